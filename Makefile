@@ -1,0 +1,76 @@
+# `make serve` and `make test` are all one needs. CI calls the same targets.
+PORT    ?= 8080
+WORKERS ?= logical
+PYTHON  ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
+	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP      = .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
+EDITABLE = --config-settings editable_mode=compat
+LOCK     = .venv/bin/python -m piptools compile --quiet --generate-hashes --strip-extras --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-options --annotation-style line --constraint constraints.txt
+LOCKED   = sklearn xgboost lightgbm catboost
+# pip compiles what it installs, but not an editable package; a start would do it each time where Python may not write
+BYTECODE = .venv/bin/python -m compileall -q runtime adapters
+PROGRAMS = docker-registry skopeo promtool
+PACKAGES = docker-registry skopeo prometheus
+
+ENGINE   = $(shell command -v podman || echo docker)
+EXTRAS  ?=
+BUILD   ?=
+
+.PHONY: serve test test-fast venv lint format programs lock image test-image
+.DELETE_ON_ERROR:
+
+serve: .venv/.core  ## Serve the example kit.
+	@.venv/bin/python -m runtime --kit oci:examples/iris-onnx:v1 --port $(PORT) --log-format text
+
+test: venv programs lint  ## Everything but the image: CI.
+	.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --ignore tests/image
+
+test-fast: venv  ## What takes less than a second each: after every edit.
+	.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --ignore tests/image -m "not slow" --quiet
+
+lint: venv
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check --quiet .
+	.venv/bin/python -m mypy
+
+format: venv
+	.venv/bin/python -m ruff check --fix .
+	.venv/bin/python -m ruff format .
+
+venv: .venv/.all  ## All extras, at the versions of constraints.txt.
+
+.venv/.core: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing the runtime into .venv: about a minute, once."
+	@$(PIP) $(EDITABLE) --editable .
+	@$(BYTECODE)
+	@touch $@
+
+.venv/.all: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing the runtime with all extras into .venv: a few minutes, once."
+	@$(PIP) $(EDITABLE) --editable '.[dev]'
+	@$(BYTECODE)
+	@touch .venv/.core $@
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv on PATH: install one, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+image:  ## The container image, with EXTRAS=sklearn,… if wanted, and its bill of materials beside it. docs/deploy.md
+	$(ENGINE) build --tag runtime --build-arg EXTRAS=$(EXTRAS) $(if $(findstring podman,$(ENGINE)),--format docker) $(BUILD) .
+	mkdir -p build
+	$(ENGINE) run --rm --network none --entrypoint cat runtime /opt/venv/sbom.cdx.json > build/sbom.cdx.json
+
+test-image: venv programs  ## Builds and runs the image for real, with podman and with a Docker daemon, as root.
+	@./.ci/packages "podman buildah runc mmdebstrap catatonit dockerd" "podman buildah runc crun mmdebstrap catatonit docker.io"
+	.venv/bin/python -m pytest tests/image
+
+programs:  ## What the tests run beside Python: a registry, skopeo, promtool.
+	@./.ci/packages "$(PROGRAMS)" "$(PACKAGES)"
+
+lock: venv  ## requirements/: the closure of the core and of each extra, with the hashes of every platform's files.
+	$(LOCK) --allow-unsafe --output-file requirements/core.txt pyproject.toml
+	$(LOCK) --allow-unsafe --output-file requirements/build.txt requirements/build.in
+	for extra in $(LOCKED); do $(LOCK) --allow-unsafe --extra $$extra --output-file requirements/$$extra.txt pyproject.toml || exit 1; done
+	$(LOCK) --extra pytorch --unsafe-package torch --output-file requirements/pytorch.txt pyproject.toml
+	sed -i '/^# WARNING/,$$d' requirements/pytorch.txt  # torch comes from a wheel folder: docs/deploy.md

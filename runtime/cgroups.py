@@ -1,0 +1,86 @@
+"""What the container may use: cores and memory, from the limits of control groups version 1 and 2.
+
+Everything is read below `root`, so that tests can show it the trees of other machines. Sources: cgroup-v2.rst and
+cgroup-v1/memory.rst, scheduler/sched-bwc.rst in the kernel's documentation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_UNLIMITED_FROM: Final = 2**60
+"""Version 1 writes "no limit" as the largest multiple of the page size below 2**63."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What this process may use; None: no limit is set."""
+
+    cores: float | None
+    memory_bytes: int | None
+
+    @property
+    def threads(self) -> int:
+        """How many threads can run at once: the cores this process may run on, a quota rounded up, at least 1."""
+        available = len(os.sched_getaffinity(0))
+        return max(1, available if self.cores is None else min(available, -int(-self.cores // 1)))
+
+
+def allowance(root: Path = Path("/")) -> Allowance:
+    """The tightest limits over this process's control groups and all their ancestors."""
+    cores = [limit for group in _groups(root, "cpu") if (limit := _cores(group)) is not None]
+    memory = [limit for group in _groups(root, "memory") if (limit := _memory(group)) is not None]
+    return Allowance(min(cores, default=None), min(memory, default=None))
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders whose limits hold for this process: version 2 and version 1, own group first, then its ancestors."""
+    for mount, group in _places(root, controller):
+        relative = group.strip("/")
+        # without a cgroup namespace the path is the host's, while the mount shows the container's own groups
+        folder = mount / relative if (mount / relative).is_dir() else mount
+        while True:
+            yield folder
+            if folder == mount:
+                break
+            folder = folder.parent
+
+
+def _places(root: Path, controller: str) -> Iterator[tuple[Path, str]]:
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, controllers, group = [*line.split(":", 2), "", ""][:3]
+        base = root / "sys/fs/cgroup"
+        if number == "0" and not controllers:
+            yield (base / "unified" if (base / "unified").is_dir() else base), group
+        elif controller in controllers.split(","):
+            yield (
+                next((base / name for name in (controllers, controller) if (base / name).is_dir()), base / controller),
+                group,
+            )
+
+
+def _cores(group: Path) -> float | None:
+    quota, _, period = _text(group / "cpu.max").partition(" ")  # version 2: "max 100000" or "150000 100000"
+    if not quota:
+        quota, period = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")  # version 1: -1 is none
+    return (
+        int(quota) / int(period)
+        if quota.isdigit() and period.strip().isdigit() and int(period) and int(quota)
+        else None
+    )
+
+
+def _memory(group: Path) -> int | None:
+    text = _text(group / "memory.max") or _text(group / "memory.limit_in_bytes")
+    return int(text) if text.isdigit() and int(text) < _UNLIMITED_FROM else None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:  # no such controller, or not shown to us: then it sets no limit that we could know
+        return ""

@@ -1,0 +1,23 @@
+"""`runtime health`: asks a running server over HTTP. It runs every few seconds, so it imports next to nothing."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+_TIMEOUT_SECONDS: Final = 5.0
+_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not bound
+_LONGEST_ANSWER: Final = 65_536
+
+
+def ask(host: str, port: int) -> tuple[bool, str]:
+    """Whether the server on `host` and `port` is ready, and what it says of itself, in one line."""
+    address = (_ANYWHERE.get(host, host), port)
+    try:
+        with socket.create_connection(address, timeout=_TIMEOUT_SECONDS) as connection:
+            connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: connection.recv(_LONGEST_ANSWER), b""))
+    except OSError as error:
+        return False, f"no server answers on {address[0]} port {port}: {error}"
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.split(b" ", 2)[1:2] == [b"200"], body.decode(errors="replace").strip() or "an empty answer"
