@@ -1,0 +1,72 @@
+"""The right answers of the golden kits (tests/kits/README.md), and whether an answer is one."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+EXPECTED = Path(__file__).resolve().parent / "kits" / "expected"
+Case = dict[str, Any]
+
+
+def cases(kit: str, tag: str = "v1") -> list[Case]:
+    """The requests of a kit with the outputs that have to come back."""
+    found = _document(kit)["cases"]
+    if (kit, tag) == ("wine-sklearn", "era-0.2"):  # kit 0.2.3 dropped the parameters that say which outputs it gives
+        return [_asking(case, "predict", "predict_proba") for case in found]
+    return found
+
+
+def needs_code(kit: str) -> bool:
+    """Whether the answers hold only where the kit's own Python code may run."""
+    return _document(kit).get("needs_trust") == "code"
+
+
+def refused_global(kit: str) -> str:
+    """The global that the refusal of a pickle has to name."""
+    return str(_document(kit)["refused"])
+
+
+def probabilities(kit: str) -> list[list[float]]:
+    """One row per input row, classes in alphabetical order: of a converted classifier's maps, within 1e-4."""
+    return _document(kit)["probabilities"]
+
+
+def fitted(case: Case, metadata: dict[str, Any]) -> Case:
+    """The case with the model's own name for its one input, where the framework has none."""
+    if not case.get("input_name_free"):
+        return case
+    (given,), (known,) = case["request"]["inputs"], metadata["inputs"]
+    return {**case, "request": {**case["request"], "inputs": [{**given, "name": known["name"]}]}}
+
+
+def assert_right(answer: dict[str, Any], case: Case) -> None:
+    """Every output that the case wants is there: datatype and shape equal, values within the case's tolerance."""
+    got = {tensor["name"]: tensor for tensor in answer["outputs"]}
+    if case["request"].get("outputs"):
+        assert [tensor["name"] for tensor in answer["outputs"]] == [o["name"] for o in case["request"]["outputs"]]
+    if case.get("output_name_free"):
+        (want,), (seen,) = case["outputs"], answer["outputs"]
+        got[want["name"]] = seen
+    for want in case["outputs"]:
+        seen = got[want["name"]]
+        assert (seen["datatype"], seen["shape"]) == (want["datatype"], want["shape"]), want["name"]
+        assert len(seen["data"]) == len(want["data"]), want["name"]
+        for left, right in zip(seen["data"], want["data"], strict=True):
+            assert _same(left, right, case["rtol"], case["atol"]), (want["name"], left, right)
+
+
+def _asking(case: Case, *outputs: str) -> Case:
+    return {**case, "request": {**case["request"], "outputs": [{"name": name} for name in outputs]}}
+
+
+def _document(kit: str) -> dict[str, Any]:
+    return json.loads((EXPECTED / f"{kit}.json").read_text())
+
+
+def _same(got: Any, want: Any, rtol: float, atol: float) -> bool:
+    if isinstance(want, float) and isinstance(got, int | float):
+        return math.isclose(got, want, rel_tol=0, abs_tol=atol + rtol * abs(want)) or got == want
+    return type(got) is type(want) and got == want
