@@ -1,0 +1,66 @@
+"""What people push to registries, by media type, in words: what a reference names where it does not name a kit."""
+
+from collections.abc import Iterator, Mapping
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+KIT_TYPE = "application/vnd.kitops.modelkit.manifest.v1+json"
+KIT_INDEX_TYPE = "application/vnd.kitops.modelkit.index.v1+json"
+CONFIG_TYPE = "application/vnd.kitops.modelkit.config.v1+json"
+
+REF_NAME = "org.opencontainers.image.ref.name"
+"""The annotation by which an OCI layout's index names a manifest."""
+
+_DOCKER = "application/vnd.docker."
+_INDEXES = (OCI_INDEX, _DOCKER + "distribution.manifest.list.v2+json")
+
+# (beginning of a media type, what it says the artifact is); the first that fits wins, so signatures stand before
+# images: cosign stores a classic signature as an image with layers of its own type
+_KINDS = (
+    ("application/vnd.dev.cosign.", "a cosign signature"),
+    ("application/vnd.dev.sigstore.bundle", "a cosign signature (a Sigstore bundle)"),
+    ("application/vnd.cncf.notary.signature", "a Notation signature"),
+    ("application/vnd.dsse.envelope", "an attestation"),
+    ("application/vnd.in-toto", "an attestation"),
+    ("application/vnd.cncf.helm.", "a Helm chart"),
+    ("application/vnd.cncf.model.", "a ModelPack artifact"),
+    ("application/vnd.cnai.model.", "a ModelPack artifact of the older kind (CNAI)"),
+    ("application/vnd.kitops.modelkit.model.config.", "a kit of an alpha version of Kit, older than 0.1.0"),
+    ("application/vnd.jozu.model.", "a kit of an alpha version of Kit, older than 0.1.0"),
+    ("application/vnd.ollama.", "an Ollama model"),
+    ("application/vnd.wasm.", "a WebAssembly module"),
+    ("application/vnd.oci.image.config.v1", "a container image"),
+    (_DOCKER + "container.image.", "a container image"),
+    (_DOCKER + "image.rootfs.", "a container image"),
+)
+
+
+def describe(document: Mapping[str, object]) -> str:
+    """Say what a manifest that is not a ModelKit's is, and its media type: "a Helm chart (application/…)"."""
+    media_type, artifact_type = _text(document.get("mediaType")), _text(document.get("artifactType"))
+    if artifact_type == KIT_INDEX_TYPE:
+        return f"a ModelKit index, several kits under one name ({artifact_type})"
+    if media_type in _INDEXES or "manifests" in document:
+        return f"an OCI index, several manifests under one name ({artifact_type or media_type or OCI_INDEX})"
+    if document.get("schemaVersion") == 1:
+        return f"a container image of Docker's first format ({media_type or 'schemaVersion 1'})"
+    types = [artifact_type, *_types_inside(document)]
+    for beginning, kind in _KINDS:
+        if found := next((text for text in types if text.startswith(beginning)), ""):
+            return f"{kind} ({found[:160]})"
+    if CONFIG_TYPE in types or KIT_TYPE in types:
+        return f"a manifest of type {media_type[:160]}"
+    return f"an artifact of type {next((text for text in types if text), media_type)[:160] or 'unknown'}"
+
+
+def _types_inside(document: Mapping[str, object]) -> Iterator[str]:
+    """Give the media types of config and layers, in that order."""
+    layers = document.get("layers")
+    for item in [document.get("config"), *(layers if isinstance(layers, list) else [])]:
+        if isinstance(item, dict):
+            yield _text(item.get("mediaType"))
+
+
+def _text(value: object) -> str:
+    """Give a media type as it may be shown: a registry's text can hold anything, terminal escapes too."""
+    return "".join(letter if letter.isprintable() else "?" for letter in value) if isinstance(value, str) else ""

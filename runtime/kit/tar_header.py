@@ -1,0 +1,100 @@
+"""One 512-byte block of a tar archive, and what PAX records say about the next one. Pure: bytes in, values out.
+
+A strict subset of POSIX.1-2001 pax (ustar, PAX `path` and `size`) and of GNU tar (long names, base-256 sizes): what
+KitOps' packer, Go's `archive/tar` and GNU tar write for regular files and folders. Everything else is refused, because
+what two readers understand differently is how archives are made to lie. Raises ValueError with a one-line reason.
+"""
+
+import re
+from typing import NamedTuple
+
+BLOCK = 512
+ZEROS = bytes(BLOCK)
+MAX_SIZE = 2**63 - 1
+
+_MAGICS = {b"ustar\x0000": True, b"ustar  \x00": False, bytes(8): False}  # POSIX, GNU, V7: has it a prefix field?
+_OCTAL = rb"[ ]*([0-7]+)[ \x00]*"
+_RECORD_LENGTH = re.compile(rb"([1-9][0-9]{0,6}) ")
+_DECIMAL = r"[0-9]{1,19}"
+
+
+class Header(NamedTuple):
+    """A header block: `name` as written, `type` as one byte, `size` in bytes."""
+
+    name: bytes
+    type: bytes
+    size: int
+
+
+def parse_header(block: bytes) -> Header:
+    """Read a header block, checking its sum."""
+    _check_sum(block)
+    has_prefix = _MAGICS.get(block[257:265])
+    if has_prefix is None:
+        raise ValueError(f"a header has the unknown format {block[257:265]!r}")
+    name, prefix = _text(block[0:100]), _text(block[345:500]) if has_prefix else b""
+    return Header(prefix + b"/" + name if prefix else name, block[156:157], _number(block[124:136]))
+
+
+def parse_records(data: bytes) -> dict[str, str]:
+    """Read PAX records, `LENGTH KEY=VALUE` and a newline each; a key may occur once."""
+    records: dict[str, str] = {}
+    end = 0
+    while end < len(data):
+        length = _RECORD_LENGTH.match(data, end)
+        end += int(length[1]) if length else 0
+        if length is None or not length.end() < end <= len(data) or data[end - 1] != ord("\n"):
+            raise ValueError("a PAX record has a length that does not fit")
+        key, equals, value = data[length.end() : end - 1].partition(b"=")
+        name = key.decode("utf-8")
+        if not equals or not key or name in records:
+            raise ValueError(f"the PAX record {name[:80]!r} has no value or occurs twice")
+        records[name] = value.decode("utf-8") if name in ("path", "size", "hdrcharset") else ""
+    _check_records(records)
+    return records
+
+
+def record_size(records: dict[str, str], otherwise: int) -> int:
+    """Give the size that PAX records state, or `otherwise`."""
+    text = records.get("size")
+    if text is None:
+        return otherwise
+    if re.fullmatch(_DECIMAL, text) is None or int(text) > MAX_SIZE:
+        raise ValueError(f"a PAX header has the size {text[:40]!r}")
+    return int(text)
+
+
+def _check_records(records: dict[str, str]) -> None:
+    sparse = next((key for key in records if key.startswith("GNU.sparse.")), None)
+    if sparse:
+        raise ValueError("it is a sparse file")
+    if records.get("hdrcharset", "") not in ("", "ISO-IR 10646 2000 UTF-8"):
+        raise ValueError("a PAX header has names in another encoding than UTF-8")
+    if records.get("path") == "":
+        raise ValueError("a PAX header has an empty path")
+
+
+def _check_sum(block: bytes) -> None:
+    stated = _number(block[148:156])
+    if stated != sum(block) - sum(block[148:156]) + 8 * ord(" "):
+        raise ValueError("a header has a wrong checksum")
+
+
+def _number(field: bytes) -> int:
+    """Read octal digits, or GNU's base 256 (the first bit is set, the second is the sign)."""
+    if field[0] & 0x80:
+        if field[0] & 0x40:
+            raise ValueError("a header has a negative number")
+        value = int.from_bytes(bytes([field[0] & 0x3F]) + field[1:], "big")
+    else:
+        match = re.fullmatch(_OCTAL, field)
+        if match is None:
+            raise ValueError(f"a header has {field!r} where a number belongs")
+        value = int(match[1], 8)
+    if value > MAX_SIZE:
+        raise ValueError("a header has a number over 2^63-1")
+    return value
+
+
+def _text(field: bytes) -> bytes:
+    return field.partition(b"\x00")[0]

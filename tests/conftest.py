@@ -1,0 +1,51 @@
+"""What all tests may ask for: the golden kits, real registries, and one that lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lying_registry import LyingRegistry
+from tests.registries import Registry, TokenService
+
+
+@pytest.fixture(scope="session")
+def kits() -> Path:
+    """The folder of the golden kits, one OCI layout each."""
+    return Path(__file__).parent / "kits"
+
+
+@pytest.fixture(scope="module")
+def registry(make_registry: Callable[..., Registry]) -> Registry:
+    """A real registry without a login, empty, for one module."""
+    return make_registry()
+
+
+@pytest.fixture(scope="module")
+def make_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Registry]]:
+    """Starts real registries: `make_registry(auth="basic")`, or with the TokenService of `make_token_service`."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Registry(tmp_path_factory.mktemp("registry"), **options))
+
+
+@pytest.fixture(scope="module")
+def make_token_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., TokenService]]:
+    """Starts token services: `make_token_service(anonymous=True)`."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(TokenService(tmp_path_factory.mktemp("tokens"), **options))
+
+
+@pytest.fixture
+def lying(kits: Path) -> Iterator[Callable[..., LyingRegistry]]:
+    """Starts registries that lie: `lying("iris-onnx")` serves that golden kit, `lying(None)` nothing."""
+    with ExitStack() as stack:
+
+        def start(kit: str | Path | None, **options: Any) -> LyingRegistry:
+            layout = kits / kit if isinstance(kit, str) else kit
+            return stack.enter_context(LyingRegistry(layout, **options))
+
+        yield start

@@ -1,0 +1,264 @@
+"""Several processes, one cache; and processes that die: kill -9 at any moment leaves nothing that is wrong."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import Cancelled, StorageFailed
+from tests.kit.made import made_kit
+from tests.kit.pulling import Recorder, leftovers, pulled, tree, unverified
+from tests.lying_registry import Gate, LyingRegistry, held, slow, stalled
+
+Lying = Callable[..., LyingRegistry]
+ROOT = Path(__file__).parents[2]
+FILES = {f"{name}.bin": os.urandom(size) for name, size in (("a", 900_000), ("b", 400_000), ("c", 50_000), ("d", 10))}
+CHILD = """
+import sys
+from pathlib import Path
+from tests.kit.pulling import Recorder, pulled
+import runtime.kit.registry
+if "no-locks" in sys.argv:
+    import fcntl
+    fcntl.flock = lambda *_: None
+print("ready", flush=True)
+sys.stdin.readline()
+kit = pulled(sys.argv[1], Path(sys.argv[2]), retry_budget_seconds=20.0)
+print(kit.root, flush=True)
+status = Path("/proc/self/status").read_text()
+print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+"""
+
+
+class Puller:
+    """A process that pulls once `go` is called."""
+
+    def __init__(self, reference: str, cache: Path, *flags: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, reference, str(cache), *flags],
+            cwd=ROOT,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def go(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout.readline() == "ready\n"
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self) -> list[str]:
+        """Lines it printed; fails with its traceback."""
+        out, err = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, err
+        return out.splitlines()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_kit(tmp_path_factory.mktemp("layout"), FILES)
+
+
+class Observer:
+    """Looks at the cache all the time, and writes down every file under blobs/ that is not what its name says."""
+
+    def __init__(self, cache: Path) -> None:
+        self.wrong: list[str] = []
+        self.looks = 0
+        self._cache, self._over = cache, threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> "Observer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.002):
+            self.looks += 1
+            self.wrong += unverified(self._cache)
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_completes(
+    lying: Lying, layout: Path, tmp_path: Path
+) -> None:
+    registry = lying(layout)
+    registry.lie("/blobs/", slow(20_000, 0.001))
+    chance = random.Random(20261124)
+    kept: set[str] = set()
+    with Observer(tmp_path) as observer:
+        for _ in range(12):
+            puller = Puller(f"{registry.host}/kits/m:v1", tmp_path)
+            before = len(registry.requests)
+            puller.go()
+            time.sleep(chance.uniform(0.0, 0.12))
+            puller.kill()
+            asked = {seen.path.rpartition(":")[2] for seen in registry.requests[before:]}
+            assert not asked & kept, "a blob that was complete was fetched again"
+            kept = {path.name for path in (tmp_path / "blobs").rglob("*") if path.is_file()}
+        kit = pulled(f"{registry.host}/kits/m:v1", tmp_path)
+    assert observer.wrong == []
+    assert observer.looks > 50
+    assert tree(kit.root) == FILES
+    assert unverified(tmp_path) == leftovers(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("no-locks",)], ids=["locks", "locks that do nothing"])
+def test_processes_that_start_together_all_get_the_kit(
+    lying: Lying, layout: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    registry = lying(layout)
+    registry.lie("/blobs/", slow(50_000, 0.001))
+    pullers = [Puller(f"{registry.host}/kits/m:v1", tmp_path, *flags) for _ in range(6)]
+    with Observer(tmp_path) as observer:
+        for puller in pullers:
+            puller.go()
+        roots = {puller.end()[0] for puller in pullers}
+    assert len(roots) == 1
+    assert tree(Path(roots.pop())) == FILES
+    assert observer.wrong == unverified(tmp_path) == leftovers(tmp_path) == []
+    if not flags:
+        assert len(registry.seen("/blobs/")) == len(FILES) + 1
+        assert len(registry.seen("/manifests/")) == len(pullers)
+
+
+@pytest.mark.slow
+def test_when_the_one_that_downloads_is_killed_the_one_that_waits_takes_over(
+    lying: Lying, layout: Path, tmp_path: Path
+) -> None:
+    registry, gate = lying(layout), Gate()
+    registry.lie("/blobs/", lambda exchange: exchange.send(), times=1)
+    registry.lie("/blobs/", stalled(5, gate), times=4)
+    first = Puller(f"{registry.host}/kits/m:v1", tmp_path)
+    first.go()
+    assert gate.reached.wait(10)
+    second = Puller(f"{registry.host}/kits/m:v1", tmp_path)
+    second.go()
+    first.kill()
+    assert tree(Path(second.end()[0])) == FILES
+    assert unverified(tmp_path) == []
+
+
+def test_one_that_waits_for_another_process_can_be_cancelled(lying: Lying, layout: Path, tmp_path: Path) -> None:
+    registry, gate = lying(layout), Gate()
+    registry.lie("/manifests/", lambda exchange: exchange.send())
+    registry.lie("/blobs/", held(gate), times=1)
+    first = Puller(f"{registry.host}/kits/m:v1", tmp_path)
+    first.go()
+    assert gate.reached.wait(10)
+    waiting = threading.Event()
+    timer = threading.Timer(0.3, waiting.set)
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(Cancelled):
+        pulled(f"{registry.host}/kits/m:v1", tmp_path, Recorder(stop=waiting.is_set))
+    assert time.monotonic() - started < 1.5
+    assert len(registry.seen("/blobs/")) == 1
+    timer.join()
+    gate.open.set()
+    assert first.end()
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_model(lying: Lying, tmp_path: Path) -> None:
+    layout = made_kit(tmp_path / "layout", {"big.bin": os.urandom(1 << 20) * 96})
+    registry = lying(layout)
+    puller = Puller(f"{registry.host}/kits/m:v1", tmp_path / "cache")
+    puller.go()
+    _, peak_kilobytes = puller.end()
+    assert int(peak_kilobytes) < 64_000
+
+
+# --- a disk that fills up
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB. Needs root, as CI has."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)], check=False, capture_output=True
+    )
+    if done.returncode:
+        pytest.skip(f"this sandbox cannot mount: {done.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_in_the_middle_leaves_nothing_unfinished(
+    lying: Lying, layout: Path, small_disk: Path
+) -> None:
+    registry, gate = lying(layout), Gate()
+    registry.lie("/blobs/", lambda exchange: exchange.send(), times=1)
+    registry.lie("/blobs/", stalled(5, gate), times=4)
+
+    def fill() -> bool:
+        if gate.reached.is_set() and not gate.open.is_set():
+            (small_disk / "other").write_bytes(b"x" * 3_900_000)
+            gate.open.set()
+        return False
+
+    cache = small_disk / "cache"
+    with pytest.raises(StorageFailed, match=r"^no space left for the cache .*--cache-dir$"):
+        pulled(f"{registry.host}/kits/m:v1", cache, Recorder(stop=fill))
+    assert unverified(cache) == leftovers(cache) == []
+    (small_disk / "other").unlink()
+    assert tree(pulled(f"{registry.host}/kits/m:v1", cache).root) == FILES
+
+
+def test_a_cache_of_somebody_else_is_said() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("becoming somebody else needs root")
+    script = """
+import os, sys
+from pathlib import Path
+import runtime.kit.layout
+from tests.kit.pulling import pulled
+os.seteuid(65534)
+try:
+    pulled(sys.argv[1], Path(sys.argv[2]))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        folder.chmod(0o755)
+        (folder / "cache").mkdir(mode=0o700)
+        command = [sys.executable, "-c", script, f"oci:{made_kit(folder / 'layout', FILES)}:v1", str(folder / "cache")]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    wanted = f"the cache {folder}/cache is not writable for user 65534; choose another folder with --cache-dir"
+    assert done.stdout == f"StorageFailed {wanted}\n"
+
+
+def test_a_complete_cache_on_a_read_only_disk_serves_a_pinned_kit(lying: Lying, layout: Path, small_disk: Path) -> None:
+    registry, cache = lying(layout), small_disk / "cache"
+    kit = pulled(f"{registry.host}/kits/m:v1", cache)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert pulled(f"{registry.host}/kits/m@{kit.digest}", cache, watch := Recorder()).root == kit.root
+    assert watch.warned == ["cache.not_indexed"]
+    assert pulled(f"{registry.host}/kits/m:v1", cache).root == kit.root
+    with pytest.raises(StorageFailed, match="read-only file system"):
+        pulled(f"{registry.host}/kits/m:v1", small_disk / "none")
