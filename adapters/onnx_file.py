@@ -1,0 +1,254 @@
+"""What an ONNX file says before ONNX Runtime sees it: operators, external data, class labels, declared shapes.
+
+A reader of the protobuf wire format that knows just the messages which matter here (onnx.proto3 of ONNX 1.19) and walks
+the rest by length, so a file of many gigabytes costs no more than its graph. Pure: bytes in, facts or `LoadFailed` out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from adapters.base import LoadFailed
+
+Buffer = memoryview
+"""The whole file, never sliced: messages are (start, end) within it."""
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+DEPTH: Final = 100
+"""How deep protobuf's own parser goes."""
+
+# message -> field number -> message of that field; what is not named here is skipped by its length
+CHILDREN: Final[dict[str, dict[int, str]]] = {
+    "Model": {7: "Graph", 20: "Training", 25: "Function"},
+    "Training": {1: "Graph", 2: "Graph"},
+    "Function": {7: "Node", 11: "Attribute"},
+    "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
+    "Node": {5: "Attribute"},
+    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "SparseTensor", 23: "SparseTensor"},
+    "SparseTensor": {1: "Tensor", 2: "Tensor"},
+    "Tensor": {},
+}
+# what a model's first bytes may be: field number -> wire type
+MODEL_FIELDS: Final = {
+    1: VARINT, 2: LENGTH, 3: LENGTH, 4: LENGTH, 5: VARINT, 6: LENGTH, 7: LENGTH, 8: LENGTH, 14: LENGTH, 20: LENGTH,
+    25: LENGTH, 26: LENGTH,
+}  # fmt: skip
+
+
+class Malformed(ValueError):
+    """The bytes are not the protobuf message that they should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """One entry of a tensor's external data, as written."""
+
+    location: str
+    offset: int
+    length: int | None
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a model file says of itself."""
+
+    operators: set[tuple[str, str]] = field(default_factory=set)
+    """(domain, operator) of every node, subgraphs and functions included."""
+    functions: set[tuple[str, str]] = field(default_factory=set)
+    """(domain, name) of the functions that the file itself defines."""
+    externals: list[External] = field(default_factory=list)
+    zipmaps: dict[str, tuple[str | int, ...]] = field(default_factory=dict)
+    """Output name of a ZipMap node -> its class labels."""
+    shapes: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
+    """Graph inputs and outputs (of a sequence or an optional: its elements); None where the file gives no shape."""
+
+
+def read_facts(data: Buffer, name: str) -> Facts:
+    """What the model in `data` says of itself. Raises LoadFailed when it is not one whole ONNX model."""
+    facts = Facts()
+    try:
+        _walk(data, facts)
+    except (Malformed, UnicodeDecodeError) as error:
+        raise LoadFailed(f"{name} is not a whole ONNX model: {error}") from error
+    return facts
+
+
+def looks_like_onnx(head: bytes) -> bool:
+    """Whether `head` begins an ONNX model: known fields only, IR version and a graph among them."""
+    seen = set()
+    data = memoryview(head)
+    at = 0
+    while at < len(data):
+        try:
+            tag, at = _varint(data, at, len(data))
+            if MODEL_FIELDS.get(tag >> 3) != tag & 7:
+                return False
+            value, at = _varint(data, at, len(data))
+        except Malformed:
+            break
+        if tag >> 3 == 1 and not 0 < value < 1000:
+            return False
+        seen.add(tag >> 3)
+        if tag & 7 == LENGTH:
+            at += value
+    return 1 in seen and 7 in seen
+
+
+def _varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < end and shift < 70:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise Malformed(f"a number at byte {at} does not end")
+
+
+def fields(data: Buffer, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yields (field number, value or start, end) of one message; end is 0 for numbers. Groups are refused."""
+    while at < end:
+        tag, at = _varint(data, at, end)
+        number, wire = tag >> 3, tag & 7
+        if number == 0:
+            raise Malformed(f"byte {at} begins no field")
+        if wire == VARINT:
+            value, at = _varint(data, at, end)
+            yield number, value, 0
+        elif wire == LENGTH:
+            size, at = _varint(data, at, end)
+            if size > end - at:
+                raise Malformed(f"field {number} at byte {at} says {size} bytes, {end - at} are there")
+            yield number, at, at + size
+            at += size
+        elif wire in (FIXED64, FIXED32):
+            size = 8 if wire == FIXED64 else 4
+            if size > end - at:
+                raise Malformed(f"field {number} at byte {at} is cut off")
+            at += size
+        else:
+            raise Malformed(f"byte {at} has the wire type {wire}")
+
+
+def _walk(data: Buffer, facts: Facts) -> None:
+    stack = [("Model", 0, len(data), 0)]
+    while stack:
+        message, start, end, depth = stack.pop()
+        if depth > DEPTH:
+            raise Malformed(f"messages nest deeper than {DEPTH}")
+        if read := READERS.get(message):
+            read(data, start, end, facts)
+        if message == "Graph" and depth == 1:
+            _read_signature(data, start, end, facts)
+        children = CHILDREN[message]
+        for number, at, stop in fields(data, start, end):
+            if (child := children.get(number)) is not None and stop:
+                stack.append((child, at, stop, depth + 1))
+
+
+def _text(data: Buffer, start: int, end: int) -> str:
+    return bytes(data[start:end]).decode()
+
+
+def _read_node(data: Buffer, start: int, end: int, facts: Facts) -> None:
+    texts: dict[int, str] = {}
+    outputs: list[str] = []
+    attributes: list[tuple[int, int]] = []
+    for number, at, stop in fields(data, start, end):
+        if number in (4, 7) and stop:
+            texts[number] = _text(data, at, stop)
+        elif number == 2 and stop:
+            outputs.append(_text(data, at, stop))
+        elif number == 5 and stop:
+            attributes.append((at, stop))
+    facts.operators.add((texts.get(7, ""), texts.get(4, "")))
+    if texts.get(4) == "ZipMap" and outputs:
+        facts.zipmaps[outputs[0]] = tuple(label for a in attributes for label in _class_labels(data, *a))
+
+
+def _class_labels(data: Buffer, start: int, end: int) -> list[str | int]:
+    name, labels = "", list[str | int]()
+    for number, at, stop in fields(data, start, end):
+        if number == 1 and stop:
+            name = _text(data, at, stop)
+        elif number == 9 and stop:
+            labels.append(_text(data, at, stop))
+        elif number == 8:
+            labels += _packed(data, at, stop) if stop else [_signed(at)]
+    return labels if name.startswith("classlabels") else []
+
+
+def _packed(data: Buffer, at: int, end: int) -> Iterator[int]:
+    while at < end:
+        value, at = _varint(data, at, end)
+        yield _signed(value)
+
+
+def _signed(value: int) -> int:
+    return int(struct.unpack("<q", struct.pack("<Q", value & (2**64 - 1)))[0])
+
+
+def _read_tensor(data: Buffer, start: int, end: int, facts: Facts) -> None:
+    locations, numbers = list[str](), {}
+    for number, at, stop in fields(data, start, end):
+        if number == 13 and stop:
+            key, value = _entry(data, at, stop)
+            if key == "location":
+                locations.append(value)
+            elif key in ("offset", "length"):
+                if not value.isascii() or not value.isdigit():
+                    raise Malformed(f"the {key} of external data is {value[:40]!r}")
+                numbers[key] = int(value)
+    facts.externals += [External(text, numbers.get("offset", 0), numbers.get("length")) for text in locations]
+
+
+def _entry(data: Buffer, start: int, end: int) -> tuple[str, str]:
+    texts = {number: _text(data, at, stop) for number, at, stop in fields(data, start, end) if stop}
+    return texts.get(1, ""), texts.get(2, "")
+
+
+def _read_function(data: Buffer, start: int, end: int, facts: Facts) -> None:
+    texts = {n: _text(data, at, stop) for n, at, stop in fields(data, start, end) if n in (1, 10) and stop}
+    facts.functions.add((texts.get(10, ""), texts.get(1, "")))
+
+
+def _read_signature(data: Buffer, start: int, end: int, facts: Facts) -> None:
+    for number, at, stop in fields(data, start, end):
+        if number in (11, 12) and stop:
+            name, shape = "", None
+            for inner, begin, finish in fields(data, at, stop):
+                if inner == 1 and finish:
+                    name = _text(data, begin, finish)
+                elif inner == 2 and finish:
+                    shape = _shape_of_type(data, begin, finish)
+            facts.shapes[name] = shape
+
+
+def _shape_of_type(data: Buffer, start: int, end: int, depth: int = 0) -> tuple[int, ...] | None:
+    """The shape in a TypeProto: of a tensor (1, sparse 8), or of what a sequence (4) or optional (9) holds."""
+    for number, at, stop in fields(data, start, end):
+        if not stop or depth > 4:
+            continue
+        if number in (4, 9):
+            inner = [(a, s) for n, a, s in fields(data, at, stop) if n == 1 and s]
+            return _shape_of_type(data, *inner[0], depth + 1) if inner else None
+        if number in (1, 8):
+            shapes = [(a, s) for n, a, s in fields(data, at, stop) if n == 2 and s]
+            return tuple(_dimension(data, a, s) for n, a, s in fields(data, *shapes[0]) if n == 1) if shapes else None
+    return None
+
+
+def _dimension(data: Buffer, start: int, end: int) -> int:
+    values = [value for number, value, stop in fields(data, start, end) if number == 1 and not stop]
+    return _signed(values[-1]) if values else -1
+
+
+READERS: Final[dict[str, Callable[[Buffer, int, int, Facts], None]]] = {
+    "Node": _read_node,
+    "Tensor": _read_tensor,
+    "Function": _read_function,
+}

@@ -1,0 +1,173 @@
+"""A callable module as a `Model`: named tensors in, named tensors out."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
+from adapters.values import DATATYPE, DTYPES
+
+if TYPE_CHECKING:
+    from adapters.base import Arrays
+
+WIDER: Final = {torch.bfloat16: torch.float32}
+"""What has no datatype in the protocol, and what carries it without loss."""
+FREE: Final = ((2, 3), (17, 18), (64, 65), (224, 225), (1600, 1601))
+"""Sizes tried for free dimensions in the dry run, in pairs: what differs between two runs is free in the outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A module, and what its file says of its inputs."""
+
+    module: Callable[..., Any]
+    inputs: tuple[TensorSpec, ...] = ()
+    arrange: Callable[[list[Any]], tuple[tuple[Any, ...], Mapping[str, Any]]] | None = None
+    """From the tensors in the order of `inputs` to (args, kwargs); None: one positional argument each."""
+
+
+def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.device, kind: str) -> Model:
+    """The module with its inputs, and the outputs that a dry run shows."""
+    inputs = _inputs(loaded, options, files.path)
+    module = _prepared(loaded.module, options, device)
+    run = _runner(module, loaded, inputs, device, _dtype(options))
+    trial = _runner(_copied(module), loaded, inputs, device, _dtype(options))
+    outputs = _dry_run(trial, inputs, options, files.path)
+    return Model(
+        platform="pytorch",
+        inputs=inputs,
+        outputs=outputs,
+        predict=_predict(run),
+        batch=all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
+        properties={"torch_version": torch.__version__, "device": str(device), "torch_file": kind},
+    )
+
+
+def _inputs(loaded: Loaded, options: Options, name: str) -> tuple[TensorSpec, ...]:
+    specs = options.inputs or loaded.inputs
+    if not specs:
+        raise LoadFailed(f"{name} does not say what it takes; say it in serving.inputs: name, datatype, shape of each")
+    if loaded.inputs and len(specs) != len(loaded.inputs):
+        raise LoadFailed(f"serving.inputs names {len(specs)} inputs; {name} takes {len(loaded.inputs)}")
+    if texts := [spec.name for spec in specs if spec.datatype == "BYTES"]:
+        raise LoadFailed(f"serving.inputs says {texts[0]!r} is BYTES, which PyTorch has no tensors of")
+    return specs
+
+
+def _dtype(options: Options) -> torch.dtype | None:
+    name = options.own.get("dtype")
+    return getattr(torch, name) if isinstance(name, str) else None
+
+
+def _prepared(module: Any, options: Options, device: torch.device) -> Any:
+    if isinstance(module, torch.nn.Module):
+        module.to(device=device, dtype=_dtype(options))
+    return torch.compile(module) if options.own.get("compile") else module
+
+
+def _copied(module: Any) -> Any:
+    """A copy for the dry run, so that a module that keeps state begins its first request as its file left it."""
+    try:
+        return copy.deepcopy(module)
+    except (RuntimeError, TypeError, AttributeError):  # not every module can be copied; most keep no state
+        return module
+
+
+Run = Callable[["Arrays"], dict[str, torch.Tensor]]
+
+
+def _runner(module: Any, loaded: Loaded, inputs: tuple[TensorSpec, ...], device: torch.device, dtype: Any) -> Run:
+    def tensor(array: Any) -> torch.Tensor:
+        made = torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
+        return made.to(dtype) if dtype is not None and made.is_floating_point() else made
+
+    def run(arrays: Arrays) -> dict[str, torch.Tensor]:
+        tensors = [tensor(arrays[spec.name]) for spec in inputs]
+        args, kwargs = (tuple(tensors), {}) if loaded.arrange is None else loaded.arrange(tensors)
+        with torch.inference_mode():
+            return dict(named(module(*args, **kwargs)))
+
+    return run
+
+
+def _predict(run: Run) -> Callable[[Arrays, tuple[str, ...]], Arrays]:
+    def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        made = run(arrays)
+        return {name: to_array(made[name]) for name in wanted}
+
+    return predict
+
+
+def named(made: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of whatever a module returned, named by its keys, fields or positions; `output` for a single one.
+
+    Raises TypeError for what is no tensor, number, or container of them; None is left out.
+    """
+    if isinstance(made, torch.Tensor):
+        yield prefix or "output", made
+    elif isinstance(made, bool | int | float):
+        yield prefix or "output", torch.tensor(made)
+    elif isinstance(made, Mapping):
+        for key, value in made.items():
+            yield from named(value, f"{prefix}.{key}" if prefix else str(key))
+    elif dataclasses.is_dataclass(made) or hasattr(made, "_fields"):
+        names = getattr(made, "_fields", None) or [f.name for f in dataclasses.fields(made)]
+        for key in names:
+            yield from named(getattr(made, key), f"{prefix}.{key}" if prefix else key)
+    elif isinstance(made, tuple | list):
+        for i, value in enumerate(made):
+            yield from named(value, f"{prefix}.{i}" if prefix else f"output_{i}")
+    elif made is not None:
+        raise TypeError(f"the model returned a {type(made).__name__}")
+
+
+def to_array(tensor: torch.Tensor) -> Any:
+    """The tensor as an array of the protocol: on the CPU, dense, without gradients, C-contiguous."""
+    plain = tensor.detach()
+    plain = plain.to_dense() if plain.layout != torch.strided else plain
+    return np.asarray(plain.to("cpu", WIDER.get(plain.dtype, plain.dtype)).resolve_conj().numpy(), order="C")
+
+
+def _dry_run(run: Run, inputs: tuple[TensorSpec, ...], options: Options, name: str) -> tuple[TensorSpec, ...]:
+    error: Exception | None = None
+    for sizes in FREE:
+        try:
+            first, second = ({n: to_array(t) for n, t in run(_example(inputs, options, s)).items()} for s in sizes)
+        except (RuntimeError, ValueError, IndexError, TypeError) as caught:
+            error = caught
+            if not any(-1 in spec.shape for spec in inputs):
+                break
+            continue
+        return tuple(_spec(key, array, second[key], name) for key, array in first.items())
+    reason = " ".join(str(error).split())[-200:]
+    raise LoadFailed(
+        f"{name} cannot be run on zeros, so its outputs are not known (serving.options.example gives inputs another "
+        f"number than 0): {reason}"
+    ) from error
+
+
+def _example(inputs: tuple[TensorSpec, ...], options: Options, free: int) -> dict[str, Any]:
+    values: Any = options.own.get("example", {})
+    # the first axis is a batch, which needs no size to be useful
+    return {
+        spec.name: np.full(
+            tuple(d if d >= 0 else (2 + free % 2 if i == 0 else free) for i, d in enumerate(spec.shape)),
+            values.get(spec.name, 0),
+            dtype=DTYPES[spec.datatype],
+        )
+        for spec in inputs
+    }
+
+
+def _spec(key: str, first: Any, second: Any, name: str) -> TensorSpec:
+    if first.dtype not in DATATYPE:
+        raise LoadFailed(f"output {key!r} of {name} is {first.dtype}, which has no datatype in the protocol")
+    shape = tuple(a if a == b else -1 for a, b in zip(first.shape, second.shape, strict=True))
+    return TensorSpec(key, DATATYPE[first.dtype], shape)

@@ -1,0 +1,117 @@
+"""What XGBoost's compiled code believes of a model and never checks: children, features, groups.
+
+Reads the UBJ (Universal Binary JSON) that XGBoost itself writes of the model it has loaded, so that one reader serves
+its JSON and UBJ files. A wrong child index made `predict` crash in 3.2.0.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, Final
+
+import numpy as np
+
+from adapters.base import LoadFailed
+
+NUMBERS: Final = {b"i": ">i1", b"U": ">u1", b"I": ">i2", b"l": ">i4", b"L": ">i8", b"d": ">f4", b"D": ">f8"}
+
+
+class Ubj:
+    """One UBJ document; typed arrays become numpy arrays without a Python object for each number."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def _take(self, count: int) -> bytes:
+        if not 0 <= count <= len(self._data) - self._at:
+            raise ValueError(f"{count} bytes are wanted at byte {self._at} of {len(self._data)}")
+        found = self._data[self._at : self._at + count]
+        self._at += count
+        return found
+
+    def read(self) -> Any:
+        """The next value."""
+        return self._of(self._take(1))
+
+    def _of(self, kind: bytes) -> Any:
+        if kind == b"{":
+            return self._object()
+        if kind == b"[":
+            return self._array()
+        if kind == b"S":
+            return self._take(self.read()).decode()
+        if kind in NUMBERS:
+            code = NUMBERS[kind]
+            return np.frombuffer(self._take(np.dtype(code).itemsize), dtype=code)[0].item()
+        return {b"T": True, b"F": False, b"Z": None}[kind]
+
+    def _object(self) -> dict[str, Any]:
+        found = {}
+        while (kind := self._take(1)) != b"}":
+            name = self._take(self._of(kind)).decode()
+            found[name] = self.read()
+        return found
+
+    def _array(self) -> Any:
+        mark = self._take(1)
+        if mark == b"$":
+            kind = self._take(1)
+            self._take(1)
+            code = NUMBERS[kind]
+            return np.frombuffer(self._take(self.read() * np.dtype(code).itemsize), dtype=code).astype(code[1:])
+        if mark == b"#":
+            return [self.read() for _ in range(self.read())]
+        found = []
+        while mark != b"]":
+            found.append(self._of(mark))
+            mark = self._take(1)
+        return found
+
+
+def check_whole(data: bytes, name: str) -> None:
+    """Raises LoadFailed when `data` is not one whole document: XGBoost 3.2.0 aborts on some that are cut off."""
+    try:
+        if data.startswith((b"{L", b"{l", b"{i", b"{U", b"{I")):
+            Ubj(data).read()
+        else:
+            json.loads(data)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise LoadFailed(f"{name} is not a whole XGBoost model in JSON or UBJ: {error}") from error
+
+
+def check_trees(data: bytes, name: str) -> None:
+    """Raises LoadFailed where a tree of the model in `data` would be walked out of its arrays."""
+    try:
+        learner = Ubj(data).read()["learner"]
+        _check_booster(learner["gradient_booster"], learner["learner_model_param"])
+    except (KeyError, ValueError, TypeError, IndexError, struct.error) as error:
+        raise LoadFailed(f"{name} holds an XGBoost model that is damaged: {error}") from error
+
+
+def _check_booster(booster: Any, sizes: Any) -> None:
+    booster = booster.get("gbtree", booster)  # DART keeps its trees one level deeper
+    if booster.get("name") == "gblinear":
+        return
+    features = int(sizes["num_feature"])
+    groups = max(1, int(sizes["num_class"])) * max(1, int(sizes.get("num_target", 1)))
+    model = booster["model"]
+    info = np.asarray(model["tree_info"])
+    if len(info) != len(model["trees"]) or (info < 0).any() or (info >= groups).any():
+        raise ValueError("a tree is for a class that there is not")
+    for i, tree in enumerate(model["trees"]):
+        _check_tree(tree, features, i)
+
+
+def _check_tree(tree: Any, features: int, i: int) -> None:
+    left, right, split = (np.asarray(tree[key]) for key in ("left_children", "right_children", "split_indices"))
+    count = len(left)
+    if not count == len(right) == len(split) == int(tree["tree_param"]["num_nodes"]) or not count:
+        raise ValueError(f"tree {i} says other numbers of nodes than it has")
+    inner = left != -1
+    children = np.concatenate([left[inner], right[inner]])
+    if (children <= 0).any() or (children >= count).any() or len(np.unique(children)) != len(children):
+        raise ValueError(f"a node of tree {i} points outside, or two to the same node")
+    if (split[inner] < 0).any() or (split[inner] >= features).any():
+        raise ValueError(f"a node of tree {i} asks for a feature past its {features}")

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.base import Options
+from adapters.inspection import Verdict, verdicts
+
+from .kits import unpack
+
+
+@pytest.mark.parametrize(
+    ("kit", "trust", "path", "adapter", "words"),
+    [
+        ("iris-onnx", "data", "model/iris.onnx", "onnx", None),
+        ("iris-onnx", "data", "model/samples.json", None, None),
+        ("corrupt-onnx", "data", "m.onnx", "onnx", "is not a whole ONNX model"),
+        ("evil-pickle", "restricted", "evil.pkl", "sklearn", "a pickle that wants builtins.print"),
+        ("evil-pickle", "unsafe", "evil.pkl", "sklearn", None),
+        ("wine-sklearn", "restricted", "models/wine.joblib", "sklearn", None),
+        ("wine-sklearn", "data", "models/wine.joblib", "sklearn", "a pickle, which --trust data"),
+        ("diabetes-skops", "data", "diabetes.skops", "sklearn", None),
+        ("mlp-pt2", "restricted", "mlp.pt2", "pytorch", None),
+        ("mlp-pt2", "data", "mlp.pt2", "pytorch", "its member data/sample_inputs/model.pt is pickled"),
+        ("cnn-torchscript", "restricted", "model/cnn.pt", "pytorch", "TorchScript, which needs"),
+        ("mlp-statedict", "restricted", "weights.pth", "pytorch", "weights, which need the kit's own code"),
+        ("mlp-statedict", "restricted", "net.py", None, None),
+        ("iris-lightgbm", "data", "model.txt", "lightgbm", None),
+        ("iris-xgboost", "data", "model.ubj", "xgboost", None),
+        ("unknown-framework", "restricted", "model.weird", None, None),
+    ],
+)
+def test_each_file_gets_a_verdict(kit: str, trust: str, path: str, adapter: Any, words: Any, tmp_path: Path) -> None:
+    found = {v.path: v for v in verdicts(unpack(kit, tmp_path).files, Options(trust=trust))}
+    verdict = found[path]
+    assert verdict.adapter == adapter
+    if words is None:
+        assert verdict == Verdict(path, adapter)
+    else:
+        assert words in (verdict.refused or "")

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adapters import load
+from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec
+
+from .kits import files_in
+
+CODE = """
+import json
+import helper_of_the_kit
+from adapters.base import Model, TensorSpec
+
+def plain(path, options):
+    factor = json.loads(path.read_text())["factor"] + options.get("more", 0)
+    return lambda arrays: {"y": arrays["x"] * factor, "n": len(arrays["x"])}
+
+def several(path, options):
+    return lambda arrays: (arrays["x"], [str(v) for v in arrays["x"][:, 0]])
+
+def own(path, options):
+    spec = TensorSpec("x", "FP32", (-1,))
+    return Model("mine", (spec,), (spec,), lambda arrays, wanted: {"x": arrays["x"]})
+
+def fails(path, options):
+    raise OSError("no\\nway")
+
+def nothing(path, options):
+    return 3
+
+def stumbles(path, options):
+    return lambda arrays: 1 / 0
+
+number = 3
+"""
+X = (TensorSpec("x", "FP32", (-1, 2)),)
+
+
+@pytest.fixture
+def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "code_of_the_kit.py").write_text(CODE)
+    (tmp_path / "helper_of_the_kit.py").write_text("")
+    (tmp_path / "model.json").write_text('{"factor": 2}')
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "code_of_the_kit", raising=False)
+    return files_in(tmp_path, "model.json", code=("src/code_of_the_kit.py",))
+
+
+def served(kit: Any, name: str | None, trust: str = "unsafe", inputs: Any = X, **own: Any) -> Model:
+    options = Options(inputs=inputs, trust=trust, own={**({"entrypoint": name} if name else {}), **own})
+    adapter, model = load(kit, options, framework="Python", format=None, warn=print)
+    assert adapter.name == "python"
+    return model
+
+
+def test_plain_callable_becomes_a_model(kit: Any) -> None:
+    model = served(kit, "code_of_the_kit:plain", more=1)
+    assert model.outputs == (TensorSpec("y", "FP32", (-1, 2)), TensorSpec("n", "INT64", ()))
+    made = model.predict({"x": np.ones((3, 2), np.float32)}, ("y",))
+    assert made["y"].tolist() == [[3.0, 3.0]] * 3
+
+
+def test_tuples_and_texts_get_names_and_datatypes(kit: Any) -> None:
+    model = served(kit, "code_of_the_kit:several")
+    assert model.outputs == (TensorSpec("output_0", "FP32", (-1, 2)), TensorSpec("output_1", "BYTES", (-1,)))
+    assert model.batch
+    assert model.predict({"x": np.ones((1, 2), np.float32)}, ("output_1",))["output_1"].tolist() == [b"1.0"]
+
+
+def test_model_of_the_kit_is_taken_as_it_is(kit: Any) -> None:
+    assert served(kit, "code_of_the_kit:own", inputs=()).platform == "mine"
+
+
+@pytest.mark.parametrize("trust", ["data", "restricted"])
+def test_kit_code_needs_trust(kit: Any, trust: str) -> None:
+    with pytest.raises(
+        Refused, match=r"'code_of_the_kit:plain' would run Python code from the kit, which --trust " + trust
+    ):
+        served(kit, "code_of_the_kit:plain", trust=trust)
+    assert "code_of_the_kit" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "words"),
+    [
+        (None, X, r"needs serving\.options\.entrypoint"),
+        ("nocolon", X, "must be module:callable"),
+        ("no_such_code:load", X, "ModuleNotFoundError: No module named 'no_such_code'"),
+        ("code_of_the_kit:nope", X, "AttributeError"),
+        ("code_of_the_kit:number", X, "is a int, not a callable"),
+        ("code_of_the_kit:nothing", X, "made a int, neither a Model nor a callable"),
+        ("code_of_the_kit:fails", X, "failed: OSError: no way"),
+        ("code_of_the_kit:stumbles", X, "cannot be run on zeros: ZeroDivisionError"),
+        ("code_of_the_kit:plain", (), r"whose inputs serving\.inputs must say"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(kit: Any, name: str | None, inputs: Any, words: str) -> None:
+    with pytest.raises(LoadFailed, match=words) as caught:
+        served(kit, name, inputs=inputs)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from adapters import load
+from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec
+from adapters.pytorch import sniff
+from adapters.torch_model import named
+
+from .kits import check_case, expected, files_in, unpack
+
+# torch's own modules warn of what they deprecate in themselves
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"y": self.a(x) * scale, "n": x.sum(1)}
+
+
+def opened(
+    root: Path, path: str = "m.pt2", *, trust: str = "restricted", code: tuple[str, ...] = (), **options: Any
+) -> Model:
+    files = files_in(root, path, code=code)
+    return load(files, Options(trust=trust, **options), framework="pytorch", format=None, warn=print)[1]
+
+
+def exported(root: Path, module: torch.nn.Module | None = None) -> torch.nn.Module:
+    module = (module or Net()).eval()
+    batch = torch.export.Dim("batch")
+    shapes = {"x": {0: batch}, "scale": {}}
+    program = torch.export.export(module, (torch.zeros(2, 4), torch.ones(1)), dynamic_shapes=shapes)
+    torch.export.save(program, root / "m.pt2")
+    return module
+
+
+# -- golden kits
+
+
+@pytest.mark.parametrize(
+    ("name", "trust"),
+    [
+        ("mlp-pt2", "restricted"),
+        ("cnn-torchscript", "unsafe"),
+        ("mlp-statedict", "unsafe"),
+        ("mlp-safetensors", "unsafe"),
+    ],
+)
+def test_golden_kit_answers_right(name: str, trust: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "net", raising=False)
+    chosen, model, warned = unpack(name, tmp_path).load(trust=trust)
+    assert (chosen, warned, model.batch) == ("pytorch", [], True)
+    for case in expected(name)["cases"]:
+        check_case(model, case)
+
+
+@pytest.mark.parametrize("name", ["mlp-statedict", "mlp-safetensors"])
+def test_kit_code_does_not_run_by_default(name: str, tmp_path: Path) -> None:
+    sys.modules.pop("net", None)
+    with pytest.raises(Refused, match="would run Python code from the kit, which --trust restricted does not allow"):
+        unpack(name, tmp_path).load()
+    assert "net" not in sys.modules
+
+
+def test_torchscript_needs_confinement(tmp_path: Path) -> None:
+    kit = unpack("cnn-torchscript", tmp_path)
+    with pytest.raises(Refused, match="this worker is not confined by Landlock"):
+        kit.load()
+    with pytest.raises(Refused, match=r"which --trust data does not load.*use --trust restricted"):
+        kit.load(trust="data")
+
+
+CONFINED = """
+import sys
+from pathlib import Path
+from adapters.confinement import confine, interpreter_paths
+confine((*interpreter_paths(), Path(sys.argv[1])))
+import numpy as np
+from adapters import load
+from adapters.base import ModelFiles, Options, TensorSpec
+files = ModelFiles(Path(sys.argv[1]), "m.pt", files=("m.pt",))
+options = Options(inputs=(TensorSpec("x", "FP32", (-1,)),), threads=1)
+try:
+    _, model = load(files, options, framework=None, format=None, warn=print)
+    print(model.predict({"x": np.ones(2, np.float32)}, ("output",))["output"].tolist())
+except Exception as error:
+    print(type(error).__name__, "Permission denied" in str(error) or "Operation not permitted" in str(error))
+"""
+
+
+class Reader(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_file("/etc/passwd", False, 4, dtype=torch.uint8) + x.sum().to(torch.uint8)
+
+
+class Doubler(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+
+def confined(root: Path, name: str) -> str:
+    # torch leaves its cache folder in the environment of this process; a worker starts without
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("TORCH")}
+    script = CONFINED.replace("m.pt", name)
+    command = [sys.executable, "-W", "ignore", "-c", script, str(root)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ).stdout.strip()
+
+
+@pytest.mark.slow
+def test_confined_worker_serves_exported_programs(tmp_path: Path) -> None:
+    program = torch.export.export(Doubler(), (torch.zeros(2),), dynamic_shapes={"x": {0: torch.export.Dim("n")}})
+    torch.export.save(program, tmp_path / "m.pt2")
+    assert confined(tmp_path, "m.pt2") == "[2.0, 2.0]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "said"), [(Doubler(), "[2.0, 2.0]"), (Reader(), "LoadFailed True")], ids=["good", "reads"]
+)
+def test_confined_torchscript_is_served_and_cannot_read_files(module: Any, said: str, tmp_path: Path) -> None:
+    torch.jit.script(module).save(str(tmp_path / "m.pt"))
+    assert confined(tmp_path, "m.pt") == said
+
+
+# -- exported programs
+
+
+def test_exported_program_says_its_own_signature(tmp_path: Path) -> None:
+    module = exported(tmp_path)
+    model = opened(tmp_path)
+    assert model.inputs == (TensorSpec("x", "FP32", (-1, 4)), TensorSpec("scale", "FP32", (1,)))
+    assert model.outputs == (TensorSpec("y", "FP32", (-1, 3)), TensorSpec("n", "FP32", (-1,)))
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    x.flags.writeable = False
+    made = model.predict({"scale": np.array([2.0], np.float32), "x": x}, ("n", "y"))
+    with torch.inference_mode():
+        want = module(torch.from_numpy(x.copy()), torch.tensor([2.0]))
+    assert {name: array.tobytes() for name, array in made.items()} == {n: t.numpy().tobytes() for n, t in want.items()}
+
+
+def rewritten(root: Path, change: Callable[[str, bytes], bytes | None], more: dict[str, bytes] | None = None) -> None:
+    """Writes m.pt2 anew, each member through `change`."""
+    with zipfile.ZipFile(root / "m.pt2") as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    top = next(iter(members)).split("/")[0]
+    with zipfile.ZipFile(root / "m.pt2", "w") as archive:
+        for name, data in members.items():
+            if (changed := change(name.split("/", 1)[1], data)) is not None:
+                archive.writestr(name, changed)
+        for name, data in (more or {}).items():
+            archive.writestr(f"{top}/{name}", data)
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("THIS KIT RAN CODE ON LOAD",))
+
+
+def pickled(thing: Any) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(thing, buffer)
+    return buffer.getvalue()
+
+
+def member(name: str, data: Callable[[bytes], bytes]) -> Callable[[str, bytes], bytes]:
+    return lambda found, old: data(old) if found == name else old
+
+
+def text(old: str, new: str) -> Callable[[str, bytes], bytes]:
+    """Replaces text in the program, once at least."""
+
+    def change(found: str, data: bytes) -> bytes:
+        if found != "models/model.json":
+            return data
+        assert old.encode() in data
+        return data.replace(old.encode(), new.encode())
+
+    return change
+
+
+INJECTED = "__import__('builtins').print('THIS KIT RAN CODE ON LOAD')"
+HOSTILE: dict[str, tuple[Callable[[str, bytes], bytes], dict[str, bytes], str]] = {
+    "sample inputs that call": (member("data/sample_inputs/model.pt", lambda _: pickled(((Evil(),), {}))), {}, "sample inputs"),
+    "a pickled weight": (
+        member("data/weights/model_weights_config.json", lambda d: d.replace(b'"use_pickle": false', b'"use_pickle": true')),
+        {}, "pickled tensor",
+    ),
+    "a custom object": (lambda _, d: d, {"data/constants/custom_obj_0": b"x"}, "the member 'data/constants/custom_obj_0'"),
+    "an opaque object": (lambda _, d: d, {"data/constants/opaque_obj_0": b"x"}, "opaque_obj_0"),
+    "legacy weights": (lambda _, d: d, {"data/weights/model.pt": b"x"}, r"data/weights/model\.pt"),
+    "a native library": (lambda _, d: d, {"data/aotinductor/model/a.so": b"x"}, "aotinductor"),
+    "a second program": (lambda _, d: d, {"models/other.json": b"{}"}, r"models/other\.json"),
+    "an expression": (text("Symbol('", f"{INJECTED}+Symbol('"), {}, "has the expression"),
+    "an attribute in an expression": (text("Symbol('", "Symbol.__init__.__globals__('"), {}, "has the expression"),
+    "a target below torch": (text("torch.ops.aten.linear.default", "torch.serialization.os.system"), {}, "calls 'torch.serial"),
+    "a target of operator": (text("torch.ops.aten.linear.default", "_operator.methodcaller"), {}, "calls '_operator.methodc"),
+    "an operator with a file": (text("torch.ops.aten.linear.default", "torch.ops.aten.from_file.default"), {}, "from_file"),
+    "an extension": (text("torch.ops.aten.linear.default", "#x:y"), {}, "calls '#x:y'"),
+    "a name that is code": (text('"name": "x"', f'"name": "x={INJECTED}"'), {}, "has the name"),
+    "a weight's name that is code": (text("a.weight", f"a[{INJECTED}]"), {}, "parameter_name is"),
+    "a container that imports": (text("builtins.dict", "collections.defaultdict"), {}, "collections.defaultdict"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_program_is_refused_and_runs_nothing(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    change, more, words = HOSTILE[name]
+    exported(tmp_path)
+    rewritten(tmp_path, change, more)
+    with pytest.raises(Refused, match=words) as caught:
+        opened(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "THIS KIT RAN" not in capfd.readouterr().out
+
+
+def test_guards_in_the_file_are_not_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    exported(tmp_path)
+
+    def change(found: str, data: bytes) -> bytes:
+        if found != "models/model.json":
+            return data
+        return json.dumps(json.loads(data) | {"guards_code": [INJECTED]}).encode()
+
+    rewritten(tmp_path, change)
+    assert opened(tmp_path).outputs
+    assert "THIS KIT RAN" not in capfd.readouterr().out
+
+
+def test_data_level_takes_programs_without_pickled_members_only(tmp_path: Path) -> None:
+    exported(tmp_path)
+    with pytest.raises(Refused, match=r"its member data/sample_inputs/model\.pt is pickled"):
+        opened(tmp_path, trust="data")
+
+
+class Shapes(torch.nn.Module):
+    def forward(self, x: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        whole = torch.cat([x, x])
+        return whole.reshape(whole.shape[0] * 2, -1) + scale, torch.arange(x.shape[0] * 2 + 1)
+
+
+def test_arithmetic_on_shapes_passes_the_check(tmp_path: Path) -> None:
+    exported(tmp_path, Shapes())
+    model = opened(tmp_path)
+    made = model.predict({"x": np.ones((4, 4), np.float32), "scale": np.ones(1, np.float32)}, ("output_0", "output_1"))
+    assert made["output_0"].shape == (16, 2)
+    assert made["output_1"].tolist() == list(range(9))
+
+
+# -- weights and code
+
+CODE = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self, width=2):
+        super().__init__()
+        self.a = torch.nn.Linear(width, 1)
+    def forward(self, x):
+        return self.a(x)
+def number(): return 3
+"""
+X = (TensorSpec("x", "FP32", (-1, 2)),)
+
+
+@pytest.fixture
+def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "net_of_test", raising=False)
+    (tmp_path / "net_of_test.py").write_text(CODE)
+    torch.manual_seed(0)
+    safetensors.torch.save_file(torch.nn.Linear(2, 1).state_dict(prefix="a."), tmp_path / "w.safetensors")
+    return tmp_path
+
+
+def weights(kit: Path, trust: str = "unsafe", path: str = "w.safetensors", inputs: Any = X, **own: Any) -> Model:
+    own = {"entrypoint": "net_of_test:Net"} | own
+    return opened(
+        kit, path, trust=trust, code=("net_of_test.py",), inputs=inputs, own={k: v for k, v in own.items() if v}
+    )
+
+
+def test_arguments_dtype_and_threads_are_taken(kit: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        model = weights(kit, arguments={"width": 2}, dtype="bfloat16", threads=1, device="cpu")
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert model.outputs == (TensorSpec("output", "FP32", (-1, 1)),)
+    exact = weights(kit).predict({"x": np.ones((1, 2), np.float32)}, ("output",))["output"]
+    rough = model.predict({"x": np.ones((1, 2), np.float32)}, ("output",))["output"]
+    np.testing.assert_allclose(exact, rough, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"entrypoint": None}, r"holds weights only; serving\.options\.entrypoint must name"),
+        ({"entrypoint": "net_of_test:number"}, "made a int, not a torch"),
+        ({"arguments": {"width": 3}}, "size mismatch"),
+        ({"device": "cuda"}, "the device 'cuda' was asked for and cannot be used"),
+        ({"device": "nope"}, "the device 'nope' was asked for"),
+        ({"dtype": "int4"}, "must be one of bfloat16, float16, float32, float64"),
+        ({"colour": "red"}, "not an option of the pytorch adapter; it knows arguments, compile"),
+        ({"inputs": ()}, "does not say what it takes"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_is_wrong_is_said_in_one_line(kit: Path, own: Any, words: str) -> None:
+    if torch.cuda.is_available() and own.get("device") == "cuda":
+        pytest.skip("this machine has the device")
+    with pytest.raises(LoadFailed, match=words) as caught:
+        weights(kit, **own)
+    assert "\n" not in str(caught.value)
+
+
+ONE_TENSOR = b'"%s":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+
+
+@pytest.mark.parametrize(
+    ("header", "says", "words"),
+    [
+        (b"{%s,%s}" % (ONE_TENSOR % b"a", ONE_TENSOR % b"a"), None, "a name occurs twice"),
+        (b"{%s}" % b",".join(ONE_TENSOR % str(i).encode() for i in range(65_537)), None, "holds 65537 tensors"),
+        (b"{}", 17 << 20, "says that its header takes 17825792 bytes"),
+        (b"{}", 1 << 60, "says that its header takes"),
+        (b"{}", 200, "is not a whole safetensors file"),
+    ],
+    ids=["twice", "too many", "too long", "huge", "cut off"],
+)
+def test_safetensors_header_is_held_to_its_rules(header: bytes, says: int | None, words: str, kit: Path) -> None:
+    size = len(header) if says is None else says
+    (kit / "w.safetensors").write_bytes(size.to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(LoadFailed, match=words):
+        weights(kit)
+
+
+def test_pickled_module_is_not_tried_as_one(kit: Path) -> None:
+    torch.save(Evil(), kit / "w.pth")
+    with pytest.raises(LoadFailed, match=r"w\.pth holds more than weights \(print\); save model\.state_dict"):
+        weights(kit, path="w.pth")
+
+
+# -- files that are cut off, and names of outputs
+
+
+@pytest.mark.parametrize("part", [0.3, 0.9, 0.99])
+@pytest.mark.parametrize("name", ["mlp-pt2", "cnn-torchscript", "mlp-statedict", "mlp-safetensors"])
+def test_truncated_file_fails_in_one_line(
+    name: str, part: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    kit = unpack(name, tmp_path)
+    path = tmp_path / kit.files.path
+    data = path.read_bytes()
+    assert sniff(data[:4096])
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(LoadFailed, match=path.name) as caught:
+        kit.load(adapter="pytorch", trust="unsafe")
+    assert "\n" not in str(caught.value)
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+ONE = torch.ones(1)
+
+
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [
+        (ONE, ["output"]), ([ONE, ONE], ["output_0", "output_1"]), ((ONE, (ONE, ONE)), ["output_0", "output_1.0", "output_1.1"]),
+        ({"a": ONE, "b": {"c": ONE}}, ["a", "b.c"]), (Pair(ONE, None), ["first"]), (OrderedDict(z=ONE, a=2.0), ["z", "a"]),
+    ],
+    ids=["tensor", "list", "nested", "dict", "named tuple", "order"],
+)  # fmt: skip
+def test_outputs_have_stable_names(made: Any, names: list[str]) -> None:
+    assert [name for name, _ in named(made)] == names

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import skops.io
+from sklearn.cluster import BisectingKMeans, KMeans
+from sklearn.datasets import make_classification
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+)
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import SplineTransformer
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+from adapters.base import LoadFailed, Options
+from adapters.sklearn import load
+
+from .kits import files_in
+
+X, Y = make_classification(60, 8, n_informative=5, n_classes=3, random_state=0)
+
+
+def tree_with(**changes: Any) -> Callable[[Any], None]:
+    """Rewrites the nodes of a decision tree: field -> (node, value)."""
+
+    def change(model: Any) -> None:
+        tree = model.tree_ if hasattr(model, "tree_") else np.ravel(model.estimators_)[0].tree_
+        state = tree.__getstate__()
+        for field, (node, value) in changes.items():
+            state["nodes"][field][node] = value
+        tree.__setstate__(state)
+
+    return change
+
+
+def space(place: int, at: int, value: int, field: str | None = None) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        tree = model._tree
+        state = list(tree.__getstate__())
+        array = np.array(state[place])
+        if field is None:
+            array[at] = value
+        else:
+            array[field][at] = value
+        state[place] = array
+        tree.__setstate__(tuple(state))
+
+    return change
+
+
+def put(name: str, value: Callable[[Any], Any]) -> Callable[[Any], None]:
+    return lambda model: setattr(model, name, value(getattr(model, name)))
+
+
+def hist(field: str, node: int, value: int) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        model._predictors[0][0].nodes[field][node] = value
+
+    return change
+
+
+def narrow(model: Any) -> None:
+    model.estimators_[0] = DecisionTreeClassifier().fit(np.c_[X, X], Y)
+
+
+def wide_indices(model: Any) -> None:
+    model.extra_ = __import__("scipy.sparse").sparse.csr_matrix(np.eye(3))
+    model.extra_.indices[:] = 99
+
+
+CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
+    "child past the end": (
+        lambda: DecisionTreeClassifier(),
+        tree_with(left_child=(0, 10**6)),
+        "points to node 1000000",
+    ),
+    "child before its parent": (
+        lambda: DecisionTreeClassifier(),
+        tree_with(right_child=(2, 0)),
+        "points to node 0|one child",
+    ),
+    "one child": (lambda: DecisionTreeClassifier(), tree_with(right_child=(0, -1)), "a node has one child"),
+    "feature past the last": (lambda: DecisionTreeClassifier(), tree_with(feature=(0, 10**6)), "a feature past its 8"),
+    "negative feature": (lambda: DecisionTreeClassifier(), tree_with(feature=(0, -5)), "a feature past its 8"),
+    "threshold that is no number": (lambda: DecisionTreeClassifier(), tree_with(threshold=(0, np.nan)), "no numbers"),
+    "tree in a forest": (lambda: RandomForestClassifier(2), tree_with(left_child=(0, 10**6)), "points to node"),
+    "wider tree in a forest": (lambda: RandomForestClassifier(2), narrow, "another number of features"),
+    "isolation forest": (lambda: IsolationForest(n_estimators=2), put("n_features_in_", lambda n: n - 1), "features"),
+    "boosting stages": (
+        lambda: GradientBoostingClassifier(n_estimators=2),
+        put("estimators_", lambda e: np.c_[e, e]),
+        "number of trees a stage",
+    ),
+    "hist child": (lambda: HistGradientBoostingClassifier(max_iter=2), hist("left", 0, 10**6), "points outside"),
+    "hist feature": (lambda: HistGradientBoostingClassifier(max_iter=2), hist("feature_idx", 0, 10**6), "not there"),
+    "hist categories": (
+        lambda: HistGradientBoostingClassifier(max_iter=2),
+        hist("is_categorical", 0, 1),
+        "categories|bit set",
+    ),
+    "neighbour order": (lambda: KNeighborsClassifier(algorithm="kd_tree"), space(1, 0, 10**6), "samples past the last"),
+    "neighbour node": (
+        lambda: KNeighborsClassifier(algorithm="ball_tree", leaf_size=5),
+        space(2, 1, 10**6, "idx_end"),
+        "samples past the last",
+    ),
+    "neighbour leaf": (
+        lambda: KNeighborsClassifier(algorithm="kd_tree", leaf_size=5),
+        space(2, -1, 0, "is_leaf"),
+        "last level has children",
+    ),
+    "support vectors counted": (
+        lambda: SVC(),
+        put("_n_support", lambda n: n * 1000),
+        "more support vectors than it has",
+    ),
+    "support vector coefficients": (lambda: SVC(), put("_dual_coef_", lambda c: c[:, :1].copy()), "do not agree"),
+    "support vectors cut": (lambda: SVC(), put("support_vectors_", lambda v: v[:1].copy()), "another shape"),
+    "centers": (lambda: KMeans(3, n_init=1), put("cluster_centers_", lambda c: c[:, :2].copy()), "number of features"),
+    "bisecting centers": (
+        lambda: BisectingKMeans(3),
+        lambda m: setattr(m._bisecting_tree, "center", np.zeros(1)),
+        "number of features",
+    ),
+    "spline": (lambda: SplineTransformer(), lambda m: setattr(m.bsplines_[0], "c", np.zeros((1, 1))), "do not agree"),
+    "sparse": (lambda: TfidfTransformer(), wide_indices, "indices|index"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_damaged_structure_never_gets_to_predict(name: str, tmp_path: Path) -> None:
+    make, damage, words = CASES[name]
+    model = make().fit(np.abs(X), Y)
+    joblib.dump(model, tmp_path / "good.joblib")
+    assert load(files_in(tmp_path, "good.joblib"), Options()).outputs
+    damage(model)
+    joblib.dump(model, tmp_path / "m.joblib")
+    with pytest.raises(LoadFailed, match=words) as caught:
+        load(files_in(tmp_path, "m.joblib"), Options())
+    assert str(caught.value).startswith("m.joblib holds a ")
+
+
+def test_damaged_tree_in_skops_never_gets_to_predict(tmp_path: Path) -> None:
+    model = DecisionTreeClassifier().fit(X, Y)
+    tree_with(left_child=(0, 10**6))(model)
+    skops.io.dump(model, tmp_path / "m.skops")
+    with pytest.raises(LoadFailed, match="points to node 1000000"):
+        load(files_in(tmp_path, "m.skops"), Options(trust="data"))
