@@ -1,0 +1,62 @@
+"""What a prediction of some input size takes, learnt from those that ran: is it cheap enough for the event loop?
+
+A thread hop costs a tenth of a millisecond, more than a small model; a large one must not hold the loop. Sizes are
+powers of two of the inputs' bytes. An unknown size runs in a thread until a few calls have shown what it takes. A size
+that turned out slow has to show itself cheap over more and more calls before it may hold the loop again.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+
+_WEIGHT = 0.0625
+_CLIP = 4.0
+"""One call counts as at most so many times the limit: hiccups of a busy machine are a few milliseconds long."""
+_HOLDING_SECONDS = 0.02
+"""One call this long is no hiccup; it counts in full."""
+_FIRST_PROOF, _LONGEST_PROOF = 4, 64
+_FORGET_SECONDS = 10.0
+"""A size that was cheap for so long starts anew when it turns out slow: one bad moment is not held against it."""
+_SIZES = 64
+
+
+class Costs:
+    """Estimates in seconds, per size."""
+
+    def __init__(self, inline_seconds: float) -> None:
+        self._limit = inline_seconds
+        self._expected = [inf] * _SIZES
+        self._least = [inf] * _SIZES
+        self._proof = [_FIRST_PROOF] * _SIZES
+        self._left = [_FIRST_PROOF] * _SIZES
+        self._since = [0.0] * _SIZES
+
+    def cheap(self, size: int) -> bool:
+        """Whether a call of this size (the bit length of its bytes) is expected to be short enough for the loop."""
+        return self._expected[size] < self._limit
+
+    def ran_inline(self, size: int, seconds: float) -> None:
+        """A call on the event loop took so long."""
+        expected = self._expected[size]
+        if seconds < _HOLDING_SECONDS:
+            seconds = min(seconds, self._limit * _CLIP)
+        expected += (seconds - expected) * _WEIGHT
+        self._expected[size] = expected
+        if expected >= self._limit:
+            forgotten = monotonic() - self._since[size] > _FORGET_SECONDS
+            self._proof[size] = _FIRST_PROOF if forgotten else min(self._proof[size] * 2, _LONGEST_PROOF)
+            self._left[size], self._least[size] = self._proof[size], inf
+
+    def ran_in_thread(self, size: int, seconds: float) -> None:
+        """A call in a thread took so long; the least of several counts: any may have waited for the interpreter."""
+        self._least[size] = min(self._least[size], seconds)
+        self._left[size] -= 1
+        if self._left[size] <= 0:
+            self._expected[size], self._since[size] = self._least[size], monotonic()
+            self._left[size], self._least[size] = self._proof[size], inf
+
+    def seed(self, size: int, seconds: float) -> None:
+        """A warm-up call took so long; smaller inputs are taken to cost no more."""
+        for smaller in range(size + 1):
+            self._expected[smaller] = min(self._expected[smaller], seconds)

@@ -1,0 +1,25 @@
+"""What the serving wing asks about the process it runs in: whoever starts it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Health(Protocol):
+    """State shared by all workers, so that any of them answers for all. Read on every request: it must cost nothing."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether predictions are answered."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is about to stop; every answer then closes its connection."""
+
+    @property
+    def model_name(self) -> str | None:
+        """The name that is or will be served; None while even that is unknown."""
+
+    def report(self) -> Mapping[str, object]:
+        """`{"ready": …, "live": true}`, while not ready also `reason` and, where there is some, `progress`."""

@@ -1,0 +1,54 @@
+"""What one request, one connection and all of them together may cost."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Limits(NamedTuple):
+    """Every limit, with its unit in its name where it has one; more than the limit is refused, never cut."""
+
+    body_bytes: int = 64 * 1024 * 1024
+    json_bytes: int = 16 * 1024 * 1024
+    json_depth: int = 64
+    chunks: int = 65_536
+    """Chunks of one chunked body."""
+    inputs: int = 64
+    rank: int = 16
+    elements: int = 2**31 - 1
+    """Elements of one tensor."""
+    id_bytes: int = 1024
+
+    in_flight: int = 256
+    """Permits: requests that are queued or running."""
+    in_flight_bytes: int = 256 * 1024 * 1024
+    """Bodies that came in more than one piece, all together."""
+    deadline_seconds: float = 30.0
+    inline_seconds: float = 0.0003
+    """A prediction expected to take less runs on the event loop, without a thread hop."""
+    inline_body_bytes: int = 64 * 1024
+    """A longer JSON body is parsed off the event loop."""
+    threads: int = 4
+    """Concurrent predictions of a model that is safe to call from several threads."""
+
+    uri_bytes: int = 4096
+    head_bytes: int = 16 * 1024
+    headers: int = 100
+    head_seconds: float = 10.0
+    body_seconds: float = 60.0
+    body_bytes_per_second: int = 1024
+    """Asked of a body after its first five seconds."""
+    keep_alive_seconds: float = 75.0
+    linger_seconds: float = 5.0
+    """How long a refused body is read and thrown away, so that its sender gets to see the refusal."""
+    unread_seconds: float = 60.0
+    """How long a client may read nothing of an answer."""
+    pipelined: int = 256
+    """Requests that wait behind another one on their connection."""
+    connections: int = 1024
+    """Fewer where the process has not the file descriptors for so many."""
+
+    @property
+    def longest_body(self) -> int:
+        """Bytes a JSON body may have."""
+        return min(self.json_bytes, self.body_bytes)

@@ -1,0 +1,146 @@
+"""Bytes → one JSON object, stricter than the fast parser alone: RFC 8259, UTF-8, no duplicate keys, capped nesting.
+
+orjson takes the last of two equal keys without a word and knows no cap of ours. Both checks cost a few counts over the
+bytes in the ordinary case, and a scan that knows strings only where those counts do not settle it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from runtime.errors import InvalidInput
+from runtime.serving.wording import shown
+
+# Compiled when first used: an ordinary request needs neither.
+_STRING: Final = rb'(?s)"(?:[^"\\]++|\\.)*+"'
+_NO_JSON: Final = rb"\b(?:NaN|Infinity)\b"
+_NOT_BRACKETS: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_STEPS: Final = np.zeros(256, np.int8)
+_STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
+_BLOCK: Final = 1 << 18
+
+Document = dict[str, Any]
+
+
+class InputAtFault(InvalidInput):
+    """The inputs are what is wrong, so an example of inputs that pass helps; the answer shows one."""
+
+
+def read_document(body: bytes, depth: int) -> Document:
+    """The JSON object that `body` is.
+
+    Raises InvalidInput (InputAtFault where showing a good body helps) with the reason and, where known, the byte.
+    """
+    if body.count(b"[") + body.count(b"{") > depth and _deeper(body, depth):
+        raise InvalidInput(f"request body has nesting deeper than {depth}")
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _unreadable(body, error) from None
+    if type(document) is not dict:
+        raise InputAtFault(f"request must be a JSON object, got {kind_of(document)}")
+    # Equal only if no string holds a colon, no key came twice and no member but these is an object.
+    if body.count(b":") != _usual_keys(document):
+        _refuse_duplicates(body, document)
+    return document
+
+
+def _usual_keys(document: Document) -> int:
+    keys = len(document)
+    inputs = document.get("inputs")
+    if type(inputs) is list:
+        for entry in inputs:
+            if type(entry) is dict:
+                keys += len(entry)
+    return keys
+
+
+def _refuse_duplicates(body: bytes, document: Document) -> None:
+    colons = body.count(b":")
+    if colons == _keys(document):
+        return
+    if re.sub(_STRING, b"", body).count(b":") != _keys(document):
+        raise InvalidInput(f"request body has a duplicate key{_which(body)}")
+
+
+def _keys(value: object) -> int:
+    """Keys of every object inside; nesting is capped, so the recursion is."""
+    if type(value) is dict:
+        return len(value) + sum(_keys(inner) for inner in value.values() if type(inner) is dict or type(inner) is list)
+    if type(value) is list and not {dict, list}.isdisjoint(map(type, value)):
+        return sum(map(_keys, value))
+    return 0
+
+
+def _which(body: bytes) -> str:
+    try:
+        json.loads(body, object_pairs_hook=_distinct)
+    except _Twice as twice:
+        return f": {shown(twice.key)}"
+    except ValueError:  # a number with more digits than the standard parser takes
+        pass
+    return ""
+
+
+class _Twice(Exception):
+    """Carries a key out of the parser."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise _Twice(key)
+        seen.add(key)
+
+
+def _deeper(body: bytes, depth: int) -> bool:
+    """Whether brackets outside of strings ever nest deeper; a body cut short counts as far as it goes."""
+    brackets = np.frombuffer(re.sub(_STRING, b"", body).translate(None, _NOT_BRACKETS), np.uint8)
+    level = 0
+    for start in range(0, len(brackets), _BLOCK):
+        levels = level + np.cumsum(_STEPS[brackets[start : start + _BLOCK]], dtype=np.int64)
+        if levels.max() > depth:
+            return True
+        level = int(levels[-1])
+    return False
+
+
+def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> InvalidInput:
+    if not body:
+        return InputAtFault("request body is not valid JSON: it is empty")
+    if _not_utf8(body):
+        return InvalidInput("request body is not UTF-8; send JSON as UTF-8 without a byte order mark")
+    if "surrogate" in error.msg:
+        return InvalidInput(f"request body has an invalid string: {error.msg}, at character {error.pos}")
+    if "infinity" in error.msg:
+        return InputAtFault(
+            f"a number in the request body is out of range for a 64-bit float, at character {error.pos}"
+        )
+    if re.search(_NO_JSON, re.sub(_STRING, b'""', body)):
+        return InputAtFault("NaN and Infinity are not JSON: send null for NaN; infinities need binary tensor data")
+    return InputAtFault(f"request body is not valid JSON: {error.msg}, at character {error.pos}")
+
+
+def _not_utf8(body: bytes) -> bool:
+    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:4]:
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def kind_of(value: object) -> str:
+    """What JSON calls the type of `value`."""
+    return {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",
+            list: "an array", dict: "an object"}[type(value)]  # fmt: skip

@@ -1,0 +1,43 @@
+"""What is served and where it came from: the facts behind metadata, response headers and the info metric."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import quote
+
+Header = tuple[bytes, bytes]
+
+
+class Provenance(NamedTuple):
+    """One served model's origin. Everything in it is the operator's or the kit's word, never a client's."""
+
+    name: str
+    """The served name, `[A-Za-z0-9._-]+`."""
+    reference: str
+    """Canonical text of the resolved reference."""
+    digest: str | None
+    """Manifest digest, `sha256:…`; None for an unverified folder."""
+    versions: tuple[str, ...]
+    """Accepted in URLs; the first one is reported. Empty is read as `("1",)`."""
+    framework: str
+    """As the Kitfile writes it."""
+    adapter: str
+    verified: bool
+    trust: str
+    sandbox: str = "off"
+    """How the worker is confined: `landlock-6`, `none: why`, `off`."""
+
+    @property
+    def version(self) -> str:
+        """The version that answers report."""
+        return self.versions[0] if self.versions else "1"
+
+    def headers(self) -> tuple[Header, ...]:
+        """`modelkit-digest` and `modelkit-reference`, for every answer about this model."""
+        origin = ((b"modelkit-reference", _visible(self.reference)),)
+        return origin if self.digest is None else ((b"modelkit-digest", _visible(self.digest)), *origin)
+
+
+def _visible(text: str) -> bytes:
+    # A folder's path may hold anything, line ends included: nothing but visible ASCII may reach a header.
+    return quote(text, safe="".join(map(chr, range(0x21, 0x7F)))).encode()
