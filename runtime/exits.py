@@ -1,0 +1,48 @@
+"""The table from a failure to the exit code of the process. `docs/errors.md` shows it to operators."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from adapters import base
+from runtime import errors
+
+EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
+    (errors.Cancelled, 0),
+    (errors.Usage, 2),
+    (errors.CannotListen, 3),
+    (errors.BadContent, 65),
+    (base.AmbiguousModel, 65),
+    (errors.NotFound, 66),
+    (errors.RegistryUnavailable, 69),
+    (base.LoadFailed, 70),
+    (errors.CrashLoop, 71),
+    (errors.StorageFailed, 74),
+    (errors.SamplesDiffer, 76),
+    (errors.LoginRefused, 77),
+    (base.NoAdapter, 78),
+    (base.MissingFramework, 78),
+    (base.Refused, 79),
+)
+UNHEALTHY: Final = 1
+"""`runtime health` found no ready server; also a fault of the runtime itself."""
+KILLED: Final = 128
+"""Added to the number of the signal that asked for the end a second time."""
+
+
+def failure(kind: str, message: str) -> Exception:
+    """The failure that a worker met, from the name of its class and its line."""
+    return _FAILURES.get(kind, errors.Failure)(message)
+
+
+def exit_code(error: BaseException) -> int:
+    """The documented code for `error`; 1 for what is not documented: a fault of ours."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), UNHEALTHY)
+
+
+_FAILURES: Final = {
+    kind.__name__: kind
+    for module in (errors, base)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, errors.Failure | base.AdapterError)
+}

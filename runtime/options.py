@@ -1,0 +1,201 @@
+"""The table of options: flag, variable, default, and what each does. README and `--help` show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from runtime.log import LEVELS
+
+COMMANDS: Final = {
+    "serve": "serve a kit (the default: `runtime --kit REF` is `runtime serve --kit REF`)",
+    "pull": "fetch and verify a kit into the cache, print its digest",
+    "inspect": "say what a kit is, without loading or running anything of it",
+    "verify": "load a kit as serving does, and say whether it answers its author's samples",
+    "unpack": "put verified kits into folders, each with a receipt that serving checks again",
+    "health": "ask a running server whether it is ready",
+}
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text) if text.isascii() and text.removeprefix("-").isdigit() else None
+        if number is None or not low <= number <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return number
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:
+        raise ValueError("seconds, from 0 to 86400")
+    return seconds
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return text
+
+    return read
+
+
+def _text(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("a text without control characters")
+    return text
+
+
+def path(text: str) -> Path:
+    """Reads a path; `~` is the home folder."""
+    return Path(_text(text)).expanduser()
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Reads names with commas between; a flag of this kind may be repeated."""
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(part.isidentifier() for name in found for part in name.split(".")):
+        raise ValueError("names such as package.module.Class, with commas between")
+    return found
+
+
+def switch(text: str) -> bool:
+    """Reads a yes or no; a flag of this kind takes no value."""
+    if text.lower() not in _YES_AND_NO:
+        raise ValueError("true or false")
+    return _YES_AND_NO[text.lower()]
+
+
+_YES_AND_NO: Final = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+    "": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One knob: its flag, how its text is read, what it is when nobody says, and what it does."""
+
+    name: str
+    read: Callable[[str], Any]
+    default: Any
+    help: str
+    metavar: str = ""
+    commands: frozenset[str] = frozenset({"serve"})
+    shown_default: str = ""
+
+    @property
+    def field(self) -> str:
+        """The name in `Settings`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that means the same as the flag."""
+        return "RUNTIME_" + self.field.upper()
+
+
+_LOADING: Final = frozenset({"serve", "verify"})
+_CHOOSING: Final = _LOADING | {"inspect"}
+KIT_COMMANDS: Final = _CHOOSING | {"pull"}
+PULL_COMMANDS: Final = KIT_COMMANDS | {"unpack"}
+_ALL: Final = frozenset(COMMANDS)
+
+OPTIONS: Final = (
+    Option("kit", _text, None, "reference of the ModelKit", "REF", KIT_COMMANDS, "required"),
+    Option("host", _text, "127.0.0.1", "address to listen on", "ADDRESS", frozenset({"serve", "health"})),
+    Option(
+        "port",
+        _whole(0, 65_535),
+        8080,
+        "port to listen on; $PORT counts when this is not given; 0: any free one",
+        "PORT",
+        frozenset({"serve", "health"}),
+    ),
+    Option(
+        "model-name",
+        _text,
+        None,
+        "name to serve the model under",
+        "NAME",
+        _CHOOSING,
+        "last path component of the reference",
+    ),
+    Option("registry", _text, None, "host of references that name none", "HOST", PULL_COMMANDS, "none"),
+    Option(
+        "cache-dir", path, None, "folder of the verified kits", "FOLDER", PULL_COMMANDS, "~/.cache/modelkit-runtime"
+    ),
+    Option(
+        "plain-http",
+        switch,
+        False,
+        "speak plain HTTP to the registry (loopback hosts get it anyway)",
+        "",
+        PULL_COMMANDS,
+    ),
+    Option("retry-budget", _seconds, 30.0, "how long to retry an unreachable registry", "SECONDS", PULL_COMMANDS),
+    Option("workers", _whole(1, 256), 1, "serving processes", "N"),
+    Option(
+        "adapter",
+        _text,
+        None,
+        "framework adapter, whatever the Kitfile says",
+        "NAME",
+        _CHOOSING,
+        "chosen by the kit",
+    ),
+    Option(
+        "trust",
+        _one_of("data", "restricted", "signed", "unsafe"),
+        "restricted",
+        "what a model file may do when it is loaded: data, restricted, signed or unsafe",
+        "LEVEL",
+        _CHOOSING,
+    ),
+    Option(
+        "allow-global",
+        names,
+        (),
+        "a class or function that a pickled model may use beside the known ones, module.name; may be repeated",
+        "NAME",
+        _CHOOSING,
+        "none",
+    ),
+    Option(
+        "sandbox",
+        _one_of("auto", "require", "off"),
+        "auto",
+        "confine workers to reading the kit: auto (where the kernel can), require or off",
+        "MODE",
+        _LOADING,
+    ),
+    Option("threads", _whole(0, 1024), 0, "threads of one prediction; 0: the cores of a worker", "N", _LOADING),
+    Option("inference-timeout", _seconds, 30.0, "longest time of one prediction, queue included", "SECONDS"),
+    Option(
+        "max-in-flight", _whole(1, 1_000_000), 256, "predictions at once in a worker; one more is answered 503", "N"
+    ),
+    Option("max-body-bytes", _whole(1, 2**40), 64 * 2**20, "largest request body", "BYTES"),
+    Option("drain-delay", _seconds, 2.0, "after SIGTERM: how long to accept further requests, not ready", "SECONDS"),
+    Option("drain-timeout", _seconds, 7.0, "after SIGTERM: when to give up what is still unanswered", "SECONDS"),
+    Option("log-level", _one_of(*LEVELS), "info", "least important events to log: " + ", ".join(LEVELS), "LEVEL", _ALL),
+    Option(
+        "log-format", _one_of("auto", "text", "json"), "auto", "text, json, or auto: text on a terminal", "FORMAT", _ALL
+    ),
+    Option("json", switch, False, "print JSON", "", frozenset({"inspect", "verify"})),
+    Option("files", switch, False, "fetch the model too and say what its files are", "", frozenset({"inspect"})),
+)

@@ -1,0 +1,124 @@
+"""`runtime pull`, `inspect`, `health`, and what they print."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from runtime.sockets import listen
+from tests.e2e.server import KITS, Server, run
+from tests.lying_registry import Gate, stalled
+
+IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
+DIGEST = "sha256:44b4f1ec6a443b09778fd033f873370cee057611ad6865a07b212ea225cb9f6c"
+
+pytestmark = pytest.mark.slow
+
+
+def test_pull_prints_the_digest_and_nothing_else(tmp_path):
+    done = run("pull", IRIS, "--cache-dir", str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, DIGEST + "\n")
+
+
+def test_inspect_says_what_a_kit_is_without_its_model(tmp_path):
+    done = run("inspect", IRIS, "--json", "--cache-dir", str(tmp_path))
+    report = json.loads(done.stdout)
+    assert (report["name"], report["digest"]) == ("iris-onnx", DIGEST)
+    assert report["adapter"] == {"name": "onnx", "reason": "by name"}
+    assert {layer["path"]: layer["fetched"] for layer in report["layers"]} == {
+        "model/iris.onnx": True,
+        "model/samples.json": True,
+        "data/iris.csv": False,
+        "README.md": False,
+    }
+    assert report["fetch_bytes"] == 3072 + 4096
+    assert "files" not in report
+
+
+def test_inspect_for_people_names_layers_sizes_and_adapter(tmp_path):
+    shown = run("inspect", IRIS, "--cache-dir", str(tmp_path)).stdout
+    assert "framework  onnx" in shown
+    assert "adapter    onnx (by name)" in shown
+    assert re.search(r"\* model\s+3\.1 kB  model/iris\.onnx", shown)
+    assert re.search(r"  dataset  761\.3 kB  data/iris\.csv", shown)
+
+
+def test_inspect_files_gives_the_files_verdict(tmp_path):
+    done = run("inspect", f"oci:{KITS / 'iris-liar'}:v1", "--files", "--json", "--cache-dir", str(tmp_path))
+    report = json.loads(done.stdout)
+    assert report["adapter"]["name"] == "onnx"
+    assert "sklearn:1.3.0" in report["adapter"]["reason"]
+    assert any(file["path"].endswith(".onnx") for file in report["files"])
+
+
+def test_inspect_of_a_kit_without_a_model_says_so(tmp_path):
+    report = json.loads(run("inspect", f"oci:{KITS / 'empty'}:v1", "--json", "--cache-dir", str(tmp_path)).stdout)
+    assert report["adapter"]["name"] is None
+    assert "no model" in report["adapter"]["reason"]
+
+
+def test_health_follows_the_server(tmp_path):
+    with Server(IRIS, "--drain-delay", "0", cache=tmp_path) as server:
+        with server.ready() as client:
+            healthy = run("health", "--port", str(client.base_url.port))
+        assert (healthy.returncode, json.loads(healthy.stdout)) == (0, {"ready": True, "live": True})
+        assert server.stop() == 0
+    assert run("health", "--port", str(client.base_url.port)).returncode == 1
+
+
+def test_the_console_command_and_the_module_are_the_same():
+    shown = subprocess.run([f"{sys.prefix}/bin/runtime", "--help"], capture_output=True, text=True, check=True).stdout
+    assert shown == run("--help").stdout
+
+
+def test_a_taken_port_ends_with_its_own_code(tmp_path):
+    with listen("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("--kit", IRIS, "--port", port, "--cache-dir", str(tmp_path))
+    assert done.returncode == 3
+    assert f"port {port}" in json.loads(done.stderr)["reason"]
+
+
+def test_an_error_before_anything_else_is_one_line():
+    done = run("--kit", "Not A Reference")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_terminal_gets_readable_lines_and_a_curl_that_works(tmp_path):
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runtime", "--kit", IRIS, "--port", "0", "--cache-dir", str(tmp_path)],
+        stderr=follower,
+        stdout=follower,
+        stdin=follower,
+    )
+    os.close(follower)
+    shown = ""
+    while "curl" not in shown or not shown.endswith("\n"):
+        shown += os.read(leader, 65_536).decode()
+    curl = next(line for line in shown.splitlines() if "curl" in line).strip()
+    answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True)
+    assert "outputs" in json.loads(answer.stdout)
+    os.write(leader, b"\x03")  # what Ctrl-C sends
+    process.send_signal(2)
+    assert process.wait(30) == 0
+    os.close(leader)
+    assert DIGEST in shown
+    assert '{"' not in shown.replace(curl, "")
+
+
+def test_a_pull_that_is_stopped_has_failed(lying, tmp_path):
+    gate = Gate()
+    registry = lying("iris-onnx")
+    registry.lie("blobs/sha256:e2efdb39975bb174", stalled(100, gate))
+    command = [sys.executable, "-m", "runtime", "pull", f"{registry.host}/kits/iris:v1", "--cache-dir", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert gate.reached.wait(30)
+    process.terminate()
+    assert process.communicate(timeout=30) == (b"", None)
+    assert process.returncode == 128 + 15

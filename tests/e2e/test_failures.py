@@ -1,0 +1,141 @@
+"""Everything that can go wrong before a kit serves ends in one line, a documented exit code, and no traceback."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.server import KITS, Server, run
+from tests.lying_registry import flipped, long, other, refusal, short
+from tests.registries import USER, docker_config
+
+pytestmark = pytest.mark.slow
+
+IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
+MANIFEST, CONFIG, LAYER = "manifests/", "blobs/sha256:3c1cdb8b71b5", "blobs/sha256:e2efdb39975bb174"
+
+
+def ends(reference: str, tmp_path: Path, code: int, *words: str, options=(), **environ: str) -> None:
+    """The server ends with `code` and a line that has all the words in it, soon after it could know."""
+    started = time.monotonic()
+    with Server(reference, *options, cache=tmp_path / "cache", **environ) as server:
+        seen, reason = server.failure()
+    assert seen == code, reason
+    assert [word for word in words if word not in reason] == [], reason
+    assert "\n" not in reason
+    assert "Traceback" not in reason
+    assert time.monotonic() - started < 10
+
+
+def test_a_registry_that_is_not_there_is_given_up_after_the_budget(tmp_path):
+    ends("127.0.0.1:1/kits/iris:v1", tmp_path, 69, "127.0.0.1:1", options=("--retry-budget", "1"))
+
+
+def test_a_registry_that_fails_is_given_up_after_the_budget(lying, tmp_path):
+    registry = lying("iris-onnx")
+    registry.lie(MANIFEST, refusal(503))
+    ends(f"{registry.host}/kits/iris:v1", tmp_path, 69, registry.host, "503", options=("--retry-budget", "1"))
+
+
+def test_an_unknown_tag_names_those_that_exist(registry, tmp_path):
+    registry.push(KITS / "iris-onnx", "v1")
+    registry.push(KITS / "iris-onnx", "gzip")
+    ends(f"{registry.host}/kits/iris-onnx:v9", tmp_path, 66, "v9", "gzip", "v1")
+
+
+def test_an_unknown_repository_is_said_to_be_unknown(registry, tmp_path):
+    ends(f"{registry.host}/kits/nothing:v1", tmp_path, 66, "kits/nothing")
+
+
+def test_a_wrong_password_names_the_registry_and_never_the_password(make_registry, tmp_path):
+    registry = make_registry(auth="basic")
+    config = docker_config(tmp_path, {registry.host: (USER, "not-the-password")})
+    ends(f"{registry.host}/kits/iris:v1", tmp_path, 77, registry.host, DOCKER_CONFIG=str(config))
+
+
+def test_no_password_says_that_a_login_is_wanted(make_registry, tmp_path):
+    registry = make_registry(auth="basic")
+    ends(f"{registry.host}/kits/iris:v1", tmp_path, 77, registry.host, DOCKER_CONFIG=str(tmp_path))
+
+
+@pytest.mark.parametrize("part", [CONFIG, LAYER])
+@pytest.mark.parametrize("lie", [flipped(), short(), long()], ids=["flipped", "short", "long"])
+def test_a_blob_with_other_bytes_is_refused_and_gets_no_name(lie, part, lying, tmp_path):
+    registry = lying("iris-onnx")
+    registry.lie(part, lie)
+    ends(f"{registry.host}/kits/iris:v1", tmp_path, 65, "sha256:")
+    digest = part.rpartition(":")[2]
+    assert not [path for path in (tmp_path / "cache" / "blobs").rglob("*") if path.name.startswith(digest)]
+
+
+def test_a_manifest_that_differs_from_its_digest_is_refused(lying, tmp_path):
+    registry = lying("iris-onnx")
+    registry.lie(MANIFEST, flipped(40))
+    digest = "sha256:44b4f1ec6a443b09778fd033f873370cee057611ad6865a07b212ea225cb9f6c"
+    ends(f"{registry.host}/kits/iris@{digest}", tmp_path, 65, digest)
+
+
+def test_a_web_page_instead_of_a_manifest_is_no_manifest(lying, tmp_path):
+    registry = lying("iris-onnx")
+    registry.lie(MANIFEST, other(b"<html>please log in</html>", Content_Type="text/html"))
+    ends(f"{registry.host}/kits/iris:v1", tmp_path, 65, "manifest")
+
+
+def test_a_container_image_is_named_as_one(lying, tmp_path):
+    registry = lying("iris-onnx")
+    image = (
+        b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",'
+        b'"config":{"mediaType":"application/vnd.oci.image.config.v1+json","size":2,"digest":"sha256:'
+        + b"0" * 64
+        + b'"},"layers":[]}'
+    )
+    registry.lie(MANIFEST, other(image, Docker_Content_Digest=""))
+    ends(f"{registry.host}/kits/iris:v1", tmp_path, 65, "container image")
+
+
+def test_a_folder_that_is_not_there_and_one_without_a_kitfile_differ(tmp_path):
+    ends(str(tmp_path / "nowhere"), tmp_path, 66, "nowhere")
+    (tmp_path / "empty").mkdir()
+    ends(str(tmp_path / "empty"), tmp_path, 65, "Kitfile")
+
+
+def test_an_unknown_adapter_lists_those_there_are(tmp_path):
+    ends(IRIS, tmp_path, 78, "nonsense", "onnx", options=("--adapter", "nonsense"))
+
+
+def test_a_cache_that_cannot_be_written_says_where_and_what_to_do(tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    ends(IRIS, tmp_path, 74, "cache", "--cache-dir")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_full_disk_says_what_is_needed(tmp_path):
+    (tmp_path / "cache").mkdir()
+    if os.system(f"mount -t tmpfs -o size=16k tmpfs {tmp_path / 'cache'}") != 0:
+        pytest.skip("this machine cannot mount a tmpfs")
+    try:
+        ends(f"oci:{KITS / 'digits-external'}:v1", tmp_path, 74, "free")
+    finally:
+        os.system(f"umount {tmp_path / 'cache'}")
+
+
+def test_a_corrupted_layout_is_refused(tmp_path):
+    layout = tmp_path / "layout"
+    shutil.copytree(KITS / "iris-bare", layout)
+    largest = max((layout / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[600] ^= 1
+    largest.chmod(0o644)
+    largest.write_bytes(content)
+    ends(f"oci:{layout}:v1", tmp_path, 65, largest.name)
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "UPPER/case:v1", "https://host.example/m:v1", "m:v1", "host.example/m:bad tag"]
+)
+def test_what_is_no_reference_is_refused_at_once(reference, tmp_path):
+    done = run("--kit", reference, "--cache-dir", str(tmp_path))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,55 @@
+"""A runtime that was installed without extras: a kit of another framework names what to install."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import core_venv
+from tests.e2e.server import KITS
+from tests.kit.made import made_kit
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return core_venv.make(tmp_path_factory.mktemp("core"))
+
+
+def verify(python: Path, reference: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    options = ["--cache-dir", str(cache), "--sandbox", "off"]
+    return subprocess.run(
+        [str(python), "-m", "runtime", "verify", reference, *options],
+        capture_output=True, text=True, timeout=30, check=False, cwd=cache,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kit", "extra"),
+    [
+        ("wine-sklearn", "sklearn"),
+        ("diabetes-skops", "sklearn"),
+        ("mlp-pt2", "pytorch"),
+        ("iris-xgboost", "xgboost"),
+        ("iris-lightgbm", "lightgbm"),
+    ],
+)
+def test_a_framework_that_is_not_installed_is_named_with_its_extra(kit, extra, bare_python, tmp_path):
+    done = verify(bare_python, f"oci:{KITS / kit}:v1", tmp_path)
+    assert done.returncode == 78
+    assert f"pip install 'modelkit-runtime[{extra}]'" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_the_extra_of_catboost_is_named_too(bare_python, tmp_path):
+    made_kit(tmp_path / "kit", {"m.cbm": b"CBM1" + bytes(64)})
+    done = verify(bare_python, f"oci:{tmp_path / 'kit'}:v1", tmp_path)
+    assert (done.returncode, "modelkit-runtime[catboost]" in done.stdout) == (78, True)
+
+
+def test_the_core_alone_serves_onnx(bare_python, tmp_path):
+    done = verify(bare_python, f"oci:{KITS / 'iris-onnx'}:v1", tmp_path)
+    assert (done.returncode, "by the onnx adapter" in done.stdout) == (0, True), done

@@ -1,0 +1,203 @@
+"""Supervisor and workers: what they share, what they survive, how they end."""
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.server import KITS, PATIENCE_SECONDS, Server
+from tests.expected import cases
+from tests.lying_registry import Gate, stalled
+
+pytestmark = pytest.mark.slow
+
+IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
+INFER = "/v2/models/iris-onnx/infer"
+LAYER = "blobs/sha256:e2efdb39975bb174"  # the model layer of iris-onnx:v1
+REQUEST = cases("iris-onnx")[0]["request"]
+
+
+def gone(pid: int) -> None:
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=PATIENCE_SECONDS)
+    assert not psutil.pid_exists(pid)
+
+
+def test_sigint_ends_at_once_and_cleanly(tmp_path):
+    with Server(IRIS, cache=tmp_path) as server:
+        with server.ready():
+            (worker,) = server.workers()
+        assert server.stop(signal.SIGINT) == 0
+        gone(worker)
+
+
+def test_a_dead_worker_is_replaced_and_the_port_stays(tmp_path):
+    with Server(IRIS, "--drain-delay", "0", cache=tmp_path) as server:
+        with server.ready() as client:
+            (worker,) = server.workers()
+            os.kill(worker, signal.SIGKILL)
+            assert server.event("worker.died")["reason"].startswith("SIGKILL")
+            answer = httpx.post(f"{client.base_url}{INFER}", json=REQUEST, timeout=PATIENCE_SECONDS)
+            assert answer.status_code == 200  # it waited in the backlog for the new worker
+            assert "runtime_worker_restarts_total 1.0" in client.get("/metrics").text
+        assert server.stop() == 0
+
+
+def test_five_deaths_in_a_minute_end_the_process(tmp_path):
+    with Server(IRIS, cache=tmp_path) as server:
+        for death in range(1, 6):
+            server.event("worker.ready", count=death)
+            os.kill(server.workers()[0], signal.SIGKILL)
+            server.event("worker.died", count=death)
+        code, reason = server.failure()
+    assert code == 71
+    assert "5 times" in reason
+
+
+def test_killing_the_supervisor_leaves_no_orphan(tmp_path):
+    with Server(IRIS, "--workers", "2", cache=tmp_path) as server:
+        server.event("worker.ready", count=2)
+        workers = server.workers()
+        server.process.kill()
+        for worker in workers:
+            gone(worker)
+
+
+def test_a_worker_has_no_credentials_no_new_privileges_and_its_own_session(tmp_path):
+    with Server(
+        IRIS, cache=tmp_path, AWS_SECRET_ACCESS_KEY="s3cret", RUNTIME_KIT="x", DOCKER_CONFIG=str(tmp_path)
+    ) as server:
+        with server.ready():
+            (worker,) = server.workers()
+            environ = Path(f"/proc/{worker}/environ").read_text()
+            status = Path(f"/proc/{worker}/status").read_text()
+        assert "AWS" not in environ
+        assert "RUNTIME_" not in environ
+        assert "DOCKER" not in environ
+        assert "NoNewPrivs:\t1" in status
+        assert os.getsid(worker) == worker
+
+
+def test_several_workers_answer_on_one_socket_with_one_scrape(tmp_path):
+    with Server(IRIS, "--workers", "2", "--drain-delay", "0", cache=tmp_path) as server:
+        with server.ready() as client:
+            server.event("worker.ready", count=2)
+            for _ in range(20):
+                assert httpx.post(f"{client.base_url}{INFER}", json=REQUEST).status_code == 200
+            scrapes = {httpx.get(f"{client.base_url}/metrics").text for _ in range(6)}
+        (scrape,) = scrapes
+        assert (
+            'runtime_request_duration_seconds_count{model="iris-onnx",outcome="ok",protocol="v2_json"} 20.0' in scrape
+        )
+        assert "runtime_workers_ready 2.0" in scrape
+        assert server.stop() == 0
+
+
+def test_before_the_model_is_there_live_is_200_and_ready_503_with_progress(lying, tmp_path):
+    registry = lying("iris-onnx")
+    gate = Gate()
+    registry.lie(LAYER, stalled(100, gate))
+    with Server(f"{registry.host}/kits/iris-onnx:v1", cache=tmp_path) as server:
+        assert gate.reached.wait(PATIENCE_SECONDS)
+        port = _port_of(server)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client:
+            assert client.get("/v2/health/live").json() == {"live": True}
+            ready = client.get("/v2/health/ready")
+            assert ready.status_code == 503
+            assert ready.json()["reason"] == "pulling"
+            assert ready.json()["progress"]["total_bytes"] > 0
+            early = client.post(INFER, json=REQUEST)
+            assert (early.status_code, early.headers["retry-after"]) == (503, "1")
+        assert server.stop() == 0
+
+
+def _port_of(server: Server) -> int:
+    connections = psutil.Process(server.process.pid).net_connections("tcp")
+    return next(c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_a_pull_ends_it_within_a_second(signum, lying, tmp_path):
+    registry = lying("iris-onnx")
+    registry.lie(LAYER, stalled(100))
+    with Server(f"{registry.host}/kits/iris-onnx:v1", cache=tmp_path) as server:
+        server.event("kit.resolved")
+        server.process.send_signal(signum)
+        assert server.process.wait(2.0) == 0
+        assert server.other_lines == []
+    blobs = [path.name for path in (tmp_path / "blobs" / "sha256").iterdir()] if (tmp_path / "blobs").exists() else []
+    assert len(blobs) <= 2  # manifest and config; no layer has its name
+
+
+def test_a_second_signal_ends_now(tmp_path):
+    with Server(IRIS, "--drain-delay", "60", "--drain-timeout", "60", cache=tmp_path) as server, server.ready():
+        server.process.send_signal(signal.SIGTERM)
+        server.event("server.draining")
+        assert server.stop(signal.SIGTERM) == 128 + signal.SIGTERM
+
+
+class Client(threading.Thread):
+    """One busy keep-alive client on a raw socket: how many requests it sent, and how many got a whole answer."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        import json
+
+        body = json.dumps(REQUEST).encode()
+        head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.port, self.request = port, head.encode() + body
+        self.sent = self.answered = self.told_to_close = 0
+        self.is_busy = threading.Event()
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS)
+            except ConnectionRefusedError:
+                return  # the server has gone, after answering everything it accepted
+            with connection, connection.makefile("rb") as answers:
+                while self._one(connection, answers):
+                    pass
+
+    def _one(self, connection: socket.socket, answers) -> bool:
+        self.sent += 1
+        try:
+            connection.sendall(self.request)
+            head = {}
+            if b" 200 " not in answers.readline():
+                return False
+            while (line := answers.readline().strip()) != b"":
+                name, _, value = line.partition(b":")
+                head[name.lower()] = value.strip()
+            whole = len(answers.read(int(head[b"content-length"]))) == int(head[b"content-length"])
+        except OSError:
+            return False
+        self.answered += whole
+        if self.answered == 5:
+            self.is_busy.set()
+        closing = head.get(b"connection") == b"close"
+        self.told_to_close += closing
+        return whole and not closing
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_under_load_loses_no_request(workers, tmp_path):
+    with Server(IRIS, "--workers", workers, "--drain-delay", "0.5", cache=tmp_path) as server:
+        server.event("worker.ready", count=int(workers))
+        port = httpx.URL(server.event("server.ready")["address"]).port
+        clients = [Client(port) for _ in range(16)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            assert client.is_busy.wait(PATIENCE_SECONDS)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+        for client in clients:
+            client.join(PATIENCE_SECONDS)
+            assert not client.is_alive()
+    assert sum(client.sent - client.answered for client in clients) == 0
+    assert sum(client.told_to_close for client in clients) >= 16

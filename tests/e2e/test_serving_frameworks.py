@@ -1,0 +1,229 @@
+"""Every golden kit that is not plain ONNX, every tag of it, from its layout and from a registry: served, and right."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.kits import unpack
+from tests.e2e.server import KITS, Server, run
+from tests.expected import assert_right, cases, fitted, needs_code, probabilities, refused_global
+from tests.kit.made import made_kit
+
+ERAS = ("v1", "gzip", "gzip-fastest", "era-0.4", "era-0.2")
+UNSAFE = ("--trust", "unsafe")
+SERVED = [
+    *(("wine-sklearn", tag) for tag in ERAS),
+    *((kit, "v1") for kit in ("titanic-sklearn", "spam-sklearn", "diabetes-skops", "zipmap", "iris-xgboost")),
+    *((kit, "v1") for kit in ("iris-lightgbm", "cnn-torchscript", "mlp-pt2", "mlp-statedict", "mlp-safetensors")),
+]
+OTHERS = {"zipmap": "onnx", "iris-xgboost": "xgboost", "iris-lightgbm": "lightgbm"}
+
+pytestmark = pytest.mark.slow
+
+
+def answers(reference: str, kit: str, tag: str, cache: Path) -> None:
+    """A server answers all cases of the kit rightly, says what it serves, prints nothing but events, and stops."""
+    options = UNSAFE if needs_code(kit) else ()
+    with Server(reference, "--drain-delay", "0", *options, cache=cache) as server:
+        with server.ready() as client:
+            answered = client.get(f"/v2/models/{kit}")
+            metadata, facts = answered.json(), answered.json()["properties"]
+            for case in (fitted(case, metadata) for case in cases(kit, tag)):
+                answer = client.post(f"/v2/models/{kit}/infer", json=case["request"])
+                assert answer.status_code == 200, answer.text
+                assert_right(answer.json(), case)
+            assert answered.headers["modelkit-digest"] == facts["digest"]
+            adapter = OTHERS.get(kit, "pytorch" if kit.startswith(("mlp", "cnn")) else "sklearn")
+            assert f'adapter="{adapter}"' in client.get("/metrics").text
+            assert server.event("worker.ready")["sandbox"] == facts["sandbox"]
+        assert server.stop() == 0
+        assert server.other_lines == []
+
+
+@pytest.mark.parametrize(("kit", "tag"), SERVED)
+def test_a_golden_kit_from_its_layout_answers_right(kit, tag, tmp_path):
+    answers(f"oci:{KITS / kit}:{tag}", kit, tag, tmp_path)
+
+
+@pytest.mark.parametrize(("kit", "tag"), SERVED)
+def test_a_golden_kit_from_a_registry_answers_right(kit, tag, registry, tmp_path):
+    answers(registry.push(KITS / kit, tag), kit, tag, tmp_path)
+
+
+def test_maps_of_a_converted_classifier_are_a_tensor_with_labels(tmp_path):
+    with Server(f"oci:{KITS / 'zipmap'}:v1", "--drain-delay", "0", cache=tmp_path) as server:
+        with server.ready() as client:
+            request = {"inputs": cases("zipmap")[0]["request"]["inputs"]}
+            _, maps = client.post("/v2/models/zipmap/infer", json=request).json()["outputs"]
+            labels = client.get("/v2/models/zipmap").json()["properties"]["labels"]
+        assert server.stop() == 0
+    wanted = probabilities("zipmap")
+    assert maps["shape"] == [len(wanted), 3]
+    assert maps["data"] == pytest.approx([value for row in wanted for value in row], abs=1e-4)
+    assert labels == '["setosa","versicolor","virginica"]'
+
+
+# the trust ladder
+
+WAYS_OUT = ["convert it", "--allow-global builtins.print", "sign the kit", "--trust unsafe"]
+REFUSED = [
+    ("evil-pickle", (), ["evil.pkl", refused_global("evil-pickle"), "--trust restricted", "skops.io", *WAYS_OUT]),
+    ("evil-pickle", ("--trust", "data"), ["evil.pkl is a pickle", "--trust data", "--trust restricted"]),
+    ("wine-sklearn", ("--trust", "data"), ["models/wine.joblib is a pickle", "--trust data", "--trust restricted"]),
+    ("mlp-statedict", (), ["weights.pth", "net:Net", "torch.export", "--trust unsafe"]),
+    ("mlp-safetensors", (), ["net:Net", "torch.export", "--trust unsafe"]),
+    ("cnn-torchscript", ("--sandbox", "off"), ["model/cnn.pt is TorchScript", "not confined by Landlock"]),
+    ("cnn-torchscript", ("--trust", "data"), ["model/cnn.pt is TorchScript", "--trust restricted"]),
+    ("mlp-pt2", ("--trust", "data"), ["mlp.pt2 is an exported program", "is pickled"]),
+    ("wine-sklearn", ("--trust", "signed"), ["--trust signed", "cannot check signatures yet"]),
+]
+
+
+@pytest.mark.parametrize(("kit", "options", "words"), REFUSED)
+def test_what_the_trust_level_does_not_load_ends_in_one_line(kit, options, words, tmp_path):
+    with Server(f"oci:{KITS / kit}:v1", *options, cache=tmp_path) as server:
+        code, reason = server.failure()
+    assert code == 79, reason
+    assert [word for word in words if word not in reason] == [], reason
+    assert "\n" not in reason
+    assert "signed" in options or f"(layer {_model_layer(kit)})" in reason
+
+
+@pytest.mark.parametrize("kit", ["evil-pickle", "mlp-statedict", "mlp-safetensors"])
+def test_what_is_refused_from_a_layout_is_refused_from_a_registry(kit, registry, tmp_path):
+    with Server(registry.push(KITS / kit, "v1"), cache=tmp_path) as server:
+        code, reason = server.failure()
+    assert (code, _model_layer(kit) in reason) == (79, True), reason
+
+
+def _model_layer(kit: str) -> str:
+    blobs = KITS / kit / "blobs"
+    index = json.loads((KITS / kit / "index.json").read_text())["manifests"]
+    manifest = json.loads((blobs / index[0]["digest"].replace(":", "/")).read_text())
+    return next(layer["digest"] for layer in manifest["layers"] if ".model." in layer["mediaType"])
+
+
+@pytest.mark.parametrize("command", ["--kit", "verify", "inspect"])
+def test_a_refused_pickle_never_runs(command, tmp_path):
+    options = ["--cache-dir", str(tmp_path), *{"--kit": ["--port", "0"], "inspect": ["--files"]}.get(command, [])]
+    done = run(command, f"oci:{KITS / 'evil-pickle'}:v1", *options)
+    assert done.returncode == (0 if command == "inspect" else 79)
+    assert "builtins.print" in done.stdout + done.stderr
+    assert "THIS KIT RAN CODE ON LOAD" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("environ", [{}, {"RUNTIME_ALLOW_GLOBAL": "builtins.print"}], ids=["flag", "variable"])
+def test_what_the_operator_allows_by_name_may_be_called(environ, tmp_path):
+    options = () if environ else ("--allow-global", "builtins.print")
+    with Server(f"oci:{KITS / 'evil-pickle'}:v1", *options, cache=tmp_path, **environ) as server:
+        code, reason = server.process.wait(30), server.event("runtime.failed")["reason"]
+    assert code == 70  # it is let run, and what it makes is no model
+    assert "evil.pkl" in reason
+
+
+def test_unsafe_is_said_aloud_at_each_start_in_the_metadata_and_in_a_gauge(tmp_path):
+    for _ in range(2):
+        with Server(f"oci:{KITS / 'iris-onnx'}:v1", "--drain-delay", "0", *UNSAFE, cache=tmp_path) as server:
+            with server.ready() as client:
+                assert server.event("trust.unsafe")["level"] == "warning"
+                assert client.get("/v2/models/iris-onnx").json()["properties"]["trust"] == "unsafe"
+                assert "runtime_unsafe_loading 1.0" in client.get("/metrics").text
+            assert server.stop() == 0
+
+
+# what kits may hold beside the golden ones
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "words"),
+    [
+        ("llama.gguf", b"GGUF\x03\x00\x00\x00", ["GGUF", "llama.cpp"]),
+        ("saved_model.pb", b"\x08\x01\x12", ["TensorFlow", "tf2onnx"]),
+        ("model.keras", b"PK\x03\x04", ["Keras", "ONNX"]),
+    ],
+)
+def test_what_is_served_elsewhere_says_what_to_use(path, content, words, tmp_path):
+    layout = made_kit(tmp_path / "kit", {path: content})
+    with Server(f"oci:{layout}:v1", cache=tmp_path / "cache") as server:
+        code, reason = server.failure()
+    assert code == 78
+    assert [word for word in words if word not in reason] == [], reason
+
+
+def test_a_model_of_another_scikit_learn_is_served_with_a_warning(tmp_path):
+    golden = unpack("wine-sklearn", tmp_path / "golden")
+    model = (golden.files.root / golden.files.path).read_bytes().replace(b"1.9.1", b"1.8.0")
+    layout = made_kit(tmp_path / "kit", {golden.files.path: model})
+    with Server(f"oci:{layout}:v1", "--drain-delay", "0", cache=tmp_path / "cache") as server:
+        with server.ready() as client:
+            assert "saved by scikit-learn 1.8.0" in server.event("model.odd")["reason"]
+            properties = client.get("/v2/models/kit").json()["properties"]
+        assert server.stop() == 0
+    assert properties["sklearn_version_saved"] == "1.8.0"
+    assert "its answers may differ" in properties["warning"]
+
+
+@pytest.mark.parametrize("kit", ["iris-onnx", "mlp-pt2"])
+def test_a_device_that_is_not_there_is_an_error_at_start(kit, tmp_path):
+    golden = unpack(kit, tmp_path / "golden")
+    model = {golden.files.path: (golden.files.root / golden.files.path).read_bytes()}
+    layout = made_kit(tmp_path / "kit", model, parameters={"serving": {"options": {"device": "cuda"}}})
+    with Server(f"oci:{layout}:v1", cache=tmp_path / "cache") as server:
+        code, reason = server.failure()
+    assert (code, "'cuda' was asked for" in reason) == (70, True), reason
+
+
+@pytest.mark.parametrize("kit", ["zipmap", "iris-xgboost", "iris-lightgbm", "diabetes-skops"])
+def test_what_is_data_is_served_where_only_data_may_be(kit, tmp_path):
+    done = run("verify", f"oci:{KITS / kit}:v1", "--trust", "data", "--cache-dir", str(tmp_path))
+    assert done.returncode == 0, done.stdout
+
+
+KIT_CODE = b"""
+def load(path, options):
+    factor = float(path.read_text()) * options["times"]
+    return lambda arrays: {"y": arrays["x"] * factor}
+"""
+
+
+def test_any_python_of_the_kit_is_served_where_it_may_run(tmp_path):
+    serving = {
+        "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1]}],
+        "options": {"entrypoint": "serve:load", "times": 2},
+    }
+    layout = made_kit(
+        tmp_path / "kit",
+        {"factor.txt": b"1.5", "serve.py": KIT_CODE},
+        framework="python",
+        parameters={"serving": serving},
+    )
+    with Server(f"oci:{layout}:v1", cache=tmp_path / "cache") as server:
+        code, reason = server.failure()
+        assert (code, "'serve:load' would run Python code from the kit" in reason) == (79, True), reason
+    with Server(f"oci:{layout}:v1", "--drain-delay", "0", *UNSAFE, cache=tmp_path / "cache") as server:
+        with server.ready() as client:
+            request = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [2], "data": [1.0, 2.0]}]}
+            assert client.post("/v2/models/kit/infer", json=request).json()["outputs"][0]["data"] == [3.0, 6.0]
+        assert server.stop() == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_catboost_answers_as_the_model_itself(tmp_path):
+    import catboost
+    import numpy as np
+
+    rows = np.random.default_rng(0).normal(size=(60, 4))
+    own = catboost.CatBoostClassifier(iterations=10, allow_writing_files=False, verbose=False, random_seed=0)
+    own.fit(rows, np.where(rows[:, 0] > 0, "yes", "no"))
+    own.save_model(str(tmp_path / "m.cbm"))
+    layout = made_kit(tmp_path / "kit", {"m.cbm": (tmp_path / "m.cbm").read_bytes()})
+    given = rows[:5].astype(np.float32)
+    with Server(f"oci:{layout}:v1", "--drain-delay", "0", cache=tmp_path / "cache") as server:
+        with server.ready() as client:
+            tensor = {"name": "x", "datatype": "FP32", "shape": [5, 4], "data": given.ravel().tolist()}
+            (made,) = client.post("/v2/models/kit/infer", json={"inputs": [tensor]}).json()["outputs"]
+            labels = client.get("/v2/models/kit").json()["properties"]["labels"]
+        assert server.stop() == 0
+    assert made["data"] == own.predict(given).tolist()
+    assert labels == '["no","yes"]'

@@ -1,0 +1,129 @@
+"""Every golden ONNX kit, every tag of it, from its layout and from a registry: served, and right."""
+
+import httpx
+import pytest
+
+from tests.e2e.server import KITS, Server
+from tests.expected import assert_right, cases
+
+ERAS = ("v1", "gzip", "gzip-fastest", "era-0.4", "era-0.2")
+SERVED = [
+    *(("iris-onnx", tag) for tag in ERAS),
+    *(("digits-external", tag) for tag in ERAS),
+    *((kit, "v1") for kit in ("iris-bare", "iris-liar", "dtypes", "everything", "init-onnx", "init-two", "base")),
+    ("base", "1.0"),
+]
+
+pytestmark = pytest.mark.slow
+
+
+def answers(server: Server, kit: str) -> None:
+    with server.ready() as client:
+        for case in cases(kit):
+            answer = client.post(f"/v2/models/{kit}/infer", json=case["request"])
+            assert answer.status_code == 200, answer.text
+            assert_right(answer.json(), case)
+        metadata = client.get(f"/v2/models/{kit}")
+        assert metadata.headers["modelkit-digest"] == metadata.json()["properties"]["digest"]
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(("kit", "tag"), SERVED)
+def test_a_golden_kit_from_its_layout_answers_right(kit, tag, tmp_path):
+    with Server(f"oci:{KITS / kit}:{tag}", "--drain-delay", "0", cache=tmp_path) as server:
+        answers(server, kit)
+
+
+@pytest.mark.parametrize(("kit", "tag"), SERVED)
+def test_a_golden_kit_from_a_registry_answers_right(kit, tag, registry, tmp_path):
+    reference = registry.push(KITS / kit, tag)
+    with Server(reference, "--drain-delay", "0", cache=tmp_path) as server:
+        answers(server, kit)
+
+
+REFUSED = [
+    ("corrupt-onnx", 70, ["m.onnx is not a whole ONNX model"]),
+    ("dataset-only", 65, ["no model", "dataset"]),
+    ("empty", 65, ["no model"]),
+    ("two-weights", 65, ["a.onnx", "b.onnx"]),
+    ("unknown-framework", 78, ["Mistral-7B", "onnx"]),
+    ("iris-broken-samples", 76, ["label[0] is 0, the sample says 2"]),
+    ("child", 65, ["localhost:5050/kits/base:1.0"]),
+    ("grandchild", 65, ["localhost:5050/kits/child:1.0"]),
+]
+
+
+@pytest.mark.parametrize(("kit", "code", "words"), REFUSED)
+def test_a_kit_that_cannot_be_served_ends_in_one_line(kit, code, words, tmp_path):
+    ends(f"oci:{KITS / kit}:v1", code, words, tmp_path)
+
+
+@pytest.mark.parametrize(("kit", "code", "words"), [refused for refused in REFUSED if "child" not in refused[0]])
+def test_a_kit_that_cannot_be_served_ends_in_one_line_from_a_registry_too(kit, code, words, registry, tmp_path):
+    ends(registry.push(KITS / kit, "v1"), code, words, tmp_path)
+
+
+def ends(reference, code, words, cache):
+    with Server(reference, cache=cache) as server:
+        seen, reason = server.failure()
+    assert seen == code, reason
+    assert [word for word in words if word not in reason] == []
+    assert "\n" not in reason
+
+
+def test_a_file_of_another_kind_than_the_kitfile_says_wins_with_a_warning(tmp_path):
+    with Server(f"oci:{KITS / 'iris-liar'}:v1", "--drain-delay", "0", cache=tmp_path) as server:
+        with server.ready():
+            warning = server.event("model.odd")
+        assert "sklearn:1.3.0" in warning["reason"]
+        assert server.stop() == 0
+
+
+def test_a_plain_folder_is_served_as_unverified(tmp_path):
+    folder = tmp_path / "iris"
+    folder.mkdir()
+    model = _model_bytes()
+    (folder / "iris.onnx").write_bytes(model)
+    (folder / "Kitfile").write_text("manifestVersion: 1.0.0\npackage: {name: iris}\nmodel: {path: iris.onnx}\n")
+    with Server(str(folder), "--drain-delay", "0", cache=tmp_path / "cache") as server:
+        assert server.event("kit.verified")["verified"] is False
+        with server.ready() as client:
+            answer = client.post("/v2/models/iris/infer", json=cases("iris-onnx")[0]["request"])
+            assert_right(answer.json(), cases("iris-onnx")[0])
+            assert client.get("/v2/models/iris").json()["properties"]["verified"] == "false"
+        assert server.stop() == 0
+
+
+def _model_bytes() -> bytes:
+    """The model file in the one layer of `iris-bare`: a tar of a single file."""
+    import io
+    import json
+    import tarfile
+
+    layout = KITS / "iris-bare"
+    index = json.loads((layout / "index.json").read_text())
+    blobs = layout / "blobs" / "sha256"
+    manifest = json.loads((blobs / index["manifests"][0]["digest"].removeprefix("sha256:")).read_text())
+    layer = (blobs / manifest["layers"][0]["digest"].removeprefix("sha256:")).read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+        member = next(member for member in archive.getmembers() if member.name.endswith(".onnx"))
+        return archive.extractfile(member).read()
+
+
+def test_the_served_name_is_the_operators(tmp_path):
+    with Server(f"flower=oci:{KITS / 'iris-onnx'}:v1", "--drain-delay", "0", cache=tmp_path) as server:
+        with server.ready() as client:
+            assert client.get("/v2/models").json() == {"models": ["flower"]}
+            assert client.post("/v2/models/iris-onnx/infer", json={}).status_code == 404
+        assert server.stop() == 0
+
+
+def test_the_printed_curl_line_works(tmp_path):
+    import subprocess
+
+    with Server(f"oci:{KITS / 'iris-onnx'}:v1", "--drain-delay", "0", cache=tmp_path) as server:
+        line = server.event("server.ready")["example"]
+        answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, timeout=30)
+        assert '"outputs"' in answer.stdout
+        assert isinstance(httpx.Response(200, text=answer.stdout).json()["outputs"], list)
+        assert server.stop() == 0

@@ -1,0 +1,80 @@
+"""What README and docs say is what the code does: options, exit codes, statuses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from runtime.exits import EXIT_CODES, KILLED, UNHEALTHY
+from runtime.options import OPTIONS, Option
+from runtime.serving.answers import STATUSES
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "loadtests/README.md"]
+
+
+def row(option: Option) -> str:
+    default = option.shown_default or ("off" if option.default is False else f"`{option.default}`")
+    return f"| `--{option.name}{' ' + option.metavar if option.metavar else ''}` | {option.help.replace('|', chr(92) + '|')} | {default} |"
+
+
+def options_table() -> str:
+    serve = [row(option) for option in OPTIONS if "serve" in option.commands]
+    return "\n".join(["| Option | What | Default |", "|---|---|---|", *serve])
+
+
+def test_readme_lists_every_option_as_the_settings_have_it() -> None:
+    assert between("options", ROOT / "README.md") == options_table(), "write it with: python -m tests.test_docs"
+
+
+def between(name: str, page: Path) -> str:
+    found = re.search(rf"<!-- {name}[^>]*-->\n(.*?)\n?<!-- /{name} -->", page.read_text(), re.DOTALL)
+    assert found, f"no <!-- {name} --> … <!-- /{name} --> in {page.name}"
+    return found[1]
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """The cells of the table below `heading`, without its header."""
+    section = page.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def named(cell: str) -> set[str]:
+    return set(re.findall(r"`(\w+)`", cell))
+
+
+def test_every_exit_code_is_documented_and_nothing_else() -> None:
+    documented = {
+        (int(code), name) for code, names, *_ in rows(ROOT / "docs/errors.md", "Exit codes") for name in named(names)
+    }
+    assert documented == {(code, kind.__name__) for kind, code in EXIT_CODES}
+    codes = [int(code) for code, *_ in rows(ROOT / "docs/errors.md", "Exit codes")]
+    assert codes == sorted({UNHEALTHY, *(code for _, code in EXIT_CODES)})
+    assert KILLED == 128
+
+
+def test_every_status_is_documented_and_nothing_else() -> None:
+    documented = {
+        (int(status), name, outcome)
+        for status, names, _, outcome in rows(ROOT / "docs/errors.md", "Statuses")
+        for name in named(names)
+    }
+    assert documented == {(status, kind.__name__, outcome) for kind, status, outcome in STATUSES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(readme.read_text().replace(between("options", readme), options_table()))

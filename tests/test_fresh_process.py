@@ -1,0 +1,55 @@
+"""What an import brings along, seen in a fresh process: memory and start time are decided here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FRAMEWORKS = {
+    "catboost",
+    "joblib",
+    "lightgbm",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "scipy",
+    "skops",
+    "sklearn",
+    "torch",
+    "xgboost",
+}
+TEST_TOOLS = {"httpx", "hypothesis", "mypy", "psutil", "pytest", "grimp"}
+REGISTRY = {"oras", "requests", "urllib3", "jsonschema"}
+SERVER = {"numpy", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "anyio", "prometheus_client", "asyncio"}
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        pytest.param("runtime.cli", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER | {"yaml"}, id="cli"),
+        pytest.param(
+            "runtime.supervisor",
+            FRAMEWORKS | TEST_TOOLS | REGISTRY | (SERVER - {"asyncio"}) | {"yaml"},
+            id="supervisor",
+        ),
+        pytest.param("runtime.kit.pull", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER | {"yaml"}, id="kit wing"),
+        pytest.param("runtime.serving.app", FRAMEWORKS | TEST_TOOLS | REGISTRY, id="serving wing"),
+        pytest.param("runtime.worker", FRAMEWORKS | TEST_TOOLS | REGISTRY, id="worker"),
+        pytest.param("adapters", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER, id="adapters"),
+    ],
+)
+def test_an_import_brings_only_what_it_needs(module: str, unwanted: set[str]) -> None:
+    assert packages_after(f"import {module}") & unwanted == set()
+
+
+def packages_after(code: str) -> set[str]:
+    program = f"{code}; import sys, json; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(json.loads(done.stdout))

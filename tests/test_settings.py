@@ -1,0 +1,107 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import InvalidSetting
+from runtime.settings import OPTIONS, Settings
+
+
+def read(*arguments: str, **environ: str) -> Settings:
+    return Settings.read(["--kit", "host.example/m:v1", *arguments], environ)
+
+
+def test_flag_wins_over_variable_and_variable_over_default():
+    assert read().port == 8080
+    assert read(RUNTIME_PORT="81").port == 81
+    assert read("--port", "82", RUNTIME_PORT="81").port == 82
+
+
+@pytest.mark.parametrize(
+    ("environ", "port"),
+    [
+        pytest.param({"PORT": "90"}, 90, id="PORT alone"),
+        pytest.param({"PORT": "90", "RUNTIME_PORT": "91"}, 91, id="our own variable wins"),
+        pytest.param({"RUNTIME_PORT": "tcp://10.0.0.1:80"}, 8080, id="Kubernetes service link"),
+        pytest.param({"RUNTIME_PORT": "tcp://10.0.0.1:80", "PORT": "90"}, 90, id="service link, then PORT"),
+    ],
+)
+def test_port_comes_from(environ, port):
+    assert read(**environ).port == port
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "99999"], "--port is '99999', wanted a whole number from 0 to 65535"),
+        (["--port", "1.5"], "--port is '1.5', wanted a whole number from 0 to 65535"),
+        (["--workers", "0"], "--workers is '0', wanted a whole number from 1 to 256"),
+        (["--drain-delay", "soon"], "--drain-delay is 'soon', wanted seconds, from 0 to 86400"),
+        (["--drain-delay", "nan"], "--drain-delay is 'nan', wanted seconds, from 0 to 86400"),
+        (["--drain-delay", "9"], "--drain-delay 9 is longer than --drain-timeout 7, which includes it"),
+        (["--log-level", "loud"], "--log-level is 'loud', wanted one of debug, info, warning, error"),
+        (["--bogus"], "unrecognized arguments: --bogus; `runtime --help` lists the options"),
+        (["--model-name", ""], "--model-name is '', wanted a text without control characters"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_named_with_what_was_wanted(arguments, message):
+    with pytest.raises(InvalidSetting) as caught:
+        read(*arguments)
+    assert str(caught.value) == message
+
+
+def test_a_bad_variable_is_named_as_variable():
+    with pytest.raises(InvalidSetting, match=r"^RUNTIME_PLAIN_HTTP is 'maybe', wanted true or false$"):
+        read(RUNTIME_PLAIN_HTTP="maybe")
+
+
+def test_a_missing_kit_says_how_to_give_one():
+    with pytest.raises(InvalidSetting, match=r"^no kit to serve: give --kit REF, or set RUNTIME_KIT"):
+        Settings.read([], {})
+
+
+def test_an_unknown_command_lists_the_commands():
+    with pytest.raises(
+        InvalidSetting, match=r"unknown command 'host.example/m': the commands are serve, pull, inspect"
+    ):
+        Settings.read(["host.example/m"], {})
+
+
+def test_unknown_variables_are_reported_and_service_links_are_not():
+    settings = read(
+        RUNTIME_KITT="x", RUNTIME_SERVICE_HOST="10.0.0.1", RUNTIME_PORT_80_TCP_ADDR="10.0.0.1", RUNTIME_PORT="tcp://x"
+    )
+    assert settings.unknown_variables == ("RUNTIME_KITT",)
+
+
+def test_pull_takes_its_reference_by_position():
+    assert Settings.read(["pull", "host.example/m:v1"], {}).kit == "host.example/m:v1"
+
+
+def test_cache_stands_in_the_home_folder_or_in_tmp(tmp_path):
+    assert read(HOME=str(tmp_path)).cache_dir == tmp_path / ".cache/modelkit-runtime"
+    assert read(XDG_CACHE_HOME="/x").cache_dir.as_posix() == "/x/modelkit-runtime"
+    assert "modelkit-runtime-" in str(read(HOME="/nowhere").cache_dir)
+
+
+def test_help_names_every_option_of_serving(capsys):
+    with pytest.raises(SystemExit) as end:
+        Settings.read(["--help"], {})
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    assert [o.name for o in OPTIONS if "serve" in o.commands and f"--{o.name}" not in shown] == []
+
+
+def test_unpack_takes_pairs():
+    settings = Settings.read(
+        ["unpack", "kit://host.example/m:v1", "/mnt/a", "host.example/n:v1", "b", "--plain-http"], {}
+    )
+    assert settings.pairs == (("kit://host.example/m:v1", Path("/mnt/a")), ("host.example/n:v1", Path("b")))
+    assert settings.plain_http
+
+
+def test_the_usual_cache_is_in_no_folder_that_a_kit_goes_to(tmp_path):
+    home = str(tmp_path / "home")
+    (tmp_path / "home").mkdir()
+    cache = Settings.read(["unpack", "host.example/m:v1", home], {"HOME": home, "TMPDIR": "/somewhere"}).cache_dir
+    assert cache == Path(f"/somewhere/modelkit-runtime-{os.getuid()}")
