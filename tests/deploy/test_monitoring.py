@@ -1,0 +1,138 @@
+"""Prometheus for real: it scrapes a running server, its alerts are tested, each dashboard expression gives data."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import promql_parser
+import pytest
+import yaml
+
+from tests.e2e.server import Server
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MONITORING = ROOT / "deploy/monitoring"
+REQUEST = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
+PATIENCE_SECONDS = 60.0
+
+pytestmark = pytest.mark.slow
+
+
+def promtool(*arguments: str | Path, stdin: str | None = None) -> None:
+    done = subprocess.run(
+        ["promtool", *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_configuration_and_the_rules_are_correct() -> None:
+    promtool("check", "config", MONITORING / "prometheus.yaml")
+
+
+def test_the_alerts_fire_when_they_should_and_only_then() -> None:
+    promtool("test", "rules", MONITORING / "rules_test.yaml")
+
+
+def test_every_alert_has_a_test() -> None:
+    rules = yaml.safe_load((MONITORING / "rules.yaml").read_text())
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    cases = yaml.safe_load((MONITORING / "rules_test.yaml").read_text())["tests"]
+    assert alerts == {test["alertname"] for case in cases for test in case["alert_rule_test"] if test["exp_alerts"]}
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A Prometheus that has scraped a server twice, with predictions in between."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    with Server(f"oci:{ROOT}/examples/iris-onnx:v1", cache=folder / "cache") as server, server.ready() as client:
+        predict(client)
+        with running_prometheus(folder, client.base_url.netloc.decode()) as asked:
+            wait_for_value(asked, 'sum(runtime_request_duration_seconds_count{outcome="ok"})', 10)
+            predict(client)
+            wait_for_value(asked, 'sum(runtime_request_duration_seconds_count{outcome="ok"})', 20)
+            yield asked
+
+
+def predict(client: httpx.Client) -> None:
+    for _ in range(10):
+        client.post("/v2/models/iris-onnx/infer", json=REQUEST).raise_for_status()
+
+
+@contextlib.contextmanager
+def running_prometheus(folder: Path, target: str) -> Iterator[httpx.Client]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    configuration = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())
+    configuration["global"]["scrape_interval"] = "1s"
+    configuration["rule_files"] = [str(MONITORING / "rules.yaml")]
+    configuration["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    options = [
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address={address}",
+    ]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(["prometheus", *options], stdout=log, stderr=log)
+    try:
+        with httpx.Client(base_url=f"http://{address}/api/v1", timeout=PATIENCE_SECONDS) as client:
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def values(prometheus: httpx.Client, expression: str) -> list[Any]:
+    answer = prometheus.get("/query", params={"query": expression}).raise_for_status().json()
+    return list(answer["data"]["result"])
+
+
+def wait_for_value(prometheus: httpx.Client, expression: str, wanted: float) -> None:
+    """Prometheus tells nobody when it has scraped: it has to be asked."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError, httpx.HTTPStatusError):  # it is still starting
+            if [result for result in values(prometheus, expression) if float(result["value"][1]) >= wanted]:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"{expression} never reached {wanted}")
+
+
+def test_prometheus_scrapes_the_server(prometheus: httpx.Client) -> None:
+    assert [result["value"][1] for result in values(prometheus, "up")] == ["1"]
+    (kit,) = values(prometheus, "runtime_kit_info")
+    assert kit["metric"]["model"] == "iris-onnx"
+    assert kit["metric"]["digest"].startswith("sha256:")
+
+
+def test_a_healthy_server_raises_no_alert(prometheus: httpx.Client) -> None:
+    groups = prometheus.get("/rules").raise_for_status().json()["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) == 7
+    assert [rule["name"] for rule in rules if rule["state"] != "inactive" or rule["health"] == "err"] == []
+
+
+def expressions() -> list[tuple[str, str]]:
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
+    return [(panel["title"], target["expr"]) for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+def filled_in(expression: str) -> str:
+    return re.sub(r"\$(model|instance)\b", ".*", expression.replace("$__rate_interval", "1m"))
+
+
+@pytest.mark.parametrize(
+    "expression", [pytest.param(expr, id=f"{title} {n}") for n, (title, expr) in enumerate(expressions())]
+)
+def test_every_expression_of_the_dashboard_gives_data(prometheus: httpx.Client, expression: str) -> None:
+    promql_parser.parse(filled_in(expression))
+    assert values(prometheus, filled_in(expression)) != []
