@@ -60,7 +60,10 @@ class Channel:
         self.files += files
         *lines, rest = (bytes(self._waiting) + received).split(b"\n")
         self._waiting[:] = rest
-        return [json.loads(line) for line in lines]
+        try:
+            return [dict(json.loads(line)) for line in lines]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise EOFError from error
 
     def close(self) -> None:
         """Closes this end."""

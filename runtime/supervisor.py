@@ -146,14 +146,19 @@ class Supervisor:
     def _hear(self, worker: WorkerProcess) -> None:
         try:
             messages = worker.channel.receive()
-        except EOFError:  # its process is ending: `_died` follows
+        except EOFError:  # it is ending, or has to: `_died` follows
             asyncio.get_running_loop().remove_reader(worker.channel.fileno())
+            worker.kill()
             return
         for message in messages:
-            if message["event"] == "ready":
-                self._is_ready(worker, message)
-            elif message["event"] == "failed":
-                self._failed(worker, failure(message["kind"], message["message"]))
+            match message:
+                case {"event": "ready", "load_seconds": float(), "sandbox": str(), "curl": str()}:
+                    self._is_ready(worker, message)
+                case {"event": "failed", "kind": str(kind), "message": str(text)}:
+                    self._failed(worker, failure(kind, text))
+                case _:  # a worker that a model has taken over may say anything
+                    self._log.error("worker.not_understood", worker=worker.slot)
+                    worker.kill()
 
     def _is_ready(self, worker: WorkerProcess, message: Message) -> None:
         first = not self._board.workers_ready
@@ -189,7 +194,8 @@ class Supervisor:
 
     def _failed(self, worker: WorkerProcess, why: Exception) -> None:
         if any(other.ready for other in self._workers.values() if other is not worker):
-            self._log.error("worker.failed", worker=worker.slot, reason=str(why))  # its death follows, and counts
+            self._log.error("worker.failed", worker=worker.slot, reason=str(why))
+            worker.kill()  # its death counts
         else:
             self._end(why)
 

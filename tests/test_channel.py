@@ -56,3 +56,16 @@ def test_the_end_of_the_peer_is_an_eof(ends):
 def test_sending_to_a_peer_that_is_gone_is_not_an_error(ends):
     ends[1].close()
     ends[0].send({"do": "stop"})
+
+
+@pytest.mark.parametrize(
+    "line", [b"{\n", b"[1]\n", b"3\n", b"\xff\n", b"[" * 100_000 + b"\n"], ids=lambda line: repr(line[:4])
+)
+def test_what_is_no_message_is_the_end_of_the_peer(line):
+    raw, other = socket.socketpair()
+    with raw:
+        raw.sendall(line[:60_000] + b"\n")
+        channel = Channel(other)
+        with pytest.raises(EOFError):
+            channel.receive()
+        channel.close()
