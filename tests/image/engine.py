@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,7 +54,9 @@ class Engine:
             capture_output=True,
             text=True,
             timeout=seconds,
-            cwd=ROOT,
+            cwd=ROOT
+            if arguments[0] == "build"
+            else tempfile.gettempdir(),  # conmon leaves a file `oom` where it stands
             check=False,
         )
 
