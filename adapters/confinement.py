@@ -35,6 +35,11 @@ def confined() -> bool:
     return _applied > 0
 
 
+def device_hint() -> str:
+    """What to add where a device cannot be used: confined, no device file can be opened."""
+    return "; a worker confined by Landlock opens no device: serve with --sandbox off" if confined() else ""
+
+
 def landlock_abi() -> int:
     """The Landlock ABI of the running kernel; 0 where there is none or it may not be asked."""
     return max(0, _syscall(CREATE_RULESET, None, 0, VERSION_FLAG))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from adapters import options as own
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
+from adapters.confinement import device_hint
 from adapters.onnx_values import Read, Write, reader, writer
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def _session(ort: Any, files: ModelFiles, options: Options) -> Any:
         raise LoadFailed(f"{files.path} cannot be loaded by ONNX Runtime {ort.__version__}: {plain(error)}") from error
     taken = session.get_providers()
     if left := [name for name, _ in providers if name not in taken]:
-        raise LoadFailed(f"the provider {left[0]} was asked for and cannot be used; ONNX Runtime took {taken}")
+        took = f"ONNX Runtime took {taken}{device_hint()}"
+        raise LoadFailed(f"the provider {left[0]} was asked for and cannot be used; {took}")
     return session
 
 

@@ -13,6 +13,7 @@ import torch
 from adapters import confinement, kit_code, torch_export, torch_model
 from adapters import options as own
 from adapters.base import LoadFailed, Model, ModelFiles, Options
+from adapters.confinement import device_hint
 from adapters.frameworks import framework
 from adapters.pickle_file import TORCH_MAGIC
 from adapters.trust import allows_code, code_refused, kind_refused
@@ -58,7 +59,7 @@ def _device(options: Options) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise LoadFailed(f"the device {text!r} was asked for and cannot be used: {reason}") from error
+        raise LoadFailed(f"the device {text!r} was asked for and cannot be used: {reason}{device_hint()}") from error
     return device
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
+from adapters.confinement import confined
 from adapters.values import DATATYPE, DTYPES
 
 if TYPE_CHECKING:
@@ -69,7 +70,14 @@ def _dtype(options: Options) -> torch.dtype | None:
 def _prepared(module: Any, options: Options, device: torch.device) -> Any:
     if isinstance(module, torch.nn.Module):
         module.to(device=device, dtype=_dtype(options))
-    return torch.compile(module) if options.own.get("compile") else module
+    if not options.own.get("compile"):
+        return module
+    if confined():
+        raise LoadFailed(
+            "serving.options.compile wants to run a C++ compiler, which a worker confined by Landlock may not; "
+            "serve with --sandbox off, or without compile"
+        )
+    return torch.compile(module)
 
 
 def _copied(module: Any) -> Any:
