@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 
 DTYPE: Final = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDG]|[biufcSUVOa]\d*)")
-MAX_EMPTY_BYTES: Final = 1 << 20
 
 
 class BadPickle(ValueError):

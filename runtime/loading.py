@@ -48,6 +48,8 @@ def load(kit: Message, order: Message, *, limits: Limits, meter: Meter, log: Log
     _say_terms(order, meter, log)
     facts, root = ModelFacts(**kit["model"]), Path(kit["root"])
     declared = Declared.parse(facts.parameters)
+    if declared.batching:
+        log.warning("batching.not_used", reason="this version predicts every request by itself, whatever the kit says")
     samples = _read_samples(root, declared.samples)
     options = declared.options(
         trust=order["trust"], allow_globals=tuple(order["allow_globals"]), threads=order["threads"]

@@ -109,17 +109,6 @@ class Kitfile(NamedTuple):
         _check_digests(kitfile)
         return kitfile
 
-    def to_json(self) -> dict[str, object]:
-        """Give what `from_dict` makes the same Kitfile of; JSON-ready, for a worker in another process."""
-        is_file = self.model is not None and self.model.path is not None
-        return {"document": dict(self.document), "model_path_is_file": is_file}
-
-    @classmethod
-    def from_dict(cls, doc: Mapping[str, object]) -> Self:
-        """Give back what `to_json` was called on. Raises InvalidKitfile."""
-        is_file = doc.get("model_path_is_file") is True
-        return cls.from_document(_map(doc, "document", "document"), is_file=lambda _path: is_file)
-
     @property
     def layered(self) -> tuple[Entry, ...]:
         """Every entry that has a layer in the manifest, in the order in which Kit packs them."""

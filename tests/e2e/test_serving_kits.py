@@ -94,6 +94,16 @@ def test_a_plain_folder_is_served_as_unverified(tmp_path):
         assert server.stop() == 0
 
 
+def test_batching_that_a_kit_asks_for_in_vain_is_said(tmp_path):
+    (tmp_path / "iris.onnx").write_bytes(_model_bytes())
+    serving = "parameters: {serving: {batching: {max_size: 8}}}"
+    (tmp_path / "Kitfile").write_text(f"package: {{name: iris}}\nmodel: {{path: iris.onnx, {serving}}}\n")
+    with Server(str(tmp_path), "--drain-delay", "0", cache=tmp_path / "cache") as server:
+        server.event("server.ready")
+        assert server.event("batching.not_used")
+        assert server.stop() == 0
+
+
 def _model_bytes() -> bytes:
     """The model file in the one layer of `iris-bare`: a tar of a single file."""
     import io
