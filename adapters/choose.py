@@ -8,9 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
-from adapters import catboost, lightgbm, onnx, python, pytorch, sklearn, xgboost
+from adapters import python
 from adapters.base import Adapter, AdapterError, AmbiguousModel, LoadFailed, Model, ModelFiles, NoAdapter, Options
+from adapters.boosted import catboost, lightgbm, xgboost
 from adapters.elsewhere import advice
+from adapters.onnx import adapter as onnx
+from adapters.pytorch import adapter as pytorch
+from adapters.sklearn import adapter as sklearn
 from adapters.spelling import spellings
 from adapters.trust import check_level
 

@@ -13,7 +13,7 @@ from typing import Final
 from adapters.base import AdapterError, ModelFiles, Options
 from adapters.choose import ADAPTERS, HEAD_BYTES
 from adapters.confinement import confined
-from adapters.pickle_file import looks_like_skops
+from adapters.pickles.file import looks_like_skops
 from adapters.trust import allows_code, check_level
 
 
@@ -60,7 +60,8 @@ def _nothing(_head: bytes, _files: ModelFiles, _options: Options) -> None:
 
 
 def _onnx(_head: bytes, files: ModelFiles, _options: Options) -> None:
-    from adapters import onnx, onnx_policy
+    from adapters.onnx import adapter as onnx
+    from adapters.onnx import policy as onnx_policy
 
     facts = onnx.read(files)
     onnx_policy.check_operators(facts, files.path)
@@ -72,14 +73,14 @@ def _sklearn(head: bytes, files: ModelFiles, options: Options) -> str | None:
         return _skops(files, options)
     if options.trust == "data":
         return "a pickle, which --trust data does not load"
-    from adapters.pickle_names import denied_names
+    from adapters.pickles.names import denied_names
 
     denied = sorted(denied_names(files.root / files.path, files.path, frozenset(options.allow_globals)))
     return f"a pickle that wants {', '.join(denied)}" if denied else None
 
 
 def _skops(files: ModelFiles, options: Options) -> str | None:
-    from adapters.sklearn_file import refused_types, untrusted_types
+    from adapters.sklearn.file import refused_types, untrusted_types
 
     refused = sorted(refused_types(untrusted_types(files), options))
     return f"a skops file that wants {', '.join(refused)}" if refused else None
@@ -88,7 +89,7 @@ def _skops(files: ModelFiles, options: Options) -> str | None:
 def _torch(head: bytes, files: ModelFiles, options: Options) -> str | None:
     if not head.startswith(b"PK"):
         return _WEIGHTS
-    from adapters import torch_export
+    from adapters.pytorch import export as torch_export
 
     path = files.root / files.path
     records = torch_export.record_names(path, files.path)

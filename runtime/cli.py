@@ -7,17 +7,17 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from runtime.process import WorkerProcess
+from runtime.supervisor.process import WorkerProcess
 
 TYPE_CHECKING = False  # a worker is started before anything is imported that can wait, `typing` too
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runtime.kit.reference import Reference
+    from runtime.kit.format.reference import Reference
     from runtime.log import Log
     from runtime.progress import Progress
     from runtime.settings import Settings
-    from runtime.supervisor import Supervisor
+    from runtime.supervisor.supervisor import Supervisor
 
 _STOPPING = {signal.SIGTERM, signal.SIGINT}
 
@@ -69,9 +69,9 @@ def _verify(settings: Settings, log: Log) -> int:
     import asyncio
 
     from adapters.base import AdapterError
+    from runtime.commands.verify import report
     from runtime.errors import Failure
     from runtime.exits import exit_code
-    from runtime.verification import report
 
     try:
         code = asyncio.run(supervisor.run())
@@ -83,11 +83,11 @@ def _verify(settings: Settings, log: Log) -> int:
 
 
 def _supervisor(settings: Settings, log: Log, first: WorkerProcess, *, serving: bool) -> Supervisor:
-    from runtime.board import Board
-    from runtime.kit.reference import Reference
-    from runtime.launcher import Launcher
-    from runtime.serving.metrics import WIDTH
-    from runtime.sockets import listen
+    from runtime.kit.format.reference import Reference
+    from runtime.link.board import Board
+    from runtime.link.metrics import WIDTH
+    from runtime.supervisor.launcher import Launcher
+    from runtime.supervisor.sockets import listen
 
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     listener = listen(settings.host, settings.port) if serving else listen("127.0.0.1", 0)
@@ -95,7 +95,7 @@ def _supervisor(settings: Settings, log: Log, first: WorkerProcess, *, serving: 
     launcher = Launcher(settings, reference.name, listener, board, log, (_kits_folder(settings, reference),))
     launcher.order(first, accept=serving)
 
-    from runtime.supervisor import Supervisor  # asyncio and the pull: while the worker imports
+    from runtime.supervisor.supervisor import Supervisor  # asyncio and the pull: while the worker imports
 
     return Supervisor(reference, launcher, first, serving=serving)
 
@@ -112,9 +112,9 @@ def _kits_folder(settings: Settings, reference: Reference) -> Path:
 
 
 def _pull(settings: Settings, log: Log) -> int:
+    from runtime.commands.pull import pull_options
+    from runtime.kit.format.reference import Reference
     from runtime.kit.pull import pull
-    from runtime.kit.reference import Reference
-    from runtime.pulling import pull_options
 
     def work(progress: Progress) -> list[str]:
         kit = pull(Reference.parse(settings.kit, registry=settings.registry), pull_options(settings), progress)
@@ -124,7 +124,7 @@ def _pull(settings: Settings, log: Log) -> int:
 
 
 def _unpack(settings: Settings, log: Log) -> int:
-    from runtime.unpacking import unpack
+    from runtime.commands.unpack import unpack
 
     return _until_stopped(lambda progress: unpack(settings, progress, log), log)
 
@@ -155,7 +155,7 @@ def _until_stopped(work: Callable[[Progress], list[str]], log: Log) -> int:
 
 
 def _inspect(settings: Settings, log: Log) -> int:
-    from runtime.inspection import inspect
+    from runtime.commands.inspect import inspect
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -164,7 +164,7 @@ def _inspect(settings: Settings, log: Log) -> int:
 
 
 def _health(settings: Settings, _: Log) -> int:
-    from runtime.healthcheck import ask
+    from runtime.commands.health import ask
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     signal.signal(signal.SIGINT, signal.SIG_DFL)

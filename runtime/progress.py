@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from runtime.kit.kitfile import Kitfile
-    from runtime.kit.manifest import Manifest
-    from runtime.kit.reference import Reference
+    from runtime.kit.format.kitfile import Kitfile
+    from runtime.kit.format.manifest import Manifest
+    from runtime.kit.format.reference import Reference
     from runtime.log import Log
 
 _BAR_WIDTH: Final = 24

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "loadtests").glob("*.md"))]
 REGISTRY = "registry.example.com"
 """Stands for the reader's own registry; tests put the address of a real one in its place."""

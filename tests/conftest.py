@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from tests.lying_registry import LyingRegistry
+from tests.places import KITS
 from tests.registries import Registry, TokenService
 
 
 @pytest.fixture(scope="session")
 def kits() -> Path:
     """The folder of the golden kits, one OCI layout each."""
-    return Path(__file__).parent / "kits"
+    return KITS
 
 
 @pytest.fixture(scope="module")

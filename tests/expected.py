@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
-EXPECTED = Path(__file__).resolve().parent / "kits" / "expected"
+from tests.places import KITS
+
+EXPECTED = KITS / "expected"
 Case = dict[str, Any]
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import PAGES, REGISTRY, ROOT, blocks, marks
+from tests.commands import PAGES, REGISTRY, blocks, marks
+from tests.places import ROOT
 from tests.registries import Registry
 
 SERVERS = ("make serve", "runtime --kit ")

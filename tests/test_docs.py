@@ -9,9 +9,9 @@ import pytest
 
 from runtime.exits import EXIT_CODES, KILLED, UNHEALTHY
 from runtime.options import OPTIONS, Option
-from runtime.serving.answers import STATUSES
+from runtime.serving.statuses import STATUSES
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "loadtests/README.md"]
 
 

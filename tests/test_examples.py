@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.server import Server
+from tests.places import ROOT
 from tests.registries import digest_of
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 def test_the_example_is_the_golden_kit_byte_for_byte(kits: Path) -> None:

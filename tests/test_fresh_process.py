@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.places import ROOT
+
 FRAMEWORKS = {
     "catboost",
     "joblib",
@@ -33,13 +33,13 @@ SERVER = {"numpy", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "any
     [
         pytest.param("runtime.cli", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER | {"yaml"}, id="cli"),
         pytest.param(
-            "runtime.supervisor",
+            "runtime.supervisor.supervisor",
             FRAMEWORKS | TEST_TOOLS | REGISTRY | (SERVER - {"asyncio"}) | {"yaml"},
             id="supervisor",
         ),
         pytest.param("runtime.kit.pull", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER | {"yaml"}, id="kit wing"),
         pytest.param("runtime.serving.app", FRAMEWORKS | TEST_TOOLS | REGISTRY, id="serving wing"),
-        pytest.param("runtime.worker", FRAMEWORKS | TEST_TOOLS | REGISTRY, id="worker"),
+        pytest.param("runtime.worker.main", FRAMEWORKS | TEST_TOOLS | REGISTRY, id="worker"),
         pytest.param("adapters", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER, id="adapters"),
     ],
 )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
+
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 EXTRAS = ("sklearn", "pytorch", "xgboost", "lightgbm", "catboost")
 

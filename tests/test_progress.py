@@ -2,11 +2,11 @@ import re
 
 import pytest
 
-from runtime.kit.manifest import Manifest
-from runtime.kit.reference import Reference
+from runtime.kit.format.manifest import Manifest
+from runtime.kit.format.reference import Reference
 from runtime.log import Log
 from runtime.progress import Progress, human_bytes
-from tests.e2e.server import KITS
+from tests.places import KITS
 from tests.terminal import Terminal
 
 

@@ -20,22 +20,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from runtime.errors import Cancelled, InvalidManifest, StorageFailed
+from runtime.kit.cache.kits import Layers, unpacked
+from runtime.kit.cache.store import Store, storing
 from runtime.kit.crew import Crew
-from runtime.kit.json_text import MAX_DOCUMENT_BYTES
-from runtime.kit.kitfile import Kitfile, check_servable
-from runtime.kit.known_artifacts import OCI_MANIFEST
-from runtime.kit.manifest import Descriptor, Manifest
-from runtime.kit.placing import Placed, needed, place, unplaced
-from runtime.kit.remote import RegistrySource
-from runtime.kit.store import Store, storing
-from runtime.kit.unpacked import Layers, unpacked
+from runtime.kit.format.json_text import MAX_DOCUMENT_BYTES
+from runtime.kit.format.kitfile import Kitfile, check_servable
+from runtime.kit.format.manifest import Descriptor, Manifest
+from runtime.kit.format.media_types import OCI_MANIFEST
+from runtime.kit.format.placing import Placed, needed, place, unplaced
+from runtime.kit.registry.source import RegistrySource
 from runtime.kit.watch import Phase, Watch
 
 if TYPE_CHECKING:
-    from runtime.kit.digest import Digest
-    from runtime.kit.folder import FolderKit
-    from runtime.kit.receipt import Receipt
-    from runtime.kit.reference import Reference
+    from runtime.kit.disk.folder import FolderKit
+    from runtime.kit.format.digest import Digest
+    from runtime.kit.format.reference import Reference
+    from runtime.kit.installed.receipt import Receipt
     from runtime.kit.source import Source
 
 __all__ = ["Kit", "PullOptions", "Resolved", "Watch", "fetch", "pull", "resolve", "verified_layers"]
@@ -139,7 +139,7 @@ def _fetch_folder(resolved: Resolved, folder: FolderKit, watch: Watch) -> Kit:
 
 
 def _recheck(root: Path, receipt: Receipt, watch: Watch) -> int:
-    from runtime.kit.recheck import recheck
+    from runtime.kit.installed.recheck import recheck
 
     def reached(path: str, done_bytes: int, total_bytes: int) -> None:
         if watch.cancelled():
@@ -150,7 +150,7 @@ def _recheck(root: Path, receipt: Receipt, watch: Watch) -> int:
 
 
 def _resolve_folder(reference: Reference, watch: Watch) -> Resolved:
-    from runtime.kit.folder import FolderKit
+    from runtime.kit.disk.folder import FolderKit
 
     assert reference.path is not None  # of every folder reference
     folder = FolderKit.open(reference.path)
@@ -182,7 +182,7 @@ def _read_head(reference: Reference, options: PullOptions, crew: Crew, watch: Wa
 
 def _source(reference: Reference, options: PullOptions, crew: Crew) -> Source:
     if reference.kind != "registry":
-        from runtime.kit.layout import open_source
+        from runtime.kit.disk.layout import open_source
 
         return open_source(reference)
     return RegistrySource(

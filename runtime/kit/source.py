@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import BinaryIO, Protocol
 
-from runtime.kit.manifest import Descriptor
-from runtime.kit.reference import Reference
+from runtime.kit.format.manifest import Descriptor
+from runtime.kit.format.reference import Reference
 
 
 class Source(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from runtime.kit.kitfile import Kitfile
-    from runtime.kit.manifest import Manifest
-    from runtime.kit.reference import Reference
+    from runtime.kit.format.kitfile import Kitfile
+    from runtime.kit.format.manifest import Manifest
+    from runtime.kit.format.reference import Reference
 
 Phase = Literal["resolve", "fetch", "unpack"]
 

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from runtime.errors import NotReady, Overloaded, RequestFailed, TooLarge, UnknownModel
-from runtime.serving.answers import JSON, RETRY, MethodNotAllowed, Response, UnknownPath, error_response
+from runtime.link.metrics import CONTENT_TYPE
 from runtime.serving.inference import infer, refuse, request_id
 from runtime.serving.media import check_head, check_length
-from runtime.serving.metrics import CONTENT_TYPE
 from runtime.serving.routes import UNLOGGED, Route, route
+from runtime.serving.statuses import JSON, RETRY, MethodNotAllowed, Response, UnknownPath, error_response
 from runtime.serving.wording import listed, shown
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from runtime.serving.engine.limits import Limits
+    from runtime.serving.engine.predictor import Predictor
     from runtime.serving.health import Health
     from runtime.serving.journal import Log
-    from runtime.serving.limits import Limits
     from runtime.serving.media import Head
-    from runtime.serving.predictor import Predictor
 
 _ALIVE: Final = b'{"status":"alive"}'
 _LIVE: Final = b'{"live":true}'

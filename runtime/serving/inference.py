@@ -15,15 +15,15 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.errors import PredictFailed, RequestFailed
-from runtime.serving.answers import Response, error_response, status_of
+from runtime.link.metrics import OUTCOME_RUNS
 from runtime.serving.media import Head, check_head
-from runtime.serving.metrics import OUTCOME_RUNS
-from runtime.serving.protocol.decode import Request, decode
-from runtime.serving.protocol.document import InputAtFault
-from runtime.serving.protocol.encode import encode
+from runtime.serving.protocol.v2.decode import Request, decode
+from runtime.serving.protocol.v2.document import InputAtFault
+from runtime.serving.protocol.v2.encode import encode
+from runtime.serving.statuses import Response, error_response, status_of
 
 if TYPE_CHECKING:
-    from runtime.serving.predictor import Predictor
+    from runtime.serving.engine.predictor import Predictor
 
 PROTOCOL: Final = "v2_json"
 _OK: Final = OUTCOME_RUNS["ok"]

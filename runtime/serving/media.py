@@ -13,7 +13,7 @@ from runtime.errors import InvalidInput, TooLarge, UnsupportedMedia
 from runtime.serving.wording import shown
 
 if TYPE_CHECKING:
-    from runtime.serving.limits import Limits
+    from runtime.serving.engine.limits import Limits
 
 Head = Mapping[bytes, bytes]
 """A request's headers, names in lower case."""

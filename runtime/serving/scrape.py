@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from runtime.serving.metrics import BUCKETS, FAMILIES, OFFSETS, RUN, WIDTH, Family
+from runtime.link.metrics import BUCKETS, FAMILIES, OFFSETS, RUN, WIDTH, Family
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Slots(Protocol):
-    """What `render` needs of `runtime.board.Board`."""
+    """What `render` needs of `runtime.link.board.Board`."""
 
     @property
     def slots(self) -> int:

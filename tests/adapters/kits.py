@@ -13,8 +13,7 @@ import numpy as np
 from adapters import load
 from adapters.base import Model, ModelFiles, Options, TensorSpec
 from adapters.values import DTYPES
-
-KITS = Path(__file__).parents[1] / "kits"
+from tests.places import KITS
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def test_guess_from_names_alone(path: str, framework: str | None, name: str | No
     assert (found.name if found else None) == name
 
 
-@pytest.mark.parametrize("module", ["adapters", "adapters.onnx", "adapters.choose"])
+@pytest.mark.parametrize("module", ["adapters", "adapters.onnx.adapter", "adapters.choose"])
 def test_importing_adapters_imports_no_framework_and_no_numpy(module: str) -> None:
     heavy = [
         "numpy",

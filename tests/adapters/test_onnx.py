@@ -15,9 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, WrongInput
-from adapters.onnx import load
-from adapters.onnx_file import looks_like_onnx
-from adapters.onnx_session import plain
+from adapters.onnx.adapter import load
+from adapters.onnx.file import looks_like_onnx
+from adapters.onnx.session import plain
 
 from .kits import check_case, expected, files_in, unpack
 
@@ -417,7 +417,7 @@ def test_content_of_onnx_is_known(tmp_path: Path) -> None:
 
 
 def test_onnxruntime_neither_reports_to_its_makers_nor_marks_the_home_folder(tmp_path: Path) -> None:
-    script = "from adapters import onnx; ort = onnx._onnxruntime(); import sys; ort.InferenceSession(sys.argv[1])"
+    script = "from adapters.onnx import adapter as onnx; ort = onnx._onnxruntime(); import sys; ort.InferenceSession(sys.argv[1])"
     files = unpack("iris-bare", tmp_path).files
     model = files.root / files.path
     home = tmp_path / "home"

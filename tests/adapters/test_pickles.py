@@ -13,8 +13,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from adapters.base import AdapterError, LoadFailed, Refused
-from adapters.pickle_file import looks_like_pickle, looks_like_skops
-from adapters.pickles import load_pickle
+from adapters.pickles.file import looks_like_pickle, looks_like_skops
+from adapters.pickles.unpickler import load_pickle
 
 from .kits import files_in, unpack
 
@@ -198,8 +198,8 @@ import builtins, importlib, inspect, json, pkgutil, sys, tempfile, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 from adapters.base import AdapterError, ModelFiles, Refused
-from adapters.pickle_rules import CALLS, COMPILED, canonical
-from adapters.pickles import load_pickle
+from adapters.pickles.rules import CALLS, COMPILED, canonical
+from adapters.pickles.unpickler import load_pickle
 
 SKIPPED = {"antigravity", "this", "idlelib", "turtledemo", "test", "lib2to3", "tkinter", "turtle", "msilib"}
 

@@ -17,8 +17,8 @@ import torch
 
 from adapters import load
 from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec
-from adapters.pytorch import sniff
-from adapters.torch_model import named
+from adapters.pytorch.adapter import sniff
+from adapters.pytorch.model import named
 
 from .kits import check_case, expected, files_in, unpack
 

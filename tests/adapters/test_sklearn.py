@@ -27,7 +27,7 @@ from sklearn.utils import all_estimators
 from sklearn.utils._test_common.instance_generator import _construct_instances
 
 from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, WrongInput
-from adapters.sklearn import load
+from adapters.sklearn.adapter import load
 from adapters.values import to_protocol
 
 from .kits import check_case, expected, files_in, unpack
@@ -299,7 +299,8 @@ def test_forest_runs_in_one_thread_unless_told(tmp_path: Path) -> None:
     fitted = RandomForestClassifier(5, n_jobs=-1, random_state=0).fit(X, Y)
     for own, want in (({}, 1), ({"n_jobs": 2}, 2)):
         joblib.dump(fitted, tmp_path / "m.joblib")
-        from adapters import sklearn_file, sklearn_model
+        from adapters.sklearn import file as sklearn_file
+        from adapters.sklearn import model as sklearn_model
 
         found = sklearn_file.load_estimator(files_in(tmp_path, "m.joblib"), Options(own=own))
         sklearn_model.as_model(found, files_in(tmp_path, "m.joblib"), Options(own=own))

@@ -23,7 +23,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from adapters.base import LoadFailed, Options
-from adapters.sklearn import load
+from adapters.sklearn.adapter import load
 
 from .kits import files_in
 

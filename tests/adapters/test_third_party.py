@@ -10,8 +10,9 @@ import pytest
 
 from tests.e2e.server import run
 from tests.kit.made import made_kit
+from tests.places import ROOT
 
-GUIDE = Path(__file__).parents[2] / "docs" / "writing-an-adapter.md"
+GUIDE = ROOT / "docs" / "writing-an-adapter.md"
 
 PROGRAM = """
 import json, sys

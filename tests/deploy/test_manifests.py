@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.places import ROOT
+
 DEPLOY = ROOT / "deploy"
 CRDS = ROOT / "tests/crds"
 FOLDERS = sorted(path.parent for path in DEPLOY.glob("kubernetes/**/kustomization.yaml"))

@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from tests.e2e.server import Server
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 MONITORING = ROOT / "deploy/monitoring"
 REQUEST = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
 PATIENCE_SECONDS = 60.0

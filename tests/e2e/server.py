@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 
-KITS = Path(__file__).resolve().parent.parent / "kits"
 PATIENCE_SECONDS = 30.0
 
 Event = dict[str, Any]

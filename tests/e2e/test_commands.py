@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from runtime.sockets import listen
-from tests.e2e.server import KITS, Server, run
+from runtime.supervisor.sockets import listen
+from tests.e2e.server import Server, run
 from tests.lying_registry import Gate, stalled
+from tests.places import KITS
 
 IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
 DIGEST = "sha256:44b4f1ec6a443b09778fd033f873370cee057611ad6865a07b212ea225cb9f6c"

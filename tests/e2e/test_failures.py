@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import KITS, Server, run
+from tests.e2e.server import Server, run
 from tests.lying_registry import flipped, long, other, refusal, short
+from tests.places import KITS
 from tests.registries import USER, docker_config
 
 pytestmark = pytest.mark.slow

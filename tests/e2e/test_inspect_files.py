@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from adapters.confinement import landlock_abi
-from tests.e2e.server import KITS, run
+from tests.e2e.server import run
 from tests.kit.made import made_kit
+from tests.places import KITS
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests import core_venv
-from tests.e2e.server import KITS
 from tests.kit.made import made_kit
+from tests.places import KITS
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.server import KITS, PATIENCE_SECONDS, Server
+from tests.e2e.server import PATIENCE_SECONDS, Server
 from tests.expected import cases
 from tests.lying_registry import Gate, stalled
+from tests.places import KITS
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.kits import unpack
-from tests.e2e.server import KITS, Server, run
+from tests.e2e.server import Server, run
 from tests.expected import assert_right, cases, fitted, needs_code, probabilities, refused_global
 from tests.kit.made import made_kit
+from tests.places import KITS
 
 ERAS = ("v1", "gzip", "gzip-fastest", "era-0.4", "era-0.2")
 UNSAFE = ("--trust", "unsafe")

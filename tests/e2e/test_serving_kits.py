@@ -3,8 +3,9 @@
 import httpx
 import pytest
 
-from tests.e2e.server import KITS, Server
+from tests.e2e.server import Server
 from tests.expected import assert_right, cases
+from tests.places import KITS
 
 ERAS = ("v1", "gzip", "gzip-fastest", "era-0.4", "era-0.2")
 SERVED = [

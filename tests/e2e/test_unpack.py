@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import KITS, PATIENCE_SECONDS, Server, run
+from tests.e2e.server import PATIENCE_SECONDS, Server, run
 from tests.expected import assert_right, cases
 from tests.kit.made import made_kit
-from tests.kit.test_unpack import may_mount
+from tests.kit.unpack.test_walk import may_mount
 from tests.lying_registry import Gate, flipped, stalled
+from tests.places import KITS
 from tests.registries import Registry, digest_of
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,10 @@ import httpx
 import pytest
 
 from tests.adapters.kits import unpack
-from tests.e2e.server import KITS, Server, run
+from tests.e2e.server import Server, run
 from tests.expected import assert_right, cases
 from tests.kit.made import made_kit
+from tests.places import KITS
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,8 @@ from typing import Any, Self
 
 import httpx
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.places import ROOT
+
 BASE = "python:3.11-slim"
 """What the Dockerfile builds on. Here it is made of Debian's packages, under the same name: no image can be pulled."""
 EPOCH = "1700000000"

@@ -10,7 +10,8 @@ from pathlib import Path
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from tests.image.engine import BASE, ROOT, Engine, build_arguments
+from tests.image.engine import BASE, Engine, build_arguments
+from tests.places import ROOT
 
 LARGEST_ABOVE_BASE_BYTES = 210_000_000
 

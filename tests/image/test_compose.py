@@ -18,10 +18,11 @@ import httpx
 import pytest
 import yaml
 
-from tests.commands import ROOT, blocks
+from tests.commands import blocks
 from tests.expected import assert_right, cases
 from tests.image.conftest import need
 from tests.image.engine import BASE, Engine, build_arguments
+from tests.places import ROOT
 
 COMPOSE = ROOT / "deploy/compose.yaml"
 CASE = cases("iris-onnx")[0]

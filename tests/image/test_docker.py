@@ -18,7 +18,8 @@ import pytest
 
 from tests.commands import PAGES, REGISTRY, blocks
 from tests.expected import assert_right, cases
-from tests.image.engine import HARDENED, ROOT, Container, Engine, certificates
+from tests.image.engine import HARDENED, Container, Engine, certificates
+from tests.places import ROOT
 from tests.registries import Registry
 
 COMMANDS = list(

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from tests.expected import assert_right, cases
-from tests.image.engine import ROOT, Engine
+from tests.image.engine import Engine
+from tests.places import ROOT
 from tests.registries import Registry, digest_of
 
 KSERVE = ROOT / "deploy/kserve"

@@ -124,7 +124,9 @@ def test_without_a_place_to_write_it_says_so(engine: Engine, image: str, kit: st
 
 
 def test_threads_follow_the_limit_of_the_container(engine: Engine, image: str) -> None:
-    program = "from runtime.cgroups import allowance; a = allowance(); print(a.cores, a.memory_bytes, a.threads)"
+    program = (
+        "from runtime.supervisor.cgroups import allowance; a = allowance(); print(a.cores, a.memory_bytes, a.threads)"
+    )
     limits = ["--cpus=0.5", "--memory=256m", "--network=none"]
     out = engine("run", "--rm", *limits, "--entrypoint=python", image, "-c", program)
     assert out.split() == ["0.5", str(256 * 2**20), "1"]

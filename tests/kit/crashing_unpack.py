@@ -14,14 +14,11 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import runtime.kit.layout
-import runtime.progress
-import runtime.unpacking  # noqa: F401 - what `main` imports: here, once for all forks
 from runtime.cli import main
 from runtime.errors import Failure
-from runtime.kit.folder import FolderKit
-from runtime.kit.recheck import recheck
-from runtime.kit.store import remove
+from runtime.kit.cache.store import remove
+from runtime.kit.disk.folder import FolderKit
+from runtime.kit.installed.recheck import recheck
 
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}
 

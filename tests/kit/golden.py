@@ -5,7 +5,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-KITS = Path(__file__).parents[1] / "kits"
+from tests.places import KITS
 
 
 @dataclass(frozen=True)

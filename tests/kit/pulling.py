@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.kit.format.reference import Reference
 from runtime.kit.pull import Kit, PullOptions, pull
-from runtime.kit.reference import Reference
 
 if TYPE_CHECKING:
-    from runtime.kit.kitfile import Kitfile
-    from runtime.kit.manifest import Manifest
+    from runtime.kit.format.kitfile import Kitfile
+    from runtime.kit.format.manifest import Manifest
     from runtime.kit.watch import Phase
 
 

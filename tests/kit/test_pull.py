@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import Cancelled, NoModel, NotFound, StorageFailed, Unsupported
+from runtime.kit.format.reference import Reference
 from runtime.kit.pull import PullOptions, resolve
-from runtime.kit.reference import Reference
 from tests.kit.made import made_kit, named, put
 from tests.kit.pulling import Recorder, leftovers, pulled, tree, unverified
 from tests.lying_registry import Gate, LyingRegistry, held, redirect, refusal, stalled, truth
+from tests.places import KITS
 from tests.registries import Registry, digest_of, sha256, skopeo, tags_of
 
-KITS = Path(__file__).parent.parent / "kits"
 REFUSED = {"dataset-only": NoModel, "empty": NoModel, "child": Unsupported, "grandchild": Unsupported}
 GOLDEN = [
     (layout.name, tag)

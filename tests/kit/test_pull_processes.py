@@ -17,15 +17,16 @@ from runtime.errors import Cancelled, StorageFailed
 from tests.kit.made import made_kit
 from tests.kit.pulling import Recorder, leftovers, pulled, tree, unverified
 from tests.lying_registry import Gate, LyingRegistry, held, slow, stalled
+from tests.places import ROOT
 
 Lying = Callable[..., LyingRegistry]
-ROOT = Path(__file__).parents[2]
+
 FILES = {f"{name}.bin": os.urandom(size) for name, size in (("a", 900_000), ("b", 400_000), ("c", 50_000), ("d", 10))}
 CHILD = """
 import sys
 from pathlib import Path
 from tests.kit.pulling import Recorder, pulled
-import runtime.kit.registry
+import runtime.kit.registry.repository
 if "no-locks" in sys.argv:
     import fcntl
     fcntl.flock = lambda *_: None
@@ -235,7 +236,7 @@ def test_a_cache_of_somebody_else_is_said() -> None:
     script = """
 import os, sys
 from pathlib import Path
-import runtime.kit.layout
+import runtime.kit.disk.layout
 from tests.kit.pulling import pulled
 os.seteuid(65534)
 try:

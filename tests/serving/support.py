@@ -16,14 +16,14 @@ import numpy as np
 import uvloop
 
 from adapters.base import Model, TensorSpec
+from runtime.link.metrics import WIDTH, Meter
 from runtime.log import Log
 from runtime.serving.app import build_app
-from runtime.serving.limits import Limits
-from runtime.serving.metrics import WIDTH, Meter
-from runtime.serving.predictor import Predictor
+from runtime.serving.engine.limits import Limits
+from runtime.serving.engine.predictor import Predictor
+from runtime.serving.http.server import Server
 from runtime.serving.provenance import Provenance
 from runtime.serving.scrape import render
-from runtime.serving.server import Server
 
 DIGEST = "sha256:" + "ab" * 32
 PROVENANCE = Provenance(

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from adapters.base import TensorSpec
-from runtime.serving.answers import Response
+from runtime.serving.engine.limits import Limits
 from runtime.serving.inference import infer
-from runtime.serving.limits import Limits
 from runtime.serving.scrape import render
+from runtime.serving.statuses import Response
 from tests.serving.support import BODY, PROVENANCE, Served, app_of, echo, model
 
 INLINE = Limits(inline_seconds=1)

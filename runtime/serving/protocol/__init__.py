@@ -1,1 +1,4 @@
-"""The Open Inference Protocol on the wire: bytes to named arrays and back, pure."""
+"""What protocols share, and a folder for each: bytes to named arrays and back. Pure.
+
+May import: adapters, runtime, runtime.serving.
+"""

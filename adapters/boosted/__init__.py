@@ -1,0 +1,4 @@
+"""Boosted trees: XGBoost, LightGBM, CatBoost.
+
+May import: adapters.
+"""

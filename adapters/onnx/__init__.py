@@ -1,0 +1,4 @@
+"""ONNX models through onnxruntime.
+
+May import: adapters.
+"""

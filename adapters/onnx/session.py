@@ -1,0 +1,202 @@
+"""An ONNX Runtime session as a `Model`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
+
+from adapters import checks as own
+from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
+from adapters.confinement import device_hint
+from adapters.onnx.values import Read, Write, reader, writer
+
+if TYPE_CHECKING:
+    from adapters.base import Arrays
+    from adapters.onnx.file import Facts
+
+LEVELS: Final = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+SOURCE: Final = re.compile(r"\S+\.(?:cc|h):\d+ ")
+SIGNATURE: Final = re.compile(r"^(?:[^()]*::[^()]*\([^()]*\)(?: const)? |[A-Z]\w+ (?=[A-Z]))")
+KNOWN: Final[Mapping[str, own.Check]] = {
+    "intra_op_threads": own.whole,
+    "inter_op_threads": own.whole,
+    "allow_spinning": own.flag,
+    "optimization": own.one_of(*LEVELS),
+    "device": own.text,
+    "providers": own.texts,
+}
+
+
+def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> Model:
+    """The session over `files.path` as a model. Raises LoadFailed with one line for whatever ONNX Runtime says."""
+    own.check(options.own, KNOWN, "onnx")
+    session = _session(ort, files, options)
+    inputs, readers = _inputs(session, facts, options, files.path)
+    outputs, writers = _outputs(session, facts, files.path)
+    running: dict[int, Any] = {}
+    return Model(
+        platform="onnx_onnxv1",
+        inputs=inputs,
+        outputs=outputs,
+        predict=_predict(ort, session, readers, writers, running),
+        batch=_is_batch(inputs, outputs),
+        threadsafe=True,
+        labels=_labels(facts, outputs),
+        properties=_properties(ort, session, facts),
+        interrupt=_interrupt(running),
+    )
+
+
+def _session(ort: Any, files: ModelFiles, options: Options) -> Any:
+    providers = _providers(ort, options.own)
+    try:
+        session = ort.InferenceSession(
+            str(files.root / files.path), _session_options(ort, options), providers=providers, enable_fallback=0
+        )
+    except Exception as error:
+        raise LoadFailed(f"{files.path} cannot be loaded by ONNX Runtime {ort.__version__}: {plain(error)}") from error
+    taken = session.get_providers()
+    if left := [name for name, _ in providers if name not in taken]:
+        took = f"ONNX Runtime took {taken}{device_hint()}"
+        raise LoadFailed(f"the provider {left[0]} was asked for and cannot be used; {took}")
+    return session
+
+
+def _session_options(ort: Any, options: Options) -> Any:
+    wanted: dict[str, Any] = dict(options.own)
+    made = ort.SessionOptions()
+    made.log_severity_level = 4  # what went wrong is in the exception; ONNX Runtime would print it as well
+    made.intra_op_num_threads = wanted.get("intra_op_threads", options.threads)
+    made.inter_op_num_threads = wanted.get("inter_op_threads", 0)
+    # Spinning threads burn a core between requests for a few microseconds in the next one.
+    spinning = "1" if wanted.get("allow_spinning", False) else "0"
+    made.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    made.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+    made.add_session_config_entry("session.load_model_format", "ONNX")
+    made.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[wanted.get("optimization", "all")])
+    return made
+
+
+def _providers(ort: Any, wanted: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
+    device, _, index = str(wanted.get("device", "")).casefold().partition(":")
+    asked = list(wanted.get("providers", ())) or ([device] if device else ["cpu"])
+    available = ort.get_available_providers()
+    by_name = {name.casefold().removesuffix("executionprovider"): name for name in available}
+    found = []
+    for name in asked:
+        full = by_name.get(name.casefold().removesuffix("executionprovider"))
+        if full is None:
+            raise LoadFailed(
+                f"the device or provider {name!r} was asked for; this ONNX Runtime has {', '.join(available)}"
+            )
+        found.append((full, {"device_id": index} if index and full != "CPUExecutionProvider" else {}))
+    return found
+
+
+def plain(error: Exception) -> str:
+    """ONNX Runtime's reason in one line, without its error code, source positions and absolute paths."""
+    text = " ".join(str(error).split())
+    if SOURCE.search(text):  # everything before the last source position is where, not what
+        text = SIGNATURE.sub("", SOURCE.split(text)[-1])
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"^Load model from .*? failed: ?", "", text)
+    return re.sub(r"(/[^\s:/]+)+/", "", text)[:300] or type(error).__name__
+
+
+def _inputs(session: Any, facts: Facts, options: Options, name: str) -> tuple[tuple[TensorSpec, ...], dict[str, Read]]:
+    required = session.get_inputs()
+    told = {spec.name: spec for spec in options.inputs}
+    if unknown := set(told) - {i.name for i in required}:
+        raise LoadFailed(f"serving.inputs names {min(unknown)!r}; {name} has {', '.join(i.name for i in required)}")
+    specs: list[TensorSpec] = []
+    readers: dict[str, Read] = {}
+    for given in (*required, *session.get_overridable_initializers()):
+        datatype, read = reader(given.type, f"input {given.name!r} of {name}")
+        shape = told[given.name].shape if given.name in told else _shape(given, facts)
+        if shape is None:
+            raise LoadFailed(f"input {given.name!r} of {name} has no shape in the file; say it in serving.inputs")
+        specs.append(TensorSpec(given.name, datatype, shape, optional=len(specs) >= len(required)))
+        if read is not None:
+            readers[given.name] = read
+    return tuple(specs), readers
+
+
+def _outputs(session: Any, facts: Facts, name: str) -> tuple[tuple[TensorSpec, ...], dict[str, Write]]:
+    specs, writers = [], {}
+    for made in session.get_outputs():
+        labels = facts.zipmaps.get(made.name)
+        datatype, write = writer(made.type, labels, f"output {made.name!r} of {name}")
+        if made.type.startswith("seq(map"):
+            shape: tuple[int, ...] = (-1, len(labels or ()))
+        elif made.type.startswith("seq("):
+            shape = (-1, *(facts.shapes.get(made.name) or ()))
+        else:
+            known = _shape(made, facts)
+            shape = (-1,) if known is None else known  # unknown rank: nothing truer can be said
+        specs.append(TensorSpec(made.name, datatype, shape))
+        if write is not None:
+            writers[made.name] = write
+    return tuple(specs), writers
+
+
+def _shape(node: Any, facts: Facts) -> tuple[int, ...] | None:
+    """-1 for symbolic and unknown dimensions; None when neither the file nor shape inference knows the rank."""
+    if not node.shape and facts.shapes.get(node.name, ()) is None:
+        return None
+    return tuple(d if isinstance(d, int) and d >= 0 else -1 for d in node.shape)
+
+
+def _is_batch(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> bool:
+    return bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
+
+
+def _labels(facts: Facts, outputs: tuple[TensorSpec, ...]) -> tuple[str, ...] | None:
+    found = {facts.zipmaps[o.name] for o in outputs if o.name in facts.zipmaps}
+    return tuple(str(label) for label in found.pop()) if len(found) == 1 else None
+
+
+def _properties(ort: Any, session: Any, facts: Facts) -> dict[str, str]:
+    meta = session.get_modelmeta()
+    known = {
+        "onnxruntime_version": ort.__version__,
+        "providers": ",".join(session.get_providers()),
+        "producer": " ".join(filter(None, (meta.producer_name, getattr(meta, "producer_version", "")))),
+    }
+    maps = {f"labels_{name}": json.dumps(labels, ensure_ascii=False) for name, labels in facts.zipmaps.items()}
+    return {key: value for key, value in (known | maps).items() if value}
+
+
+def _predict(
+    ort: Any, session: Any, readers: Mapping[str, Read], writers: Mapping[str, Write], running: dict[int, Any]
+) -> Callable[[Arrays, tuple[str, ...]], Arrays]:
+    run, make_options = session.run, ort.RunOptions
+
+    def plain_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        options = running[thread := get_ident()] = make_options()
+        try:
+            return dict(zip(wanted, run(wanted, arrays, options), strict=True))
+        finally:
+            del running[thread]
+
+    def converting_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        read = {name: readers[name](a) if name in readers else a for name, a in arrays.items()}
+        made = plain_predict(read, wanted)
+        return {name: writers[name](value) if name in writers else value for name, value in made.items()}
+
+    return converting_predict if readers or writers else plain_predict
+
+
+def _interrupt(running: dict[int, Any]) -> Callable[[int], None]:
+    def interrupt(thread: int) -> None:
+        if (options := running.get(thread)) is not None:
+            options.terminate = True
+
+    return interrupt

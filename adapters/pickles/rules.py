@@ -1,0 +1,218 @@
+"""The allow-list: what a scikit-learn pickle may name, exactly, and what each name may be used for.
+
+Three uses, kept apart: a class whose instances a pickle may make without calling anything (`cls.__new__(cls)` and its
+state), a function of ours or of numpy's that it may call to put an array together, and a value that it may hold and
+never call. Everything else is refused by name, before any module is imported for it.
+"""
+
+from __future__ import annotations
+
+import re
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # what pickle itself uses; it has no public name
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+from adapters.pickles import parts
+
+CLASS, CALL, VALUE = "class", "call", "value"
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """What a name turned into, and the one use that it may have. `any`: the operator allowed it by name."""
+
+    use: str
+    thing: Any
+    any: bool = False
+
+
+SKLEARN: Final = re.compile(r"sklearn(\.\w+)+")
+CLOSED: Final = frozenset({"tests", "externals", "conftest", "experimental", "datasets", "_build_utils", "_testing"})
+"""Parts of scikit-learn that no model is made of."""
+
+CALLS: Final[Mapping[str, Callable[..., Any]]] = {
+    "builtins.set": set,
+    "builtins.frozenset": frozenset,
+    "builtins.slice": slice,
+    "builtins.range": range,
+    "builtins.complex": complex,
+    "builtins.bytes": parts.make_bytes,
+    "builtins.bytearray": parts.make_bytearray,
+    "collections.OrderedDict": parts.ordered_dict,
+    "collections.defaultdict": parts.default_dict,
+    "_codecs.encode": parts.encode,
+    "copyreg._reconstructor": parts.reconstructor,
+    "numpy.dtype": parts.make_dtype,
+    "numpy._core.multiarray._reconstruct": parts.empty_array,
+    "numpy._core.multiarray.scalar": parts.make_scalar,
+    "numpy._core.numeric._frombuffer": parts.array_from_buffer,
+    "numpy.ma.core._mareconstruct": parts.empty_masked_array,
+    "numpy.random._pickle.__randomstate_ctor": parts.random_state,
+    "numpy.random._pickle.__generator_ctor": parts.generator,
+    "numpy.random._pickle.__bit_generator_ctor": parts.bit_generator,
+    "numpy.random.bit_generator.__pyx_unpickle_SeedSequence": parts.seed_sequence,
+}
+
+_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
+    "builtins": ("bool", "dict", "float", "int", "list", "object", "str", "tuple"),
+    "numpy": (
+        "ndarray", "memmap", "bool_", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+        "float16", "float32", "float64", "complex64", "complex128", "object_", "str_", "bytes_", "intp",
+        "generic", "number", "integer", "signedinteger", "unsignedinteger", "inexact", "floating", "character",
+        "flexible",
+        "mean", "median", "max", "min", "amax", "amin", "sum", "prod", "std", "var", "log", "log1p", "log2", "log10",
+        "exp", "expm1", "exp2", "sqrt", "square", "cbrt", "abs", "absolute", "sin", "cos", "tan", "sign", "reciprocal",
+    ),
+    "numpy.random._mt19937": ("MT19937",),
+    "numpy.random._pcg64": ("PCG64", "PCG64DXSM"),
+    "numpy.random._philox": ("Philox",),
+    "numpy.random._sfc64": ("SFC64",),
+    "numpy.ma": ("MaskedArray",),
+    "numpy.ma.core": ("MaskedArray",),
+    "scipy._lib.array_api_compat.numpy._aliases": ("asarray",),
+    "sklearn.cluster._kmeans": ("_kmeans_single_lloyd", "_kmeans_single_elkan"),
+    "sklearn.feature_selection._univariate_selection": (
+        "chi2", "f_classif", "f_oneway", "f_regression", "r_regression",
+    ),
+    "sklearn.feature_selection._mutual_info": ("mutual_info_classif", "mutual_info_regression"),
+    "sklearn.metrics._classification": (
+        "accuracy_score", "balanced_accuracy_score", "brier_score_loss", "cohen_kappa_score", "d2_brier_score",
+        "d2_log_loss_score", "f1_score", "fbeta_score", "jaccard_score", "log_loss", "matthews_corrcoef",
+        "precision_score", "recall_score",
+    ),
+    "sklearn.metrics._ranking": ("average_precision_score", "roc_auc_score", "top_k_accuracy_score"),
+    "sklearn.metrics._regression": (
+        "d2_absolute_error_score", "explained_variance_score", "max_error", "mean_absolute_error",
+        "mean_absolute_percentage_error", "mean_gamma_deviance", "mean_poisson_deviance", "mean_squared_error",
+        "mean_squared_log_error", "median_absolute_error", "r2_score", "root_mean_squared_error",
+        "root_mean_squared_log_error",
+    ),
+    "sklearn.metrics._scorer": ("negative_likelihood_ratio", "positive_likelihood_ratio"),
+    "sklearn.metrics.cluster._supervised": (
+        "adjusted_mutual_info_score", "adjusted_rand_score", "completeness_score", "fowlkes_mallows_score",
+        "homogeneity_score", "mutual_info_score", "normalized_mutual_info_score", "rand_score", "v_measure_score",
+    ),
+}  # fmt: skip
+
+_CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
+    "numpy.random.bit_generator": ("SeedSequence",),
+    "scipy.interpolate._bsplines": ("BSpline",),
+    "scipy.sparse._csr": ("csr_array", "csr_matrix"),
+    "scipy.sparse._csc": ("csc_array", "csc_matrix"),
+    "scipy.sparse._coo": ("coo_array", "coo_matrix"),
+    "sklearn._loss.link": (
+        "HalfLogitLink", "IdentityLink", "Interval", "LogLink", "LogitLink", "MultinomialLogit",
+    ),
+    "sklearn._loss.loss": (
+        "AbsoluteError", "ExponentialLoss", "HalfBinomialLoss", "HalfBinomialLossArrayAPI", "HalfGammaLoss",
+        "HalfMultinomialLoss", "HalfMultinomialLossArrayAPI", "HalfPoissonLoss", "HalfPoissonLossArrayAPI",
+        "HalfSquaredError", "HalfTweedieLoss", "HalfTweedieLossIdentity", "HuberLoss", "PinballLoss",
+    ),
+    "sklearn.calibration": ("_CalibratedClassifier",),
+    "sklearn.cluster._birch": ("_CFNode", "_CFSubcluster"),
+    "sklearn.cluster._bisect_k_means": ("_BisectingTree",),
+    "sklearn.compose._column_transformer": ("make_column_selector", "_RemainderColsList"),
+    "sklearn.ensemble._hist_gradient_boosting.predictor": ("TreePredictor",),
+    "sklearn.gaussian_process.kernels": (
+        "CompoundKernel", "ConstantKernel", "DotProduct", "ExpSineSquared", "Exponentiation", "Matern",
+        "PairwiseKernel", "Product", "RBF", "RationalQuadratic", "Sum", "WhiteKernel",
+    ),
+    "sklearn.metrics._scorer": ("_MultimetricScorer", "_PassthroughScorer", "_Scorer", "_CurveScorer"),
+    "sklearn.model_selection._split": (
+        "GroupKFold", "GroupShuffleSplit", "KFold", "LeaveOneGroupOut", "LeaveOneOut", "LeavePGroupsOut", "LeavePOut",
+        "PredefinedSplit", "RepeatedKFold", "RepeatedStratifiedKFold", "ShuffleSplit", "StratifiedGroupKFold",
+        "StratifiedKFold", "StratifiedShuffleSplit", "TimeSeriesSplit",
+    ),
+    "sklearn.neural_network._stochastic_optimizers": ("AdamOptimizer", "SGDOptimizer"),
+    "sklearn.utils._bunch": ("Bunch",),
+    "sklearn.utils._metadata_requests": ("MetadataRequest", "MethodMetadataRequest"),
+}  # fmt: skip
+
+_DISTANCES: Final = (
+    "BrayCurtis", "Canberra", "Chebyshev", "Dice", "Euclidean", "Hamming", "Haversine", "Jaccard", "Kulsinski",
+    "Mahalanobis", "Manhattan", "Matching", "Minkowski", "RogersTanimoto", "RussellRao", "SEuclidean", "SokalMichener",
+    "SokalSneath",
+)  # fmt: skip
+_LOSSES: Final = (
+    "AbsoluteError", "ExponentialLoss", "HalfBinomialLoss", "HalfGammaLoss", "HalfMultinomialLoss", "HalfPoissonLoss",
+    "HalfSquaredError", "HalfTweedieLoss", "HalfTweedieLossIdentity", "HuberLoss", "PinballLoss",
+)  # fmt: skip
+_COMPILED: Final[Mapping[str, tuple[str, ...]]] = {
+    "sklearn._loss._loss": tuple(f"Cy{name}" for name in _LOSSES),
+    "sklearn.linear_model._sgd_fast": (
+        "EpsilonInsensitive", "Hinge", "ModifiedHuber", "SquaredEpsilonInsensitive", "SquaredHinge",
+    ),
+    "sklearn.metrics._dist_metrics": tuple(f"{name}Distance{bits}" for name in _DISTANCES for bits in (32, 64)),
+    "sklearn.neighbors._kd_tree": ("KDTree", "KDTree32", "KDTree64"),
+    "sklearn.neighbors._ball_tree": ("BallTree", "BallTree32", "BallTree64"),
+    "sklearn.tree._tree": ("Tree",),
+}  # fmt: skip
+"""Extension classes, which pickles make by calling them with numbers, or through a function of their module."""
+
+
+def names(table: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """`module.name` of every entry."""
+    return frozenset(f"{module}.{name}" for module, listed in table.items() for name in listed)
+
+
+VALUES: Final = names(_VALUES)
+CLASSES: Final = names(_CLASSES)
+COMPILED: Final = names(_COMPILED)
+
+
+def canonical(module: str, name: str) -> tuple[str, str]:
+    """Today's name of what Python 2 and numpy 1 called otherwise."""
+    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+    if module == "numpy.core" or module.startswith("numpy.core."):
+        module = module.replace("numpy.core", "numpy._core", 1)
+    return module, name
+
+
+def permitted(module: str, name: str, allowed: frozenset[str]) -> Permitted | None:
+    """What the pickle gets for `module.name`; None when it may not have it.
+
+    Raises ImportError and AttributeError where an allowed name is not in this installation.
+    """
+    module, name = canonical(module, name)
+    full = f"{module}.{name}"
+    if full in allowed:
+        return Permitted(CALL, _attribute(module, name), any=True)
+    if "." in name:
+        return None
+    if full in CALLS:
+        return Permitted(CALL, CALLS[full])
+    if full in VALUES:
+        return Permitted(VALUE, _attribute(module, name))
+    if full in CLASSES:
+        return Permitted(CLASS, _attribute(module, name))
+    return _of_sklearn(module, name, full)
+
+
+def _of_sklearn(module: str, name: str, full: str) -> Permitted | None:
+    if not SKLEARN.fullmatch(module) or CLOSED.intersection(module.split(".")):
+        return None
+    if full in COMPILED:
+        return Permitted(CALL, parts.compiled(_attribute(module, name)))
+    if module in _COMPILED:
+        if name == "newObj":
+            return Permitted(CALL, parts.bare_instance)
+        if name.startswith("__pyx_unpickle_") and name.removeprefix("__pyx_unpickle_") in _COMPILED[module]:
+            return Permitted(CALL, parts.compiled_state(_attribute(module, name)))
+        return None
+    found = _attribute(module, name)
+    return Permitted(CLASS, found) if _is_estimator(found) else None
+
+
+def _is_estimator(found: Any) -> bool:
+    from sklearn.base import BaseEstimator
+
+    return isinstance(found, type) and issubclass(found, BaseEstimator) and found.__module__.startswith("sklearn.")
+
+
+def _attribute(module: str, name: str) -> Any:
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found

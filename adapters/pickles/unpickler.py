@@ -1,0 +1,289 @@
+"""Loading pickles and joblib files through the allow-list of `pickle_rules`: an unpickler, not a scanner.
+
+It is the pure-Python unpickler with the opcodes narrowed to what genuine models need: nothing is called but the makers
+in `pickle_parts`, instances are made by `cls.__new__(cls)` and their state, and joblib's arrays (and the pickles nested
+in them) are read here, without joblib.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from adapters.base import LoadFailed, ModelFiles
+from adapters.pickles.file import Bounded, PurePython, open_pickle
+from adapters.pickles.parts import BadPickle, Compiled, set_array_state, set_dtype_state
+from adapters.pickles.rules import CALL, CLASS, Permitted, canonical, permitted
+from adapters.trust import names_refused
+
+MAX_MEMO: Final = 10_000_000
+MAX_DEPTH: Final = 1000
+CONVERT: Final = "python -c \"import joblib, skops.io as s; s.dump(joblib.load('{file}'), 'model.skops')\""
+
+
+class Denied(Exception):
+    """The pickle named what the allow-list does not have."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class ArrayOnDisk:
+    """joblib's NumpyArrayWrapper: where an array stands in the stream."""
+
+    subclass: object
+    shape: tuple[int, ...]
+    order: str
+    dtype: np.dtype[Any]
+    numpy_array_alignment_bytes: int | None = None
+
+
+class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
+    """One pickle stream under the rules. `versions`: of scikit-learn, as the estimators in it state them."""
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(PurePython.dispatch)
+
+    def __init__(self, stream: Bounded, allowed: frozenset[str], depth: int = 0) -> None:
+        super().__init__(stream, encoding="latin1")
+        self._stream = stream
+        self._allowed = allowed
+        self._depth = depth
+        self._known: dict[int, Permitted] = {}
+        self.versions: set[str] = set()
+
+    # -- names
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What the pickle gets for a global. Raises Denied."""
+        if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
+            found: Permitted | None = Permitted(CLASS, ArrayOnDisk)
+        else:
+            found = self._permitted(module, name)
+        if found is None:
+            raise Denied(".".join(canonical(module, name)))
+        self._known[id(found.thing)] = found
+        return found.thing
+
+    def _permitted(self, module: str, name: str) -> Permitted | None:
+        try:
+            return permitted(module, name, self._allowed)
+        except (ImportError, AttributeError) as error:
+            raise LoadFailed(f"{module}.{name} is not in the installed version: {error}") from error
+
+    def get_extension(self, code: int) -> Any:
+        """Refuses: the registry of copyreg is not the kit's."""
+        raise BadPickle(f"extension code {code}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuses: no pickle of a model has persistent objects."""
+        raise BadPickle(f"persistent object {str(pid)[:40]!r}")
+
+    # -- what may be called and made
+
+    def _known_as(self, thing: Any, use: str) -> Permitted:
+        found = self._known.get(id(thing))
+        if found is None or found.thing is not thing or not (found.any or found.use == use):
+            raise BadPickle(f"{str(thing)[:80]} is used as a {use}")
+        return found
+
+    def load_reduce(self) -> None:
+        """REDUCE: calls one of the makers."""
+        args = self.stack.pop()
+        maker = self.stack[-1]
+        self._known_as(maker, CALL)
+        self.stack[-1] = maker(*args)
+
+    def load_newobj(self) -> None:
+        """NEWOBJ: an instance without arguments."""
+        args = self.stack.pop()
+        self.stack[-1] = self._instance(self.stack[-1], args)
+
+    def load_newobj_ex(self) -> None:
+        """NEWOBJ_EX: the same; keywords only for what the operator allowed."""
+        keywords = self.stack.pop()
+        args = self.stack.pop()
+        self.stack[-1] = self._instance(self.stack[-1], args, keywords)
+
+    def _instance(self, cls: Any, args: Any, keywords: Any = None) -> Any:
+        found = self._known_as(cls, CLASS)
+        if (args or keywords) and not found.any:
+            raise BadPickle(f"{cls.__name__} is made with arguments")
+        return cls.__new__(cls, *args, **(keywords or {}))
+
+    def _instantiate(self, klass: Any, args: Any) -> None:
+        """INST and OBJ of protocols 0 and 1."""
+        self.append(self._instance(klass, args))
+
+    # -- state
+
+    def load_build(self) -> None:
+        """BUILD: state for an instance that this pickle made, never for a class, a function or a module."""
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, ArrayOnDisk):
+            self.stack[-1] = self._array(target, state)
+        elif isinstance(target, np.dtype):
+            set_dtype_state(target, state)
+        elif type(target) is np.ndarray:
+            set_array_state(target, state)
+        else:
+            self._set_state(target, state)
+
+    def _set_state(self, target: Any, state: Any) -> None:
+        cls = type(target)
+        if isinstance(target, type) or not self._is_ours(cls):
+            raise BadPickle(f"state is given to a {cls.__name__}")
+        if isinstance(state, dict):
+            self._check_names(state)
+            if isinstance(version := state.get("_sklearn_version"), str):
+                self.versions.add(version)
+        # looked up on the class: an attribute that the pickle set itself is not called
+        if (setter := getattr(cls, "__setstate__", None)) is not None:
+            setter(target, state)
+        elif isinstance(state, dict):
+            target.__dict__.update(state)
+        elif state:
+            raise BadPickle(f"a {cls.__name__} has a state of an unusual form")
+
+    def _is_ours(self, cls: type) -> bool:
+        made = (np.random.RandomState, np.random.Generator, np.random.BitGenerator, np.ma.MaskedArray)
+        if issubclass(cls, made):
+            return True
+        return any(
+            (found.use == CLASS or found.any or isinstance(found.thing, Compiled)) and cls is _plain_class(found.thing)
+            for found in self._known.values()
+        )
+
+    def _check_names(self, state: dict[Any, Any]) -> None:
+        for name in state:
+            if not isinstance(name, str) or (name.startswith("__") and name.endswith("__")):
+                raise BadPickle(f"an attribute is called {str(name)[:40]!r}")
+
+    def _array(self, wrapper: ArrayOnDisk, state: Any) -> Any:
+        self._check_names(state)
+        wrapper.__dict__.update(state)
+        if wrapper.dtype.hasobject:
+            return self._nested()
+        if wrapper.numpy_array_alignment_bytes is not None:
+            self._stream.read(self._stream.read(1)[0])
+        count = 1
+        for size in wrapper.shape:
+            count *= int(size)
+        data = self._stream.read(count * wrapper.dtype.itemsize)
+        flat = np.frombuffer(bytearray(data), dtype=wrapper.dtype, count=count)  # a copy, so that it can be written to
+        array = flat.reshape(wrapper.shape[::-1]).transpose() if wrapper.order == "F" else flat.reshape(wrapper.shape)
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+    def _nested(self) -> Any:
+        if self._depth > 50:
+            raise BadPickle("pickles are nested deeper than 50")
+        inner = Strict(self._stream, self._allowed, self._depth + 1)
+        made = inner.load()
+        self.versions |= inner.versions
+        return made
+
+    # -- containers: only those that a pickle made itself, so that no method of anything else is called
+
+    def _container(self, thing: Any, *kinds: type) -> None:
+        if type(thing) not in kinds:
+            raise BadPickle(f"elements are put into a {type(thing).__name__}")
+
+    def load_append(self) -> None:
+        """APPEND: to a list."""
+        self._container(self.stack[-2], list)
+        super().load_append()
+
+    def load_appends(self) -> None:
+        """APPENDS: to a list."""
+        self._container(self.metastack[-1][-1], list)
+        super().load_appends()
+
+    def load_setitem(self) -> None:
+        """SETITEM: into a dictionary."""
+        self._mapping(self.stack[-3])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        """SETITEMS: into a dictionary."""
+        self._mapping(self.metastack[-1][-1])
+        super().load_setitems()
+
+    def _mapping(self, thing: Any) -> None:
+        if isinstance(thing, dict) and type(thing).__name__ == "Bunch" and self._is_ours(type(thing)):
+            return
+        self._container(thing, dict, OrderedDict, defaultdict)
+
+    def load_additems(self) -> None:
+        """ADDITEMS: into a set."""
+        self._container(self.metastack[-1][-1], set)
+        super().load_additems()
+
+    # -- budgets
+
+    def load_mark(self) -> None:
+        """MARK: within the depth."""
+        if len(self.metastack) > MAX_DEPTH:
+            raise BadPickle(f"objects nest deeper than {MAX_DEPTH}")
+        super().load_mark()
+
+    def load_memoize(self) -> None:
+        """MEMOIZE: within the budget."""
+        if len(self.memo) > MAX_MEMO:
+            raise BadPickle(f"more than {MAX_MEMO} objects")
+        super().load_memoize()
+
+
+for _opcode, _method in {
+    pickle.REDUCE: Strict.load_reduce,
+    pickle.NEWOBJ: Strict.load_newobj,
+    pickle.NEWOBJ_EX: Strict.load_newobj_ex,
+    pickle.BUILD: Strict.load_build,
+    pickle.APPEND: Strict.load_append,
+    pickle.APPENDS: Strict.load_appends,
+    pickle.SETITEM: Strict.load_setitem,
+    pickle.SETITEMS: Strict.load_setitems,
+    pickle.ADDITEMS: Strict.load_additems,
+    pickle.MARK: Strict.load_mark,
+    pickle.MEMOIZE: Strict.load_memoize,
+}.items():
+    Strict.dispatch[_opcode[0]] = _method
+
+
+def _plain_class(thing: Any) -> Any:
+    return thing.cls if isinstance(thing, Compiled) else thing
+
+
+def load_pickle(files: ModelFiles, *, trust: str, allowed: frozenset[str] = frozenset()) -> tuple[Any, frozenset[str]]:
+    """(the object in the pickle or joblib file `files.path`, scikit-learn's versions that it states).
+
+    Raises Refused, naming every global that is not allowed; LoadFailed for a broken file.
+    """
+    path = files.root / files.path
+    with open_pickle(path, files.path) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of another version: said once and better in the model's properties
+        strict = Strict(stream, allowed)
+        try:
+            made = strict.load()
+        except Denied as denied:
+            from adapters.pickles.names import denied_names
+
+            names = {denied.name} | denied_names(path, files.path, allowed)
+            raise names_refused(files.path, "a pickle", names, trust, CONVERT.format(file=files.path)) from denied
+        except LoadFailed as error:
+            raise LoadFailed(f"{files.path}: {error}") from error
+        except (RecursionError, MemoryError) as error:
+            raise LoadFailed(f"{files.path} is not a pickle of a model: {type(error).__name__}") from error
+        except Exception as error:  # a broken pickle can raise anything
+            raise LoadFailed(f"{files.path} is not a whole pickle of a model: {reason(error)}") from error
+    return made, frozenset(strict.versions)
+
+
+def reason(error: BaseException) -> str:
+    """The error in one short line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

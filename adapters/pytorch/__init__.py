@@ -1,0 +1,4 @@
+"""PyTorch: exported programs, TorchScript, weights with the kit's code.
+
+May import: adapters, adapters.pickles.
+"""

@@ -1,0 +1,263 @@
+"""Exported programs (.pt2) without the ways in that `torch.export.load` leaves open.
+
+torch 2.13 falls back to a full unpickle where a strict one fails, evaluates the expressions in the file with sympy,
+looks targets up anywhere below `torch`, and writes names from the file into source that it executes. Here a file is
+read with torch's own archive reader (so that no other zip reader sees another file) and every member and every string
+of the program is held to what `torch.export.save` writes, before torch's own loader gets it.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch.utils import _pytree as pytree
+
+from adapters.base import LoadFailed, ModelFiles, TensorSpec
+from adapters.pytorch.model import WIDER, Loaded
+from adapters.trust import content_refused
+from adapters.values import DATATYPE
+
+MEMBERS: Final = re.compile(
+    r"archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)|models/model\.json"
+    r"|\.format_version|\.storage_alignment|data/sample_inputs/model\.pt|extra/.*"
+    r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json)"
+)
+IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*")
+DOTTED: Final = re.compile(r"[\w.+:\-]*")
+SYMBOL: Final = re.compile(r"[A-Za-z]\w*|-?\d+(\.\d+)?(e[+-]?\d+)?")
+"""What stands in quotes in an expression: a symbol's name or a number's digits."""
+FUNCTIONS: Final = frozenset({
+    "Abs", "Add", "And", "BooleanFalse", "BooleanTrue", "CeilDiv", "CeilToInt", "CleanDiv", "Eq", "Equality", "Float",
+    "FloatPow", "FloatTrueDiv", "FloorDiv", "FloorToInt", "Ge", "GreaterThan", "Gt", "Half", "Identity", "Infinity",
+    "IntInfinity", "IntTrueDiv", "Integer", "Le", "LessThan", "LShift", "Lt", "Max", "Min", "Mod", "ModularIndexing",
+    "Mul", "Ne", "NegativeInfinity", "NegativeOne", "Not", "One", "Or", "Pow", "PowByNatural", "PythonMod", "RShift",
+    "Rational", "RoundDecimal", "RoundToInt", "StrictGreaterThan", "StrictLessThan", "Symbol", "ToFloat",
+    "TruncToFloat", "TruncToInt", "Unequality", "Where", "Zero", "ceiling", "false", "floor", "int_oo", "oo", "true",
+    "zoo",
+})  # fmt: skip
+ARITHMETIC: Final = (
+    ast.Expression, ast.Load, ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop, ast.keyword,
+)  # fmt: skip
+OPERATORS: Final = frozenset({
+    "_operator.add", "_operator.and_", "_operator.eq", "_operator.floordiv", "_operator.ge", "_operator.getitem",
+    "_operator.gt", "_operator.le", "_operator.lt", "_operator.mod", "_operator.mul", "_operator.ne", "_operator.neg",
+    "_operator.not_", "_operator.or_", "_operator.pos", "_operator.pow", "_operator.sub", "_operator.truediv",
+    "math.ceil", "math.floor", "math.sqrt", "math.trunc", "torch.sym_float", "torch.sym_int", "torch.sym_ite",
+    "torch.sym_max", "torch.sym_min", "torch.sym_not", "torch.sym_sum", "torch.ops.higher_order.cond",
+    "torch.ops.higher_order.map_impl", "torch.ops.higher_order.scan", "torch.ops.higher_order.while_loop",
+    "torch.ops.higher_order.wrap_with_autocast", "torch.ops.higher_order.wrap_with_set_grad_enabled",
+})  # fmt: skip
+NAMESPACES: Final = frozenset({"aten", "prims", "quantized", "quantized_decomposed"})
+CONTAINERS: Final = frozenset({None, "builtins.dict", "builtins.list", "builtins.tuple", "collections.OrderedDict"})
+FREE_TEXT: Final = frozenset({"metadata", "as_string", "guards_code", "as_strings"})
+"""Keys below which text is data: quoted with repr, or never read (the guards are dropped)."""
+AGAIN: Final = "torch.export.save of torch 2.13, with tensors as examples; or ONNX, with torch.onnx.export"
+
+
+def record_names(path: Path, name: str) -> list[str]:
+    """The members of one of torch's archives. Raises LoadFailed."""
+    try:
+        return list(torch._C.PyTorchFileReader(str(path)).get_all_records())  # noqa: SLF001 - no public reader
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise LoadFailed(f"{name} is not a whole archive of PyTorch: {reason}") from error
+
+
+def pickled_records(files: ModelFiles) -> list[str]:
+    """The members of an exported program that are pickled (the sample inputs, if there are any)."""
+    return [name for name in record_names(files.root / files.path, files.path) if name.endswith(".pt")]
+
+
+def load_exported(files: ModelFiles, device: torch.device, *, strict: bool) -> Loaded:
+    """The exported program in `files.path`. Raises Refused where it holds what could run code, unless not `strict`."""
+    path = files.root / files.path
+    if strict:
+        check_archive(path, files.path)
+    with path.open("rb") as file:
+        programs = _load_pt2()(file).exported_programs
+    if "model" not in programs:
+        raise LoadFailed(f"{files.path} holds no exported program called 'model'")
+    program = programs["model"]
+    inputs, arrange = _signature(program, files.path)
+    module = program.module(check_guards=False)
+    if device.type != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        module = move_to_device_pass(program, device).module(check_guards=False)
+    return Loaded(module, inputs, arrange)
+
+
+def _load_pt2() -> Any:
+    """torch's loader of the archive; not torch.export.load, which tries an older format when this one fails.
+
+    Importing it imports torch's compiler, which wants a folder to write to: given one that exists, it writes nothing.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # a read-only container, or a confined process
+        tempfile.tempdir = sys.prefix
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", sys.prefix)
+    from torch.export.pt2_archive._package import load_pt2
+
+    return load_pt2
+
+
+def _signature(program: Any, name: str) -> tuple[tuple[TensorSpec, ...], Any]:
+    wanted = set(program.graph_signature.user_inputs)
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in wanted]
+    specs = []
+    for node in nodes:
+        value = node.meta["val"]
+        if not isinstance(value, torch.Tensor):
+            raise LoadFailed(
+                f"input {node.name!r} of {name} is a {type(value).__name__}, not a tensor; export without it"
+            )
+        plain = torch.empty(0, dtype=WIDER.get(value.dtype, value.dtype)).numpy().dtype
+        shape = tuple(d if isinstance(d, int) else -1 for d in value.shape)
+        specs.append(TensorSpec(node.name, DATATYPE[plain], shape))
+    structure = program.call_spec.in_spec
+
+    def arrange(tensors: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = pytree.tree_unflatten(tensors, structure)
+        return args, kwargs
+
+    return tuple(specs), arrange
+
+
+def check_archive(path: Path, name: str) -> None:
+    """Raises Refused where a member or a string of the program is not what `torch.export.save` writes."""
+    reader = torch._C.PyTorchFileReader(str(path))  # noqa: SLF001 - the reader that load_pt2 uses
+    records = list(reader.get_all_records())
+    if odd := sorted(record for record in records if not MEMBERS.fullmatch(record)):
+        raise content_refused(name, f"has the member {odd[0]!r}", AGAIN)
+    for config in (record for record in records if record.endswith("_config.json")):
+        if pickled := [k for k, v in json.loads(reader.get_record(config))["config"].items() if v["use_pickle"]]:
+            raise content_refused(name, f"has the pickled tensor {pickled[0]!r}", AGAIN)
+    if "data/sample_inputs/model.pt" in records and (sample := reader.get_record("data/sample_inputs/model.pt")):
+        _check_sample(sample, name)
+    try:
+        _check_program(json.loads(reader.get_record("models/model.json")))
+    except Suspect as error:
+        raise content_refused(name, f"is a program with more than operators of torch: {error}", AGAIN) from error
+
+
+def _check_sample(data: bytes, name: str) -> None:
+    try:
+        torch.load(io.BytesIO(data), weights_only=True)
+    except Exception as error:  # torch would unpickle it all now
+        raise content_refused(name, f"has sample inputs that are more than tensors ({wanted(error)})", AGAIN) from error
+
+
+def wanted(error: Exception) -> str:
+    """The global that torch's weights-only unpickler stopped at, or its reason."""
+    text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+    named = re.search(r"GLOBAL (\S+)|Unsupported class (\S+)", text)
+    found = (
+        next((group for group in named.groups() if group), "")
+        if named
+        else text.partition("WeightsUnpickler error: ")[2]
+    )
+    return (found or text)[:120].strip("`'. ")
+
+
+class Suspect(ValueError):
+    """A string that torch would evaluate, look up or write into source."""
+
+
+def _check_program(program: Any) -> None:
+    stack: list[tuple[str, Any]] = [("", program)]
+    while stack:
+        key, value = stack.pop()
+        if key in FREE_TEXT:
+            continue
+        if isinstance(value, dict):
+            _check_dict(value)
+            stack.extend((k, v) for k, v in value.items() if not (k == "target" and "outputs" in value))
+        elif isinstance(value, list):
+            stack.extend((key, item) for item in value)
+        elif isinstance(value, str):
+            _check_text(key, value)
+
+
+def _check_dict(value: dict[str, Any]) -> None:
+    for key in value:
+        if not DOTTED.fullmatch(key) or key == "as_custom_obj":
+            raise Suspect(f"it has the key {key[:60]!r}")
+    if "target" in value and "outputs" in value:
+        _check_operator(str(value["target"]))
+
+
+def _check_text(key: str, text: str) -> None:
+    if key in ("in_spec", "out_spec"):
+        _check_spec(text)
+    elif key == "expr_str":
+        _check_expression(text)
+    elif key in ("name", "forward_arg_names"):
+        if text and not IDENTIFIER.fullmatch(text):
+            raise Suspect(f"it has the name {text[:60]!r}")
+    elif not DOTTED.fullmatch(text):
+        raise Suspect(f"{key} is {text[:60]!r}")
+
+
+def _check_expression(text: str) -> None:
+    """Holds what sympy will evaluate to calls of its own functions, symbols, numbers and arithmetic."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise Suspect(f"it has the expression {text[:60]!r}") from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            ok = isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS
+        elif isinstance(node, ast.Name):
+            ok = SYMBOL.fullmatch(node.id) is not None and (node.id in FUNCTIONS or node.id[-1].isdigit())
+        elif isinstance(node, ast.Constant):
+            text_ok = isinstance(node.value, str) and SYMBOL.fullmatch(node.value) is not None
+            ok = text_ok or isinstance(node.value, bool | int | float)
+        else:
+            ok = isinstance(node, ARITHMETIC)
+        if not ok:
+            raise Suspect(f"it has the expression {text[:60]!r}")
+
+
+def _check_operator(target: str) -> None:
+    if target not in OPERATORS and target not in _dispatched():
+        raise Suspect(f"it calls {target[:80]!r}")
+
+
+@cache
+def _dispatched() -> frozenset[str]:
+    """The operators of torch's own dispatcher that take no file name."""
+    found = set()
+    for schema in torch._C._jit_get_all_schemas():  # noqa: SLF001 - the list of operators has no public name
+        namespace, _, operator = schema.name.partition("::")
+        takes_file = any("file" in argument.name for argument in schema.arguments)
+        full = f"{schema.name}.{schema.overload_name}" if schema.overload_name else schema.name
+        if namespace in NAMESPACES and not takes_file and torch._C._dispatch_has_kernel(full):  # noqa: SLF001 - as above
+            found.add(f"torch.ops.{namespace}.{operator}.{schema.overload_name or 'default'}")
+    return frozenset(found)
+
+
+def _check_spec(text: str) -> None:
+    stack = [json.loads(text)]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            if "type" in value and value["type"] not in CONTAINERS:
+                raise Suspect(f"its inputs or outputs are in a {str(value['type'])[:60]!r}")
+            context = json.loads(value["context"]) if isinstance(value.get("context"), str) else value.get("context")
+            names = context if isinstance(context, list) else [context]
+            if not all(n is None or isinstance(n, int) or (isinstance(n, str) and DOTTED.fullmatch(n)) for n in names):
+                raise Suspect(f"its inputs or outputs are named {str(context)[:60]!r}")
+            stack.extend(value.get("children_spec", ()))
+        elif isinstance(value, list):
+            stack.extend(value)

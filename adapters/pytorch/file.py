@@ -1,0 +1,181 @@
+"""From a file of PyTorch's to a callable module: each kind by its own loader, never by another when that fails."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from adapters import checks as own
+from adapters import confinement, kit_code
+from adapters.base import LoadFailed, Model, ModelFiles, Options
+from adapters.confinement import device_hint
+from adapters.frameworks import framework
+from adapters.pickles.file import TORCH_MAGIC
+from adapters.pytorch import export as torch_export
+from adapters.pytorch import model as torch_model
+from adapters.trust import allows_code, code_refused, kind_refused
+
+EXPORT: Final = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"
+DTYPES: Final = ("float16", "bfloat16", "float32", "float64")
+KNOWN: Final[dict[str, own.Check]] = {
+    "entrypoint": own.text,
+    "arguments": own.mapping,
+    "device": own.text,
+    "dtype": own.one_of(*DTYPES),
+    "threads": own.whole,
+    "compile": own.flag,
+    "weights_only": own.flag,
+    "example": own.mapping,
+}
+SCALARS: Final = ("int", "float", "bool", "number")
+"""Arguments of TorchScript that are numbers, not tensors."""
+MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
+MAX_TENSORS: Final = 65_536
+"""Of a safetensors file: its own reader takes seconds and half a gigabyte for many empty tensors."""
+
+
+def load_model(files: ModelFiles, options: Options) -> Model:
+    """The model in `files.path`. Raises LoadFailed, Refused."""
+    own.check(options.own, KNOWN, "pytorch")
+    device = _device(options)
+    if threads := int(str(options.own.get("threads", options.threads))):
+        torch.set_num_threads(threads)
+    kind, loader = _loader(files)
+    try:
+        loaded = loader(files, options, device)
+    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise LoadFailed(f"{files.path} cannot be loaded by PyTorch {torch.__version__} as {kind}: {reason}") from error
+    return torch_model.as_model(loaded, files, options, device, kind)
+
+
+def _device(options: Options) -> torch.device:
+    text = str(options.own.get("device", "cpu"))
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise LoadFailed(f"the device {text!r} was asked for and cannot be used: {reason}{device_hint()}") from error
+    return device
+
+
+Loader = Callable[[ModelFiles, Options, torch.device], torch_model.Loaded]
+
+
+def _loader(files: ModelFiles) -> tuple[str, Loader]:
+    path = files.root / files.path
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"PK\x03\x04"):
+        records = torch_export.record_names(path, files.path)
+        if "archive_format" in records:
+            return "an exported program", _exported
+        if "constants.pkl" in records and any(name.startswith("code/") for name in records):
+            return "TorchScript", _script
+        return "weights", _weights
+    if head.startswith(TORCH_MAGIC):
+        return "weights", _weights
+    if head[8:9] == b"{":
+        return "safetensors", _safetensors
+    raise LoadFailed(f"{files.path} is none of an exported program, TorchScript, torch.save weights or safetensors")
+
+
+def _exported(files: ModelFiles, options: Options, device: torch.device) -> torch_model.Loaded:
+    if options.trust == "data" and (pickled := torch_export.pickled_records(files)):
+        reason = f"its member {pickled[0]} is pickled"
+        raise kind_refused(files.path, "an exported program", "data", reason, "export it to ONNX", "restricted")
+    return torch_export.load_exported(files, device, strict=not allows_code(options.trust))
+
+
+def _script(files: ModelFiles, options: Options, device: torch.device) -> torch_model.Loaded:
+    if options.trust == "data":
+        reason = "TorchScript can read and write files"
+        raise kind_refused(files.path, "TorchScript", "data", reason, EXPORT, "restricted")
+    if not allows_code(options.trust) and not confinement.confined():
+        reason = "TorchScript can read and write files, and this worker is not confined by Landlock"
+        raise kind_refused(files.path, "TorchScript", options.trust, reason, EXPORT, None)
+    module = torch.jit.load(str(files.root / files.path), map_location=device).eval()
+    types = [str(argument.type) for argument in module.forward.schema.arguments[1:]]
+
+    def arrange(tensors: list[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        kinds = (*types, *("Tensor" for _ in tensors))  # a forward with defaults may take fewer
+        return tuple(t.item() if k in SCALARS else t for t, k in zip(tensors, kinds, strict=False)), {}
+
+    return torch_model.Loaded(module, arrange=arrange)
+
+
+def _weights(files: ModelFiles, options: Options, device: torch.device) -> torch_model.Loaded:
+    text = _entrypoint(files, options)
+    weights_only = bool(options.own.get("weights_only", True))
+    with kit_code.on_path(files):
+        try:
+            state = torch.load(files.root / files.path, map_location=device, weights_only=weights_only)
+        except pickle.UnpicklingError as error:
+            raise LoadFailed(
+                f"{files.path} holds more than weights ({torch_export.wanted(error)}); save model.state_dict(), "
+                "or say weights_only: false in serving.options to unpickle it all"
+            ) from error
+    return _with_state(files, options, text, state)
+
+
+def _safetensors(files: ModelFiles, options: Options, device: torch.device) -> torch_model.Loaded:
+    text = _entrypoint(files, options)
+    check_safetensors(files.root / files.path, files.path)
+    reader = framework("safetensors.torch", "pytorch")
+    try:
+        state = reader.load_file(files.root / files.path, device=str(device))
+    except Exception as error:  # safetensors has one class of its own, below Exception
+        raise LoadFailed(f"{files.path} is not a whole safetensors file: {error}") from error
+    return _with_state(files, options, text, state)
+
+
+def check_safetensors(path: Path, name: str) -> None:
+    """Holds the header to a size, a number of tensors and names that occur once. Raises LoadFailed."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > MAX_HEADER_BYTES:
+            raise LoadFailed(f"{name} says that its header takes {size} bytes; at most {MAX_HEADER_BYTES} are read")
+        header = file.read(size)
+    try:
+        found = json.loads(header, object_pairs_hook=_once)
+    except ValueError as error:
+        raise LoadFailed(f"{name} is not a whole safetensors file: {error}") from error
+    if len(found) > MAX_TENSORS:
+        raise LoadFailed(f"{name} holds {len(found)} tensors; at most {MAX_TENSORS} are read")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return made
+
+
+def _entrypoint(files: ModelFiles, options: Options) -> str:
+    text = options.own.get("entrypoint")
+    if not isinstance(text, str):
+        raise LoadFailed(
+            f"{files.path} holds weights only; serving.options.entrypoint must name the code that makes the model "
+            f"(module:callable), or export the whole model: {EXPORT}"
+        )
+    if not allows_code(options.trust):
+        raise code_refused(files.path, f"{files.path} with the entry point {text!r}", options.trust, EXPORT)
+    return text
+
+
+def _with_state(files: ModelFiles, options: Options, text: str, state: Any) -> torch_model.Loaded:
+    make = kit_code.entrypoint(files, text)
+    arguments: Any = options.own.get("arguments", {})
+    module = make(**arguments)
+    if not isinstance(module, torch.nn.Module):
+        raise LoadFailed(f"the entry point {text!r} made a {type(module).__name__}, not a torch.nn.Module")
+    if isinstance(state, torch.nn.Module):
+        raise LoadFailed(f"{files.path} holds a whole module, not weights; save model.state_dict()")
+    module.load_state_dict(state.get("state_dict", state) if isinstance(state, dict) else state)
+    return torch_model.Loaded(module.eval())

@@ -1,0 +1,4 @@
+"""scikit-learn estimators: joblib, pickle, skops.
+
+May import: adapters, adapters.pickles.
+"""

@@ -1,0 +1,151 @@
+"""A fitted estimator as a `Model`: its methods are the outputs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from adapters import checks as own
+from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
+from adapters.sklearn.checks import walk
+from adapters.sklearn.input import Inputs, inputs_of
+from adapters.values import DATATYPE, DTYPES, to_protocol
+
+if TYPE_CHECKING:
+    from adapters.base import Arrays
+    from adapters.sklearn.file import Found
+
+METHODS: Final = (
+    "predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform", "apply",
+)  # fmt: skip
+"""The methods of scikit-learn that take rows and give rows; the first that a model has is its default output."""
+KNOWN: Final = {"n_jobs": own.whole}
+
+
+def as_model(found: Found, files: ModelFiles, options: Options) -> Model:
+    """The estimator with its inputs, and an output for each method that it has."""
+    own.check(options.own, KNOWN, "sklearn")
+    estimator = found.estimator
+    methods = [name for name in METHODS if callable(getattr(estimator, name, None))]
+    if not methods:
+        raise LoadFailed(f"{files.path} holds a {type(estimator).__name__}, which has none of {', '.join(METHODS)}")
+    _set_jobs(estimator, int(str(options.own.get("n_jobs", 1))))
+    _quiet()
+    inputs = inputs_of(estimator, options)
+    outputs = {name: _specs(estimator, name, inputs) for name in methods}
+    return Model(
+        platform="sklearn",
+        inputs=inputs.specs,
+        outputs=tuple(spec for specs in outputs.values() for spec in specs),
+        predict=_predict(estimator, inputs.build, outputs),
+        default_outputs=tuple(spec.name for spec in outputs[methods[0]]),
+        batch=True,
+        labels=_labels(estimator),
+        properties=_properties(found),
+    )
+
+
+def _set_jobs(estimator: Any, jobs: int) -> None:
+    """One thread a prediction unless said otherwise: starting threads costs more than most predictions."""
+    for thing in walk(estimator):
+        if getattr(thing, "n_jobs", None) is not None:
+            thing.n_jobs = jobs
+
+
+def _quiet() -> None:
+    # a matrix in the order of the columns is what inputs_of promises; the warning would be printed at each place once
+    warnings.filterwarnings("ignore", message="X does not have valid feature names")
+
+
+def _specs(estimator: Any, method: str, inputs: Inputs) -> tuple[TensorSpec, ...]:
+    """Names, datatypes and shapes of what a method gives, from one dry run."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = getattr(estimator, method)(inputs.build(inputs.example))
+    except Exception:  # noqa: BLE001 - zeros are no valid row for every model; then the classes have to tell
+        return (_spec_without_run(estimator, method),)
+    if isinstance(made, list | tuple) and made and all(hasattr(m, "shape") for m in made):
+        return tuple(_spec(f"{method}_{i}", array) for i, array in enumerate(made))
+    return (_spec(method, made),)
+
+
+def _spec(name: str, made: Any) -> TensorSpec:
+    array = dense(made)
+    return TensorSpec(name, DATATYPE[array.dtype], (-1, *array.shape[1:]))
+
+
+def _spec_without_run(estimator: Any, method: str) -> TensorSpec:
+    classes = getattr(estimator, "classes_", None)
+    if method == "predict":
+        kind = "FP64" if classes is None else DATATYPE[to_protocol(np.asarray(classes)).dtype]
+        return TensorSpec(method, kind, (-1,))
+    width = len(classes) if classes is not None and method.startswith("predict_") else -1
+    return TensorSpec(method, "FP64", (-1,) if method == "score_samples" else (-1, width))
+
+
+def dense(made: Any) -> Any:
+    """What a method gave as an array of the protocol: sparse matrices filled, DataFrames without their names."""
+    if hasattr(made, "toarray"):
+        made = made.toarray()
+    elif hasattr(made, "to_numpy"):
+        made = made.to_numpy()
+    return to_protocol(np.asarray(made))
+
+
+def _predict(
+    estimator: Any, build: Callable[[dict[str, Any]], Any], outputs: dict[str, tuple[TensorSpec, ...]]
+) -> Callable[[Arrays, tuple[str, ...]], Arrays]:
+    bound = {name: getattr(estimator, name) for name in outputs}
+    method_of = {spec.name: (method, i) for method, specs in outputs.items() for i, spec in enumerate(specs)}
+    several = {method: len(specs) > 1 or specs[0].name != method for method, specs in outputs.items()}
+    declared = {spec.name: spec for specs in outputs.values() for spec in specs}
+
+    def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        rows = build(arrays)
+        results: dict[str, Any] = {}
+        answers: Arrays = {}
+        for name in wanted:
+            method, i = method_of[name]
+            if method not in results:
+                results[method] = bound[method](rows)
+            made = results[method][i] if several[method] else results[method]
+            answers[name] = _as_declared(dense(made), declared[name])
+        return answers
+
+    return predict
+
+
+def _as_declared(array: Any, spec: TensorSpec) -> Any:
+    if array.ndim < len(spec.shape):  # of a single row some estimators drop the first axis
+        array = array.reshape(1, *array.shape)
+    dtype = DTYPES[spec.datatype]
+    return array if array.dtype == dtype else array.astype(dtype)
+
+
+def _labels(estimator: Any) -> tuple[str, ...] | None:
+    classes = getattr(estimator, "classes_", None)
+    if not isinstance(classes, np.ndarray) or classes.ndim != 1:
+        return None
+    return tuple(str(label) for label in classes.tolist())
+
+
+def _properties(found: Found) -> dict[str, str]:
+    import sklearn
+
+    known = {"sklearn_version": str(sklearn.__version__), "sklearn_estimator": _described(found.estimator)}
+    if found.version is not None and found.version != sklearn.__version__:
+        known["sklearn_version_saved"] = found.version
+        known["warning"] = (
+            f"the model was saved by scikit-learn {found.version} and is served by {sklearn.__version__}: "
+            "its answers may differ; save it again, or serve it with the version that saved it"
+        )
+    return known
+
+
+def _described(estimator: Any) -> str:
+    names: Sequence[str] = [type(step).__name__ for _, step in getattr(estimator, "steps", ())]
+    return f"{type(estimator).__name__}({', '.join(names)})" if names else type(estimator).__name__

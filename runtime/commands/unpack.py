@@ -1,0 +1,141 @@
+"""`runtime unpack REF DIR …`: kits into folders, each with its Kitfile and a receipt that a server checks again.
+
+All kits are fetched and verified before a file is put into the first folder. A folder that holds its kit already is
+left as it is, and nothing is fetched for it. A cache that lies inside of a folder is taken away at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.commands.pull import pull_options
+from runtime.errors import Cancelled, InvalidReference, InvalidSetting
+from runtime.kit.cache.store import CACHE_NAMES, Store
+from runtime.kit.format.placing import needed
+from runtime.kit.format.reference import Reference
+from runtime.kit.installed.destination import Destination
+from runtime.kit.pull import resolve, verified_layers
+
+if TYPE_CHECKING:
+    from runtime.kit.cache.kits import Layers
+    from runtime.kit.pull import Resolved
+    from runtime.log import Log
+    from runtime.progress import Progress
+    from runtime.settings import Settings
+
+
+def unpack(settings: Settings, progress: Progress, log: Log) -> list[str]:
+    """The digests of the kits, in order, once every one of them is in its folder.
+
+    Raises:
+        Failure: a kit cannot be had, or a folder cannot be used.
+        Cancelled: `progress` was told to stop.
+    """
+    options, cache = pull_options(settings), settings.cache_dir.resolve()
+    folders = [folder.resolve() for _, folder in settings.pairs]
+    _check_folders(folders, cache)
+    references = [_reference(text, settings.registry) for text, _ in settings.pairs]
+    kits = [resolve(reference, options, progress) for reference in references]
+    destinations = [Destination(folder, _beside(folder, cache)) for folder in folders]
+    jobs = [_Job(kit, place, progress, log) for kit, place in zip(kits, destinations, strict=True)]
+    with ExitStack() as stack:
+        missing = [job for job in jobs if not job.is_done()]
+        layers = [stack.enter_context(verified_layers(job.kit, options, progress)) for job in missing]
+        for job, its_layers in zip(missing, layers, strict=True):
+            job.fill(its_layers)
+    if any(cache.is_relative_to(folder) for folder in folders):
+        Store(cache).remove()  # what is served from there holds the kit and nothing else
+    return [str(kit.reference.digest) for kit in kits]
+
+
+class _Job:
+    """One kit and the folder for it."""
+
+    def __init__(self, kit: Resolved, destination: Destination, progress: Progress, log: Log) -> None:
+        self.kit = kit
+        self._destination, self._progress, self._log = destination, progress, log
+
+    def is_done(self) -> bool:
+        """Whether the kit is there already. If not, there is room for it and nothing in its way."""
+        folder = self._destination.folder
+        if self._destination.is_there():
+            with self._destination.locked(self._pause):
+                why = self._destination.holds(self.kit.reference, self.kit.config, self._reached)
+            if why is None:
+                self._log.info(
+                    "kit.kept",
+                    message=f"{folder} holds {self.kit.reference} already, every byte of it: nothing to do",
+                    reference=str(self.kit.reference),
+                    folder=str(folder),
+                )
+                return True
+            self._log.debug("folder.looked_at", folder=str(folder), found=why)
+        self._destination.require(sum(each.layer.descriptor.size for each in needed(self.kit.placed)))
+        return False
+
+    def fill(self, layers: Layers) -> None:
+        """Put the kit there, unless another process was faster."""
+        reference, config, folder = self.kit.reference, self.kit.config, self._destination.folder
+        with self._destination.locked(self._pause):
+            found = self._destination.holds(reference, config, self._reached)
+            if found is None:
+                return
+            receipt = self._destination.fill(reference, config, layers, self._check)
+        self._log.info(
+            "kit.unpacked",
+            message=f"unpacked {reference} into {folder}, {len(receipt.files)} files",
+            reference=str(reference),
+            folder=str(folder),
+            files=len(receipt.files),
+            found=found,
+        )
+
+    def _reached(self, path: str, done_bytes: int, total_bytes: int) -> None:
+        self._check()
+        self._progress.progress(path, done_bytes, total_bytes)
+
+    def _pause(self, seconds: float) -> None:
+        self._check()
+        time.sleep(seconds)
+
+    def _check(self) -> None:
+        if self._progress.cancelled():
+            raise Cancelled(f"unpacking {self.kit.reference} was cancelled")
+
+
+def _reference(text: str, registry: str | None) -> Reference:
+    reference = Reference.parse(text, registry=registry)
+    if reference.kind == "folder":
+        raise InvalidReference(
+            f"cannot unpack {text!r}, a folder: nothing says what its bytes should be; "
+            "give a kit in a registry, an OCI layout or an archive, and then the folder to unpack into"
+        )
+    return reference
+
+
+def _check_folders(folders: Sequence[Path], cache: Path) -> None:
+    """Refuse folders in one another, and the cache's own."""
+    for one, other in combinations(folders, 2):
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise InvalidSetting(f"cannot unpack into {str(one)!r} and {str(other)!r}: give each kit its own folder")
+    for folder in folders:
+        if folder == cache or _is_cached(folder, cache):
+            raise InvalidSetting(
+                f"cannot unpack into {str(folder)!r}, which is the cache; choose another folder, or another --cache-dir"
+            )
+
+
+def _is_cached(path: Path, cache: Path) -> bool:
+    return path.is_relative_to(cache) and path != cache and path.relative_to(cache).parts[0] in CACHE_NAMES
+
+
+def _beside(folder: Path, cache: Path) -> Callable[[str], bool]:
+    """Tells of a path in `folder` whether it is the cache's, or a folder on the way there."""
+    if not cache.is_relative_to(folder):
+        return lambda _: False
+    return lambda path: _is_cached(folder / path, cache) or cache.is_relative_to(folder / path)

@@ -1,0 +1,104 @@
+"""A Kitfile in YAML, as people write it: scalars are text, except under `parameters`, where they are JSON values.
+
+Kit reads numbers as their literal text (`version: 1.0` is "1.0"). Only YAML's node graph is used, no constructor, so no
+tag can make an object; anchors and merge keys work, and what they may expand to is bounded.
+"""
+
+import re
+from collections.abc import Iterator
+
+import yaml
+
+from runtime.errors import InvalidKitfile
+from runtime.kit.format.json_text import finite
+
+MAX_YAML_BYTES = 1 << 20
+_MAX_NODES = 100_000
+_MAX_DEPTH = 64
+_INTEGER = re.compile(r"[-+]?(?:0x[0-9A-Fa-f]+|0o?[0-7]+|0b[01]+|0|[1-9][0-9]*)")
+_NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_WORDS: dict[str, object] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_WORDS.update({"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False})
+
+
+def read_yaml(text: str) -> dict[str, object]:
+    """Give the Kitfile as a map of JSON values. Raises InvalidKitfile."""
+    if len(text.encode(errors="replace")) > MAX_YAML_BYTES:
+        raise InvalidKitfile(f"the Kitfile has more than the {MAX_YAML_BYTES} bytes that are read")
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = _Reader().value(node, typed=False) if node else {}
+    except (yaml.YAMLError, RecursionError, ValueError) as problem:
+        reason = "nested too deeply" if isinstance(problem, RecursionError) else " ".join(str(problem).split())
+        raise InvalidKitfile(f"the Kitfile is not YAML: {reason}") from problem
+    if not isinstance(value, dict):
+        raise InvalidKitfile("the Kitfile is not a YAML map")
+    return value
+
+
+class _Reader:
+    """Turns nodes into values, and counts them: an anchor is counted each time it is used."""
+
+    def __init__(self) -> None:
+        self._nodes = 0
+
+    def value(self, node: yaml.Node, *, typed: bool, depth: int = 0) -> object:
+        self._nodes += 1
+        if self._nodes > _MAX_NODES or depth > _MAX_DEPTH:
+            raise ValueError(f"more than {_MAX_NODES} values, or more than {_MAX_DEPTH} levels")
+        if isinstance(node, yaml.MappingNode):
+            return self._map(node, typed, depth)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, typed=typed, depth=depth + 1) for item in node.value]
+        return _scalar(node, typed)
+
+    def _map(self, node: yaml.MappingNode, typed: bool, depth: int) -> dict[str, object]:
+        own: dict[str, object] = {}
+        merged: dict[str, object] = {}
+        for key, item in node.value:
+            name = self._key(key)
+            if name == "<<" and key.style is None:
+                for source in self._sources(item, typed, depth):
+                    merged = {**source, **merged}
+            elif name in own:
+                raise ValueError(f"the key {name!r} occurs twice in one map")
+            else:
+                own[name] = self.value(item, typed=typed or name == "parameters", depth=depth + 1)
+        return {**merged, **own}
+
+    def _key(self, key: yaml.Node) -> str:
+        if not isinstance(key, yaml.ScalarNode):
+            raise ValueError("a key is not text")  # noqa: TRY004 - about the document, not about a Python type
+        return str(key.value)
+
+    def _sources(self, item: yaml.Node, typed: bool, depth: int) -> Iterator[dict[str, object]]:
+        """Give the maps that `<<: *anchor` or `<<: [*a, *b]` merges in, the most important first."""
+        for node in item.value if isinstance(item, yaml.SequenceNode) else [item]:
+            value = self.value(node, typed=typed, depth=depth + 1)
+            if not isinstance(value, dict):
+                raise ValueError("'<<' merges something that is not a map")  # noqa: TRY004 - as above
+            yield value
+
+
+def _scalar(node: yaml.Node, typed: bool) -> object:
+    text = str(node.value)
+    text.encode()  # half a surrogate pair is no character: whoever prints it would fail
+    plain = isinstance(node, yaml.ScalarNode) and node.style is None
+    if not plain or (not typed and text not in ("", "~", "null", "Null", "NULL")):
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    return _number(text)
+
+
+def _number(text: str) -> object:
+    """Give the number that a plain scalar is, or its text: dates and the like are text in JSON."""
+    if _INTEGER.fullmatch(text):
+        digits = text.lstrip("+-")
+        octal = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
+        number = int(text.replace("0", "0o", 1) if octal else text, 0)
+        str(number)  # what Python does not write in decimal digits could not become JSON again
+        return number
+    if _NUMBER.fullmatch(text):
+        return finite(text)
+    return text

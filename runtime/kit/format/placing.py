@@ -1,0 +1,112 @@
+"""Which layer belongs to which entry of the Kitfile: by digest, or by order in kits packed before 0.5.0.
+
+The rules: KitOps `pkg/lib/filesystem/unpack/util.go` and `unpack/legacy.go`.
+"""
+
+import posixpath
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from runtime.errors import InvalidKitfile
+from runtime.kit.format.digest import Digest
+from runtime.kit.format.kitfile import Entry, Kitfile, model_file
+from runtime.kit.format.manifest import Layer, Manifest
+
+Section = Literal["model", "part", "code", "dataset", "docs", "prompt", "mcp"]
+
+_KINDS: dict[Section, str] = {
+    "model": "model",
+    "part": "modelpart",
+    "code": "code",
+    "dataset": "dataset",
+    "docs": "docs",
+    "prompt": "code",
+    "mcp": "mcpb",
+}
+_SERVED = ("model", "part", "code")
+
+
+class Placed(NamedTuple):
+    """An entry with its layer. `prefix` is the folder to unpack into, "" for the kit's own.
+
+    Kits without digests named tar members relative to the parent of the entry's path; the prefix is that parent.
+    """
+
+    entry: Entry
+    section: Section
+    layer: Layer
+    prefix: str = ""
+
+
+def place(kitfile: Kitfile, manifest: Manifest) -> tuple[Placed, ...]:
+    """Match every entry that has a layer with it, in the Kitfile's order: model, parts, code, datasets, docs, prompts.
+
+    Raises InvalidKitfile where an entry has no layer in the manifest.
+    """
+    entries = tuple(_sections(kitfile))
+    if any(entry.digest for _, entry in entries):
+        return tuple(_by_digest(entries, manifest))
+    return tuple(_by_order(entries, manifest))
+
+
+def needed(placed: tuple[Placed, ...]) -> tuple[Placed, ...]:
+    """Keep what serving needs: model, model parts and code; never datasets, docs or prompts."""
+    return tuple(item for item in placed if item.section in _SERVED)
+
+
+def unplaced(placed: tuple[Placed, ...], manifest: Manifest) -> tuple[Layer, ...]:
+    """Give the layers that no entry of the Kitfile names, of unknown kinds among them: worth a warning."""
+    used = {(item.layer.descriptor.digest, item.layer.path) for item in placed}
+    return tuple(layer for layer in manifest.layers if (layer.descriptor.digest, layer.path) not in used)
+
+
+def _sections(kitfile: Kitfile) -> Iterator[tuple[Section, Entry]]:
+    """Give each entry that has a layer, with the section it stands in."""
+    if model := model_file(kitfile.model):
+        yield "model", model
+    lists: tuple[tuple[Section, tuple[Entry, ...]], ...] = (
+        ("part", kitfile.model.parts if kitfile.model else ()),
+        ("code", kitfile.code),
+        ("dataset", kitfile.datasets),
+        ("docs", kitfile.docs),
+        ("prompt", kitfile.prompts),
+        ("mcp", kitfile.mcp_servers),
+    )
+    for section, entries in lists:
+        yield from ((section, entry) for entry in entries if not entry.remote)
+
+
+def _by_digest(entries: tuple[tuple[Section, Entry], ...], manifest: Manifest) -> Iterator[Placed]:
+    layers: dict[tuple[object, ...], Layer] = {}
+    for layer in reversed(manifest.layers):  # so that the first of equal ones stays
+        path = None if layer.path is None else posixpath.normpath(layer.path)
+        layers |= dict.fromkeys(_keys(layer.descriptor.digest, path, layer.kind, prompt=layer.prompt), layer)
+    for section, entry in entries:
+        if entry.digest is None:  # a Kitfile is checked for that when it is read
+            raise InvalidKitfile(f"the Kitfile gives no digest for {section} {entry.path!r}")
+        keys = _keys(entry.digest, entry.path, _KINDS[section], prompt=section == "prompt")
+        found = next((layers[key] for key in keys if key in layers), None)
+        if found is None:
+            raise InvalidKitfile(
+                f"the manifest has no layer {entry.digest}, which the Kitfile gives for {section} {entry.path!r}; "
+                "pack the kit again"
+            )
+        yield Placed(entry, section, found)
+
+
+def _keys(digest: Digest, path: str | None, kind: str, *, prompt: bool) -> tuple[tuple[object, ...], ...]:
+    """What to look a layer up by, best first: raw files of the same bytes differ in nothing but path and kind."""
+    return (digest, path, kind, prompt), (digest, path), (digest, kind, prompt), (digest,)
+
+
+def _by_order(entries: tuple[tuple[Section, Entry], ...], manifest: Manifest) -> Iterator[Placed]:
+    for section, kind in _KINDS.items():
+        named = [entry for place, entry in entries if place == section]
+        found = [item for item in manifest.layers if item.kind == kind and item.prompt == (section == "prompt")]
+        if len(named) != len(found):
+            raise InvalidKitfile(
+                f"the Kitfile has {len(named)} entries of section {section!r} and no digests, the manifest "
+                f"{len(found)} layers of that kind, so they cannot be matched by order; pack the kit again"
+            )
+        for entry, layer in zip(named, found, strict=True):
+            yield Placed(entry, section, layer, prefix=posixpath.dirname(entry.path))

@@ -1,0 +1,256 @@
+"""The only module that uses `oras` (and `requests` under it): one request to a registry, done our way.
+
+`KitRegistry` keeps oras-py's client and replaces the one method through which all of its requests go, because the
+stock one has no time-outs, retries for minutes what cannot mend, answers challenges of strangers, lets netrc replace
+our login and undoes encodings (oras-py 0.2.43, `oras/provider.py::Registry.do_request`). It makes one attempt:
+`patience` decides about more.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urljoin
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
+
+from runtime import __version__
+from runtime.errors import RegistryUnavailable
+from runtime.kit.registry.light_oras import import_oras
+from runtime.kit.registry.login import MAX_TOKEN_BYTES, Login, TokenRequest
+from runtime.kit.registry.origin import Origin, redirect_refusal
+from runtime.kit.registry.retry import Transient
+
+_provider, _container = import_oras()
+_OrasRegistry: Any = _provider.Registry
+
+CONNECT_SECONDS: Final = 5.0
+STALL_SECONDS: Final = 20.0
+MAX_REDIRECTS: Final = 5
+_LEAST_SECONDS: Final = 1.0
+_CONNECTIONS: Final = 8
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MAY_PASS: Final = frozenset({408, 425, 429})
+_MOST_DIGITS: Final = 20
+_MOST_SHOWN: Final = 200
+"""Characters of what a registry says that a message quotes."""
+_NO_PROXY: Final = {"http": "", "https": "", "all": ""}
+_TIMEOUTS: Final = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
+_HEADERS: Final = {"User-Agent": f"modelkit-runtime/{__version__}", "Accept-Encoding": "identity"}
+
+
+class KitRegistry(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
+    """oras-py's client of one origin. Redirects are followed by hand; the login goes to its own origin only."""
+
+    def __init__(self, origin: Origin, *, plain_http: bool) -> None:
+        super().__init__(
+            hostname=str(origin).partition("://")[2], insecure=origin.scheme == "http", tls_verify=_authorities()
+        )
+        self.origin, self._plain_http = origin, plain_http
+        self.login: Login | None = None
+        self.session.auth = lambda request: request  # anything but None keeps netrc from replacing our headers
+        # requests prepares the next address, and reads the whole body, even where it is told not to follow
+        self.session.get_redirect_target = lambda response: None
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, HTTPAdapter(max_retries=0, pool_maxsize=_CONNECTIONS))
+
+    def container(self, repository: str) -> Any:
+        """oras-py's name of a repository, for its addresses; set by hand, since its parser guesses hosts."""
+        container = _container.Container(repository, registry=self.hostname)
+        container.registry, container.namespace, container.repository = self.hostname, None, repository
+        return container
+
+    def do_request(
+        self,
+        url: str,
+        method: str = "GET",
+        data: Mapping[str, str] | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: object = None,
+        stream: bool = False,
+        *,
+        left_seconds: float = STALL_SECONDS,
+    ) -> requests.Response:
+        """The answer to one request, logged in if asked; its body is not read. `left_seconds` bounds every wait.
+
+        Raises Transient for what may pass, RegistryUnavailable for what will not, LoginRefused after a second 401.
+        """
+        del json, stream  # a pull sends no JSON, and always streams
+        used = self.login.header() if self.login else None
+        response = self._follow(method, url, data, headers, used, left_seconds)
+        if response.status_code != 401 or self.login is None or Origin.of(response.url) != self.origin:
+            return response
+        response.close()
+        used = self.login.answer(response.headers.get("WWW-Authenticate", ""), used)
+        response = self._follow(method, url, data, headers, used, left_seconds)
+        if response.status_code == 401 and Origin.of(response.url) == self.origin:
+            response.close()
+            raise self.login.refused("wrong user, password or token, or not allowed to read it")
+        return response
+
+    def ask_token(self, question: TokenRequest) -> tuple[int, bytes]:
+        """Status and body of a token service's answer. Raises Transient as `do_request` does."""
+        method = "GET" if question.form is None else "POST"
+        response = self._follow(method, question.url, question.form, None, question.authorization, STALL_SECONDS)
+        try:
+            raise_if_passing(response)
+            return response.status_code, read_capped(response, MAX_TOKEN_BYTES)
+        finally:
+            response.close()
+
+    def _follow(
+        self,
+        method: str,
+        url: str,
+        data: Mapping[str, str] | bytes | None,
+        headers: Mapping[str, str] | None,
+        authorization: str | None,
+        left_seconds: float,
+    ) -> requests.Response:
+        """Send, and follow redirects; `authorization` (and a form) stay at the origin of the first address."""
+        home = Origin.of(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            here = Origin.of(url)
+            login = {"Authorization": authorization} if authorization and here == home else {}
+            response = self._send(method, url, data, {**_HEADERS, **(headers or {}), **login}, left_seconds)
+            location = response.headers.get("Location")
+            if response.status_code not in _REDIRECTS or location is None or method != "GET":
+                return response
+            response.close()
+            url = self._target(here, url, location)
+        raise RegistryUnavailable(
+            f"{home} redirects more than {MAX_REDIRECTS} times; is this the registry's own address?"
+        )
+
+    def _target(self, source: Origin, url: str, location: str) -> str:
+        try:
+            target = urljoin(url, location)
+            refusal = redirect_refusal(source, Origin.of(target), plain_http=self._plain_http)
+        except ValueError as error:
+            raise RegistryUnavailable(f"{source} redirects to an address that is not followed, {error}") from error
+        if refusal:
+            raise RegistryUnavailable(f"the redirect of {source} to {Origin.of(target)} is not followed: {refusal}")
+        return target
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        data: Mapping[str, str] | bytes | None,
+        headers: Mapping[str, str],
+        left_seconds: float,
+    ) -> requests.Response:
+        left = max(left_seconds, _LEAST_SECONDS)
+        here = Origin.of(url)
+        try:
+            response: requests.Response = self.session.request(
+                method,
+                url,
+                data=data,
+                headers=headers,
+                timeout=(min(CONNECT_SECONDS, left), min(STALL_SECONDS, left)),
+                allow_redirects=False,
+                stream=True,
+                verify=self._tls_verify,
+                proxies=_NO_PROXY if here.is_loopback else None,
+            )
+        except requests.exceptions.SSLError as error:
+            raise RegistryUnavailable(f"no TLS with {here}: {_reason(error)}; {_tls_advice(error)}") from error
+        except (
+            requests.exceptions.Timeout,
+            requests.exceptions.ConnectionError,
+            urllib3.exceptions.HTTPError,
+        ) as error:
+            raise Transient(_reason(error)) from error
+        except requests.exceptions.RequestException as error:
+            raise RegistryUnavailable(f"cannot ask {here}: {_reason(error)}") from error
+        return response
+
+
+class Body:
+    """Bytes of one answer, as sent. `start`: position of the first one in the blob; `length`: how many, if said."""
+
+    def __init__(self, response: requests.Response, start: int) -> None:
+        self._response, self.start = response, start
+        length = response.headers.get("Content-Length", "")
+        self.length = int(length) if length.isdecimal() and len(length) < _MOST_DIGITS else None
+        self.encoding = response.headers.get("Content-Encoding", "identity")
+
+    def read(self, most: int) -> bytes:
+        """Up to `most` bytes, none at the end. Raises Transient where the connection broke or stalled."""
+        try:
+            data: bytes = self._response.raw.read(most, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Transient(_reason(error)) from error
+        return data
+
+    def close(self) -> None:
+        """Give the connection back, or close it if there is more to read."""
+        self._response.close()
+
+
+def read_capped(response: requests.Response, most: int) -> bytes:
+    """The whole body. Raises RegistryUnavailable when it is longer than `most` bytes."""
+    body, chunks, taken = Body(response, 0), [], 0
+    while chunk := body.read(min(most + 1 - taken, 1 << 18)):
+        chunks.append(chunk)
+        taken += len(chunk)
+        if taken > most:
+            raise RegistryUnavailable(
+                f"{Origin.of(response.url)} sent more than {most} bytes where a short answer belongs"
+            )
+    return b"".join(chunks)
+
+
+def raise_if_passing(response: requests.Response) -> None:
+    """Raise Transient for a status that may pass: too many requests, time-outs, 5xx."""
+    status = response.status_code
+    if status in _MAY_PASS or status >= 500:
+        wait = _retry_after(response.headers.get("Retry-After", ""))
+        reason = (response.reason or "")[:_MOST_SHOWN]
+        raise Transient(f"{Origin.of(response.url)} answered {status} {reason}".rstrip(), retry_after=wait)
+
+
+def _retry_after(text: str) -> float | None:
+    """Seconds of a Retry-After header: a number or a date (RFC 9110, 10.2.3). None if it says nothing."""
+    if text.isdecimal():
+        return float(text[:9])
+    with suppress(ValueError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    return None
+
+
+def _authorities() -> str | bool:
+    """Certificate authorities: what requests reads, and OpenSSL's own variable, which it does not."""
+    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+    return next((value for name in names if (value := os.environ.get(name))), True)
+
+
+def _reason(error: BaseException) -> str:
+    """What happened at the bottom of requests' and urllib3's wrappings, in a few words."""
+    cause: BaseException | None = error
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        inner = getattr(cause, "reason", None) or next(
+            (each for each in cause.args if isinstance(each, Exception)), None
+        )
+        cause = inner if isinstance(inner, BaseException) else cause.__cause__ or cause.__context__
+    if any(isinstance(each, _TIMEOUTS) and not isinstance(each, NewConnectionError) for each in seen):
+        return "no answer in time"
+    system = next((each for each in reversed(seen) if isinstance(each, OSError) and each.strerror), None)
+    text = (system.strerror or "") if system else str(seen[-1]).strip()
+    return text[:_MOST_SHOWN] or type(seen[-1]).__name__
+
+
+def _tls_advice(error: requests.exceptions.SSLError) -> str:
+    if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER_FAILURE" in str(error):
+        return "it seems to speak plain http, which --plain-http allows"
+    return "set SSL_CERT_FILE to the certificates of its authority if it has its own"

@@ -1,0 +1,203 @@
+"""Who we are to a registry, from Docker's `config.json`: `auths`, `credHelpers`, `credsStore`.
+
+Order: the helper of this registry, then the store for all, then `auths`, as Docker has it. Nothing here is read before
+a registry has asked for a login. Secrets never appear in a repr or a message; `source` says where the answer came from.
+Format: https://docs.docker.com/reference/cli/docker/login/#credential-stores
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from runtime.errors import LoginRefused
+from runtime.kit.registry.origin import DOCKER_HUB
+
+HELPER_SECONDS: Final = 10.0
+_MOST_HELPER_BYTES: Final = 64 * 1024
+_MOST_CONFIG_BYTES: Final = 1024 * 1024
+_DOCKER_HUB_KEY: Final = "https://index.docker.io/v1/"
+_DOCKER_HUB_NAMES: Final = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
+_HELPER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_IDENTITY_USER: Final = "<token>"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """User and password, an identity token (OAuth2 refresh token), a ready bearer token, or nothing."""
+
+    source: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there is nothing to log in with; `source` then says where it was looked for."""
+        return not (self.username or self.identity_token or self.registry_token)
+
+    @property
+    def basic(self) -> str:
+        """Value of an Authorization header for the Basic scheme (RFC 7617, UTF-8)."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+def config_path(docker_config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The config file: the one given (or in the folder given), else in $DOCKER_CONFIG, else ~/.docker/config.json."""
+    if docker_config is not None:
+        return docker_config / "config.json" if docker_config.is_dir() else docker_config
+    if folder := environ.get("DOCKER_CONFIG"):
+        return Path(folder) / "config.json"
+    home = environ.get("HOME")
+    return Path(home) / ".docker" / "config.json" if home else None
+
+
+def find_credential(registry: str, docker_config: Path | None, environ: Mapping[str, str] = os.environ) -> Credential:
+    """The login for `registry` (host, optional port), or an anonymous one. LoginRefused: config or helper is broken."""
+    path = config_path(docker_config, environ)
+    if path is None:
+        return Credential("no Docker config: neither DOCKER_CONFIG nor HOME is set")
+    config = _read(path)
+    if config is None:
+        return Credential(f"no Docker config at {path}")
+    notes: list[str] = []
+    for helper in _helpers(config, registry, path):
+        credential = _ask_helper(helper, registry, path, environ, notes)
+        if credential is not None:
+            return credential
+    entry = _entry(config, registry)
+    credential = _from_entry(entry, registry, path) if entry is not None else None
+    return credential or Credential("; ".join([f"no login for {registry} in {path}", *notes]))
+
+
+def _read(path: Path) -> Mapping[str, object] | None:
+    try:
+        with path.open("rb") as file:
+            config = json.loads(file.read(_MOST_CONFIG_BYTES))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise LoginRefused(f"cannot read the Docker config {path}: {error.strerror}") from error
+    except ValueError as error:
+        # The cause is cut off: a decoding error carries the text, and the text holds secrets.
+        raise LoginRefused(
+            f"the Docker config {path} is not JSON ({_place(error)}); repair it, or log in again"
+        ) from None
+    if not isinstance(config, dict):
+        raise LoginRefused(f"the Docker config {path} is not a JSON object; repair it, or log in again")
+    return config
+
+
+def _place(error: ValueError) -> str:
+    return f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "not UTF-8"
+
+
+def _same_registry(key: str, registry: str) -> bool:
+    """Whether a key of the file, in any of its historic spellings, means this registry."""
+    host = re.sub(r"^https?://", "", key.strip().lower()).partition("/")[0]
+    registry = registry.lower()
+    return host == registry or {host, registry} <= _DOCKER_HUB_NAMES
+
+
+def _lookup(table: object, registry: str) -> object:
+    """The value of the exact key, else of a key that means the same registry, else None."""
+    if not isinstance(table, dict):
+        return None
+    if registry in table:
+        return table[registry]
+    return next((table[key] for key in sorted(table) if _same_registry(key, registry)), None)
+
+
+def _helpers(config: Mapping[str, object], registry: str, path: Path) -> list[str]:
+    named = [_lookup(config.get("credHelpers"), registry), config.get("credsStore")]
+    helpers = [name for name in named if isinstance(name, str) and name]
+    for name in helpers:
+        if not _HELPER_NAME.fullmatch(name):
+            raise LoginRefused(f"the Docker config {path} names a credential helper {name!r}: not a program's name")
+    return list(dict.fromkeys(helpers))
+
+
+def _entry(config: Mapping[str, object], registry: str) -> Mapping[str, object] | None:
+    entry = _lookup(config.get("auths"), registry)
+    return entry if isinstance(entry, dict) else None
+
+
+def _from_entry(entry: Mapping[str, object], registry: str, path: Path) -> Credential | None:
+    """The credential in one entry of `auths`; None for the empty entry that a helper leaves there."""
+    source = f"the entry {registry} of {path}"
+    username, password = _text(entry, "username"), _text(entry, "password")
+    if auth := _text(entry, "auth"):
+        username, password = _decode(auth, source)
+    identity = _text(entry, "identitytoken")
+    credential = Credential(source, username, password, identity, _text(entry, "registrytoken"))
+    return None if credential.anonymous else credential
+
+
+def _text(entry: Mapping[str, object], key: str) -> str:
+    value = entry.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _decode(auth: str, source: str) -> tuple[str, str]:
+    try:
+        username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
+    except ValueError:
+        colon = ""
+    if not colon:
+        raise LoginRefused(f'"auth" in {source} is not base64 of USER:PASSWORD; log in again')
+    return username, password.rstrip("\0")
+
+
+def _ask_helper(
+    name: str, registry: str, path: Path, environ: Mapping[str, str], notes: list[str]
+) -> Credential | None:
+    """What `docker-credential-NAME get` knows of the registry; None (and a note) if nothing.
+
+    https://github.com/docker/docker-credential-helpers#development
+    """
+    import subprocess
+
+    program = f"docker-credential-{name}"
+    address = _DOCKER_HUB_KEY if registry in _DOCKER_HUB_NAMES else registry
+    try:
+        done = subprocess.run(  # noqa: S603 - the operator's own config names it; its name was checked
+            [program, "get"],
+            input=address.encode(),
+            capture_output=True,
+            timeout=HELPER_SECONDS,
+            env=dict(environ),
+            check=False,
+        )
+    except (FileNotFoundError, PermissionError):
+        notes.append(f"{program}, which it names, is not installed here")
+        return None
+    except subprocess.TimeoutExpired:
+        raise LoginRefused(
+            f"the credential helper {program} (named by {path}) did not answer for {registry} in {HELPER_SECONDS:g} s"
+        ) from None
+    if done.returncode != 0:
+        notes.append(f"{program} has none either (exit code {done.returncode})")
+        return None
+    return _from_helper(done.stdout[:_MOST_HELPER_BYTES], program, registry)
+
+
+def _from_helper(answer: bytes, program: str, registry: str) -> Credential:
+    try:
+        entry = json.loads(answer)
+        username, secret = entry["Username"], entry["Secret"]
+    except (ValueError, KeyError, TypeError):
+        entry = username = secret = None
+    if not isinstance(username, str) or not isinstance(secret, str):
+        # No cause and no quote: what a helper prints may be the secret.
+        raise LoginRefused(f"the credential helper {program} gave no Username and Secret for {registry}") from None
+    source = f"the credential helper {program}"
+    if username == _IDENTITY_USER:
+        return Credential(source, identity_token=secret)
+    return Credential(source, username, secret)

@@ -1,0 +1,173 @@
+"""The bytes inside a stored layer: as they are or through gzip, counted against limits while they come."""
+
+import zlib
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
+
+from runtime.errors import UnsafeArchive, Unsupported
+from runtime.kit.format.digest import Hasher
+
+_INPUT_BYTES = 64 << 10
+_BUFFER_BYTES = 256 << 10  # so that 512-byte headers do not each cost a call into zlib
+_GZIP = 31  # zlib's name for "gzip header and trailer, checked"
+
+
+class UnpackLimits(NamedTuple):
+    """What a kit may be at most, whatever its archives say.
+
+    `members` counts the entries of all archives, and files and folders as well; `expanded_bytes` is what all layers
+    hold, unpacked; `ratio` is bytes out for bytes in, checked once `ratio_from_bytes` are out.
+    """
+
+    members: int = 100_000
+    expanded_bytes: int = 32 << 30
+    ratio: int = 200
+    ratio_from_bytes: int = 64 << 20
+    component_bytes: int = 255
+    path_bytes: int = 1024
+    depth: int = 32
+    gzip_members: int = 1_000_000
+
+
+class Budget:
+    """Counts the expanded bytes and the archive members of all layers of one kit."""
+
+    def __init__(self, limits: UnpackLimits) -> None:
+        self.limits = limits
+        self.left_bytes = limits.expanded_bytes
+        self._left_members = limits.members
+
+    def take_member(self, subject: str) -> None:
+        """Count one archive member more. Raises UnsafeArchive when there were too many."""
+        self._left_members -= 1
+        if self._left_members < 0:
+            raise UnsafeArchive(f"{subject} brings the kit to more than {self.limits.members} archive members")
+
+    def take(self, size: int, subject: str) -> None:
+        """Count `size` bytes more. Raises UnsafeArchive when there were too many."""
+        self.left_bytes -= size
+        self.check(0, subject)
+
+    def check(self, size: int, subject: str) -> None:
+        """Raise UnsafeArchive if `size` bytes more would be too many."""
+        if size > self.left_bytes:
+            limit = self.limits.expanded_bytes
+            raise UnsafeArchive(f"{subject} expands the kit to more than {limit} bytes, the limit for what is unpacked")
+
+
+class Expanded:
+    """Reads what is inside a layer, hashing and counting it on the way; `checkpoint` is called at every step."""
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        compression: str,
+        budget: Budget,
+        subject: str,
+        *,
+        hasher: Hasher | None = None,
+        checkpoint: Callable[[], None] | None = None,
+    ) -> None:
+        self._budget = budget
+        self._subject = subject
+        self._hasher = hasher
+        self._checkpoint = checkpoint
+        self._source = _reader(stream, compression, budget.limits, subject)
+        self._buffer = b""
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        """Give at most `size` bytes, and none only at the end. Raises UnsafeArchive."""
+        data = self._more(size) if size >= _BUFFER_BYTES and self._is_empty else self._buffered(size)
+        self._budget.take(len(data), self._subject)
+        return data
+
+    @property
+    def _is_empty(self) -> bool:
+        return self._position == len(self._buffer)
+
+    def _buffered(self, size: int) -> bytes:
+        if self._is_empty:
+            self._buffer, self._position = self._more(_BUFFER_BYTES), 0
+        data = self._buffer[self._position : self._position + size]
+        self._position += len(data)
+        return data
+
+    def _more(self, size: int) -> bytes:
+        if self._checkpoint is not None:
+            self._checkpoint()
+        data = self._source(size)
+        if self._hasher is not None:
+            self._hasher.update(data)
+        return data
+
+
+def _reader(stream: BinaryIO, compression: str, limits: UnpackLimits, subject: str) -> Callable[[int], bytes]:
+    if compression == "":
+        return stream.read
+    if compression == "gzip":
+        return _Gunzip(stream, limits, subject).read
+    raise Unsupported(
+        f"{subject} is compressed with {compression}, which this version cannot read; "
+        "pack the kit again with --compression gzip or none"
+    )
+
+
+class _Gunzip:
+    """A stream of gzip members, one after another (RFC 1952), each with its checksum checked."""
+
+    def __init__(self, stream: BinaryIO, limits: UnpackLimits, subject: str) -> None:
+        self._stream = stream
+        self._limits = limits
+        self._subject = subject
+        self._inflate = zlib.decompressobj(_GZIP)
+        self._input = b""
+        self._taken_bytes = 0
+        self._given_bytes = 0
+        self._members = 1
+
+    def read(self, size: int) -> bytes:
+        """Give at most `size` bytes, none only after the last member."""
+        while True:
+            if self._inflate.eof and not self._next_member():
+                return b""
+            if not self._input:
+                self._fill()
+            data = self._inflated(size)
+            if data:
+                self._given_bytes += len(data)
+                self._check_ratio()
+                return data
+
+    def _inflated(self, size: int) -> bytes:
+        had_input = bool(self._input)
+        try:
+            data = self._inflate.decompress(self._input, size)
+        except zlib.error as problem:
+            raise UnsafeArchive(f"{self._subject} has damaged gzip data: {problem}") from problem
+        self._input = self._inflate.unconsumed_tail
+        if not data and not had_input and not self._inflate.eof:
+            raise UnsafeArchive(f"{self._subject} has gzip data that is cut off")
+        return data
+
+    def _next_member(self) -> bool:
+        """Begin with the next member, if there is one."""
+        self._input = self._inflate.unused_data
+        if not self._input:
+            self._fill()
+        if not self._input:
+            return False
+        self._inflate = zlib.decompressobj(_GZIP)
+        self._members += 1
+        if self._members > self._limits.gzip_members:
+            raise UnsafeArchive(f"{self._subject} has more than {self._limits.gzip_members} gzip members")
+        return True
+
+    def _fill(self) -> None:
+        self._input = self._stream.read(_INPUT_BYTES)
+        self._taken_bytes += len(self._input)
+
+    def _check_ratio(self) -> None:
+        limits = self._limits
+        if self._given_bytes > max(limits.ratio_from_bytes, limits.ratio * self._taken_bytes):
+            raise UnsafeArchive(f"{self._subject} expands to more than {limits.ratio} times its size: a gzip bomb")

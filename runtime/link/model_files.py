@@ -1,0 +1,54 @@
+"""From a kit to what an adapter gets: the only place where the two meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapters.base import ModelFiles
+from runtime.kit.format.folder_names import RECEIPT_NAME
+
+if TYPE_CHECKING:
+    from runtime.kit.format.kitfile import Kitfile
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the Kitfile says about the model, as far as loading it needs; as JSON it travels to a worker."""
+
+    path: str
+    framework: str
+    format: str
+    parameters: object
+    parts: tuple[str, ...]
+    code: tuple[str, ...]
+
+    @classmethod
+    def of(cls, kitfile: Kitfile) -> ModelFacts:
+        """The facts of a kit that has a model; others are refused before anything is fetched."""
+        model = kitfile.model
+        assert model is not None, "check_servable passed"
+        assert model.path is not None, "check_servable passed"
+        parts, code = (tuple(entry.path for entry in entries) for entries in (model.parts, kitfile.code))
+        return cls(model.path, model.framework, model.format, model.parameters, parts, code)
+
+    def files(self, root: Path) -> ModelFiles:
+        """The files below the verified folder `root`."""
+        return ModelFiles(root, self.path, tuple(self.parts), tuple(self.code), _regular_files(root))
+
+
+def in_layer(file: str, layers: Mapping[str, str]) -> str:
+    """` (layer sha256:…)`: where `file` came from, of `layers` by entry; "" where nothing tells."""
+    entries = [path for path in layers if path in (".", file) or file.startswith(path + "/")]
+    return f" (layer {layers[max(entries, key=len)]})" if file and entries else ""
+
+
+def _regular_files(root: Path) -> tuple[str, ...]:
+    found = []
+    for folder, _, names in os.walk(root):
+        paths = (Path(folder, name) for name in names)
+        found += [path.relative_to(root).as_posix() for path in paths if path.is_file() and not path.is_symlink()]
+    return tuple(sorted(path for path in found if path != RECEIPT_NAME))  # it says what the kit is, and is none of it

@@ -1,0 +1,138 @@
+"""From a verified kit to a predictor that has proved itself: load, replay the author's samples, warm up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+import adapters
+from adapters.base import Refused, TensorSpec
+from runtime.errors import RequestFailed, SamplesDiffer
+from runtime.link.model_files import ModelFacts, in_layer
+from runtime.serving.engine.predictor import Predictor
+from runtime.serving.protocol.example import example_request
+from runtime.serving.provenance import Provenance
+from runtime.worker.declared import Declared
+
+if TYPE_CHECKING:
+    from runtime.link.channel import Message
+    from runtime.link.metrics import Meter
+    from runtime.log import Log
+    from runtime.serving.engine.limits import Limits
+    from runtime.worker.samples import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A predictor that may be served."""
+
+    predictor: Predictor
+    request: Mapping[str, Any]
+    """A request that it answers, to show."""
+    samples: int
+    """How many samples it was held against."""
+
+
+def load(kit: Message, order: Message, *, limits: Limits, meter: Meter, log: Log) -> Loaded:
+    """Loads the kit of a supervisor's message under the terms of its order.
+
+    Raises:
+        AdapterError: the model cannot be loaded, or may not.
+        InvalidKitfile: what the kit says about serving cannot be.
+        SamplesDiffer: the model does not answer what its author saw.
+    """
+    _say_terms(order, meter, log)
+    facts, root = ModelFacts(**kit["model"]), Path(kit["root"])
+    declared = Declared.parse(facts.parameters)
+    if declared.batching:
+        log.warning("batching.not_used", reason="this version predicts every request by itself, whatever the kit says")
+    samples = _read_samples(root, declared.samples)
+    options = declared.options(
+        trust=order["trust"], allow_globals=tuple(order["allow_globals"]), threads=order["threads"]
+    )
+    try:
+        adapter, model = adapters.load(
+            facts.files(root),
+            options if options.inputs else replace(options, inputs=_seen_in(samples)),
+            framework=facts.framework,
+            format=facts.format,
+            adapter=order["adapter"],
+            warn=lambda message: log.warning("model.odd", reason=message),
+        )
+    except Refused as refused:
+        raise Refused(f"{refused}{in_layer(refused.file, kit['layers'])}", file=refused.file) from refused
+    predictor = Predictor(model, _provenance(kit, order, facts, adapter.name), limits, meter, log)
+    for number, sample in enumerate(samples, 1):
+        _replay(predictor, number, sample)
+    request = samples[0].request if samples else example_request(model)
+    _warm_up(predictor, request, log)
+    return Loaded(predictor, request, len(samples))
+
+
+def _say_terms(order: Message, meter: Meter, log: Log) -> None:
+    confined = order["sandbox"].startswith("landlock")
+    meter.sandboxed(confined)
+    meter.unsafe_loading(order["trust"] == "unsafe")
+    if order["trust"] == "unsafe":
+        log.warning("trust.unsafe", reason="--trust unsafe: whatever the kit holds may run in this process")
+    if order["sandbox"].startswith("none"):
+        if order["require_sandbox"]:
+            raise Refused(f"--sandbox require, and this worker cannot be confined ({order['sandbox']})")
+        log.warning("worker.not_sandboxed", reason=order["sandbox"])
+    log.debug("worker.sandboxed", sandbox=order["sandbox"])
+
+
+def _provenance(kit: Message, order: Message, facts: ModelFacts, adapter: str) -> Provenance:
+    return Provenance(
+        name=kit["name"],
+        reference=kit["reference"],
+        digest=kit["digest"],
+        versions=tuple(dict.fromkeys(filter(None, (kit["tag"], kit["digest"], "1")))),
+        framework=facts.framework,
+        adapter=adapter,
+        verified=kit["verified"],
+        trust=order["trust"],
+        sandbox=order["sandbox"],
+    )
+
+
+def _read_samples(root: Path, path: str | None) -> tuple[Sample, ...]:
+    if path is None:
+        return ()
+    from runtime.worker.samples import read_samples  # most kits have none
+
+    return read_samples(root / path)
+
+
+def _seen_in(samples: Sequence[Sample]) -> tuple[TensorSpec, ...]:
+    """The signature that the samples' requests have in common, for frameworks that cannot tell; axis 0 is free."""
+    shapes: dict[tuple[str, str], list[list[int]]] = {}
+    for sample in samples:
+        for tensor in sample.request.get("inputs", ()):
+            shapes.setdefault((tensor["name"], tensor["datatype"]), []).append(list(tensor["shape"]))
+    return tuple(TensorSpec(name, datatype, _common(seen)) for (name, datatype), seen in shapes.items())
+
+
+def _common(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    axes = zip(*shapes, strict=False)
+    return tuple(sizes[0] if axis and len(set(sizes)) == 1 else -1 for axis, sizes in enumerate(axes))
+
+
+def _replay(predictor: Predictor, number: int, sample: Sample) -> None:
+    try:
+        answer = predictor.rehearse(orjson.dumps(sample.request))
+    except RequestFailed as error:
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        raise SamplesDiffer(f"sample {number}: the model does not answer its request: {error}{cause}") from error
+    sample.check(number, orjson.loads(answer))
+
+
+def _warm_up(predictor: Predictor, request: Mapping[str, Any], log: Log) -> None:
+    try:
+        predictor.warm_up(orjson.dumps(request))
+    except RequestFailed as error:  # zeros need not mean anything to this model
+        log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))

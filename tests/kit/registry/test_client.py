@@ -1,0 +1,240 @@
+"""One request: TLS, proxies, redirects, and what oras-py has to stay like for our seam to hold."""
+
+import inspect
+import socket
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import oras.provider
+import pytest
+import requests
+
+from runtime.errors import RegistryUnavailable
+from runtime.kit.registry import client as wire
+from runtime.kit.registry import retry as patience
+from runtime.kit.registry.origin import Origin
+from tests.kit.pulling import pulled, tree
+from tests.lying_registry import Exchange, LyingRegistry, cut, endless, redirect, refusal
+from tests.registries import basic
+
+Lying = Callable[..., LyingRegistry]
+NAME = "registry.test"
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between attempts grow as they do, from 20 ms on."""
+    monkeypatch.setattr(patience, "_FIRST_PAUSE_SECONDS", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No authorities or proxies of the machine the tests run on."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets registry.test and everything below it lead to this machine, which is no loopback name to the runtime."""
+    lookup = socket.getaddrinfo
+
+    def find(host: str, *more: object, **named: object) -> object:
+        return lookup("127.0.0.1" if str(host).endswith(NAME) else host, *more, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for registry.test, signed by itself, and its key in one file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = tmp_path_factory.mktemp("tls") / "registry.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
+    return path
+
+
+@pytest.mark.usefixtures("named")
+def test_tls_is_spoken_to_every_other_host_and_its_authority_can_be_given(
+    lying: Lying, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = lying("iris-bare", certificate=certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path).verified
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_certificate_that_nobody_vouches_for_is_final(lying: Lying, certificate: Path, tmp_path: Path) -> None:
+    registry = lying("iris-bare", certificate=certificate)
+    with pytest.raises(
+        RegistryUnavailable, match=r"^no TLS with https://registry\.test:\d+: .*certificate.*SSL_CERT_FILE"
+    ):
+        pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=30.0)
+    assert registry.requests == []
+
+
+@pytest.mark.usefixtures("named")
+def test_plain_http_where_tls_belongs_is_recognised(lying: Lying, tmp_path: Path) -> None:
+    registry = lying("iris-bare")
+    with pytest.raises(RegistryUnavailable, match="it seems to speak plain http, which --plain-http allows"):
+        pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=30.0)
+    assert pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path, plain_http=True).verified
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("http://{host}/elsewhere", "from https to http"),
+        ("https://127.0.0.1:1/x", "this machine or its link"),
+        ("https://169.254.169.254/latest/meta-data", "this machine or its link"),
+        ("file:///etc/passwd", "not an http or https address: file:///etc/passwd"),
+        ("https://user:pa55@storage.example/x", "not an http or https address: https://storage.example/x"),
+        ("https://[broken/x", "redirects to an address that is not followed"),
+    ],
+)
+def test_a_redirect_to_where_it_must_not_lead_is_not_followed(
+    lying: Lying, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, said: str
+) -> None:
+    registry = lying("iris-bare", certificate=certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    registry.lie("/manifests/", redirect(target.format(host=f"{NAME}:{registry.port}")))
+    with pytest.raises(RegistryUnavailable) as caught:
+        pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path)
+    assert said in str(caught.value)
+    assert "pa55" not in str(caught.value)
+    assert len(registry.requests) == 1
+
+
+@pytest.mark.usefixtures("named")
+def test_a_plain_http_redirect_off_this_machine_needs_the_option(lying: Lying, tmp_path: Path) -> None:
+    registry, storage = lying("iris-bare"), lying("iris-bare")
+    registry.lie("/blobs/", redirect(lambda each: f"http://storage.{NAME}:{storage.port}{each.seen.path}"))
+    with pytest.raises(RegistryUnavailable, match="it leads to plain http; allow that with --plain-http"):
+        pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path)
+    assert storage.requests == []
+    assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, plain_http=True).verified
+
+
+def test_redirects_in_a_circle_end(lying: Lying, tmp_path: Path) -> None:
+    registry = lying("iris-bare")
+    registry.lie("/manifests/", redirect(lambda each: each.seen.path))
+    with pytest.raises(RegistryUnavailable, match="redirects more than 5 times"):
+        pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=30.0)
+    assert len(registry.requests) == 6
+
+
+def test_the_body_of_a_redirect_is_not_read(lying: Lying, tmp_path: Path) -> None:
+    registry = lying("iris-bare")
+
+    def lie(exchange: Exchange) -> None:
+        exchange.headers = {"Location": exchange.seen.path + "?again"}
+        exchange.status = 307
+        endless()(exchange)
+
+    registry.lie(r"/manifests/v1$", lie)
+    assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path).verified
+
+
+def test_five_redirects_are_followed_and_the_range_goes_along(lying: Lying, tmp_path: Path) -> None:
+    registry = lying("iris-bare")
+    registry.lie("/manifests/", redirect(lambda each: each.seen.path + "?again"), times=5)
+    registry.lie(r"GET .*/blobs/[^?]*$", redirect(lambda each: each.seen.path + "?storage"))
+    registry.lie(r"\?storage", lambda exchange: exchange.send(), times=1)
+    registry.lie(r"\?storage", cut(900), times=1)
+    kit = pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path)
+    assert kit.verified
+    assert registry.requests[-1].headers["range"] == "bytes=900-"
+
+
+def test_a_proxy_is_used_for_other_hosts_and_never_for_loopback(
+    lying: Lying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, registry = lying(None), lying("iris-bare")
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy.url)
+    pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path)
+    assert proxy.requests == []
+    with pytest.raises(Exception, match=r"has no repository|answered 404|no manifest"):
+        pulled("registry.example/kits/iris-bare:v1", tmp_path, plain_http=True)
+    assert proxy.requests[0].path == "http://registry.example/v2/kits/iris-bare/manifests/v1"
+
+
+def test_storage_that_no_longer_knows_a_signed_address_is_asked_for_by_a_new_one(lying: Lying, tmp_path: Path) -> None:
+    registry, storage = lying("iris-bare"), lying("iris-bare")
+    registry.lie("/blobs/", redirect(lambda each: storage.url + each.seen.path))
+    storage.lie("/blobs/", refusal(403, "EXPIRED"), times=1)
+    kit = pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path / "cache")
+    assert tree(kit.root)
+    assert len(registry.seen("/blobs/")) == 3
+
+
+# --- the seam in oras-py (0.2.43): what of it is used has to stay there
+
+
+def test_every_request_of_oras_goes_through_the_method_we_replace(
+    lying: Lying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = lying("iris-bare")
+    client = wire.KitRegistry(Origin.of(registry.url), plain_http=False)
+    calls: list[str] = []
+    original = wire.KitRegistry.do_request
+
+    def noting(self: wire.KitRegistry, url: str, *more: object, **named: object) -> requests.Response:
+        calls.append(url)
+        return original(self, url, *more, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(wire.KitRegistry, "do_request", noting)
+    container = client.container("kits/iris-bare")
+    client.get_blob(container, f"sha256:{'0' * 64}", stream=True).close()
+    assert client.get_tags(container) == ["v1"]
+    assert len(calls) == len(registry.requests) == 2
+
+
+def test_our_method_takes_what_oras_gives() -> None:
+    ours = inspect.signature(wire.KitRegistry.do_request).parameters
+    theirs = inspect.signature(oras.provider.Registry.do_request).parameters
+    assert list(ours)[: len(theirs)] == list(theirs)
+    assert [each.default for each in list(ours.values())[: len(theirs)]] == [each.default for each in theirs.values()]
+
+
+def test_addresses_are_those_of_the_distribution_spec() -> None:
+    client = wire.KitRegistry(Origin.of("https://[::1]:5000"), plain_http=False)
+    container = client.container("my.org/kits/iris")
+    assert container.manifest_url("v1") == "[::1]:5000/v2/my.org/kits/iris/manifests/v1"
+    assert container.get_blob_url("sha256:x") == "[::1]:5000/v2/my.org/kits/iris/blobs/sha256:x"
+    assert container.tags_url() == "[::1]:5000/v2/my.org/kits/iris/tags/list"
+    assert client.prefix == "https"
+
+
+def test_basic_in_tests_is_what_the_runtime_sends() -> None:
+    from runtime.kit.registry.credentials import Credential
+
+    assert Credential("here", "ada", "pässwörd").basic == basic("ada", "pässwörd")
+
+
+def test_this_python_has_tls() -> None:
+    assert ssl.HAS_TLSv1_3
