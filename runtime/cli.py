@@ -1,46 +1,47 @@
-"""The command line: what the operator asked for, in a straight line; a failure becomes one line and an exit code."""
+"""The command line: the table of commands, and the one place where a failure becomes a line and an exit code."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from runtime.commands import COMMANDS
 from runtime.supervisor.process import WorkerProcess
 
-TYPE_CHECKING = False  # a worker is started before anything is imported that can wait, `typing` too
+TYPE_CHECKING = False  # `typing` takes longer to import than a worker should wait
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from runtime.kit.format.reference import Reference
     from runtime.log import Log
-    from runtime.progress import Progress
     from runtime.settings import Settings
-    from runtime.supervisor.supervisor import Supervisor
 
-_STOPPING = {signal.SIGTERM, signal.SIGINT}
+_WITH_WORKER = ("serve", "verify")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the documented exit code (docs/errors.md)."""
-    # until the supervisor can act on them, signals wait: one that came during an import would end in a traceback
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    """Runs a command and returns its exit code (docs/errors.md)."""
+    _open_standard_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
-    # a worker imports for longer than anything else takes: it begins before we know what it will serve
-    first = WorkerProcess(1) if _will_serve(arguments) else None
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a command; it raises no KeyboardInterrupt anywhere
+    first = None
+    if _needs_worker(arguments):
+        # what arrives before the supervisor can act on it, waits
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+        first = WorkerProcess(1)  # its imports take longer than anything else in a start, so they begin first
 
     from runtime.log import Log
     from runtime.settings import Settings
 
-    log = Log(2, style="text" if sys.stderr.isatty() else "json")
+    log = Log(2, style="text" if os.isatty(2) else "json")
     try:
         settings = Settings.read(arguments, os.environ)
         log = Log(2, style=settings.log_style, level=settings.log_level)
         if settings.unknown_variables:
             unknown = list(settings.unknown_variables)
             log.warning("settings.unknown", variables=unknown, hint="`runtime --help` lists the options")
-        return _serve(settings, log, first) if first else _COMMANDS[settings.command](settings, log)
+        code, lines = _run(settings, log, first)
+        _print(lines)
+        return code
     except Exception as error:  # noqa: BLE001 - the last edge: whatever it was, one line and a code
         return _report(error, log)
     finally:
@@ -49,137 +50,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
             first.kill()
 
 
-def _will_serve(arguments: Sequence[str]) -> bool:
-    """Whether this looks like a command line that serves; the settings say later whether it is a good one."""
-    is_serve = not arguments or arguments[0] == "serve" or arguments[0].startswith("-")
-    return is_serve and not {"-h", "--help", "--version"} & set(arguments)
+def _needs_worker(arguments: Sequence[str]) -> bool:
+    """Whether this looks like a command with a worker; the settings say later whether it is correct."""
+    command = arguments[0] if arguments and arguments[0] in COMMANDS else "serve"
+    return command in _WITH_WORKER and not {"-h", "--help", "--version"} & set(arguments)
 
 
-def _serve(settings: Settings, log: Log, first: WorkerProcess) -> int:
-    supervisor = _supervisor(settings, log, first, serving=True)
+def _run(settings: Settings, log: Log, first: WorkerProcess | None) -> tuple[int, list[str]]:
+    """Imports the one command that was asked for, and runs it."""
+    match settings.command:
+        case "serve":
+            from runtime.commands import serve
 
-    import asyncio
+            return serve.run(settings, log, first or WorkerProcess(1)), []
+        case "verify":
+            from runtime.commands import verify
 
-    return asyncio.run(supervisor.run())
+            return verify.run(settings, log, first or WorkerProcess(1))
+        case "pull":
+            from runtime.commands import pull
+
+            return pull.run(settings, log)
+        case "unpack":
+            from runtime.commands import unpack
+
+            return unpack.run(settings, log)
+        case "inspect":
+            from runtime.commands import inspect
+
+            return inspect.run(settings, log)
+        case "health":
+            from runtime.commands import health
+
+            return health.run(settings)
+    raise AssertionError(settings.command)
 
 
-def _verify(settings: Settings, log: Log) -> int:
-    supervisor, failed = _supervisor(settings, log, WorkerProcess(1), serving=False), None
+def _open_standard_streams() -> None:
+    """Opens those of the descriptors 0, 1 and 2 that are closed, so that no socket gets the number of one of them."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
-    import asyncio
 
-    from adapters.base import AdapterError
-    from runtime.commands.verify import report
-    from runtime.errors import Failure
-    from runtime.exits import exit_code
+def _print(lines: Sequence[str]) -> None:
+    """Writes lines to standard output. A kit's text must not steer a terminal: control characters are escaped."""
+    import json
 
+    escaped = ("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line) for line in lines)
+    waiting = "".join(f"{line}\n" for line in escaped).encode()
     try:
-        code = asyncio.run(supervisor.run())
-    except (Failure, AdapterError) as failure:
-        code, failed = exit_code(failure), failure
-    if failed or supervisor.proof:
-        sys.stdout.write(report(supervisor.reference, supervisor.proof, failed, as_json=settings.json))
-    return code
+        while waiting:
+            waiting = waiting[os.write(1, waiting) :]
+    except BrokenPipeError:
+        return  # the reader has seen enough: `runtime inspect REF | head`
+    except OSError as error:
+        from runtime.errors import StorageFailed
 
-
-def _supervisor(settings: Settings, log: Log, first: WorkerProcess, *, serving: bool) -> Supervisor:
-    from runtime.kit.format.reference import Reference
-    from runtime.link.board import Board
-    from runtime.link.metrics import WIDTH
-    from runtime.supervisor.launcher import Launcher
-    from runtime.supervisor.sockets import listen
-
-    reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
-    listener = listen(settings.host, settings.port) if serving else listen("127.0.0.1", 0)
-    board = Board.create(settings.workers + 1, WIDTH)
-    launcher = Launcher(settings, reference.name, listener, board, log, (_kits_folder(settings, reference),))
-    launcher.order(first, accept=serving)
-
-    from runtime.supervisor.supervisor import Supervisor  # asyncio and the pull: while the worker imports
-
-    return Supervisor(reference, launcher, first, serving=serving)
-
-
-def _kits_folder(settings: Settings, reference: Reference) -> Path:
-    """Where the kit will lie; a worker confines itself to it before it is there."""
-    from contextlib import suppress
-
-    if reference.kind == "folder" and reference.path is not None:
-        return reference.path
-    with suppress(OSError):  # the pull meets it again, and says so
-        settings.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return settings.cache_dir
-
-
-def _pull(settings: Settings, log: Log) -> int:
-    from runtime.commands.pull import pull_options
-    from runtime.kit.format.reference import Reference
-    from runtime.kit.pull import pull
-
-    def work(progress: Progress) -> list[str]:
-        kit = pull(Reference.parse(settings.kit, registry=settings.registry), pull_options(settings), progress)
-        return [str(kit.digest or "a plain folder has no digest")]
-
-    return _until_stopped(work, log)
-
-
-def _unpack(settings: Settings, log: Log) -> int:
-    from runtime.commands.unpack import unpack
-
-    return _until_stopped(lambda progress: unpack(settings, progress, log), log)
-
-
-def _until_stopped(work: Callable[[Progress], list[str]], log: Log) -> int:
-    """Prints the lines of `work`. Stopped by a signal it has failed: whoever waits must not take it for done."""
-    from runtime.errors import Cancelled
-    from runtime.exits import KILLED
-    from runtime.progress import Progress
-
-    progress, signals = Progress(log), list[int]()
-
-    def stop(signum: int, _: object) -> None:
-        signals.append(signum)
-        progress.cancel()
-
-    for signum in _STOPPING:
-        signal.signal(signum, stop)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-    try:
-        lines = work(progress)
-    except Cancelled as cancelled:
-        code = KILLED + signals[0]
-        log.warning("runtime.cancelled", message=f"runtime: {cancelled}", reason=str(cancelled), exit_code=code)
-        return code
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-    return 0
-
-
-def _inspect(settings: Settings, log: Log) -> int:
-    from runtime.commands.inspect import inspect
-
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.stdout.write(inspect(settings, log))
-    return 0
-
-
-def _health(settings: Settings, _: Log) -> int:
-    from runtime.commands.health import ask
-
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    ready, answer = ask(settings.host, settings.port)
-    sys.stdout.write(answer + "\n")
-    return 0 if ready else 1
-
-
-_COMMANDS: dict[str, Callable[[Settings, Log], int]] = {
-    "pull": _pull,
-    "verify": _verify,
-    "unpack": _unpack,
-    "inspect": _inspect,
-    "health": _health,
-}
+        raise StorageFailed(f"cannot write to standard output: {error.strerror}") from error
 
 
 def _report(error: Exception, log: Log) -> int:
@@ -188,13 +118,14 @@ def _report(error: Exception, log: Log) -> int:
     from runtime.exits import exit_code
 
     code = exit_code(error)
-    if log.enabled("debug"):
-        import traceback
-
-        sys.stderr.write(traceback.format_exc())
     if isinstance(error, Failure | AdapterError):
         reason = str(error)
     else:
         reason = f"a fault of the runtime: {type(error).__name__}: {error}; --log-level debug says more"
+    if log.enabled("debug"):
+        import traceback
+
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        log.debug("runtime.traceback", message=tuple(lines), traceback=lines)
     log.error("runtime.failed", message=f"runtime: {reason}", reason=reason, exit_code=code)
     return code

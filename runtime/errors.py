@@ -1,37 +1,7 @@
-"""Every way the runtime can fail, as one tree. Exit codes and HTTP statuses are the matter of two tables at the edges.
+"""Every way the runtime can fail, as one tree: each class names the one that it is a kind of.
 
-    Failure                      one line for a person: what failed, on what, seen and wanted, what to do
-    ├── Usage                    the operator asked for something that cannot be
-    │   ├── InvalidSetting       an option or variable has a value that makes no sense
-    │   └── InvalidReference     --kit is not a reference
-    ├── CannotListen             the address is taken or not ours
-    ├── BadContent               bytes that retrying cannot mend
-    │   ├── SizeMismatch         more or fewer bytes than the descriptor says
-    │   ├── DigestMismatch       other bytes than the digest says
-    │   ├── InvalidManifest      not a manifest
-    │   ├── InvalidKitfile       not a Kitfile, or one that contradicts itself
-    │   ├── NotAModelKit         an artifact of another kind
-    │   ├── UnsafeArchive        a layer that holds more than files and folders of the kit
-    │   ├── NoModel              a kit that has nothing to serve
-    │   └── Unsupported          a correct kit that needs what this version does not have
-    ├── NotFound                 no such repository, tag, digest or folder
-    ├── RegistryUnavailable      unreachable or failing, retries spent
-    ├── LoginRefused             no credentials, or wrong ones
-    ├── StorageFailed            disk full, cache not writable
-    ├── Cancelled                told to stop while at it
-    ├── CrashLoop                workers die faster than they are worth replacing
-    ├── SamplesDiffer            the model does not answer what its author saw
-    └── RequestFailed            one request; the server lives on
-        ├── InvalidInput         unreadable, unknown tensor, wrong datatype or shape
-        ├── UnknownModel         no such model or version
-        ├── TooLarge             the body is over the limit
-        ├── UnsupportedMedia     a content type or encoding we give no meaning to
-        ├── Overloaded           no permit free
-        ├── NotReady             loading or draining
-        ├── DeadlinePassed       in the queue or in the model
-        └── PredictFailed        the model raised
-
-What a model's loading may raise lives in `adapters.base`, since adapters import nothing of the runtime.
+Exit codes and HTTP statuses are in two tables at the edges, `exits.py` and `serving/statuses.py`; docs/errors.md shows
+both. What loading a model may raise is in `adapters.base`, since adapters import nothing of the runtime.
 """
 
 
@@ -52,11 +22,11 @@ class InvalidReference(Usage):
 
 
 class CannotListen(Failure):
-    """The address is taken or not ours."""
+    """The address is taken, or is none of this machine."""
 
 
 class BadContent(Failure):
-    """Bytes that retrying cannot mend."""
+    """The kit's bytes are wrong; a retry gets the same ones."""
 
 
 class SizeMismatch(BadContent):
@@ -80,7 +50,7 @@ class NotAModelKit(BadContent):
 
 
 class UnsafeArchive(BadContent):
-    """A layer that holds something else than files and folders of the kit."""
+    """A layer holds something else than files and folders of the kit."""
 
 
 class NoModel(BadContent):
@@ -104,19 +74,23 @@ class LoginRefused(Failure):
 
 
 class StorageFailed(Failure):
-    """The cache cannot be written: disk full, read-only, not ours."""
+    """The cache cannot be written (disk full, read-only, of another owner), or nothing else can."""
 
 
 class Cancelled(Failure):
-    """Told to stop while at it."""
+    """A signal stopped the work."""
 
 
 class CrashLoop(Failure):
-    """Workers die faster than they are worth replacing."""
+    """Workers die one after another."""
+
+
+class NotExamined(Failure):
+    """The process that looks at a kit's files takes too long, or says what cannot be."""
 
 
 class SamplesDiffer(Failure):
-    """The model does not answer what its author saw."""
+    """The model's answers differ from the samples in its kit."""
 
 
 class RequestFailed(Failure):

@@ -16,6 +16,7 @@ EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.NotFound, 66),
     (errors.RegistryUnavailable, 69),
     (base.LoadFailed, 70),
+    (errors.NotExamined, 70),
     (errors.CrashLoop, 71),
     (errors.StorageFailed, 74),
     (errors.SamplesDiffer, 76),

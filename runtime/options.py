@@ -7,16 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from runtime.commands import COMMANDS
 from runtime.log import LEVELS
-
-COMMANDS: Final = {
-    "serve": "serve a kit (the default: `runtime --kit REF` is `runtime serve --kit REF`)",
-    "pull": "fetch and verify a kit into the cache, print its digest",
-    "inspect": "say what a kit is, without loading or running anything of it",
-    "verify": "load a kit as serving does, and say whether it answers its author's samples",
-    "unpack": "put verified kits into folders, each with a receipt that serving checks again",
-    "health": "ask a running server whether it is ready",
-}
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -50,7 +42,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 def _text(text: str) -> str:
     if not text or not text.isprintable():
-        raise ValueError("a text without control characters")
+        raise ValueError("a text that is not empty and has no control characters")
     return text
 
 
@@ -83,13 +75,15 @@ _YES_AND_NO: Final = {
     "false": False,
     "no": False,
     "off": False,
-    "": False,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One knob: its flag, how its text is read, what it is when nobody says, and what it does."""
+    """One option: its flag, how its text is read, its default, and what it does.
+
+    `shown_default` is shown instead of `default` where that says nothing to a reader.
+    """
 
     name: str
     read: Callable[[str], Any]
@@ -110,6 +104,7 @@ class Option:
         return "RUNTIME_" + self.field.upper()
 
 
+_LISTENING: Final = frozenset({"serve", "health"})
 _LOADING: Final = frozenset({"serve", "verify"})
 _CHOOSING: Final = _LOADING | {"inspect"}
 KIT_COMMANDS: Final = _CHOOSING | {"pull"}
@@ -117,15 +112,15 @@ PULL_COMMANDS: Final = KIT_COMMANDS | {"unpack"}
 _ALL: Final = frozenset(COMMANDS)
 
 OPTIONS: Final = (
-    Option("kit", _text, None, "reference of the ModelKit", "REF", KIT_COMMANDS, "required"),
-    Option("host", _text, "127.0.0.1", "address to listen on", "ADDRESS", frozenset({"serve", "health"})),
+    Option("kit", _text, None, "reference of the ModelKit; the flag may be left out", "REF", KIT_COMMANDS, "required"),
+    Option("host", _text, "127.0.0.1", "address to listen on, or unix:/path for a socket file", "ADDRESS", _LISTENING),
     Option(
         "port",
         _whole(0, 65_535),
         8080,
         "port to listen on; $PORT counts when this is not given; 0: any free one",
         "PORT",
-        frozenset({"serve", "health"}),
+        _LISTENING,
     ),
     Option(
         "model-name",
@@ -144,9 +139,8 @@ OPTIONS: Final = (
         "plain-http",
         switch,
         False,
-        "speak plain HTTP to the registry (loopback hosts get it anyway)",
-        "",
-        PULL_COMMANDS,
+        "use plain HTTP to the registry (as is always done for loopback hosts)",
+        commands=PULL_COMMANDS,
     ),
     Option("retry-budget", _seconds, 30.0, "how long to retry an unreachable registry", "SECONDS", PULL_COMMANDS),
     Option("workers", _whole(1, 256), 1, "serving processes", "N"),
@@ -185,17 +179,26 @@ OPTIONS: Final = (
         _LOADING,
     ),
     Option("threads", _whole(0, 1024), 0, "threads of one prediction; 0: the cores of a worker", "N", _LOADING),
-    Option("inference-timeout", _seconds, 30.0, "longest time of one prediction, queue included", "SECONDS"),
+    Option(
+        "inference-timeout", _seconds, 30.0, "longest time of one prediction, queue included; 0: no limit", "SECONDS"
+    ),
     Option(
         "max-in-flight", _whole(1, 1_000_000), 256, "predictions at once in a worker; one more is answered 503", "N"
     ),
-    Option("max-body-bytes", _whole(1, 2**40), 64 * 2**20, "largest request body", "BYTES"),
+    Option(
+        "max-body-bytes",
+        _whole(1, 2**40),
+        64 * 2**20,
+        "largest request body, in whatever form it comes; a larger one is answered 413",
+        "BYTES",
+    ),
     Option("drain-delay", _seconds, 2.0, "after SIGTERM: how long to accept further requests, not ready", "SECONDS"),
     Option("drain-timeout", _seconds, 7.0, "after SIGTERM: when to give up what is still unanswered", "SECONDS"),
     Option("log-level", _one_of(*LEVELS), "info", "least important events to log: " + ", ".join(LEVELS), "LEVEL", _ALL),
     Option(
         "log-format", _one_of("auto", "text", "json"), "auto", "text, json, or auto: text on a terminal", "FORMAT", _ALL
     ),
-    Option("json", switch, False, "print JSON", "", frozenset({"inspect", "verify"})),
-    Option("files", switch, False, "fetch the model too and say what its files are", "", frozenset({"inspect"})),
+    Option("log-inputs", switch, False, "log the reasons of refused requests with the values that clients sent"),
+    Option("json", switch, False, "print JSON", commands=frozenset({"inspect", "verify"})),
+    Option("files", switch, False, "fetch the model too and say what its files are", commands=frozenset({"inspect"})),
 )

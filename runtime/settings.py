@@ -1,21 +1,21 @@
-"""Every knob, read once: flags first, then `RUNTIME_…` variables, then defaults."""
+"""Every setting, read once: flags first, then `RUNTIME_…` variables, then defaults."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from runtime import __version__
+from runtime.commands import COMMANDS
 from runtime.errors import InvalidSetting
-from runtime.options import COMMANDS, KIT_COMMANDS, OPTIONS, PULL_COMMANDS, Option, names, path, switch
+from runtime.options import KIT_COMMANDS, OPTIONS, PULL_COMMANDS, Option, names, path, switch
 
 if TYPE_CHECKING:
+    from runtime.kit.pull import PullOptions
     from runtime.log import Style
 
 _REFERENCE_FORMS: Final = """\
@@ -48,7 +48,7 @@ class Settings:
     sandbox: str
     threads: int
     inference_timeout: float
-    """Seconds."""
+    """Seconds; 0 is none."""
     max_in_flight: int
     max_body_bytes: int
     drain_delay: float
@@ -57,12 +57,13 @@ class Settings:
     """Seconds, the delay included."""
     log_level: str
     log_format: str
+    log_inputs: bool
     json: bool
     files: bool
     pairs: tuple[tuple[str, Path], ...] = ()
-    """What to unpack, and where."""
+    """The references to unpack, each with its folder."""
     unknown_variables: tuple[str, ...] = ()
-    """RUNTIME_… variables that mean nothing here: worth one warning."""
+    """RUNTIME_… variables that are no option: one warning names them."""
 
     @classmethod
     def read(cls, arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -74,15 +75,19 @@ class Settings:
         """
         command, rest = _split_command(arguments)
         options = [option for option in OPTIONS if command in option.commands]
-        given = vars(_parser(command, options).parse_args(rest))
-        if given.get("reference"):
-            given["kit"] = given["reference"]
+        given = vars(_parser(command, options).parse_intermixed_args(rest))
+        words = given.pop("words", [])
+        if command in KIT_COMMANDS:
+            if rest is arguments:  # no command was named
+                _check_words(words)
+            given["kit"] = _one_kit(given["kit"] or [], words)
         values = {option.field: option.default for option in OPTIONS}
-        values.update({option.field: _value(option, given.get(option.field), environ) for option in options})
+        values.update({option.field: _value(option, given[option.field], environ) for option in options})
         if command in KIT_COMMANDS and values["kit"] is None:
-            how = "give --kit REF" if command == "serve" else "give its reference"
-            raise InvalidSetting(f"no kit to {command}: {how}, or set RUNTIME_KIT (`runtime --help` says more)")
-        pairs = _pairs(given["pairs"]) if command == "unpack" else ()
+            raise InvalidSetting(
+                f"no kit to {command}: give --kit REF, or set RUNTIME_KIT (`runtime --help` says more)"
+            )
+        pairs = _pairs(words) if command == "unpack" else ()
         values["cache_dir"] = values["cache_dir"] or _default_cache(environ, [folder for _, folder in pairs])
         delay, timeout = values["drain_delay"], values["drain_timeout"]
         if delay > timeout:
@@ -95,20 +100,45 @@ class Settings:
     @property
     def log_style(self) -> Style:
         """How events are written to standard error."""
-        if self.log_format == "auto":
-            return "text" if sys.stderr and sys.stderr.isatty() else "json"
-        return "text" if self.log_format == "text" else "json"
+        return "text" if self.log_format == "text" or (self.log_format == "auto" and os.isatty(2)) else "json"
+
+    @property
+    def pull_options(self) -> PullOptions:
+        """The part of the settings that a pull needs."""
+        from runtime.kit.pull import PullOptions  # not needed before the first worker has its order
+
+        return PullOptions(cache_dir=self.cache_dir, plain_http=self.plain_http, retry_budget_seconds=self.retry_budget)
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    if not arguments or arguments[0].startswith("-"):
-        return "serve", arguments
-    if arguments[0] not in COMMANDS:
-        known, given = ", ".join(COMMANDS), arguments[0]
-        raise InvalidSetting(
-            f"unknown command {given!r}: the commands are {known}; to serve a kit, runtime --kit {given}"
-        )
-    return arguments[0], arguments[1:]
+    if arguments and arguments[0] in COMMANDS:
+        return arguments[0], arguments[1:]
+    if arguments and not arguments[0].startswith("-"):
+        _check_words(arguments[:1])
+    return "serve", arguments
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Without a command the words are references; one without any of `/:.~` is a mistake in a command instead."""
+    for word in words:
+        if word in COMMANDS:
+            raise InvalidSetting(f"the command comes first: runtime {word} …")
+        if word and not set(word) & set("/:.~"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(word, COMMANDS, 1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            raise InvalidSetting(
+                f"unknown command {word!r}{meant}: the commands are {', '.join(COMMANDS)}; "
+                f"to serve a kit of that name, runtime serve {word}"
+            )
+
+
+def _one_kit(flags: list[str], words: list[str]) -> str | None:
+    kits = [*flags, *words]
+    if len(flags) > 1 or len(words) > 1 or len(set(kits)) > 1:
+        raise InvalidSetting(f"{len(kits)} references were given, wanted one: a server has one kit so far")
+    return kits[0] if kits else None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,7 +150,7 @@ def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
     top = command == "serve"
     parser = _Parser(
         prog="runtime" if top else f"runtime {command}",
-        usage="runtime --kit REF [options]\n       runtime COMMAND …" if top else None,
+        usage="runtime REF [options]\n       runtime COMMAND …" if top else None,
         description="Serves a ModelKit: pulls it, verifies every byte, answers predictions."
         if top
         else COMMANDS[command].capitalize(),
@@ -128,40 +158,37 @@ def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
         formatter_class=_formatter,
         allow_abbrev=False,
     )
-    if command in KIT_COMMANDS and not top:
-        parser.add_argument("reference", nargs="?", metavar="REF", help="reference of the ModelKit")
+    if command in KIT_COMMANDS:
+        parser.add_argument("words", nargs="*", metavar="REF", help="reference of the ModelKit, the same as --kit REF")
     if command == "unpack":
-        parser.add_argument("pairs", nargs="*", metavar="REF DIR", help="a ModelKit, and the folder to put it into")
+        parser.add_argument("words", nargs="*", metavar="REF DIR", help="a ModelKit, and the folder to put it into")
     for option in options:
-        if not (option.name == "kit" and not top):
-            _add(parser, option)
+        _add(parser, option)
     if top:
         parser.add_argument("--version", action="version", version=f"modelkit-runtime {__version__}")
     return parser
 
 
 def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    flag = f"--{option.name}"
     if option.read is switch:
-        parser.add_argument(f"--{option.name}", dest=option.field, action="store_const", const="true", help=option.help)
+        parser.add_argument(flag, action="store_const", const="true", help=option.help)
         return
-    if option.read is names:
-        text = f"{option.help} ({option.shown_default})"
-        parser.add_argument(f"--{option.name}", dest=option.field, metavar=option.metavar, action="append", help=text)
-        return
-    default = option.shown_default or option.default
-    parser.add_argument(
-        f"--{option.name}", dest=option.field, metavar=option.metavar, help=f"{option.help} ({default})"
-    )
+    shown = f"{option.help} ({option.shown_default or option.default})"
+    action = "append" if option.read is names or option.name == "kit" else "store"
+    parser.add_argument(flag, metavar=option.metavar, action=action, help=shown)
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(
-        prog, max_help_position=30, width=min(110, shutil.get_terminal_size().columns - 2)
-    )
+    try:
+        columns = os.get_terminal_size(1).columns
+    except OSError:
+        columns = 80
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=min(110, columns - 2))
 
 
 def _epilog(command: str) -> str:
-    variables = "every option is also a variable: --cache-dir is RUNTIME_CACHE_DIR; flags win"
+    variables = "every option is also a variable: --cache-dir is RUNTIME_CACHE_DIR; flags win; an empty one is not set"
     if command == "serve":
         commands = "\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items())
         return f"{_REFERENCE_FORMS}\ncommands (`runtime COMMAND --help` says more)\n{commands}\n\n{variables}"
@@ -169,11 +196,9 @@ def _epilog(command: str) -> str:
 
 
 def _value(option: Option, given: str | list[str] | None, environ: Mapping[str, str]) -> Any:
-    given = ",".join(given) if isinstance(given, list) else given
-    for source, text in (
-        (f"--{option.name}", given),
-        *((name, _variable(environ, name)) for name in _variables(option)),
-    ):
+    flag = ",".join(given) if isinstance(given, list) else given
+    variables = (option.variable, "PORT") if option.name == "port" else (option.variable,)
+    for source, text in ((f"--{option.name}", flag), *((name, _variable(environ, name)) for name in variables)):
         if text is not None:
             try:
                 return option.read(text)
@@ -182,14 +207,11 @@ def _value(option: Option, given: str | list[str] | None, environ: Mapping[str, 
     return option.default
 
 
-def _variables(option: Option) -> tuple[str, ...]:
-    return (option.variable, "PORT") if option.name == "port" else (option.variable,)
-
-
 def _variable(environ: Mapping[str, str], name: str) -> str | None:
     value = environ.get(name)
-    # Kubernetes sets RUNTIME_PORT=tcp://10.0.0.1:80 in every pod when a Service is called `runtime`
-    return None if value is None or value.startswith("tcp://") else value
+    # Kubernetes sets RUNTIME_PORT=tcp://10.0.0.1:80 in every pod when a Service is called `runtime`;
+    # Compose and Helm set a variable to "" where nobody gave it a value
+    return None if not value or value.startswith("tcp://") else value
 
 
 _SERVICE_VARIABLE_ENDS: Final = ("_SERVICE_HOST", "_SERVICE_PORT", "_TCP", "_TCP_ADDR", "_TCP_PORT", "_TCP_PROTO")
@@ -200,10 +222,10 @@ def _unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         sorted(
             name
-            for name, value in environ.items()
+            for name in environ
             if name.startswith("RUNTIME_")
             and name not in known
-            and not value.startswith("tcp://")
+            and _variable(environ, name)
             and not name.endswith(_SERVICE_VARIABLE_ENDS)
             and "_SERVICE_PORT_" not in name
         )

@@ -41,7 +41,7 @@ def test_port_comes_from(environ, port):
         (["--drain-delay", "9"], "--drain-delay 9 is longer than --drain-timeout 7, which includes it"),
         (["--log-level", "loud"], "--log-level is 'loud', wanted one of debug, info, warning, error"),
         (["--bogus"], "unrecognized arguments: --bogus; `runtime --help` lists the options"),
-        (["--model-name", ""], "--model-name is '', wanted a text without control characters"),
+        (["--model-name", ""], "--model-name is '', wanted a text that is not empty and has no control characters"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_named_with_what_was_wanted(arguments, message):
@@ -60,11 +60,73 @@ def test_a_missing_kit_says_how_to_give_one():
         Settings.read([], {})
 
 
-def test_an_unknown_command_lists_the_commands():
-    with pytest.raises(
-        InvalidSetting, match=r"unknown command 'host.example/m': the commands are serve, pull, inspect"
-    ):
-        Settings.read(["host.example/m"], {})
+KIT = "host.example/m:v1"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [KIT],
+        ["serve", KIT],
+        ["--kit", KIT],
+        ["serve", "--kit", KIT],
+        [KIT, "--port", "81"],
+        ["--port", "81", KIT],
+        ["--plain-http", KIT, "--port", "81"],
+        ["serve", "--port", "81", KIT],
+        ["--kit", KIT, KIT],
+    ],
+    ids=" ".join,
+)
+def test_the_reference_needs_no_flag(arguments):
+    settings = Settings.read(arguments, {"RUNTIME_KIT": "other.example/n:v2"})
+    assert (settings.command, settings.kit, settings.port) == ("serve", KIT, 81 if "81" in arguments else 8080)
+
+
+@pytest.mark.parametrize("command", ["pull", "inspect", "verify"])
+def test_a_command_takes_its_reference_either_way(command):
+    assert Settings.read([command, KIT], {}).kit == Settings.read([command, "--kit", KIT], {}).kit == KIT
+
+
+@pytest.mark.parametrize(
+    "reference", ["m:v1", "oci:kit", "./kit", ".", "/kit", "~", "name=host.example/m", "kit://host.example/m:v1"]
+)
+def test_what_may_be_a_reference_is_one(reference):
+    assert Settings.read([reference], {}).kit == reference
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serv"], "unknown command 'serv' (did you mean 'serve'?): the commands are serve, pull, inspect, verify, unpack, health;"),
+        (["inspct", KIT, "--files"], "(did you mean 'inspect'?)"),
+        (["iris"], "health; to serve a kit of that name, runtime serve iris"),
+        (["--port", "81", "iris"], "unknown command 'iris'"),
+        (["--port", "81", "pull", KIT], "the command comes first: runtime pull …"),
+        (["--kit", KIT, "--kit", KIT], "2 references were given, wanted one"),
+        (["--kit", KIT, "other.example/n"], "2 references were given, wanted one"),
+        ([KIT, "other.example/n"], "2 references were given, wanted one"),
+        (["pull", KIT, "other.example/n"], "2 references were given, wanted one"),
+        ([""], "--kit is '', wanted a text that is not empty"),
+    ],
+)  # fmt: skip
+def test_a_command_line_that_means_nothing_gets_a_line_that_helps(arguments, message):
+    with pytest.raises(InvalidSetting) as caught:
+        Settings.read(arguments, {"RUNTIME_KIT": KIT})
+    assert message in str(caught.value)
+
+
+def test_an_empty_variable_is_an_unset_one():
+    variables = [option.variable for option in OPTIONS]
+    assert read(**dict.fromkeys([*variables, "PORT", "XDG_CACHE_HOME", "TMPDIR", "RUNTIME_NO_OPTION"], "")) == read()
+    with pytest.raises(InvalidSetting, match=r"^no kit to serve"):
+        Settings.read([], {"RUNTIME_KIT": ""})
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if "serve" in o.commands and o.metavar], ids=lambda o: o.name)
+def test_an_empty_flag_is_a_mistake(option):
+    with pytest.raises(InvalidSetting, match=rf"^--{option.name} is '', wanted .*$"):
+        Settings.read(["serve", f"--{option.name}", ""], {"RUNTIME_KIT": KIT})
 
 
 def test_unknown_variables_are_reported_and_service_links_are_not():

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 5.0
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not bound
 _LONGEST_ANSWER: Final = 65_536
+
+
+def run(settings: Settings) -> tuple[int, list[str]]:
+    """Prints what the server says of itself; 0 if it is ready, else 1."""
+    ready, answer = ask(settings.host, settings.port)
+    return (0 if ready else 1), [answer]
 
 
 def ask(host: str, port: int) -> tuple[bool, str]:

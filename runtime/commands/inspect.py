@@ -3,51 +3,43 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import adapters
 from adapters.base import AdapterError
-from runtime.commands.pull import pull_options
+from runtime.commands.files import Verdict, examine
+from runtime.commands.stopping import until_stopped
 from runtime.errors import NoModel, Unsupported
 from runtime.kit.format.kitfile import check_servable
 from runtime.kit.format.placing import needed
 from runtime.kit.format.reference import Reference
 from runtime.kit.pull import Kit, Resolved, fetch, resolve
 from runtime.link.model_files import ModelFacts
-from runtime.progress import Progress, human_bytes
-from runtime.worker.examine import examine
+from runtime.progress import human_bytes
 
 if TYPE_CHECKING:
     from runtime.log import Log
+    from runtime.progress import Progress
     from runtime.settings import Settings
 
 
-def inspect(settings: Settings, log: Log) -> str:
-    """The report on `settings.kit`: text for people, or JSON with `--json`.
+def run(settings: Settings, log: Log) -> tuple[int, list[str]]:
+    """Reports on the kit: text for people, or JSON with `--json`.
 
     Raises:
-        Failure: the kit cannot be resolved or, with `--files`, not be fetched.
+        Failure: the kit cannot be resolved, or with `--files` not be fetched or not be examined.
     """
+    return until_stopped(lambda progress: _inspect(settings, progress), log)
+
+
+def _inspect(settings: Settings, progress: Progress) -> list[str]:
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
-    progress, options = Progress(log), pull_options(settings)
-    resolved = resolve(reference, options, progress)
-    kit = fetch(resolved, options, progress) if settings.files else None
+    resolved = resolve(reference, settings.pull_options, progress)
+    kit = fetch(resolved, settings.pull_options, progress) if settings.files else None
     report = _report(resolved, settings.adapter)
     if kit:
-        report |= _files(kit, settings)
-    return json.dumps(report, indent=2, ensure_ascii=False) + "\n" if settings.json else _as_text(report)
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """The adapter that would serve, or why none would."""
-
-    adapter: str | None
-    reason: str
-
-    def as_json(self) -> dict[str, str | None]:
-        return {"name": self.adapter, "reason": self.reason}
+        report |= _files(kit, settings, progress)
+    return json.dumps(report, indent=2, ensure_ascii=False).split("\n") if settings.json else _as_text(report)
 
 
 def _report(resolved: Resolved, adapter: str | None) -> dict[str, Any]:
@@ -75,37 +67,44 @@ def _report(resolved: Resolved, adapter: str | None) -> dict[str, Any]:
             "framework": model.framework if model else None,
             "format": model.format if model else None,
         },
-        "adapter": _by_name(resolved, adapter).as_json(),
+        "adapter": _as_json(_by_name(resolved, adapter)),
         "layers": layers,
         "fetch_bytes": sum(layer["size"] for layer in layers if layer["fetched"]),
         "total_bytes": sum(layer["size"] for layer in layers),
     }
 
 
-def _by_name(resolved: Resolved, adapter: str | None) -> _Verdict:
+def _by_name(resolved: Resolved, adapter: str | None) -> Verdict:
     try:
         check_servable(resolved.kitfile)
     except (NoModel, Unsupported) as error:
-        return _Verdict(None, str(error))
+        return Verdict(None, str(error))
     facts = ModelFacts.of(resolved.kitfile)
     try:
         chosen = adapters.guess(facts.path, framework=facts.framework, format=facts.format, adapter=adapter)
     except AdapterError as error:
-        return _Verdict(None, str(error))
-    return _Verdict(chosen.name, "by name") if chosen else _Verdict(None, "only the files can tell: --files")
+        return Verdict(None, str(error))
+    return Verdict(chosen.name, "by name") if chosen else Verdict(None, "only the files can tell: --files")
 
 
-def _files(kit: Kit, settings: Settings) -> dict[str, Any]:
-    examined = examine(kit, settings)
+def _files(kit: Kit, settings: Settings, progress: Progress) -> dict[str, Any]:
+    chosen, files = examine(kit, settings, progress.cancelled)
     return {
-        "adapter": _Verdict(examined.adapter, examined.reason).as_json(),
+        "adapter": _as_json(chosen),
         "trust": settings.trust,
-        "files": [{**file, "size": (kit.root / file["path"]).stat().st_size} for file in examined.files],
+        "files": [
+            {"path": path, "adapter": file.adapter, "refused": file.reason, "size": (kit.root / path).stat().st_size}
+            for path, file in files.items()
+        ],
         "verified": kit.verified,
     }
 
 
-def _as_text(report: dict[str, Any]) -> str:
+def _as_json(verdict: Verdict) -> dict[str, str | None]:
+    return {"name": verdict.adapter, "reason": verdict.reason}
+
+
+def _as_text(report: dict[str, Any]) -> list[str]:
     package, model, adapter = report["package"], report["model"], report["adapter"]
     lines = [
         report["name"],
@@ -123,7 +122,7 @@ def _as_text(report: dict[str, Any]) -> str:
         lines += ["", "layers (* fetched for serving)", *_layer_rows(report["layers"])]
     if "files" in report:
         lines += ["", f"files (under --trust {report['trust']})", *_file_rows(report["files"])]
-    return "".join(f"{_printable(line)}\n" for line in lines)
+    return lines
 
 
 def _row(label: str, value: str) -> list[str]:
@@ -150,8 +149,3 @@ def _verdict_on(file: dict[str, Any]) -> str:
     if file["refused"]:
         return f"{file['adapter'] or 'unknown'}: REFUSED, {file['refused']}"
     return f"{file['adapter']}: may load" if file["adapter"] else "no model file"
-
-
-def _printable(line: str) -> str:
-    """A kit's text must not steer the terminal."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)

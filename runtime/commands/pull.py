@@ -1,17 +1,29 @@
-"""What the settings mean for a pull."""
+"""`runtime pull`: a kit into the cache, every byte of it verified."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtime.kit.pull import PullOptions
+from runtime.commands.stopping import until_stopped
+from runtime.kit.format.reference import Reference
+from runtime.kit.pull import pull
 
 if TYPE_CHECKING:
+    from runtime.log import Log
+    from runtime.progress import Progress
     from runtime.settings import Settings
 
 
-def pull_options(settings: Settings) -> PullOptions:
-    """The part of the settings that a pull needs."""
-    return PullOptions(
-        cache_dir=settings.cache_dir, plain_http=settings.plain_http, retry_budget_seconds=settings.retry_budget
-    )
+def run(settings: Settings, log: Log) -> tuple[int, list[str]]:
+    """Pulls the kit; the line is its digest.
+
+    Raises:
+        Failure: the kit cannot be had.
+    """
+    reference = Reference.parse(settings.kit, registry=settings.registry)
+
+    def work(progress: Progress) -> list[str]:
+        kit = pull(reference, settings.pull_options, progress)
+        return [str(kit.digest or "a plain folder has no digest")]
+
+    return until_stopped(work, log)

@@ -1,7 +1,7 @@
 """`runtime unpack REF DIR …`: kits into folders, each with its Kitfile and a receipt that a server checks again.
 
-All kits are fetched and verified before a file is put into the first folder. A folder that holds its kit already is
-left as it is, and nothing is fetched for it. A cache that lies inside of a folder is taken away at the end.
+All kits are fetched and verified before the first file is put into a folder. A folder that holds its kit already is
+left as it is, and nothing is fetched for it. A cache inside one of the folders is removed at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.commands.pull import pull_options
+from runtime.commands.stopping import until_stopped
 from runtime.errors import Cancelled, InvalidReference, InvalidSetting
 from runtime.kit.cache.store import CACHE_NAMES, Store
 from runtime.kit.format.placing import needed
@@ -29,14 +29,17 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 
-def unpack(settings: Settings, progress: Progress, log: Log) -> list[str]:
-    """The digests of the kits, in order, once every one of them is in its folder.
+def run(settings: Settings, log: Log) -> tuple[int, list[str]]:
+    """Unpacks every pair; the lines are the digests of the kits, in order.
 
     Raises:
         Failure: a kit cannot be had, or a folder cannot be used.
-        Cancelled: `progress` was told to stop.
     """
-    options, cache = pull_options(settings), settings.cache_dir.resolve()
+    return until_stopped(lambda progress: _unpack(settings, progress, log), log)
+
+
+def _unpack(settings: Settings, progress: Progress, log: Log) -> list[str]:
+    options, cache = settings.pull_options, settings.cache_dir.resolve()
     folders = [folder.resolve() for _, folder in settings.pairs]
     _check_folders(folders, cache)
     references = [_reference(text, settings.registry) for text, _ in settings.pairs]
@@ -49,7 +52,7 @@ def unpack(settings: Settings, progress: Progress, log: Log) -> list[str]:
         for job, its_layers in zip(missing, layers, strict=True):
             job.fill(its_layers)
     if any(cache.is_relative_to(folder) for folder in folders):
-        Store(cache).remove()  # what is served from there holds the kit and nothing else
+        Store(cache).remove()  # what is served from this folder is the kit and nothing else
     return [str(kit.reference.digest) for kit in kits]
 
 
@@ -61,7 +64,7 @@ class _Job:
         self._destination, self._progress, self._log = destination, progress, log
 
     def is_done(self) -> bool:
-        """Whether the kit is there already. If not, there is room for it and nothing in its way."""
+        """True if the folder holds the kit already; raises if the kit does not fit or something is in its way."""
         folder = self._destination.folder
         if self._destination.is_there():
             with self._destination.locked(self._pause):
@@ -79,7 +82,7 @@ class _Job:
         return False
 
     def fill(self, layers: Layers) -> None:
-        """Put the kit there, unless another process was faster."""
+        """Puts the kit into the folder, unless another process did so meanwhile."""
         reference, config, folder = self.kit.reference, self.kit.config, self._destination.folder
         with self._destination.locked(self._pause):
             found = self._destination.holds(reference, config, self._reached)
@@ -119,7 +122,7 @@ def _reference(text: str, registry: str | None) -> Reference:
 
 
 def _check_folders(folders: Sequence[Path], cache: Path) -> None:
-    """Refuse folders in one another, and the cache's own."""
+    """Refuses a folder inside another one, and folders that belong to the cache."""
     for one, other in combinations(folders, 2):
         if one.is_relative_to(other) or other.is_relative_to(one):
             raise InvalidSetting(f"cannot unpack into {str(one)!r} and {str(other)!r}: give each kit its own folder")
@@ -135,7 +138,7 @@ def _is_cached(path: Path, cache: Path) -> bool:
 
 
 def _beside(folder: Path, cache: Path) -> Callable[[str], bool]:
-    """Tells of a path in `folder` whether it is the cache's, or a folder on the way there."""
+    """Returns a test for paths in `folder`: true for those of the cache, and for folders on the way to it."""
     if not cache.is_relative_to(folder):
         return lambda _: False
     return lambda path: _is_cached(folder / path, cache) or cache.is_relative_to(folder / path)

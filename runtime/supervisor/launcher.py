@@ -57,6 +57,7 @@ class Launcher:
             "require_sandbox": settings.sandbox == "require",
             "readable": [str(folder) for folder in self.readable],
             "log": {"style": self.log.style, "level": self.log.level},
+            "log_inputs": settings.log_inputs,
             "limits": {
                 **shares,
                 "in_flight": settings.max_in_flight,

@@ -40,7 +40,7 @@ _KILL_GRACE_SECONDS: Final = 0.5
 class Supervisor:
     """One kit and its workers, from the first order to the exit code.
 
-    Not `serving`, it ends as soon as a worker is ready; `proof` is that worker's message then.
+    Not `serving`, it ends as soon as a worker is ready, and `proof` is that worker's message; or with the first signal.
     """
 
     def __init__(self, reference: Reference, launcher: Launcher, first: WorkerProcess, *, serving: bool) -> None:
@@ -49,7 +49,7 @@ class Supervisor:
         self._settings, self._board, self._log = launcher.settings, launcher.board, launcher.log
         self._meter = Meter(self._board.slot(0))
         self._workers = {first.slot: first}
-        self._kit: Kit | None = None
+        self.kit: Kit | None = None
         self._deaths: deque[float] = deque(maxlen=_CRASH_DEATHS)
         self._started = time.monotonic()
         self._stopping = False
@@ -91,11 +91,10 @@ class Supervisor:
         return progress
 
     def _pull(self, loop: asyncio.AbstractEventLoop, progress: Progress) -> None:
-        from runtime.commands.pull import pull_options
         from runtime.kit.pull import pull  # in this thread: workers import meanwhile
 
         try:
-            kit = pull(self.reference, pull_options(self._settings), progress)
+            kit = pull(self.reference, self._settings.pull_options, progress)
         except Exception as error:  # noqa: BLE001 - handed to the loop, which ends with it
             self._in_loop(loop, self._end, error)
         else:
@@ -118,7 +117,7 @@ class Supervisor:
     def _pulled(self, kit: Kit) -> None:
         if self._stopping:
             return
-        self._kit = kit
+        self.kit = kit
         self._meter.verified(kit.verified_bytes)
         self._board.phase = "loading"
         self._log.info("kit.verified", **_what_was_verified(kit, self.reference))
@@ -130,8 +129,8 @@ class Supervisor:
 
     def _start(self, slot: int, *, accept: bool) -> None:
         worker = self._workers[slot] = self._launcher.start(slot, accept=accept)
-        if self._kit:
-            worker.channel.send({"do": "load", "kit": _as_message(self._kit)})
+        if self.kit:
+            worker.channel.send({"do": "load", "kit": _as_message(self.kit)})
         self._watch(worker)
 
     def _watch(self, worker: WorkerProcess) -> None:
@@ -225,7 +224,7 @@ class Supervisor:
     # the end
 
     def _asked_to_stop(self, signum: int) -> None:
-        if self._stopping:
+        if self._stopping or not self._serving:
             self._log.warning("server.killed", signal=signal.Signals(signum).name)
             self._end(KILLED + signum)
             return

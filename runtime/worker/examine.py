@@ -1,7 +1,7 @@
-"""What a kit's files are and whether the trust level would load them, found out in a process that may be lost.
+"""The process that looks at a kit's files for `runtime inspect --files`: what each is, and whether it would be loaded.
 
-Nothing of the kit is loaded. Even so its bytes are read by frameworks (what types does this file want?), so it is done
-where a worker would do it: cleaned environment, no new privileges, confined to reading the kit.
+No model is loaded. But frameworks read the files (which types does this one want?), so this process is confined as a
+worker is. Its parent, `runtime/commands/files.py`, checks every word of it.
 """
 
 from __future__ import annotations
@@ -10,66 +10,25 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runtime.link.channel import Channel, Message
 from runtime.link.model_files import ModelFacts
-from runtime.supervisor.process import WorkerProcess
 from runtime.worker.harden import harden, shut_in
-
-if TYPE_CHECKING:
-    from runtime.kit.pull import Kit
-    from runtime.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """The adapter that would serve the kit, or None and why; and a message for each file: path, adapter, refused."""
-
-    adapter: str | None
-    reason: str
-    files: tuple[Message, ...]
-
-
-def examine(kit: Kit, settings: Settings) -> Examined:
-    """Looks at the files of a verified kit under the operator's trust settings."""
-    facts = ModelFacts.of(kit.kitfile)
-    order: Message = {
-        "model": asdict(facts),
-        "root": str(kit.root),
-        "trust": settings.trust,
-        "allow_globals": settings.allow_global,
-        "adapter": settings.adapter,
-    }
-    process = WorkerProcess(0, "runtime.worker.examine")
-    process.channel.send(order)
-    heard = list(_messages(process.channel))
-    why = f"not known: the process that looked at it ended ({process.reap()})"
-    chosen, *files = heard or [{"adapter": None, "reason": why}]
-    left = facts.files(kit.root).files[len(files) :]
-    files += [{"path": path, "adapter": None, "refused": why} for path in left]
-    return Examined(chosen["adapter"], chosen["reason"], tuple(files))
-
-
-def _messages(channel: Channel) -> Iterator[Message]:
-    while True:
-        try:
-            yield from channel.receive()
-        except EOFError:
-            return
 
 
 def main(control: int, parent: int) -> None:
-    """Runs the process that looks: hears one order through the socket `control`, answers, ends."""
+    """Reads one order from the socket `control` and answers it; `parent` is the process that sent it."""
     harden(parent)
-    os.dup2(2, 1)  # standard output is the report's
+    os.dup2(2, 1)  # standard output belongs to the report
     warnings.simplefilter("ignore")
     channel = Channel(socket.socket(fileno=control))
-    order = next(_messages(channel))
-    shut_in("auto", [order["root"]])
-    for message in _look(order):
+    orders: list[Message] = []
+    while not orders:
+        orders = channel.receive()
+    shut_in("auto", [orders[0]["root"]])
+    for message in _look(orders[0]):
         channel.send(message)
 
 
@@ -78,14 +37,14 @@ def _look(order: Message) -> Iterator[Message]:
     from adapters.base import AdapterError, Options
     from adapters.inspection import verdicts
 
-    facts, said = ModelFacts(**order["model"]), list[str]()
+    facts, warned = ModelFacts(**order["model"]), list[str]()
     files = facts.files(Path(order["root"]))
     names, asked = {"framework": facts.framework, "format": facts.format}, order["adapter"]
     chosen: tuple[str, str] | None = None
     try:
-        adapter, found = adapters.choose(files, **names, adapter=asked, warn=said.append)
+        adapter, found = adapters.choose(files, **names, adapter=asked, warn=warned.append)
         chosen = (found.path, adapter.name)
-        yield {"adapter": adapter.name, "reason": "; ".join([f"by the file {found.path}", *said])}
+        yield {"adapter": adapter.name, "reason": "; ".join([f"by the file {found.path}", *warned])}
     except AdapterError as error:
         yield {"adapter": None, "reason": str(error)}
     options = Options(trust=order["trust"], allow_globals=tuple(order["allow_globals"]))

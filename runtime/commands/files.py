@@ -1,0 +1,122 @@
+"""What a kit's files are, for `runtime inspect --files`: asked of a confined process, and nothing believed unchecked.
+
+Frameworks read the files in that process (`runtime/worker/examine.py`), so a file may take it over.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Final
+
+from adapters import ADAPTERS
+from adapters.choose import GROUP
+from runtime.errors import Cancelled, NotExamined
+from runtime.link.model_files import ModelFacts
+from runtime.supervisor.process import WorkerProcess
+
+if TYPE_CHECKING:
+    from runtime.kit.pull import Kit
+    from runtime.link.channel import Channel, Message
+    from runtime.settings import Settings
+
+_SECONDS: Final = 120.0
+"""Time to look at all the files of a kit."""
+_END_SECONDS: Final = 2.0
+"""Time for the process to end after its last word."""
+_STOP_SECONDS: Final = 0.2
+"""How often a wait looks whether the command was stopped."""
+_LONGEST_REASON: Final = 2000
+"""Characters of a reason that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The adapter that knows a file, and why it would not be loaded. Of a whole kit: its adapter, and why that one."""
+
+    adapter: str | None
+    reason: str | None
+
+
+def examine(
+    kit: Kit,
+    settings: Settings,
+    cancelled: Callable[[], bool],
+    *,
+    module: str = "runtime.worker.examine",
+    seconds: float = _SECONDS,
+) -> tuple[Verdict, dict[str, Verdict]]:
+    """Returns the verdict on a verified kit, and on each of its files by path.
+
+    They come from a process that may be lost, the `main` of `module`. Where it dies, its end is the verdict on what it
+    had not come to.
+
+    Raises:
+        NotExamined: it took longer than `seconds`, or sent what is no verdict on a file of the kit.
+        Cancelled: the command was told to stop.
+    """
+    facts = ModelFacts.of(kit.kitfile)
+    paths = facts.files(kit.root).files
+    process = WorkerProcess(0, module)
+    try:
+        process.channel.send(
+            {
+                "model": asdict(facts),
+                "root": str(kit.root),
+                "trust": settings.trust,
+                "allow_globals": settings.allow_global,
+                "adapter": settings.adapter,
+            }
+        )
+        chosen, files = _checked(_messages(process, seconds, cancelled), paths)
+    except BaseException:
+        process.kill()
+        process.reap()
+        raise
+    ended = Verdict(None, f"not known: the process that looked at it ended ({process.reap()})")
+    return chosen or ended, {path: files.get(path, ended) for path in paths}
+
+
+def _checked(messages: Iterator[Message], paths: Sequence[str]) -> tuple[Verdict | None, dict[str, Verdict]]:
+    """Reads one message on the kit and one on each of its files. Any of them may be the work of a hostile file."""
+    adapters = {None, *(adapter.name for adapter in ADAPTERS), *(point.name for point in entry_points(group=GROUP))}
+    chosen, files = None, dict[str, Verdict]()
+    for message in messages:
+        match message:
+            case {"adapter": str() | None as adapter, "reason": str(reason)} if not chosen and adapter in adapters:
+                chosen = Verdict(adapter, reason[:_LONGEST_REASON])
+            case {"path": str(path), "adapter": str() | None as adapter, "refused": str() | None as refused} if (
+                path in paths and path not in files and adapter in adapters
+            ):
+                files[path] = Verdict(adapter, refused and refused[:_LONGEST_REASON])
+            case _:
+                raise NotExamined("the process that looks at the kit's files sent what is no verdict on one of them")
+    return chosen, files
+
+
+def _messages(process: WorkerProcess, seconds: float, cancelled: Callable[[], bool]) -> Iterator[Message]:
+    """Yields what the process says until it ends. It has `seconds` for all of it."""
+    deadline = time.monotonic() + seconds
+    process.channel.unblock()
+    while True:
+        if not _readable(process.channel, deadline, cancelled):
+            raise NotExamined(f"looking at the kit's files took longer than {seconds:g} s; inspect it without --files")
+        try:
+            yield from process.channel.receive()
+        except EOFError:
+            break
+    if not _readable(process.pidfd, time.monotonic() + _END_SECONDS, cancelled):
+        raise NotExamined("the process that looks at the kit's files broke off its report, and does not end")
+
+
+def _readable(what: Channel | int, deadline: float, cancelled: Callable[[], bool]) -> bool:
+    """Waits until there is something to read; false where the deadline comes first."""
+    while (left := deadline - time.monotonic()) > 0:
+        if cancelled():
+            raise Cancelled("looking at the kit's files was cancelled")
+        if select.select([what], [], [], min(left, _STOP_SECONDS))[0]:
+            return True
+    return False

@@ -1,0 +1,64 @@
+"""`runtime serve`: from the settings to an exit code, the straight path."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.kit.format.reference import Reference
+from runtime.link.board import Board
+from runtime.link.metrics import WIDTH
+from runtime.supervisor.launcher import Launcher
+from runtime.supervisor.sockets import listen
+
+if TYPE_CHECKING:
+    from runtime.log import Log
+    from runtime.settings import Settings
+    from runtime.supervisor.process import WorkerProcess
+    from runtime.supervisor.supervisor import Supervisor
+
+
+def run(settings: Settings, log: Log, first: WorkerProcess) -> int:
+    """Serves until told to stop; `first` is the worker that is importing already.
+
+    Raises:
+        Failure: the reference or the address is no good, the pull failed, or workers die one after another.
+        AdapterError: no worker could load the kit.
+    """
+    reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
+    listener = listen(settings.host, settings.port)
+    supervisor = supervise(reference, settings, listener, log, first, serving=True)
+
+    import asyncio
+
+    return asyncio.run(supervisor.run())
+
+
+def supervise(
+    reference: Reference,
+    settings: Settings,
+    listener: socket.socket,
+    log: Log,
+    first: WorkerProcess,
+    *,
+    serving: bool,
+) -> Supervisor:
+    """Gives the first worker its order, then imports what pulls: the worker imports meanwhile."""
+    board = Board.create(settings.workers + 1, WIDTH)
+    launcher = Launcher(settings, reference.name, listener, board, log, (_kits_folder(settings, reference),))
+    launcher.order(first, accept=serving)
+
+    from runtime.supervisor.supervisor import Supervisor
+
+    return Supervisor(reference, launcher, first, serving=serving)
+
+
+def _kits_folder(settings: Settings, reference: Reference) -> Path:
+    """Where the kit will be. A worker confines itself to this folder before the kit is there."""
+    if reference.kind == "folder" and reference.path is not None:
+        return reference.path
+    with suppress(OSError):  # the pull fails on it too, and says why
+        settings.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return settings.cache_dir

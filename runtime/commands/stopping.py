@@ -1,0 +1,32 @@
+"""How SIGTERM and SIGINT stop a command that is no server: it gives up what it does, and has failed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from runtime.errors import Cancelled
+from runtime.exits import KILLED
+from runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from runtime.log import Log
+
+
+def until_stopped(work: Callable[[Progress], list[str]], log: Log) -> tuple[int, list[str]]:
+    """Returns 0 and the lines of `work`, or the exit code that tells a caller that the work is not done."""
+    progress, signals = Progress(log), list[int]()
+
+    def stop(signum: int, _: object) -> None:
+        signals.append(signum)
+        progress.cancel()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, stop)
+    try:
+        return 0, work(progress)
+    except Cancelled as cancelled:
+        code = KILLED + signals[0]
+        log.warning("runtime.cancelled", message=f"runtime: {cancelled}", reason=str(cancelled), exit_code=code)
+        return code, []
