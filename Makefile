@@ -1,4 +1,4 @@
-# `make serve` and `make test` are all one needs. CI calls the same targets.
+# `make serve` and `make test` are all one needs; `make help` lists the rest. CI calls the same targets.
 PORT    ?= 8080
 WORKERS ?= logical
 PYTHON  ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
@@ -17,28 +17,31 @@ ENGINE   = $(shell command -v podman || echo docker)
 EXTRAS  ?=
 BUILD   ?=
 
-.PHONY: serve test test-fast venv lint format programs lock image test-image
+.PHONY: serve help test test-fast venv lint format programs lock image test-image
 .DELETE_ON_ERROR:
 
-serve: .venv/.core  ## Serve the example kit.
+serve: .venv/.core  ## Serves the example kit on port 8080, or PORT.
 	@.venv/bin/python -m runtime --kit oci:examples/iris-onnx:v1 --port $(PORT) --log-format text
 
-test: venv programs lint  ## Everything but the image: CI.
+help:  ## This list.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+test: venv programs lint  ## All tests but those of the image, as CI runs them.
 	.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --ignore tests/image
 
-test-fast: venv  ## What takes less than a second each: after every edit.
+test-fast: venv  ## The tests that take less than a second each: after every edit.
 	.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --ignore tests/image -m "not slow" --quiet
 
-lint: venv
+lint: venv  ## Style and types: ruff, mypy.
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check --quiet .
 	.venv/bin/python -m mypy
 
-format: venv
+format: venv  ## Puts every file into the project's style.
 	.venv/bin/python -m ruff check --fix .
 	.venv/bin/python -m ruff format .
 
-venv: .venv/.all  ## All extras, at the versions of constraints.txt.
+venv: .venv/.all  ## Makes .venv with every extra, at the versions of constraints.txt.
 
 .venv/.core: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing the runtime into .venv: about a minute, once."
@@ -56,7 +59,7 @@ venv: .venv/.all  ## All extras, at the versions of constraints.txt.
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv on PATH: install one, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
 
-image:  ## The container image, with EXTRAS=sklearn,… if wanted, and its bill of materials beside it. docs/deploy.md
+image:  ## Builds the container image, with EXTRAS=sklearn,… if wanted, and its bill of materials (docs/deploy.md).
 	$(ENGINE) build --tag runtime --build-arg EXTRAS=$(EXTRAS) $(if $(findstring podman,$(ENGINE)),--format docker) $(BUILD) .
 	mkdir -p build
 	$(ENGINE) run --rm --network none --entrypoint cat runtime /opt/venv/sbom.cdx.json > build/sbom.cdx.json
@@ -65,10 +68,10 @@ test-image: venv programs  ## Builds and runs the image for real, with podman an
 	@./.ci/packages "podman buildah runc mmdebstrap catatonit dockerd" "podman buildah runc crun mmdebstrap catatonit docker.io"
 	.venv/bin/python -m pytest tests/image
 
-programs:  ## What the tests run beside Python: a registry, skopeo, promtool.
+programs:  ## Installs what the tests run beside Python: a registry, skopeo, promtool.
 	@./.ci/packages "$(PROGRAMS)" "$(PACKAGES)"
 
-lock: venv  ## requirements/: the closure of the core and of each extra, with the hashes of every platform's files.
+lock: venv  ## Writes requirements/: all that the core and each extra need, with the hashes of every platform's files.
 	$(LOCK) --allow-unsafe --output-file requirements/core.txt pyproject.toml
 	$(LOCK) --allow-unsafe --output-file requirements/build.txt requirements/build.in
 	for extra in $(LOCKED); do $(LOCK) --allow-unsafe --extra $$extra --output-file requirements/$$extra.txt pyproject.toml || exit 1; done

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SECONDS: Final = 120.0
 """Time to look at all the files of a kit."""
-_END_SECONDS: Final = 2.0
+_END_SECONDS: Final = 10.0
 """Time for the process to end after its last word."""
 _STOP_SECONDS: Final = 0.2
 """How often a wait looks whether the command was stopped."""
@@ -108,7 +108,7 @@ def _messages(process: WorkerProcess, seconds: float, cancelled: Callable[[], bo
             yield from process.channel.receive()
         except EOFError:
             break
-    if not _readable(process.pidfd, time.monotonic() + _END_SECONDS, cancelled):
+    if not _readable(process.pidfd, min(deadline, time.monotonic() + _END_SECONDS), cancelled):
         raise NotExamined("the process that looks at the kit's files broke off its report, and does not end")
 
 

@@ -9,16 +9,18 @@ from typing import Any, Final
 
 _LONGEST_MESSAGE_BYTES: Final = 16 * 2**20
 _SEND_SECONDS: Final = 1.0
-_MOST_FILES: Final = 8
 
 Message = dict[str, Any]
 
 
 class Channel:
-    """One end of a socket pair. `receive` never blocks once `unblock` was called."""
+    """One end of a socket pair. `receive` never blocks once `unblock` was called.
 
-    def __init__(self, end: socket.socket) -> None:
-        self._socket, self._waiting = end, bytearray()
+    `most_files`: descriptors that one message may bring; the kernel closes all others.
+    """
+
+    def __init__(self, end: socket.socket, *, most_files: int = 0) -> None:
+        self._socket, self._waiting, self._most_files = end, bytearray(), most_files
         self.files: list[int] = []
         """Descriptors that came with messages."""
 
@@ -50,7 +52,7 @@ class Channel:
             EOFError: the peer is gone, or sends what is no message.
         """
         try:
-            received, files, _, _ = socket.recv_fds(self._socket, 65_536, _MOST_FILES)
+            received, files, _, _ = socket.recv_fds(self._socket, 65_536, self._most_files)
         except BlockingIOError:
             return []
         except ConnectionResetError:

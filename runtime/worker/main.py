@@ -18,7 +18,7 @@ clients made one cost 1.6 times the processor time of one client's."""
 def main(control: int, supervisor: int) -> None:
     """Runs a worker whose supervisor, the process `supervisor`, speaks to it through the socket `control`."""
     harden(supervisor)
-    channel = Channel(socket.socket(fileno=control))
+    channel = Channel(socket.socket(fileno=control), most_files=2)
     # half of what a server imports, while the supervisor still reads its settings
     import uvicorn.protocols.http.httptools_impl  # noqa: F401
     import uvloop

@@ -10,9 +10,10 @@ import sys
 import pytest
 
 from runtime.supervisor.sockets import listen
-from tests.e2e.server import Server, run
+from tests.e2e.server import PATIENCE_SECONDS, Server, run
+from tests.kit.made import named, put
 from tests.lying_registry import Gate, stalled
-from tests.places import KITS
+from tests.places import KITS, ROOT
 
 IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
 DIGEST = "sha256:44b4f1ec6a443b09778fd033f873370cee057611ad6865a07b212ea225cb9f6c"
@@ -113,13 +114,78 @@ def test_a_terminal_gets_readable_lines_and_a_curl_that_works(tmp_path):
     assert '{"' not in shown.replace(curl, "")
 
 
-def test_a_pull_that_is_stopped_has_failed(lying, tmp_path):
+@pytest.mark.parametrize("command", ["pull", "inspect --files", "verify"])
+def test_a_command_that_is_stopped_has_failed(command, lying, tmp_path):
     gate = Gate()
     registry = lying("iris-onnx")
     registry.lie("blobs/sha256:e2efdb39975bb174", stalled(100, gate))
-    command = [sys.executable, "-m", "runtime", "pull", f"{registry.host}/kits/iris:v1", "--cache-dir", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    arguments = [*command.split(), f"{registry.host}/kits/iris:v1", "--cache-dir", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runtime", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert gate.reached.wait(30)
     process.terminate()
     assert process.communicate(timeout=30) == (b"", None)
     assert process.returncode == 128 + 15
+
+
+def shell(line, *arguments):
+    """`line` in a shell; `runtime` in it is the command."""
+    line = line.replace("runtime", f"{sys.executable} -m runtime")
+    done = ["bash", "-c", line, "bash", *map(str, arguments)]
+    return subprocess.run(done, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_closed_standard_streams_are_no_matter(closed, tmp_path):
+    done = shell(f'runtime verify "$1" --cache-dir "$2" {closed}', IRIS, tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "iris-onnx: passes")
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "reason"),
+    [
+        (">&-", 0, ""),
+        ("| true; exit ${PIPESTATUS[0]}", 0, ""),
+        (">/dev/full", 74, "cannot write to standard output: No space left on device"),
+    ],
+)
+def test_what_cannot_be_printed_costs_a_line_at_most(output, code, reason, tmp_path):
+    done = shell(f'runtime inspect "$1" --cache-dir "$2" --log-level error {output}', IRIS, tmp_path)
+    assert done.returncode == code
+    assert [json.loads(line)["reason"] for line in done.stderr.splitlines()] == [reason] * bool(reason)
+
+
+@pytest.mark.parametrize("json_", [(), ("--json",)], ids=["text", "json"])
+def test_the_words_of_a_kit_do_not_steer_a_terminal(json_, tmp_path):
+    said = "\x1b[2J \x9b2J \u202e \u2028 \r end"
+    put_kit(tmp_path / "kit", {"name": said, "description": said})
+    done = run("inspect", f"oci:{tmp_path / 'kit'}:v1", *json_, "--cache-dir", str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert [character for character in done.stdout if not character.isprintable() and character != "\n"] == []
+    if json_:
+        assert json.loads(done.stdout)["package"]["name"] == said
+    else:
+        assert r"\u001b[2J \u009b2J \u202e \u2028 \r end" in done.stdout
+
+
+def put_kit(folder, package):
+    """A layout with a kit that has no layers and calls itself as `package` says."""
+    config = json.dumps({"manifestVersion": "1.0.0", "package": package}).encode()
+    kit = "application/vnd.kitops.modelkit.config.v1+json"
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": put(folder, config, kit),
+        "layers": [],
+    }
+    named(folder, put(folder, json.dumps(manifest).encode(), manifest["mediaType"]), "v1")
+
+
+def test_make_help_lists_every_target_with_its_words():
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()
+    listed = dict(line.split(maxsplit=1) for line in shown.splitlines())
+    assert sorted(listed) == sorted(targets)
+    assert [target for target, words in listed.items() if f"{words}\n" not in makefile] == []

@@ -2,12 +2,24 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from adapters.confinement import landlock_abi
-from tests.e2e.server import run
+from runtime.commands.files import Verdict, examine
+from runtime.errors import NotExamined
+from runtime.kit.format.reference import Reference
+from runtime.kit.pull import pull
+from runtime.log import Log
+from runtime.progress import Progress
+from runtime.settings import Settings
+from tests.e2e.misbehaving import ATTACKS
+from tests.e2e.server import PATIENCE_SECONDS, run
 from tests.kit.made import made_kit
 from tests.places import KITS
 
@@ -64,15 +76,97 @@ def test_people_read_the_verdict_beside_the_file(tmp_path):
     assert "65 B  evil.pkl  sklearn: REFUSED, a pickle that wants builtins.print" in shown
 
 
-def test_who_looks_at_the_files_may_be_lost(tmp_path):
-    """An adapter of somebody's that ends the process which imports it: the report says so and ends well."""
+def third_party(tmp_path, code):
+    """The environment with an adapter of somebody's, and a kit for which that is asked."""
     site, info = tmp_path / "site", tmp_path / "site" / "deadly-1.0.dist-info"
     info.mkdir(parents=True)
-    (site / "deadly.py").write_text("import os\nos.abort()\n")
+    (site / "deadly.py").write_text(code)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[modelkit_runtime.adapters]\ndeadly = deadly:ADAPTER\n")
     made_kit(tmp_path / "kit", {"model": b"of no known kind"})
-    environ = {"PYTHONPATH": os.pathsep.join([str(site), str(Path.cwd())])}
+    return {"PYTHONPATH": os.pathsep.join([str(site), str(Path.cwd())])}
+
+
+def test_who_looks_at_the_files_may_be_lost(tmp_path):
+    """An adapter that ends the process which imports it: the report says so and ends well."""
+    environ = third_party(tmp_path, "import os\nos.abort()\n")
     report = inspect(f"oci:{tmp_path / 'kit'}:v1", tmp_path, **environ)
     assert "SIGABRT" in report["adapter"]["reason"]
     assert "SIGABRT" in verdict(report, "model")[1]
+
+
+def test_a_look_that_never_ends_can_be_stopped(tmp_path):
+    environ = third_party(tmp_path, "import os, threading\nos.write(2, b'here\\n')\nthreading.Event().wait()\n")
+    command = [sys.executable, "-m", "runtime", "inspect", f"oci:{tmp_path / 'kit'}:v1", "--files"]
+    process = subprocess.Popen(
+        [*command, "--cache-dir", str(tmp_path / "cache")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environ},
+    )
+    assert any(b"here" in line for line in process.stderr)
+    (child,) = psutil.Process(process.pid).children()
+    process.terminate()
+    assert process.communicate(timeout=PATIENCE_SECONDS)[0] == b""
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not child.is_running()
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    """A kit with one file, fetched."""
+    folder = tmp_path_factory.mktemp("kit")
+    settings = Settings.read(["inspect", f"oci:{KITS / 'corrupt-onnx'}:v1", "--files", "--cache-dir", str(folder)], {})
+    return pull(Reference.parse(settings.kit), settings.pull_options, Progress(Log(2, style="json", level="error")))
+
+
+MISBEHAVED = {
+    "flood": "no verdict",
+    "endless line": "took longer than 1 s|broke off its report",
+    "hang": "took longer than 1 s",
+    "deaf": "broke off its report",
+    "grandchild": "took longer than 1 s",
+    "another file": "no verdict",
+    "file twice": "no verdict",
+    "choice twice": "no verdict",
+    "another adapter": "no verdict",
+    "wrong types": "no verdict",
+    "path of no text": "no verdict",
+}
+ENDED = Verdict(None, "not known: the process that looked at it ended (exit code 0)")
+ONNX = Verdict("onnx", "by the file m.onnx")
+REPORTED = {
+    "descriptors": (ONNX, Verdict("onnx", None)),
+    "half": (ONNX, ENDED),
+    "nothing": (ENDED, ENDED),
+    "no JSON": (ENDED, ENDED),
+    "no object": (ENDED, ENDED),
+    "nested": (ENDED, ENDED),
+    "loud": (ONNX, Verdict("onnx", ("\x1b[2J\u202e\n" + "x" * 2000)[:2000])),
+}
+
+
+def attacked(kit, attack):
+    """What comes of a look by a process that does `attack`; nothing of it may be left."""
+    settings = Settings.read(["inspect", kit.reference.name, "--adapter", attack], {})
+    before = psutil.Process().num_fds()
+    try:
+        return examine(kit, settings, lambda: False, module="tests.e2e.misbehaving", seconds=1)
+    finally:
+        assert psutil.Process().num_fds() <= before
+        assert psutil.Process().children() == []
+
+
+@pytest.mark.parametrize(("attack", "line"), MISBEHAVED.items())
+def test_a_process_that_misbehaves_costs_a_line(attack, line, kit):
+    with pytest.raises(NotExamined, match=line):
+        attacked(kit, attack)
+
+
+@pytest.mark.parametrize(("attack", "verdicts"), REPORTED.items())
+def test_what_a_process_did_not_say_is_not_known(attack, verdicts, kit):
+    assert attacked(kit, attack) == (verdicts[0], {"m.onnx": verdicts[1]})
+
+
+def test_every_attack_has_its_outcome():
+    assert MISBEHAVED.keys() | REPORTED.keys() == ATTACKS.keys()

@@ -8,7 +8,7 @@ from runtime.link.channel import Channel
 
 @pytest.fixture
 def ends():
-    left, right = (Channel(end) for end in socket.socketpair())
+    left, right = (Channel(end, most_files=1) for end in socket.socketpair())
     yield left, right
     left.close()
     right.close()
