@@ -19,7 +19,7 @@ from tests.commands import PAGES, REGISTRY, blocks, marks
 from tests.places import ROOT
 from tests.registries import Registry
 
-SERVERS = ("make serve", "runtime --kit ")
+SERVERS = ("make serve", "runtime --kit ", f"runtime {REGISTRY}/")
 PATIENCE_SECONDS = 60
 
 pytestmark = pytest.mark.slow
@@ -53,10 +53,11 @@ class Shell:
         self.stop()
 
     def run(self, command: str) -> None:
+        serves = command.startswith(SERVERS)
         here = {REGISTRY: self.registry, "127.0.0.1:8080": f"127.0.0.1:{self.port}", "/tmp/": f"{self.folder}/"}
         for there, ours in here.items():
             command = command.replace(there, ours)
-        if command.startswith(SERVERS):
+        if serves:
             self.stop()
             self.start(command)
         else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 5.0
+"""To connect, and again to hear the whole answer."""
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not bound
 _LONGEST_ANSWER: Final = 65_536
 
@@ -25,8 +27,20 @@ def ask(host: str, port: int) -> tuple[bool, str]:
     try:
         with socket.create_connection(address, timeout=_TIMEOUT_SECONDS) as connection:
             connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            answer = b"".join(iter(lambda: connection.recv(_LONGEST_ANSWER), b""))
+            answer = _received(connection)
     except OSError as error:
         return False, f"no server answers on {address[0]} port {port}: {error}"
     head, _, body = answer.partition(b"\r\n\r\n")
     return head.split(b" ", 2)[1:2] == [b"200"], body.decode(errors="replace").strip() or "an empty answer"
+
+
+def _received(connection: socket.socket) -> bytes:
+    """Reads until the server closes the connection; whatever listens there, for so many bytes and seconds only."""
+    received, deadline = b"", time.monotonic() + _TIMEOUT_SECONDS
+    while len(received) < _LONGEST_ANSWER:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        piece = connection.recv(_LONGEST_ANSWER)
+        if not piece:
+            break
+        received += piece
+    return received

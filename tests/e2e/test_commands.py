@@ -4,11 +4,15 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 
 import pytest
 
+from runtime.commands.health import ask
 from runtime.supervisor.sockets import listen
 from tests.e2e.server import PATIENCE_SECONDS, Server, run
 from tests.kit.made import named, put
@@ -70,6 +74,21 @@ def test_health_follows_the_server(tmp_path):
         assert (healthy.returncode, json.loads(healthy.stdout)) == (0, {"ready": True, "live": True})
         assert server.stop() == 0
     assert run("health", "--port", str(client.base_url.port)).returncode == 1
+
+
+def test_health_hears_no_more_than_an_answer():
+    def pour(listener):
+        with suppress(OSError), listener.accept()[0] as connection:
+            while True:
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"\x1b" * 65_536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=pour, args=(listener,))
+        thread.start()
+        ready, answer = ask(*listener.getsockname())
+        thread.join(PATIENCE_SECONDS)
+    assert ready
+    assert len(answer) < 200_000
 
 
 def test_the_console_command_and_the_module_are_the_same():
