@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import PAGES, REGISTRY, blocks, marks
+from tests.doc_commands import PAGES, REGISTRY, blocks, marks
 from tests.places import ROOT
 from tests.registries import Registry
 

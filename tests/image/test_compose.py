@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.commands import blocks
+from tests.doc_commands import blocks
 from tests.expected import assert_right, cases
 from tests.image.conftest import need
 from tests.image.engine import BASE, Engine, build_arguments

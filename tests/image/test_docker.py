@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.commands import PAGES, REGISTRY, blocks
+from tests.doc_commands import PAGES, REGISTRY, blocks
 from tests.expected import assert_right, cases
 from tests.image.engine import HARDENED, Container, Engine, certificates
 from tests.places import ROOT

@@ -1,0 +1,88 @@
+"""Draws the picture of who imports whom in architecture.md, from the imports themselves.
+
+    python docs/draw_imports.py
+
+A box is a room. A room with rooms inside has up to two: what those build on, and the rest. An arrow that follows from
+others is left out: where A imports B and B imports C, A may import C as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import grimp
+
+PAGE = Path(__file__).parent / "architecture.md"
+_BEGIN, _END = "<!-- imports: drawn by docs/draw_imports.py -->\n```mermaid\n", "```\n<!-- /imports -->"
+_WINGS = ("runtime.kit", "runtime.serving", "adapters")
+
+Arrows = Mapping[str, set[str]]
+
+
+def read_imports() -> grimp.ImportGraph:
+    """Returns the import graph of the whole project, imports for types included."""
+    return grimp.build_graph("runtime", "adapters", cache_dir=None)
+
+
+def room_of(graph: grimp.ImportGraph, module: str) -> str:
+    """Returns the package that a module lies in; a package is its own `__init__.py`."""
+    return module if graph.find_children(module) else module.rpartition(".")[0]
+
+
+def picture(graph: grimp.ImportGraph) -> str:
+    """Returns the graph in Mermaid's language."""
+    box_of = {module: _box(graph, module) for module in sorted(graph.modules)}
+    arrows: dict[str, set[str]] = {box: set() for box in sorted(set(box_of.values()))}
+    for module, box in box_of.items():
+        arrows[box] |= {box_of[other] for other in graph.find_modules_directly_imported_by(module)} - {box}
+    labels = {box: _label(box, [module for module in box_of if box_of[module] == box]) for box in arrows}
+    outside = [box for box in arrows if not box.startswith(_WINGS)]
+    lines = ["flowchart TD", *(f"  {_id(box)}[{labels[box]}]" for box in outside)]
+    for wing in _WINGS:
+        inside = (f"    {_id(box)}[{labels[box]}]" for box in arrows if box.startswith(wing))
+        lines += [f'  subgraph {_id(wing)}_wing["{wing.replace(".", "/")}"]', *inside, "  end"]
+    lines += [f"  {_id(box)} --> {_id(other)}" for box in arrows for other in sorted(_needed(arrows, box))]
+    return "\n".join(lines) + "\n"
+
+
+def _box(graph: grimp.ImportGraph, module: str) -> str:
+    room = room_of(graph, module)
+    inner = {each for each in graph.find_descendants(room) if room_of(graph, each) != room}
+    return f"{room} {'base' if inner & graph.find_downstream_modules(module) else 'top'}" if inner else room
+
+
+def _label(box: str, modules: list[str]) -> str:
+    room, _, part = box.partition(" ")
+    names = [module.removeprefix(f"{room}.") for module in modules if module != room]
+    return f'"{room.replace(".", "/")}{"<br>" + ", ".join(names) if part else ""}"'
+
+
+def _id(box: str) -> str:
+    return box.replace(".", "_").replace(" ", "_")
+
+
+def _needed(arrows: Arrows, box: str) -> set[str]:
+    """Returns those arrows of a box that do not follow from its others."""
+    reached = {other: _reached(arrows, other) for other in arrows[box]}
+    return {to for to in reached if not any(to in there and via not in reached[to] for via, there in reached.items())}
+
+
+def _reached(arrows: Arrows, start: str) -> set[str]:
+    seen, left = set[str](), [start]
+    while left:
+        found = arrows[left.pop()] - seen
+        seen |= found
+        left += found
+    return seen
+
+
+def drawn() -> str:
+    """Returns the picture that the page has."""
+    return PAGE.read_text().partition(_BEGIN)[2].partition(_END)[0]
+
+
+if __name__ == "__main__":
+    text = PAGE.read_text()
+    before, begin, rest = text.partition(_BEGIN)
+    PAGE.write_text(before + begin + picture(read_imports()) + _END + rest.partition(_END)[2])
