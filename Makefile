@@ -10,6 +10,9 @@ LOCK     = .venv/bin/python -m piptools compile --quiet --generate-hashes --stri
 LOCKED   = sklearn xgboost lightgbm catboost
 # pip compiles what it installs, but not an editable package; a start would do it each time where Python may not write
 BYTECODE = .venv/bin/python -m compileall -q runtime adapters
+PYTEST   = .venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --ignore tests/image
+# where this is set, each of the hundreds of processes of a test run would compile again what was edited
+unexport PYTHONDONTWRITEBYTECODE
 PROGRAMS = docker-registry skopeo promtool
 PACKAGES = docker-registry skopeo prometheus
 
@@ -27,10 +30,14 @@ help:  ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 test: venv programs lint  ## All tests but those of the image, as CI runs them.
-	.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --ignore tests/image
+	@$(BYTECODE)
+	@rm -rf build/coverage && mkdir -p build/coverage
+	PYTHONPATH="$(CURDIR)/tests/measured" $(PYTEST)
+	.venv/bin/python -m tests.measured
 
 test-fast: venv  ## The tests that take less than a second each: after every edit.
-	.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --ignore tests/image -m "not slow" --quiet
+	@$(BYTECODE)
+	$(PYTEST) -m "not slow" --quiet
 
 lint: venv  ## Style and types: ruff, mypy.
 	.venv/bin/python -m ruff check .

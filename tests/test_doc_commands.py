@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ import pytest
 
 from tests.doc_commands import PAGES, REGISTRY, blocks, marks
 from tests.places import ROOT
+from tests.ports import free_port
 from tests.registries import Registry
 
 SERVERS = ("make serve", "runtime --kit ", f"runtime {REGISTRY}/")
@@ -38,8 +38,7 @@ class Shell:
     """Runs one command after another; a server goes on until the next one starts."""
 
     def __init__(self, registry: str, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = str(free.getsockname()[1])
+        self.port = str(free_port())
         self.registry, self.folder = registry, folder
         self.server: subprocess.Popen[str] | None = None
         variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "RUNTIME_"))}

@@ -211,7 +211,9 @@ def modules():
             if not {"tests", "conftest", "__main__", "setup", "f2py"} & set(found.name.split(".")):
                 yield found.name
 
-root = Path(tempfile.mkdtemp())
+memory = Path("/dev/shm")  # 35,000 files are written
+folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
+root = Path(folder.name)
 tried, not_refused = 0, []
 for module in modules():
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import yaml
 
 from tests.e2e.server import Server
 from tests.places import ROOT
+from tests.ports import free_port
 
 MONITORING = ROOT / "deploy/monitoring"
 REQUEST = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
@@ -69,8 +69,7 @@ def predict(client: httpx.Client) -> None:
 
 @contextlib.contextmanager
 def running_prometheus(folder: Path, target: str) -> Iterator[httpx.Client]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     configuration = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())
     configuration["global"]["scrape_interval"] = "1s"
     configuration["rule_files"] = [str(MONITORING / "rules.yaml")]

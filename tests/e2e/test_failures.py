@@ -27,7 +27,7 @@ def ends(reference: str, tmp_path: Path, code: int, *words: str, options=(), **e
     assert [word for word in words if word not in reason] == [], reason
     assert "\n" not in reason
     assert "Traceback" not in reason
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20  # seconds: less than what waits for a stalled connection
 
 
 def test_a_registry_that_is_not_there_is_given_up_after_the_budget(tmp_path):

@@ -122,13 +122,13 @@ def _port_of(server: Server) -> int:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_of_a_pull_ends_it_within_a_second(signum, lying, tmp_path):
+def test_a_signal_in_the_middle_of_a_pull_ends_it(signum, lying, tmp_path):
     registry = lying("iris-onnx")
     registry.lie(LAYER, stalled(100))
     with Server(f"{registry.host}/kits/iris-onnx:v1", cache=tmp_path) as server:
         server.event("kit.resolved")
         server.process.send_signal(signum)
-        assert server.process.wait(2.0) == 0
+        assert server.process.wait(PATIENCE_SECONDS) == 0  # nothing else would end it: the layer never comes
         assert server.other_lines == []
     blobs = [path.name for path in (tmp_path / "blobs" / "sha256").iterdir()] if (tmp_path / "blobs").exists() else []
     assert len(blobs) <= 2  # manifest and config; no layer has its name

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from runtime.kit.watch import Phase
 
 
+AT_ONCE_SECONDS = 15.0
+"""What waits for nothing has ended by then, however busy the machine is; what waits for a time limit has not."""
+
+
 @dataclass
 class Recorder:
     """Everything a pull told; `stop` decides about going on."""
@@ -57,8 +61,8 @@ class Recorder:
 
 
 def pulled(reference: str, cache: Path, watch: Recorder | None = None, **options: object) -> Kit:
-    """Pull a kit by its reference; options are those of PullOptions, the retry budget is a short one."""
-    named = PullOptions(cache, **{"retry_budget_seconds": 2.0, **options})
+    """Pull a kit by its reference; options are those of PullOptions. What would be retried takes longer than AT_ONCE."""
+    named = PullOptions(cache, **{"retry_budget_seconds": 2 * AT_ONCE_SECONDS, **options})
     return pull(Reference.parse(reference), named, watch or Recorder())
 
 

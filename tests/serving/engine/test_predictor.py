@@ -141,8 +141,8 @@ def test_without_a_free_permit_a_request_is_refused_at_once():
 def test_at_its_deadline_a_call_is_answered_and_interrupted():
     async def main() -> None:
         held = Held()
-        predictor = predictor_of(held, Limits(deadline_seconds=0.05), interrupt=held.interrupt)
-        with pytest.raises(DeadlinePassed, match=r"deadline exceeded: no answer within 0.05 s"):
+        predictor = predictor_of(held, Limits(deadline_seconds=0.5), interrupt=held.interrupt)
+        with pytest.raises(DeadlinePassed, match=r"deadline exceeded: no answer within 0.5 s"):
             await answer(predictor)
         assert len(held.interrupted) == 1
         await settled(predictor)
@@ -153,7 +153,7 @@ def test_at_its_deadline_a_call_is_answered_and_interrupted():
 def test_a_call_that_cannot_be_interrupted_keeps_its_permit_until_it_ends():
     async def main() -> None:
         held = Held()
-        predictor = predictor_of(held, Limits(deadline_seconds=0.05, in_flight=1))
+        predictor = predictor_of(held, Limits(deadline_seconds=0.5, in_flight=1))
         with pytest.raises(DeadlinePassed):
             await answer(predictor)
         with pytest.raises(Overloaded):
@@ -167,7 +167,7 @@ def test_a_call_that_cannot_be_interrupted_keeps_its_permit_until_it_ends():
 def test_a_call_whose_deadline_passes_in_the_queue_never_runs():
     async def main() -> None:
         held = Held()
-        predictor = predictor_of(held, Limits(deadline_seconds=0.05), threadsafe=False)
+        predictor = predictor_of(held, Limits(deadline_seconds=0.5), threadsafe=False)
         calls = [asyncio.ensure_future(answer(predictor)) for _ in range(3)]
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(result) for result in results] == [DeadlinePassed] * 3

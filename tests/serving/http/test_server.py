@@ -138,7 +138,7 @@ def test_what_is_not_finished_at_the_deadline_is_broken_off():
         call.send(request())
         started = time.monotonic()
         served.drain(1.0)
-        assert 0.5 < time.monotonic() - started < 5.0
+        assert 0.5 < time.monotonic() - started < 15.0  # seconds: the gate would open after 20
         assert body.closed()
         assert call.closed()
         gate.set()
@@ -161,8 +161,8 @@ def test_idle_connections_do_not_keep_the_server_from_ending():
         for wire in idle[:3]:
             assert wire.send(request()).answer().status == 200
         started = time.monotonic()
-        served.drain(10.0)
-        assert time.monotonic() - started < 4.0
+        served.drain(30.0)
+        assert time.monotonic() - started < 15.0
         for wire in idle:
             assert wire.closed()
             wire.socket.close()
@@ -173,8 +173,8 @@ def test_refused_connections_do_not_keep_the_server_from_ending():
     with serving(model()) as served, Wire(served.port) as wire:
         assert wire.send(b"BREW / HTTP/1.1\r\n\r\n").answer().status == 400
         started = time.monotonic()
-        served.drain(10.0)
-        assert time.monotonic() - started < 3.0
+        served.drain(30.0)
+        assert time.monotonic() - started < 15.0
         assert wire.closed()
 
 

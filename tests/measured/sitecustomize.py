@@ -1,0 +1,51 @@
+"""Measures which lines run, in every process of the runtime. Python imports it at start where PYTHONPATH has this folder.
+
+coverage's own way into child processes ends at a worker: its environment is cleaned, all but PYTHONPATH, and once
+confined it can open no file. So a process maps a file before it does anything, and writes what it saw into that at its
+end. `python -m tests.measured` reads the files.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_MEASURED = ("-mruntime", "runtime.worker.", "sys.stdin.readline()")
+"""What is in the command line of a server or a command, of a worker, and of a process that runs tests (pytest-xdist)."""
+
+
+def _measure() -> None:
+    import atexit
+    import mmap
+    import os
+    from pathlib import Path
+
+    import coverage
+
+    root = Path(__file__).parents[2]
+    file = os.open(root / "build/coverage" / f"{os.getpid()}-{os.urandom(4).hex()}", os.O_RDWR | os.O_CREAT, 0o600)
+    os.truncate(file, 1 << 22)
+    written, pid, leave = mmap.mmap(file, 1 << 22), os.getpid(), os._exit
+    os.close(file)
+    ours = [f"{root}/runtime/*", f"{root}/adapters/*"]
+    measured = coverage.Coverage(data_file=None, config_file=False, include=ours)
+
+    def save() -> None:
+        if os.getpid() == pid:  # not in a fork, which shares the map
+            measured.stop()
+            data = measured.get_data().dumps()
+            written[: len(data) + 4] = len(data).to_bytes(4, "little") + data
+
+    def save_and_leave(code: int) -> None:
+        save()
+        leave(code)
+
+    atexit.register(save)
+    os._exit = save_and_leave  # type: ignore[assignment]
+    measured.start()
+
+
+if any(part in "".join(sys.orig_argv) for part in _MEASURED):
+    import contextlib
+
+    with contextlib.suppress(ImportError):  # the environment of a test, without coverage
+        _measure()
