@@ -1,4 +1,7 @@
-"""The table from a failure to the exit code of the process. `docs/errors.md` shows it to operators."""
+"""The one table from a failure to the exit code of the process; docs/errors.md shows it to operators.
+
+The codes are those of sysexits.h where it has one: https://man.freebsd.org/cgi/man.cgi?sysexits
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,16 @@ EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
 UNHEALTHY: Final = 1
 """`runtime health` found no ready server; also a fault of the runtime itself."""
 KILLED: Final = 128
-"""Added to the number of the signal that asked for the end a second time."""
+"""This and the number of the signal is the exit code of what a signal ended before it was done."""
 
 
 def failure(kind: str, message: str) -> Exception:
-    """The failure that a worker met, from the name of its class and its line."""
+    """Returns the failure that a worker met, by the name of its class."""
     return _FAILURES.get(kind, errors.Failure)(message)
 
 
 def exit_code(error: BaseException) -> int:
-    """The documented code for `error`; 1 for what is not documented: a fault of ours."""
+    """Returns the code of `error`; 1 if the table has none, for a fault of the runtime."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), UNHEALTHY)
 
 

@@ -48,7 +48,10 @@ def _text(text: str) -> str:
 
 def path(text: str) -> Path:
     """Reads a path; `~` is the home folder."""
-    return Path(_text(text)).expanduser()
+    try:
+        return Path(_text(text)).expanduser()
+    except RuntimeError as error:
+        raise ValueError("a path; there is no such home folder") from error
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -61,21 +64,13 @@ def names(text: str) -> tuple[str, ...]:
 
 def switch(text: str) -> bool:
     """Reads a yes or no; a flag of this kind takes no value."""
-    if text.lower() not in _YES_AND_NO:
+    if text.lower() not in _YES | _NO:
         raise ValueError("true or false")
-    return _YES_AND_NO[text.lower()]
+    return text.lower() in _YES
 
 
-_YES_AND_NO: Final = {
-    "1": True,
-    "true": True,
-    "yes": True,
-    "on": True,
-    "0": False,
-    "false": False,
-    "no": False,
-    "off": False,
-}
+_YES: Final = {"1", "true", "yes", "on"}
+_NO: Final = {"0", "false", "no", "off"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,94 +106,44 @@ KIT_COMMANDS: Final = _CHOOSING | {"pull"}
 PULL_COMMANDS: Final = KIT_COMMANDS | {"unpack"}
 _ALL: Final = frozenset(COMMANDS)
 
+# fmt: off
 OPTIONS: Final = (
     Option("kit", _text, None, "reference of the ModelKit; the flag may be left out", "REF", KIT_COMMANDS, "required"),
     Option("host", _text, "127.0.0.1", "address to listen on, or unix:/path for a socket file", "ADDRESS", _LISTENING),
-    Option(
-        "port",
-        _whole(0, 65_535),
-        8080,
-        "port to listen on; $PORT counts when this is not given; 0: any free one",
-        "PORT",
-        _LISTENING,
-    ),
-    Option(
-        "model-name",
-        _text,
-        None,
-        "name to serve the model under",
-        "NAME",
-        _CHOOSING,
-        "last path component of the reference",
-    ),
+    Option("port", _whole(0, 65_535), 8080,
+           "port to listen on; $PORT counts when this is not given; 0: any free one", "PORT", _LISTENING),
+    Option("model-name", _text, None,
+           "name to serve the model under", "NAME", _CHOOSING, "last path component of the reference"),
     Option("registry", _text, None, "host of references that name none", "HOST", PULL_COMMANDS, "none"),
-    Option(
-        "cache-dir", path, None, "folder of the verified kits", "FOLDER", PULL_COMMANDS, "~/.cache/modelkit-runtime"
-    ),
-    Option(
-        "plain-http",
-        switch,
-        False,
-        "use plain HTTP to the registry (as is always done for loopback hosts)",
-        commands=PULL_COMMANDS,
-    ),
+    Option("cache-dir", path, None,
+           "folder of the verified kits", "FOLDER", PULL_COMMANDS, "~/.cache/modelkit-runtime"),
+    Option("plain-http", switch, False,
+           "use plain HTTP to the registry (as is always done for loopback hosts)", commands=PULL_COMMANDS),
     Option("retry-budget", _seconds, 30.0, "how long to retry an unreachable registry", "SECONDS", PULL_COMMANDS),
     Option("workers", _whole(1, 256), 1, "serving processes", "N"),
-    Option(
-        "adapter",
-        _text,
-        None,
-        "framework adapter, whatever the Kitfile says",
-        "NAME",
-        _CHOOSING,
-        "chosen by the kit",
-    ),
-    Option(
-        "trust",
-        _one_of("data", "restricted", "signed", "unsafe"),
-        "restricted",
-        "what a model file may do when it is loaded: data, restricted, signed or unsafe",
-        "LEVEL",
-        _CHOOSING,
-    ),
-    Option(
-        "allow-global",
-        names,
-        (),
-        "a class or function that a pickled model may use beside the known ones, module.name; may be repeated",
-        "NAME",
-        _CHOOSING,
-        "none",
-    ),
-    Option(
-        "sandbox",
-        _one_of("auto", "require", "off"),
-        "auto",
-        "confine workers to reading the kit: auto (where the kernel can), require or off",
-        "MODE",
-        _LOADING,
-    ),
+    Option("adapter", _text, None,
+           "framework adapter, whatever the Kitfile says", "NAME", _CHOOSING, "chosen by the kit"),
+    Option("trust", _one_of("data", "restricted", "signed", "unsafe"), "restricted",
+           "what a model file may do when it is loaded: data, restricted, signed or unsafe", "LEVEL", _CHOOSING),
+    Option("allow-global", names, (),
+           "a class or function that a pickled model may use beside the known ones, module.name; may be repeated",
+           "NAME", _CHOOSING, "none"),
+    Option("sandbox", _one_of("auto", "require", "off"), "auto",
+           "confine workers to reading the kit: auto (where the kernel can), require or off", "MODE", _LOADING),
     Option("threads", _whole(0, 1024), 0, "threads of one prediction; 0: the cores of a worker", "N", _LOADING),
-    Option(
-        "inference-timeout", _seconds, 30.0, "longest time of one prediction, queue included; 0: no limit", "SECONDS"
-    ),
-    Option(
-        "max-in-flight", _whole(1, 1_000_000), 256, "predictions at once in a worker; one more is answered 503", "N"
-    ),
-    Option(
-        "max-body-bytes",
-        _whole(1, 2**40),
-        64 * 2**20,
-        "largest request body, in whatever form it comes; a larger one is answered 413",
-        "BYTES",
-    ),
+    Option("inference-timeout", _seconds, 30.0,
+           "longest time of one prediction, queue included; 0: no limit", "SECONDS"),
+    Option("max-in-flight", _whole(1, 1_000_000), 256,
+           "predictions at once in a worker; one more is answered 503", "N"),
+    Option("max-body-bytes", _whole(1, 2**40), 64 * 2**20,
+           "largest request body, in whatever form it comes; a larger one is answered 413", "BYTES"),
     Option("drain-delay", _seconds, 2.0, "after SIGTERM: how long to accept further requests, not ready", "SECONDS"),
     Option("drain-timeout", _seconds, 7.0, "after SIGTERM: when to give up what is still unanswered", "SECONDS"),
     Option("log-level", _one_of(*LEVELS), "info", "least important events to log: " + ", ".join(LEVELS), "LEVEL", _ALL),
-    Option(
-        "log-format", _one_of("auto", "text", "json"), "auto", "text, json, or auto: text on a terminal", "FORMAT", _ALL
-    ),
+    Option("log-format", _one_of("auto", "text", "json"), "auto",
+           "text, json, or auto: text on a terminal", "FORMAT", _ALL),
     Option("log-inputs", switch, False, "log the reasons of refused requests with the values that clients sent"),
     Option("json", switch, False, "print JSON", commands=frozenset({"inspect", "verify"})),
     Option("files", switch, False, "fetch the model too and say what its files are", commands=frozenset({"inspect"})),
 )
+# fmt: on

@@ -188,7 +188,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _epilog(command: str) -> str:
-    variables = "every option is also a variable: --cache-dir is RUNTIME_CACHE_DIR; flags win; an empty one is not set"
+    variables = "every option is also a variable: --cache-dir is RUNTIME_CACHE_DIR; flags win, an empty one is unset"
     if command == "serve":
         commands = "\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items())
         return f"{_REFERENCE_FORMS}\ncommands (`runtime COMMAND --help` says more)\n{commands}\n\n{variables}"
@@ -250,18 +250,14 @@ def _folder(text: str) -> Path:
 
 
 def _default_cache(environ: Mapping[str, str], folders: Sequence[Path]) -> Path:
-    """The first usual place that is in none of the folders that kits go to."""
-    taken = [folder.resolve() for folder in folders]
-    places = _usual_caches(environ)
-    free = (place for place in places if not any(place.resolve().is_relative_to(folder) for folder in taken))
-    return next(free, places[-1])
-
-
-def _usual_caches(environ: Mapping[str, str]) -> list[Path]:
+    """Returns the first usual place that is in none of the folders that kits go to."""
     places = []
     if cache := environ.get("XDG_CACHE_HOME"):
         places.append(Path(cache) / "modelkit-runtime")
     if (home := environ.get("HOME")) and os.access(home, os.W_OK):
         places.append(Path(home) / ".cache" / "modelkit-runtime")
     temporary = Path(environ.get("TMPDIR") or "/tmp")  # noqa: S108 - the cache in it is 0700, its owner is checked
-    return [*places, temporary / f"modelkit-runtime-{os.getuid()}"]
+    places.append(temporary / f"modelkit-runtime-{os.getuid()}")
+    taken = [folder.resolve() for folder in folders]
+    free = (place for place in places if not any(place.resolve().is_relative_to(folder) for folder in taken))
+    return next(free, places[-1])

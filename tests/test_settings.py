@@ -40,6 +40,7 @@ def test_port_comes_from(environ, port):
         (["--drain-delay", "nan"], "--drain-delay is 'nan', wanted seconds, from 0 to 86400"),
         (["--drain-delay", "9"], "--drain-delay 9 is longer than --drain-timeout 7, which includes it"),
         (["--log-level", "loud"], "--log-level is 'loud', wanted one of debug, info, warning, error"),
+        (["--cache-dir", "~no-such-user/x"], "--cache-dir is '~no-such-user/x', wanted a path; there is no such home folder"),
         (["--bogus"], "unrecognized arguments: --bogus; `runtime --help` lists the options"),
         (["--model-name", ""], "--model-name is '', wanted a text that is not empty and has no control characters"),
     ],
