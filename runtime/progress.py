@@ -18,7 +18,7 @@ _REDRAW_SECONDS: Final = 0.1
 
 
 class Progress:
-    """Watches one pull (`runtime.kit.pull.Watch`) and tells the log, and whoever else wants to know."""
+    """Watches one pull (`runtime.kit.observer.Observer`) and tells the log, and whoever else wants to know."""
 
     def __init__(
         self,

@@ -22,8 +22,8 @@ from runtime.kit.installed.destination import Destination
 from runtime.kit.pull import resolve, verified_layers
 
 if TYPE_CHECKING:
-    from runtime.kit.cache.kits import Layers
     from runtime.kit.pull import Resolved
+    from runtime.kit.unpack.walk import Layers
     from runtime.log import Log
     from runtime.progress import Progress
     from runtime.settings import Settings
@@ -68,7 +68,7 @@ class _Job:
         folder = self._destination.folder
         if self._destination.is_there():
             with self._destination.locked(self._pause):
-                why = self._destination.holds(self.kit.reference, self.kit.config, self._reached)
+                why = self._destination.holds(self.kit.reference, self._reached)
             if why is None:
                 self._log.info(
                     "kit.kept",
@@ -83,12 +83,13 @@ class _Job:
 
     def fill(self, layers: Layers) -> None:
         """Puts the kit into the folder, unless another process did so meanwhile."""
-        reference, config, folder = self.kit.reference, self.kit.config, self._destination.folder
+        reference, manifest, folder = self.kit.reference, self.kit.manifest, self._destination.folder
+        assert manifest is not None  # of everything but a plain folder, which is refused
         with self._destination.locked(self._pause):
-            found = self._destination.holds(reference, config, self._reached)
+            found = self._destination.holds(reference, self._reached)
             if found is None:
                 return
-            receipt = self._destination.fill(reference, config, layers, self._check)
+            receipt = self._destination.fill(reference, manifest, self.kit.config, layers, self._check)
         self._log.info(
             "kit.unpacked",
             message=f"unpacked {reference} into {folder}, {len(receipt.files)} files",

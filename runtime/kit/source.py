@@ -1,25 +1,123 @@
-"""Where the manifest and the blobs of a kit come from: a registry, an OCI layout, an archive."""
+"""Where the manifest and the blobs of a kit come from: an OCI layout, an archive, or a registry behind the cache."""
 
+from __future__ import annotations
+
+import threading
 from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from runtime.kit.format.manifest import Descriptor
-from runtime.kit.format.reference import Reference
+from runtime.errors import DigestMismatch, SizeMismatch
+from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
+from runtime.kit.format.manifest import Descriptor, verified_digest
+
+if TYPE_CHECKING:
+    from runtime.kit.cache.store import Store
+    from runtime.kit.format.reference import Reference
+    from runtime.kit.registry.repository import Repository
+    from runtime.kit.threads import Threads
 
 
 class Source(Protocol):
-    """Two questions, whoever answers them. Nothing comes out of `blob` that has not been verified."""
+    """Two questions, whoever answers them. What comes out of `blob` has been verified."""
 
     def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
-        """Give the reference with its digest filled in, and the manifest's bytes as they were stored.
+        """Returns the reference with its digest, and the manifest's bytes as they are stored.
 
         Raises NotFound, naming tags that exist, and whatever reaching the source can raise.
         """
 
-    def blob(self, descriptor: Descriptor, progress: Callable[[int], None]) -> BinaryIO:
-        """Give an open, seekable file at its beginning, whose bytes have been verified: size and digest.
+    def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
+        """Returns an open, seekable file at its beginning, whose size and digest have been checked.
 
-        `progress` gets the number of bytes that have just come: a difference, not a sum; 0 at no time, all of them
-        together `descriptor.size`, also where they were read from a disk. The caller closes the file.
-        Raises SizeMismatch, DigestMismatch, NotFound, and whatever `progress` raises (so a pull can be cancelled).
+        `reached` gets each position in the blob, and an earlier one when bytes are read again. The caller closes the
+        file. Raises SizeMismatch, DigestMismatch, NotFound, and what `reached` raises (so a pull can be cancelled).
         """
+
+    def close(self) -> None:
+        """Closes connections: a server that runs for months has no use for them."""
+
+
+class RegistrySource:
+    """One repository of a registry, asked only for what is not in the cache. See `Source`.
+
+    It imports what speaks HTTP only when something has to be asked for.
+    """
+
+    def __init__(
+        self, reference: Reference, store: Store, threads: Threads, *, plain_http: bool, retry_budget_seconds: float
+    ) -> None:
+        self._reference, self._store, self._threads = reference, store, threads
+        self._plain_http, self._budget = plain_http, retry_budget_seconds
+        self._lock = threading.Lock()
+        self._opened: Repository | None = None
+
+    def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
+        """Needs no request for a digest that is in the cache; else the cache keeps the manifest."""
+        if reference.digest and (raw := self._store.read(reference.digest, MAX_DOCUMENT_BYTES)) is not None:
+            return reference, raw
+        self._store.prepare()
+        raw = self._repository().manifest(str(reference.digest or reference.tag))
+        digest = verified_digest(raw, reference.digest, None)
+        self._store.add(digest, raw)
+        return reference.with_digest(digest), raw
+
+    def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
+        """From the cache, else from the registry."""
+        if (file := self._cached(descriptor, reached)) is not None:
+            return file
+        with self._store.locked(descriptor.digest.hex, self._threads.pause):
+            if (file := self._cached(descriptor, reached)) is not None:
+                return file  # another process was faster
+            return self._fetch(descriptor, reached)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def _cached(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO | None:
+        try:
+            return self._store.open(descriptor, reached)
+        except (SizeMismatch, DigestMismatch) as mismatch:
+            self._warn("blob.spoiled", descriptor, mismatch)
+            self._store.discard(descriptor.digest)
+            return None
+
+    def _fetch(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
+        """Bytes that differ are asked for once more, past any cache on the way."""
+        try:
+            return self._download(descriptor, reached, fresh=False)
+        except (SizeMismatch, DigestMismatch) as mismatch:
+            self._warn("blob.differed", descriptor, mismatch)
+        try:
+            return self._download(descriptor, reached, fresh=True)
+        except (SizeMismatch, DigestMismatch) as mismatch:
+            way_out = "push the kit again, or look for what changes it on the way"
+            raise type(mismatch)(f"{mismatch}, also when asked again; {way_out}") from mismatch
+
+    def _download(self, descriptor: Descriptor, reached: Callable[[int], None], *, fresh: bool) -> BinaryIO:
+        from runtime.kit.registry.download import Download
+
+        repository = self._repository()
+        budget = repository.retry_budget()
+        with self._store.ingest(descriptor.digest) as file:
+            open_body = partial(repository.open_blob, descriptor, budget=budget, fresh=fresh)
+            Download(descriptor, file, open_body, budget, reached).run()
+            return file.publish()
+
+    def _repository(self) -> Repository:
+        with self._lock:
+            if self._opened is None:
+                from runtime.kit.registry.repository import Repository
+
+                self._opened = Repository(
+                    self._reference,
+                    plain_http=self._plain_http,
+                    retry_budget_seconds=self._budget,
+                    pause=self._threads.pause,
+                )
+            return self._opened
+
+    def _warn(self, event: str, descriptor: Descriptor, reason: Exception) -> None:
+        self._threads.warn(event, digest=str(descriptor.digest), reason=str(reason), action="fetched again")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.base import ModelFiles
-from runtime.kit.format.folder_names import RECEIPT_NAME
+from runtime.kit.format.paths import RECEIPT_NAME
 
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile

@@ -22,7 +22,8 @@ class Provenance(NamedTuple):
     framework: str
     """As the Kitfile writes it."""
     adapter: str
-    verified: bool
+    verified: str
+    """What the files were compared with: `true` (the digest), `receipt` (one in their own folder), `false` (nothing)."""
     trust: str
     sandbox: str = "off"
     """How the worker is confined: `landlock-6`, `none: why`, `off`."""
@@ -33,8 +34,8 @@ class Provenance(NamedTuple):
         return self.versions[0] if self.versions else "1"
 
     def headers(self) -> tuple[Header, ...]:
-        """`modelkit-digest` and `modelkit-reference`, for every answer about this model."""
-        origin = ((b"modelkit-reference", _visible(self.reference)),)
+        """`modelkit-digest`, `modelkit-reference` and `modelkit-verified`, for every answer about this model."""
+        origin = ((b"modelkit-reference", _visible(self.reference)), (b"modelkit-verified", _visible(self.verified)))
         return origin if self.digest is None else ((b"modelkit-digest", _visible(self.digest)), *origin)
 
 

@@ -94,7 +94,7 @@ class _Collector:
         kit = self._provenance
         assert kit is not None
         facts = {"model": kit.name, "reference": kit.reference, "digest": kit.digest or "", "framework": kit.framework,
-                 "adapter": kit.adapter, "verified": "true" if kit.verified else "false"}  # fmt: skip
+                 "adapter": kit.adapter, "verified": kit.verified}  # fmt: skip
         return [facts[label] for label in labels]
 
 

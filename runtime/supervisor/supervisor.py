@@ -275,13 +275,13 @@ class Supervisor:
 
 def _what_was_verified(kit: Kit, asked: Reference) -> dict[str, object]:
     facts: dict[str, object] = {"reference": str(kit.reference), "verified": kit.verified}
-    if not kit.verified:
+    if kit.verified == "false":
         reason = "a plain folder: nothing says what its bytes should be"
         return {"message": f"NOT verified: {kit.reference} is {reason}", **facts, "reason": reason}
     facts |= {"digest": str(kit.digest), "verified_bytes": kit.verified_bytes}
     verified = f"verified {human_bytes(kit.verified_bytes)}"
-    if asked.kind == "folder":
-        message = f"{verified}: every byte is what the receipt in {asked} says, of {kit.reference}"
+    if kit.verified == "receipt":
+        message = f"{verified} by receipt: every byte is what the receipt in {asked} says, of {kit.reference}"
         return {"message": message, **facts, "folder": str(asked)}
     return {"message": f"{verified}: every byte is what {kit.digest} says", **facts}
 

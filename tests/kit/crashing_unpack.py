@@ -7,6 +7,7 @@ A process of its own, since it forks and the process of a test may have threads.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from pathlib import Path
 
 from runtime.cli import main
 from runtime.errors import Failure
-from runtime.kit.cache.store import remove
 from runtime.kit.disk.folder import FolderKit
+from runtime.kit.files import remove
+from runtime.kit.installed.receipt import installed
 from runtime.kit.installed.recheck import recheck
 
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}
@@ -59,22 +61,24 @@ def unpacked_until(step: int, layout: str, folder: Path) -> int:
 def state(folder: Path) -> str:
     """What a server finds: a whole kit with a receipt, or nothing to serve. A plain folder would be a fault."""
     try:
-        kit = FolderKit.open(folder)
+        receipt = installed(folder)
+        if receipt is None:
+            FolderKit.open(folder)
     except Failure:
         return "refused"
-    assert kit.receipt is not None
-    recheck(folder, kit.receipt, lambda *_: None)
+    assert receipt is not None
+    recheck(folder, receipt, lambda *_: None)
     return "whole"
 
 
-def crashed(step: int, folder: Path, layouts: list[str]) -> int:
+def crashed(step: int, folder: Path, layout: str, before: Path) -> int:
     """The exit code of the unpack that was to be killed; after it a second one has mended the folder."""
     remove(folder)
-    for before in layouts[:-1]:
-        assert forked(partial(unpacked, before, folder)) == 0
-    code = forked(partial(unpacked_until, step, layouts[-1], folder))
+    if before.exists():
+        shutil.copytree(before, folder)
+    code = forked(partial(unpacked_until, step, layout, folder))
     sys.stdout.write(state(folder) + "\n")
-    assert forked(partial(unpacked, layouts[-1], folder)) == 0
+    assert forked(partial(unpacked, layout, folder)) == 0
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert found == {"Kitfile", ".modelkit-receipt.json", "m/a", "new/x"}, found
     assert state(folder) == "whole"
@@ -85,5 +89,8 @@ if __name__ == "__main__":
     place, names = Path(sys.argv[1]), sys.argv[2:]
     with redirect_stdout(None):
         unpacked(names[-1], place)  # imports once what each of the children would import
-    ends = (crashed(step, place, names) for step in count(1))
+    copied = place.with_name("before")
+    for name in names[:-1]:
+        assert forked(partial(unpacked, name, copied)) == 0
+    ends = (crashed(step, place, names[-1], copied) for step in count(1))
     assert next(code for code in ends if code != -signal.SIGKILL) == 0

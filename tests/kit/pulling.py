@@ -1,8 +1,9 @@
-"""A watch that remembers, and short ways to pull with it."""
+"""An observer that remembers, and short ways to pull with it."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from runtime.kit.pull import Kit, PullOptions, pull
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
     from runtime.kit.format.manifest import Manifest
-    from runtime.kit.watch import Phase
+    from runtime.kit.observer import Phase
 
 
 AT_ONCE_SECONDS = 15.0
@@ -60,10 +61,23 @@ class Recorder:
         return [event for event, _ in self.warnings]
 
 
-def pulled(reference: str, cache: Path, watch: Recorder | None = None, **options: object) -> Kit:
-    """Pull a kit by its reference; options are those of PullOptions. What would be retried takes longer than AT_ONCE."""
+def pulled(
+    reference: str, cache: Path, watch: Recorder | None = None, docker_config: Path | None = None, **options: object
+) -> Kit:
+    """Pull a kit by its reference; options are those of PullOptions. What would be retried takes longer than AT_ONCE.
+
+    `docker_config`: the folder of the config.json that has the logins, during this pull.
+    """
     named = PullOptions(cache, **{"retry_budget_seconds": 2 * AT_ONCE_SECONDS, **options})
-    return pull(Reference.parse(reference), named, watch or Recorder())
+    before = os.environ.get("DOCKER_CONFIG")
+    if docker_config is not None:
+        os.environ["DOCKER_CONFIG"] = str(docker_config)
+    try:
+        return pull(Reference.parse(reference), named, watch or Recorder())
+    finally:
+        os.environ.pop("DOCKER_CONFIG", None)
+        if before is not None:
+            os.environ["DOCKER_CONFIG"] = before
 
 
 def tree(root: Path) -> dict[str, bytes]:

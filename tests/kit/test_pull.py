@@ -39,7 +39,7 @@ def test_a_golden_kit_is_the_same_tree_from_a_registry_and_a_layout(
     near = pulled(f"oci:{KITS / name}:{tag}", tmp_path / "near")
     assert tree(far.root) == tree(near.root) != {}
     assert str(far.digest) == str(near.digest) == digest_of(KITS / name, tag)
-    assert far.verified
+    assert far.verified == near.verified == "true"
     assert far.verified_bytes == near.verified_bytes > 1000
     assert far.root == tmp_path / "far" / "kits" / str(far.digest).partition(":")[2]
     assert unverified(tmp_path / "far") == leftovers(tmp_path / "far") == leftovers(tmp_path / "near") == []
@@ -74,7 +74,7 @@ def test_a_folder_is_served_in_place_and_not_verified(tmp_path: Path) -> None:
     (tmp_path / "kit" / "m.onnx").write_bytes(b"model")
     watch = Recorder()
     kit = pulled(str(tmp_path / "kit"), tmp_path / "cache", watch)
-    assert (kit.root, kit.digest, kit.verified, kit.verified_bytes) == (tmp_path / "kit", None, False, 0)
+    assert (kit.root, kit.digest, kit.verified, kit.verified_bytes) == (tmp_path / "kit", None, "false", 0)
     assert watch.events == ["kitfile", "resolve"]
     assert not (tmp_path / "cache").exists()
 
@@ -145,9 +145,20 @@ def test_a_missing_tag_is_latest_and_said_aloud_with_the_digest_to_pin(tmp_path:
         kit = pulled(f"{registry.host}/kits/m", tmp_path / "cache", watch)
         ((event, fields),) = watch.warnings
     assert event == "tag.defaulted"
+    assert fields["reason"] == "no tag given: latest"
     assert fields["reference"] == f"{registry.host}/kits/m:latest"
     assert fields["digest"] == str(kit.digest)
     assert fields["pin"] == f"{registry.host}/kits/m:latest@{kit.digest}"
+
+
+def test_the_only_tag_of_a_layout_need_not_be_given_and_is_said(tmp_path: Path) -> None:
+    layout = made_kit(tmp_path / "layout", {"m.onnx": b"model"})
+    watch = Recorder()
+    kit = pulled(f"oci:{layout}", tmp_path / "cache", watch)
+    assert str(kit.reference) == f"oci:{layout}:v1@{kit.digest}"
+    ((event, fields),) = watch.warnings
+    assert (event, fields["reason"]) == ("tag.defaulted", "no tag given: v1, the only one")
+    assert (fields["reference"], fields["pin"]) == (f"oci:{layout}:v1", str(kit.reference))
 
 
 def test_the_watch_hears_of_things_in_their_order(lying: Lying, tmp_path: Path) -> None:
@@ -324,7 +335,7 @@ def test_what_the_watch_raises_ends_the_pull(lying: Lying, tmp_path: Path) -> No
 
 def test_a_kit_that_cannot_fit_is_refused_before_it_is_tried(tmp_path: Path) -> None:
     layout = made_kit(tmp_path / "layout", {"m.onnx": b"model"}, size=10**17)
-    with LyingRegistry(layout) as registry, pytest.raises(StorageFailed, match=r"has \d+ bytes free, .* needs 2000+:"):
+    with LyingRegistry(layout) as registry, pytest.raises(StorageFailed, match=r"has \d+ bytes free, .* needs 2000+;"):
         pulled(f"{registry.host}/kits/m:v1", tmp_path / "cache")
     assert len(registry.seen("/blobs/")) == 1
 

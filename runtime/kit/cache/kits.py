@@ -1,27 +1,25 @@
 """The unpacked tree of one kit in the cache: compared with its verified blobs, or built from them.
 
-A tree that is there already is never believed, only compared. It is built under another name and renamed when whole;
-its files are not synced one by one, since what a crash leaves of them fails the comparison and is built anew.
+A tree that is there already is not believed, only compared. A new one is built under another name and renamed when
+whole. Its files are not synced one by one: what a crash leaves of them fails the comparison and is built again.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
-from runtime.kit.cache.store import PARTIAL, Store, partial_name, remove, storing, sync_folder, try_lock
-from runtime.kit.unpack.walk import same, unpack
+from runtime.kit.cache.store import TEMPORARY, Store, storing
+from runtime.kit.files import locked, open_lock, remove, sync_folder, temporary_name
+from runtime.kit.unpack.walk import Layers, same, unpack
 
 if TYPE_CHECKING:
     from runtime.kit.format.digest import Digest
-    from runtime.kit.format.placing import Placed
-
-Layers = Callable[[], Iterator[tuple["Placed", BinaryIO]]]
-"""Goes through the entries once, each with its verified blob at its beginning; may be called several times."""
 
 _TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
@@ -29,7 +27,7 @@ _TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 def unpacked(
     store: Store, digest: Digest, layers: Layers, *, check: Callable[[], None], pause: Callable[[float], None]
 ) -> tuple[Path, bool]:
-    """The folder that holds exactly what `layers` say, and whether one that did not was replaced.
+    """Returns the folder that holds exactly what `layers` say, and whether one that did not was replaced.
 
     `check` is called at every step and may raise to give up, `pause` sleeps likewise. Raises what `unpack` raises.
     """
@@ -52,21 +50,20 @@ def _holds(target: Path, layers: Layers, check: Callable[[], None]) -> bool:
 
 @contextmanager
 def _building(store: Store) -> Iterator[Path]:
-    """An empty folder that nobody reads, locked against being swept; gone at the end unless it was renamed."""
+    """Makes an empty folder that nobody reads, locked so that no sweep removes it; gone at the end unless renamed."""
     folder = _aside(store)
     with storing(store.root):
         folder.mkdir(mode=0o755)
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try_lock(fd)
-        yield folder
-    finally:
-        os.close(fd)
-        remove(folder)
+        lock = open_lock(folder)
+    with locked(lock, time.sleep):
+        try:
+            yield folder
+        finally:
+            remove(folder)
 
 
 def _publish(store: Store, folder: Path, target: Path) -> None:
-    """Rename the folder to its final name; what stood there goes first, as whatever it is, under another name."""
+    """Renames the folder to its final name. What stood there, whatever it is, gets another name first."""
     with storing(store.root):
         try:
             folder.rename(target)
@@ -81,4 +78,4 @@ def _publish(store: Store, folder: Path, target: Path) -> None:
 
 
 def _aside(store: Store) -> Path:
-    return store.root / "kits" / partial_name(f"{PARTIAL}kit")
+    return store.root / "kits" / temporary_name(f"{TEMPORARY}kit")

@@ -17,15 +17,14 @@ Place = tuple[int, int]  # offset and size in bytes
 
 
 def index_members(file: BinaryIO, subject: str) -> dict[str, Place]:
-    """Give where each regular file of a tar lies, by name without a leading "./".
+    """Returns where each regular file of a tar lies, by name without a leading "./".
 
-    Raises UnsafeArchive where it holds anything else than files and folders, NotAModelKit where it is compressed.
+    Raises UnsafeArchive if it holds anything else than files and folders, NotAModelKit if it is compressed.
     """
-    compression = _COMPRESSED.get(file.read(2))
-    if compression is not None:
+    if compression := _COMPRESSED.get(file.read(2)):
         raise NotAModelKit(f"{subject} is compressed with {compression}; decompress it first")
     file.seek(0)
-    reader = TarReader(file.read, subject, skip=lambda size: _skip(file, size))
+    reader = TarReader(file.read, subject, skip=lambda size: file.seek(size, os.SEEK_CUR))
     members: dict[str, Place] = {}
     for number, member in enumerate(reader):
         if number >= _MAX_MEMBERS:
@@ -39,16 +38,12 @@ def index_members(file: BinaryIO, subject: str) -> dict[str, Place]:
 
 
 def open_window(file: BinaryIO, offset: int, size: int) -> BinaryIO:
-    """Give `size` bytes of `file` from `offset` on as a file of their own, which closes `file` when it is closed."""
+    """Returns `size` bytes of `file` from `offset` on as a file of their own, which closes `file` when it is closed."""
     return io.BufferedReader(_Window(file, offset, size), 64 << 10)
 
 
-def _skip(file: BinaryIO, size: int) -> None:
-    file.seek(size, os.SEEK_CUR)
-
-
 class _Window(io.RawIOBase):
-    """Part of a file, read by position: the file's own position does not matter."""
+    """A part of a file, read by position: the file's own position does not matter."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         super().__init__()

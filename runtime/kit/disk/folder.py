@@ -1,25 +1,18 @@
-"""A folder with a Kitfile, served in place: nothing is pulled.
-
-Of a plain one nothing can be verified. One that `runtime unpack` made has a receipt: which kit it is, and every file's
-digest. Here its Kitfile is compared with that; all files are when the kit is fetched (`recheck`).
-"""
+"""A folder with a Kitfile that somebody wrote, served in place: nothing is pulled, and nothing can be verified."""
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from runtime.errors import BadContent, InvalidKitfile, NotAModelKit, NotFound, StorageFailed, Unsupported
-from runtime.kit.format.folder_names import LOST_AND_FOUND, RECEIPT_NAME, STAGING_NAME
-from runtime.kit.format.json_text import read_json
-from runtime.kit.format.kitfile import KITFILE_NAMES, Entry, Kitfile, model_file
-from runtime.kit.installed.receipt import Receipt, read_receipt
-from runtime.kit.installed.recheck import checked_kitfile
+from runtime.errors import InvalidKitfile, NotAModelKit, NotFound, StorageFailed, Unsupported
+from runtime.kit.files import NotPlain, open_plain, volume_group, who_else_writes
+from runtime.kit.format.kitfile import Entry, Kitfile
+from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, entry_path
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_KITFILE_NAMES = (KITFILE_NAME, "kitfile", ".kitfile")  # in the order in which Kit looks for them
 _MAX_KITFILE_BYTES = 1 << 20
 _MAX_FILES = 100_000
 _NOT_THE_KITS = frozenset({".git", LOST_AND_FOUND})
@@ -27,38 +20,34 @@ _NOT_THE_KITS = frozenset({".git", LOST_AND_FOUND})
 
 @dataclass(frozen=True, slots=True)
 class FolderKit:
-    """A folder with a Kitfile. `root` is absolute; `files` are relative to it, sorted, regular files only.
+    """A folder with a Kitfile, by its absolute path.
 
-    Links and other things are in `left_out` and not in `files`: a folder somebody works in may hold them (a virtual
-    environment does), but what a link names can lie outside of the kit and change under a running server. A model or
-    part that is one is an error. With a `receipt`, `files` is what it lists, not yet compared.
+    Links and other things that are neither file nor folder are in `left_out`: a folder somebody works in may hold them
+    (a virtual environment does), but what a link names can lie outside of the kit and change under a running server. A
+    model or part that is one is an error. `exposed` says who else may change the folder, "" for nobody.
     """
 
     root: Path
     kitfile: Kitfile
-    files: tuple[str, ...]
     left_out: tuple[str, ...]
-    verified: bool = False
-    receipt: Receipt | None = None
+    exposed: str
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read the receipt, if there is one, and the Kitfile, and list the files.
+        """Reads the Kitfile and looks through the folder.
 
-        Raises NotFound without such a folder, NotAModelKit without a Kitfile in it, InvalidKitfile, StorageFailed;
-        BadContent for a receipt that is none, and DigestMismatch for a Kitfile that is not the receipt's.
+        Raises NotFound without such a folder, NotAModelKit without a Kitfile in it, InvalidKitfile, StorageFailed.
         """
         try:
             root = _root(path)
-            receipt = _receipt(root)
-            if receipt is not None:
-                return cls(root, _checked_kitfile(root, receipt), tuple(sorted(receipt.files)), (), receipt=receipt)
-            kitfile = _written_kitfile(root)
-            _check_entries(root, kitfile)
-            files, left_out = _list(root)
+            kitfile = _kitfile(root)
+            for section, entry in kitfile.entries():
+                if section in ("model", "part"):
+                    _check_entry(root, entry)
+            status = root.stat()
+            return cls(root, kitfile, _left_out(root), who_else_writes(root, status, volume_group(status)) or "")
         except OSError as problem:
             raise StorageFailed(f"cannot read folder {str(path)!r}: {problem.strerror}") from problem
-        return cls(root, kitfile, files, left_out)
 
 
 def _root(path: Path) -> Path:
@@ -69,74 +58,54 @@ def _root(path: Path) -> Path:
     return path.resolve()
 
 
-def _receipt(root: Path) -> Receipt | None:
-    """Give the receipt. A folder that is being unpacked into, or was when that was killed, is none to serve."""
-    if os.path.lexists(root / STAGING_NAME):
-        raise BadContent(
-            f"folder {str(root)!r} is not whole: `runtime unpack` is at work in it, or was ended before it was done; "
-            "run it again"
-        )
-    return read_receipt(root / RECEIPT_NAME)
-
-
-def _checked_kitfile(root: Path, receipt: Receipt) -> Kitfile:
-    """Read the Kitfile that `runtime unpack` wrote: the config of the kit, byte for byte."""
-    document = _read_object(checked_kitfile(root, receipt), root)
-    return Kitfile.from_document(document, is_file=lambda name: os.path.lexists(root / name))
-
-
-def _written_kitfile(root: Path) -> Kitfile:
-    """Read a Kitfile that somebody wrote: YAML, or the JSON that a registry has, which PyYAML reads otherwise."""
+def _kitfile(root: Path) -> Kitfile:
+    """Reads YAML, or the JSON that a registry has, which PyYAML would read differently."""
     text = _read_kitfile(root)
 
     def is_file(name: str) -> bool:
         return os.path.lexists(root / name)
 
     if text.lstrip().startswith("{"):
+        subject = f"the Kitfile in folder {str(root)!r}"
         with contextlib.suppress(InvalidKitfile):  # a map in YAML's short form
-            return Kitfile.from_document(_read_object(text.encode(), root), is_file=is_file)
+            return Kitfile.parse_json(text.encode(), subject=subject, is_file=is_file)
     return Kitfile.parse_yaml(text, is_file=is_file)
 
 
-def _read_object(raw: bytes, root: Path) -> dict[str, object]:
-    document = read_json(raw, f"the Kitfile in folder {str(root)!r}", InvalidKitfile)
-    if not isinstance(document, dict):
-        raise InvalidKitfile(f"the Kitfile in folder {str(root)!r} is not a JSON object")
-    return document
-
-
 def _read_kitfile(root: Path) -> str:
-    name = next((name for name in KITFILE_NAMES if os.path.lexists(root / name)), None)
+    name = next((name for name in _KITFILE_NAMES if os.path.lexists(root / name)), None)
     if name is None:
         if (root / "oci-layout").exists():
             raise NotAModelKit(f"folder {str(root)!r} is an OCI layout; write oci:{root}:TAG")
         fix = "write one there that names the model's file under model.path"
         raise NotAModelKit(f"folder {str(root)!r} has no Kitfile; {fix}")
-    if not stat.S_ISREG((root / name).lstat().st_mode):
-        raise NotAModelKit(f"the {name} in folder {str(root)!r} is not a regular file")
-    with os.fdopen(os.open(root / name, _READ), "rb") as file:
-        raw = file.read(_MAX_KITFILE_BYTES + 1)
+    subject = f"the {name} in folder {str(root)!r}"
+    try:
+        with open_plain(root / name) as file:
+            raw = file.read(_MAX_KITFILE_BYTES + 1)
+    except NotPlain as problem:
+        raise NotAModelKit(f"{subject} {problem.strerror}") from problem
     if len(raw) > _MAX_KITFILE_BYTES:
-        raise InvalidKitfile(f"the {name} in folder {str(root)!r} has more than {_MAX_KITFILE_BYTES} bytes")
+        raise InvalidKitfile(f"{subject} has more than {_MAX_KITFILE_BYTES} bytes")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise InvalidKitfile(f"the {name} in folder {str(root)!r} is not UTF-8: {problem.reason}") from problem
+        raise InvalidKitfile(f"{subject} is not UTF-8: {problem.reason}") from problem
 
 
-def _list(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give the regular files below `root`, and what is neither file nor folder."""
-    files: list[str] = []
+def _left_out(root: Path) -> tuple[str, ...]:
+    """Returns what is neither file nor folder below `root`, sorted. Raises Unsupported for too many files."""
     left_out: list[str] = []
-    for item, name in _walk(root):
-        (files if item.is_file(follow_symlinks=False) else left_out).append(name)
-        if len(files) + len(left_out) > _MAX_FILES:
+    for number, (item, name) in enumerate(_walk(root), 1):
+        if number > _MAX_FILES:
             raise Unsupported(f"folder {str(root)!r} has more than {_MAX_FILES} files; serve one that is just the kit")
-    return tuple(sorted(files)), tuple(sorted(left_out))
+        if not item.is_file(follow_symlinks=False):
+            left_out.append(name)
+    return tuple(sorted(left_out))
 
 
 def _walk(root: Path) -> Iterator[tuple["os.DirEntry[str]", str]]:
-    """Give everything below `root` that is not a folder, with its path relative to it; never follows a link."""
+    """Yields everything below `root` that is not a folder, with its path relative to it; never follows a link."""
     waiting = [""]
     while waiting:
         folder = waiting.pop()
@@ -152,7 +121,7 @@ def _walk(root: Path) -> Iterator[tuple["os.DirEntry[str]", str]]:
 
 
 def _is_text(name: str) -> bool:
-    """Tell whether a file name is UTF-8: another one can be named by no Kitfile."""
+    """Tells whether a file name is UTF-8: a Kitfile can name no other one."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -160,16 +129,10 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _check_entries(root: Path, kitfile: Kitfile) -> None:
-    model = model_file(kitfile.model)
-    for entry in (*((model,) if model else ()), *(kitfile.model.parts if kitfile.model else ())):
-        _check_entry(root, entry)
-
-
 def _check_entry(root: Path, entry: Entry) -> None:
-    """Refuse a model or part that is missing, or a link, or behind one."""
+    """Refuses a model or part that is missing, or a link, or behind one."""
     current = root
-    for part in () if entry.path == "." else entry.path.split("/"):
+    for part in entry_path(entry.path):
         current /= part
         if current.is_symlink():
             raise InvalidKitfile(

@@ -1,67 +1,54 @@
-"""Kits that lie on a disk in OCI's own form: a layout folder, or a layout inside a tar (an oci-archive).
+"""Kits in OCI's own form on a disk: a layout folder, or a layout inside a tar (an oci-archive).
 
-Source: OCI image-spec 1.1, image-layout.md. A blob is hashed before it is handed out, and what is handed out is the
-same open file: a path that is exchanged in between changes nothing.
+A blob is checked before it is handed out, and what is handed out is the same open file: a path that is exchanged in
+between changes nothing. https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
-import errno
-import os
-import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from runtime.errors import (
-    DigestMismatch,
-    Failure,
-    InvalidManifest,
-    NotAModelKit,
-    NotFound,
-    SizeMismatch,
-    StorageFailed,
-    UnsafeArchive,
-)
+from runtime.errors import InvalidManifest, NotAModelKit, NotFound, StorageFailed, UnsafeArchive
 from runtime.kit.disk.archive import index_members, open_window
-from runtime.kit.format.digest import Digest
-from runtime.kit.format.json_text import MAX_DOCUMENT_BYTES, read_json
+from runtime.kit.files import NotPlain, open_plain, read_checked
+from runtime.kit.format.digest import Digest, DigestCheck
+from runtime.kit.format.json_text import read_object
+from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, parse_descriptor, verified_digest
 from runtime.kit.format.media_types import REF_NAME
-from runtime.kit.format.reference import Reference
-from runtime.kit.format.tags import newest
+from runtime.kit.format.reference import LATEST, Reference, newest
 
-CHUNK_BYTES = 1 << 20
 _AGAIN = "copy the kit there again"
 
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not make us wait
+OpenMember = Callable[[str], BinaryIO | None]
+"""Opens a path inside the layout; None if there is none."""
 
-OpenMember = Callable[[str], BinaryIO | None]  # a path inside the layout to an open file, or None where there is none
 
+def open_source(reference: Reference) -> "LayoutSource":
+    """Returns the source for a reference to a layout or an archive.
 
-def open_source(reference: Reference) -> "OciSource":
-    """Give the source for a reference of kind layout or archive.
-
-    Raises NotFound, NotAModelKit, StorageFailed where it cannot be read, UnsafeArchive for an archive with links.
+    Raises NotFound, NotAModelKit, StorageFailed if it cannot be read, UnsafeArchive for an archive with links.
     """
-    if reference.path is None or reference.kind not in ("layout", "archive"):
-        raise ValueError(f"{reference} is neither a layout nor an archive")
+    assert reference.path is not None  # of every reference to a disk
     return open_layout(reference.path) if reference.kind == "layout" else open_archive(reference.path)
 
 
-def open_layout(folder: Path) -> "OciSource":
-    """Give the OCI layout in a folder. Raises as `open_source` does."""
+def open_layout(folder: Path) -> "LayoutSource":
+    """Returns the OCI layout in a folder. Raises as `open_source` does."""
     try:
         is_folder = folder.is_dir()
     except OSError as problem:  # a part of the path that may not be searched, or is too long
         raise StorageFailed(f"cannot read {str(folder)!r}: {problem.strerror}") from problem
     if not is_folder:
         raise NotFound(f"there is no folder {str(folder)!r} with an OCI layout")
-    return OciSource(f"OCI layout {str(folder)!r}", lambda name: _open_regular(folder / name, os.O_NOFOLLOW))
+    return LayoutSource(f"OCI layout {str(folder)!r}", lambda name: _open(folder / name))
 
 
-def open_archive(file: Path) -> "OciSource":
-    """Give the OCI layout in a tar, which is indexed once and not unpacked. Raises as `open_source` does."""
+def open_archive(file: Path) -> "LayoutSource":
+    """Returns the OCI layout in a tar, whose members are listed once and not unpacked. Raises as `open_source` does."""
     name = f"OCI archive {str(file)!r}"
-    opened = _open_regular(file, 0)
+    opened = _open(file, follow=True)
     if opened is None:
         raise NotFound(f"there is no file {str(file)!r} with an OCI archive")
     with opened:
@@ -69,14 +56,14 @@ def open_archive(file: Path) -> "OciSource":
 
     def open_member(path: str) -> BinaryIO | None:
         place = members.get(path)
-        whole = _open_regular(file, 0) if place else None
+        whole = _open(file, follow=True) if place else None
         return open_window(whole, *place) if place and whole else None
 
-    return OciSource(name, open_member)
+    return LayoutSource(name, open_member)
 
 
-class OciSource:
-    """A source of manifests and blobs that are files of an OCI layout, wherever that is."""
+class LayoutSource:
+    """The manifests and blobs that are files of an OCI layout. See `kit.source.Source`."""
 
     def __init__(self, name: str, open_member: OpenMember) -> None:
         self._name = name
@@ -86,34 +73,51 @@ class OciSource:
             raise NotAModelKit(f"{self._name} has another version than 1.0.0 in its file oci-layout")
 
     def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
-        """Find a manifest by digest, or by tag in the index. See `Source.resolve`."""
+        """Finds a manifest by digest, or by tag in the index. Without a tag, the only one there is.
+
+        Raises NotFound with the tags that exist.
+        """
         listed = self._listed()
         if reference.digest is not None:
             digest, size = reference.digest, next((d.size for d in listed if d.digest == reference.digest), None)
         else:
+            reference = replace(reference, tag=self._tag(listed, reference))
             found = self._tagged(listed, reference.tag or "")
             digest, size = found.digest, found.size
         raw = self._small(_blob_path(digest), f"manifest {digest}")
         verified_digest(raw, digest, size)
         return reference.with_digest(digest), raw
 
-    def blob(self, descriptor: Descriptor, progress: Callable[[int], None]) -> BinaryIO:
-        """Open a blob and verify it. See `Source.blob`."""
+    def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
+        """Opens a blob and checks it."""
         file = self._open(_blob_path(descriptor.digest))
+        subject = f"blob {descriptor.digest} in {self._name}"
         if file is None:
             raise NotFound(f"{self._name} has no blob {descriptor.digest}; {_AGAIN}")
         try:
-            _verify(file, descriptor, progress, self._name)
+            read_checked(file, DigestCheck(descriptor.digest, descriptor.size, subject, f"; {_AGAIN}"), reached)
         except BaseException:
             file.close()
             raise
         return file
+
+    def close(self) -> None:
+        """Nothing stays open."""
 
     def _listed(self) -> list[Descriptor]:
         manifests = self._document("index.json").get("manifests")
         if not isinstance(manifests, list):
             raise InvalidManifest(f"{self._name} has no list of manifests in its index.json")
         return [parse_descriptor(item, f"{self._name}: index.json") for item in manifests]
+
+    def _tag(self, listed: list[Descriptor], reference: Reference) -> str | None:
+        """Returns the tag of the reference; if it has none, `latest` or the only tag."""
+        tags = _tags(listed)
+        if reference.tag_given or LATEST in tags or not tags:
+            return reference.tag
+        if len(tags) > 1:
+            raise NotFound(f"{self._name} has several tags, name one of them: {_some(tags)}")
+        return tags[0]
 
     def _tagged(self, listed: list[Descriptor], tag: str) -> Descriptor:
         found = [item for item in listed if item.annotations.get(REF_NAME) == tag]
@@ -124,34 +128,35 @@ class OciSource:
         return found[0]
 
     def _document(self, name: str) -> dict[str, object]:
-        document = read_json(self._small(name, name), f"{self._name}: {name}", InvalidManifest)
-        if not isinstance(document, dict):
-            raise InvalidManifest(f"{self._name}: {name} is not a JSON object")
-        return document
+        return read_object(self._small(name, name), f"{self._name}: {name}", InvalidManifest)
 
     def _small(self, path: str, what: str) -> bytes:
-        """Read a file that is held in memory, up to the size of a manifest."""
+        """Reads a file into memory, if it is not larger than a manifest may be."""
         file = self._open(path)
+        if file is None and path.startswith("blobs/"):
+            raise NotFound(f"{self._name} has no {what}")
         if file is None:
-            raise self._missing(path, what)
+            raise NotAModelKit(
+                f"{self._name} is not one: it has no file {what}; a folder with a Kitfile is written ./FOLDER"
+            )
         with file:
             raw = file.read(MAX_DOCUMENT_BYTES + 1)
         if len(raw) > MAX_DOCUMENT_BYTES:
             raise InvalidManifest(f"{self._name}: {what} has more than the {MAX_DOCUMENT_BYTES} bytes that are read")
         return raw
 
-    def _missing(self, path: str, what: str) -> Failure:
-        if path.startswith("blobs/"):
-            return NotFound(f"{self._name} has no {what}")
-        return NotAModelKit(
-            f"{self._name} is not one: it has no file {what}; a folder with a Kitfile is written ./FOLDER"
-        )
+
+def _tags(listed: list[Descriptor]) -> list[str]:
+    return list(dict.fromkeys(tag for item in listed if (tag := item.annotations.get(REF_NAME))))
+
+
+def _some(tags: list[str]) -> str:
+    return ", ".join(newest(tags)) + (" and others" if len(tags) > len(newest(tags)) else "")
 
 
 def _what_there_is(listed: list[Descriptor]) -> str:
-    tags = [tag for item in listed if (tag := item.annotations.get(REF_NAME))]
-    if tags:
-        return f"it has {', '.join(newest(tags))}" + (" and others" if len(tags) > len(newest(tags)) else "")
+    if tags := _tags(listed):
+        return f"it has {_some(tags)}"
     digests = ", ".join(str(item.digest) for item in listed[:3])
     return f"it has no tags, ask for one of its digests: {digests}" if digests else "it lists no manifests at all"
 
@@ -160,33 +165,13 @@ def _blob_path(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def _open_regular(path: Path, flags: int) -> BinaryIO | None:
-    """Open a regular file for reading, or give None where there is no such path."""
+def _open(path: Path, *, follow: bool = False) -> BinaryIO | None:
+    """Opens a regular file for reading; None if there is nothing at this path."""
     try:
-        descriptor = os.open(path, _READ | flags)
+        return open_plain(path, follow=follow)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except NotPlain as problem:
+        raise UnsafeArchive(f"{str(path)!r} {problem.strerror}, wanted a file") from problem
     except OSError as problem:
-        if problem.errno == errno.ELOOP:
-            raise UnsafeArchive(f"{str(path)!r} is a symbolic link, wanted a file") from problem
         raise StorageFailed(f"cannot read {str(path)!r}: {problem.strerror}") from problem
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnsafeArchive(f"{str(path)!r} is not a regular file")
-    return os.fdopen(descriptor, "rb")
-
-
-def _verify(file: BinaryIO, descriptor: Descriptor, progress: Callable[[int], None], where: str) -> None:
-    """Compare size and digest with the descriptor, and put the file back to its beginning."""
-    size = file.seek(0, os.SEEK_END)
-    if size != descriptor.size:
-        raise SizeMismatch(f"blob {descriptor.digest} in {where} has {size} bytes, wanted {descriptor.size}; {_AGAIN}")
-    file.seek(0)
-    hasher = descriptor.digest.hasher()
-    while chunk := file.read(CHUNK_BYTES):
-        hasher.update(chunk)
-        progress(len(chunk))
-    if hasher.hexdigest() != descriptor.digest.hex:
-        seen = f"{descriptor.digest.algorithm}:{hasher.hexdigest()}"
-        raise DigestMismatch(f"blob {descriptor.digest} in {where} has digest {seen}; {_AGAIN}")
-    file.seek(0)

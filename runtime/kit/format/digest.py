@@ -1,28 +1,23 @@
-"""The digest of some bytes: checked once, at the border, so that nothing behind it checks again."""
+"""Digests: the value, checked where it is read, and the check of bytes against it.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md#digests
+"""
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Self
+
+from runtime.errors import DigestMismatch, SizeMismatch
 
 _HEX_DIGITS = {"sha256": 64, "sha512": 128}
 _HEX = frozenset("0123456789abcdef")
 
 
-class Hasher(Protocol):
-    """What `hashlib` gives: bytes in, digits out."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take more bytes."""
-
-    def hexdigest(self) -> str:
-        """Give the lower-case digits for all bytes taken so far."""
-
-
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """An algorithm and its lower-case hexadecimal digits; safe as a file name, since it cannot be built unchecked.
+    """An algorithm and its lower-case hexadecimal digits. Safe as a file name, since it cannot be built unchecked.
 
-    Raises ValueError with a one-line reason. Source: OCI image-spec 1.1, descriptor.md, "Digests".
+    Raises ValueError with a one-line reason.
     """
 
     algorithm: str
@@ -31,32 +26,56 @@ class Digest:
     def __post_init__(self) -> None:
         digits = _HEX_DIGITS.get(self.algorithm)
         if digits is None:
-            raise ValueError(f"the algorithm {_shown(self.algorithm)} is not supported, sha256 and sha512 are")
+            shown = self.algorithm if len(self.algorithm) <= 32 else self.algorithm[:32] + "…"
+            raise ValueError(f"the algorithm {shown!r} is not supported, sha256 and sha512 are")
         if len(self.hex) != digits:
             raise ValueError(f"{self.algorithm} has {digits} hexadecimal digits, this one {len(self.hex)}")
         if not _HEX.issuperset(self.hex):
             raise ValueError(f"{self.algorithm} is written in the digits 0-9 and a-f, lower case")
 
     @classmethod
-    def parse(cls, text: str) -> "Digest":
-        """Read `sha256:…` or `sha512:…`; raises ValueError with a one-line reason."""
+    def parse(cls, text: str) -> Self:
+        """Reads `sha256:…` or `sha512:…`. Raises ValueError with a one-line reason."""
         algorithm, colon, digits = text.partition(":")
         if not colon:
             raise ValueError("a digest is written sha256: and 64 hexadecimal digits")
         return cls(algorithm, digits)
 
     @classmethod
-    def of(cls, data: bytes) -> "Digest":
-        """Give the sha256 of `data`."""
-        return cls("sha256", hashlib.sha256(data).hexdigest())
-
-    def hasher(self) -> Hasher:
-        """Start a hash of this algorithm."""
-        return hashlib.sha256() if self.algorithm == "sha256" else hashlib.sha512()
+    def of(cls, data: bytes, algorithm: str = "sha256") -> Self:
+        """Returns the digest of `data`."""
+        return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 32 else text[:32] + "…")
+class DigestCheck:
+    """Compares bytes with the digest and the size that they should have, while they come.
+
+    Messages begin with `subject` ("blob sha256:… in …") and end with `advice`. Without `size` any size is right.
+    """
+
+    def __init__(self, wanted: Digest, size: int | None, subject: str, advice: str = "") -> None:
+        self._wanted, self._size, self._subject, self.advice = wanted, size, subject, advice
+        self._hash = hashlib.new(wanted.algorithm)
+        self.taken_bytes = 0
+
+    def update(self, data: bytes) -> None:
+        """Takes the next bytes. Raises SizeMismatch as soon as there are more than wanted."""
+        self.taken_bytes += len(data)
+        if self._size is not None and self.taken_bytes > self._size:
+            raise SizeMismatch(f"{self._subject} has more than the {self._size} bytes wanted{self.advice}")
+        self._hash.update(data)
+
+    def check_size(self, size: int) -> None:
+        """Raises SizeMismatch if `size` is not the size wanted."""
+        if self._size not in (None, size):
+            raise SizeMismatch(f"{self._subject} has {size} bytes, wanted {self._size}{self.advice}")
+
+    def finish(self) -> None:
+        """Raises SizeMismatch if bytes are missing, DigestMismatch if they are other ones."""
+        self.check_size(self.taken_bytes)
+        if self._hash.hexdigest() != self._wanted.hex:
+            seen = f"{self._wanted.algorithm}:{self._hash.hexdigest()}"
+            raise DigestMismatch(f"{self._subject} has digest {seen}, wanted {self._wanted}{self.advice}")

@@ -1,27 +1,38 @@
 """The Kitfile: what the author says a kit is. In a registry it is the config blob, as JSON; in a folder it is YAML.
 
-Fields: KitOps `pkg/artifact/kitfile.go` 1.7 and later. Unknown keys are left alone: newer kits have more of them.
+Fields: https://github.com/kitops-ml/kitops/blob/main/pkg/artifact/kitfile.go (KitOps 1.7 and later). Unknown keys are
+left alone, since newer kits have more of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Self
 
 from runtime.errors import InvalidKitfile, NoModel, Unsupported
 from runtime.kit.format.digest import Digest
-from runtime.kit.format.json_text import read_json
+from runtime.kit.format.json_text import read_object
 from runtime.kit.format.manifest import Layer
-from runtime.kit.format.paths import clean_path, is_kit_reference
+from runtime.kit.format.paths import clean_path
+from runtime.kit.format.reference import is_kit_reference
 
-KITFILE_NAMES = ("Kitfile", "kitfile", ".kitfile")  # in the order in which Kit looks for them
 _SHOWN = 160  # characters of a name in a message
 _Document = Mapping[str, object]
 
+Section = Literal["model", "part", "code", "dataset", "docs", "prompt", "mcp"]
+_WORDS: dict[Section, tuple[str, str]] = {
+    "part": ("model part", "model parts"),
+    "code": ("code entry", "code entries"),
+    "dataset": ("dataset", "datasets"),
+    "docs": ("docs entry", "docs entries"),
+    "prompt": ("prompt", "prompts"),
+    "mcp": ("MCP server", "MCP servers"),
+}
+
 
 class Entry(NamedTuple):
-    """One thing the Kitfile names, with a layer of its own (unless `remote`).
+    """One entry of the Kitfile. It has a layer of its own, unless it is `remote`.
 
     `path` is cleaned: relative to the kit's folder, with forward slashes, inside it; "." is the folder itself.
-    `digest` is that of the stored blob, `diff_id` that of the tar or file inside; kits before 0.5.0 have neither.
+    `digest` is that of the stored blob, `diff_id` that of the tar or file inside. Kits before 0.5.0 have neither.
     """
 
     path: str
@@ -33,9 +44,9 @@ class Entry(NamedTuple):
 
 
 class ModelEntry(NamedTuple):
-    """The model: a path inside the kit, or a `parent`, which is a reference to another kit; never both.
+    """The model: a path inside the kit, or a `parent`, which is a reference to another kit, never both.
 
-    `framework` and `format` are free text, as written. `parameters` is any JSON.
+    `framework` and `format` are free text, as written. `parameters` is any JSON value.
     """
 
     path: str | None = None
@@ -52,9 +63,8 @@ class ModelEntry(NamedTuple):
 
 
 class Kitfile(NamedTuple):
-    """What the author says; `document` is all of it as it was written, for showing and for keys of others."""
+    """What the author says."""
 
-    manifest_version: str
     name: str
     version: str
     description: str
@@ -63,38 +73,40 @@ class Kitfile(NamedTuple):
     datasets: tuple[Entry, ...]
     docs: tuple[Entry, ...]
     prompts: tuple[Entry, ...]
-    document: Mapping[str, object]
     mcp_servers: tuple[Entry, ...] = ()
 
     @classmethod
-    def parse_json(cls, raw: bytes, layers: Sequence[Layer] = ()) -> Self:
-        """Read the config blob of a kit whose manifest lists `layers`.
+    def parse_json(
+        cls,
+        raw: bytes,
+        layers: Sequence[Layer] = (),
+        *,
+        subject: str = "the Kitfile in the kit's config",
+        is_file: Callable[[str], bool] | None = None,
+    ) -> Self:
+        """Reads the config blob of a kit whose manifest lists `layers`, or JSON in a folder. Raises InvalidKitfile.
 
-        The layers settle what `model.path` is where a kit without digests writes `weights:final.bin`: a path if there
-        is a model layer, else a reference to a parent. Raises InvalidKitfile.
+        Is a `model.path` like `weights:final.bin`, without a digest, a path or a reference to a parent kit? A path if
+        `is_file` says so; without `is_file`, if there is a model layer.
         """
-        document = read_json(raw, "the Kitfile in the kit's config", InvalidKitfile)
-        if not isinstance(document, dict):
-            raise InvalidKitfile("the Kitfile in the kit's config is not a JSON object")
         has_model_layer = any(layer.kind == "model" for layer in layers)
-        return cls.from_document(document, is_file=lambda _path: has_model_layer)
+        document = read_object(raw, subject, InvalidKitfile)
+        return cls._from_document(document, is_file=is_file or (lambda _path: has_model_layer))
 
     @classmethod
     def parse_yaml(cls, text: str, is_file: Callable[[str], bool] = lambda _path: False) -> Self:
-        """Read a Kitfile as people write it; `is_file` tells whether the kit's folder has something at a path.
+        """Reads a Kitfile as people write it; `is_file` tells whether the kit's folder has something at a path.
 
         Scalars keep their literal text (`version: 1.0` is "1.0") except under `parameters`. Raises InvalidKitfile.
         """
         from runtime.kit.format.kitfile_yaml import read_yaml  # here, because a kit from a registry needs no YAML
 
-        return cls.from_document(read_yaml(text), is_file=is_file)
+        return cls._from_document(read_yaml(text), is_file=is_file)
 
     @classmethod
-    def from_document(cls, document: _Document, *, is_file: Callable[[str], bool]) -> Self:
-        """Read a Kitfile that has been parsed already; `is_file` as in `parse_yaml`. Raises InvalidKitfile."""
+    def _from_document(cls, document: _Document, *, is_file: Callable[[str], bool]) -> Self:
         package = _map(document, "package", "package")
         kitfile = cls(
-            manifest_version=_text(document, "manifestVersion", ""),
             name=_text(package, "name", "package."),
             version=_text(package, "version", "package."),
             description=_text(package, "description", "package."),
@@ -103,7 +115,6 @@ class Kitfile(NamedTuple):
             datasets=_entries(document, "datasets", "datasets"),
             docs=_entries(document, "docs", "docs"),
             prompts=_entries(document, "prompts", "prompts"),
-            document=document,
             mcp_servers=_entries(document, "mcpServers", "mcpServers"),
         )
         _check_digests(kitfile)
@@ -112,24 +123,27 @@ class Kitfile(NamedTuple):
     @property
     def layered(self) -> tuple[Entry, ...]:
         """Every entry that has a layer in the manifest, in the order in which Kit packs them."""
-        parts = self.model.parts if self.model else ()
-        rest = (*parts, *self.code, *self.datasets, *self.docs, *self.prompts, *self.mcp_servers)
-        model = model_file(self.model)
-        return (*((model,) if model else ()), *(entry for entry in rest if not entry.remote))
+        return tuple(entry for _, entry in self.entries() if not entry.remote)
 
-
-def model_file(model: ModelEntry | None) -> Entry | None:
-    """Give the model as an entry like the others, or None where it has no path in this kit."""
-    if model is None or model.path is None:
-        return None
-    return Entry(model.path, model.name, "", model.digest, model.diff_id)
+    def entries(self) -> Iterator[tuple[Section, Entry]]:
+        """Every entry with its section, in the order in which Kit packs them."""
+        model = self.model
+        if model and model.path is not None:
+            yield "model", Entry(model.path, model.name, "", model.digest, model.diff_id)
+        lists: tuple[tuple[Section, tuple[Entry, ...]], ...] = (
+            ("part", model.parts if model else ()),
+            ("code", self.code),
+            ("dataset", self.datasets),
+            ("docs", self.docs),
+            ("prompt", self.prompts),
+            ("mcp", self.mcp_servers),
+        )
+        for section, entries in lists:
+            yield from ((section, entry) for entry in entries)
 
 
 def check_servable(kitfile: Kitfile) -> None:
-    """Pass where the kit has a model of its own.
-
-    Raises NoModel, saying what the kit does hold, and Unsupported, naming the parent kit.
-    """
+    """Raises NoModel, saying what the kit holds instead, or Unsupported, naming the kit that has the model."""
     name = f"kit {kitfile.name[:_SHOWN]!r}" if kitfile.name else "the kit"
     if kitfile.model and kitfile.model.parent:
         parent = kitfile.model.parent[:_SHOWN]
@@ -143,30 +157,20 @@ def check_servable(kitfile: Kitfile) -> None:
 
 
 def _holdings(kitfile: Kitfile) -> str:
-    """Say what a kit without a model holds: "only 1 dataset (data.csv)"."""
-    parts = kitfile.model.parts if kitfile.model else ()
-    sections = {
-        "model part": parts,
-        "code entry": kitfile.code,
-        "dataset": kitfile.datasets,
-        "docs entry": kitfile.docs,
-        "prompt": kitfile.prompts,
-        "MCP server": kitfile.mcp_servers,
-    }
-    held = [_count(word, entries) for word, entries in sections.items() if entries]
+    """Says what a kit without a model holds: "only 1 dataset (data.csv)"."""
+    held = []
+    for section, words in _WORDS.items():
+        if paths := [entry.path[:_SHOWN] for place, entry in kitfile.entries() if place == section]:
+            more = ", …" if len(paths) > 3 else ""
+            held.append(f"{len(paths)} {words[len(paths) > 1]} ({', '.join(paths[:3])}{more})")
     return f"only {' and '.join(held)}" if held else "nor anything else"
 
 
-def _count(word: str, entries: Sequence[Entry]) -> str:
-    plural = word if len(entries) == 1 else (word[:-1] + "ies" if word.endswith("y") else word + "s")
-    paths = ", ".join(entry.path[:_SHOWN] for entry in entries[:3]) + (", …" if len(entries) > 3 else "")
-    return f"{len(entries)} {plural} ({paths})"
-
-
 def _check_digests(kitfile: Kitfile) -> None:
-    """Refuse a Kitfile in which some layered entries have a digest and some have none (1.6 of KitOps' rules)."""
-    bare = [entry.path for entry in kitfile.layered if entry.digest is None]
-    if bare and len(bare) != len(kitfile.layered):
+    """Refuses a Kitfile in which some layered entries have a digest and some have none, as KitOps 1.6 does."""
+    layered = kitfile.layered
+    bare = [entry.path for entry in layered if entry.digest is None]
+    if bare and len(bare) != len(layered):
         raise InvalidKitfile(
             f"the Kitfile gives a digest for some entries and none for {bare[0]!r}, so its layers cannot be told "
             "apart; pack the kit again"

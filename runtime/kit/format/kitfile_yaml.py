@@ -1,7 +1,8 @@
 """A Kitfile in YAML, as people write it: scalars are text, except under `parameters`, where they are JSON values.
 
 Kit reads numbers as their literal text (`version: 1.0` is "1.0"). Only YAML's node graph is used, no constructor, so no
-tag can make an object; anchors and merge keys work, and what they may expand to is bounded.
+tag can make an object. Anchors and merge keys work; the number of values after their expansion is limited.
+https://yaml.org/spec/1.1/ and, for merge keys, https://yaml.org/type/merge.html
 """
 
 import re
@@ -22,7 +23,7 @@ _WORDS.update({"true": True, "True": True, "TRUE": True, "false": False, "False"
 
 
 def read_yaml(text: str) -> dict[str, object]:
-    """Give the Kitfile as a map of JSON values. Raises InvalidKitfile."""
+    """Returns the Kitfile as a map of JSON values. Raises InvalidKitfile."""
     if len(text.encode(errors="replace")) > MAX_YAML_BYTES:
         raise InvalidKitfile(f"the Kitfile has more than the {MAX_YAML_BYTES} bytes that are read")
     try:
@@ -72,7 +73,7 @@ class _Reader:
         return str(key.value)
 
     def _sources(self, item: yaml.Node, typed: bool, depth: int) -> Iterator[dict[str, object]]:
-        """Give the maps that `<<: *anchor` or `<<: [*a, *b]` merges in, the most important first."""
+        """Yields the maps that `<<: *anchor` or `<<: [*a, *b]` merges in, the most important first."""
         for node in item.value if isinstance(item, yaml.SequenceNode) else [item]:
             value = self.value(node, typed=typed, depth=depth + 1)
             if not isinstance(value, dict):
@@ -82,7 +83,7 @@ class _Reader:
 
 def _scalar(node: yaml.Node, typed: bool) -> object:
     text = str(node.value)
-    text.encode()  # half a surrogate pair is no character: whoever prints it would fail
+    text.encode()  # fails for a lone surrogate, which could not be printed
     plain = isinstance(node, yaml.ScalarNode) and node.style is None
     if not plain or (not typed and text not in ("", "~", "null", "Null", "NULL")):
         return text
@@ -92,12 +93,12 @@ def _scalar(node: yaml.Node, typed: bool) -> object:
 
 
 def _number(text: str) -> object:
-    """Give the number that a plain scalar is, or its text: dates and the like are text in JSON."""
+    """Returns the number that a plain scalar is, or its text: dates and the like are text in JSON."""
     if _INTEGER.fullmatch(text):
         digits = text.lstrip("+-")
         octal = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
         number = int(text.replace("0", "0o", 1) if octal else text, 0)
-        str(number)  # what Python does not write in decimal digits could not become JSON again
+        str(number)  # fails for more digits than Python writes, which could not become JSON again
         return number
     if _NUMBER.fullmatch(text):
         return finite(text)

@@ -1,16 +1,18 @@
 """A ModelKit's manifest: which config and which layers, each by digest. Bytes in, a trusted value or an error out.
 
-Media types: KitOps 1.7 `pkg/lib/constants/mediaType.go`; for `raw` and zstd, `mediatype/kitops.go` of later versions.
-A manifest is a ModelKit's by its `artifactType` or its config's media type, as KitOps has it since PR 1000.
+Manifest: https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md
+Media types: https://github.com/kitops-ml/kitops/blob/main/pkg/lib/constants/mediaType.go (KitOps 1.7), for `raw` and
+zstd https://github.com/kitops-ml/kitops/blob/main/pkg/lib/constants/mediatype/kitops.go of later versions.
 """
 
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from runtime.errors import DigestMismatch, InvalidManifest, NotAModelKit, SizeMismatch
-from runtime.kit.format.digest import Digest
-from runtime.kit.format.json_text import MAX_DOCUMENT_BYTES, read_json
+from runtime.errors import InvalidManifest, NotAModelKit
+from runtime.kit.format.digest import Digest, DigestCheck
+from runtime.kit.format.json_text import read_object
+from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.media_types import CONFIG_TYPE, KIT_TYPE, OCI_MANIFEST, describe
 
 FILE_PATH = "org.cncf.model.filepath"
@@ -18,11 +20,14 @@ FILE_METADATA = "org.cncf.model.file.metadata+json"
 _SUBTYPE = "ml.kitops.modelkit.layer-subtype"
 _LAYER_TYPE = r"(?a)application/vnd\.kitops\.modelkit\.(\w+)\.v1\.(\w+)(?:\+(\w+))?"
 _MAX_SIZE = 2**63 - 1
-_MAX_TYPE = 255  # RFC 6838, 4.2: 127 and 127, and the slash
+_MAX_TYPE = 255  # 127 and 127 and the slash: https://www.rfc-editor.org/rfc/rfc6838#section-4.2
 
 
 class Descriptor(NamedTuple):
-    """What some blob is and has to be: media type, digest, and `size` in bytes."""
+    """What a blob has to be: media type, digest, and `size` in bytes.
+
+    https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md
+    """
 
     media_type: str
     digest: Digest
@@ -33,9 +38,9 @@ class Descriptor(NamedTuple):
 class Layer(NamedTuple):
     """A descriptor and what KitOps says it holds.
 
-    `kind`: model, modelpart, code, dataset, docs or mcpb; anything else is kept as written, a foreign media
-    type whole.
-    `format`: tar or raw. `compression`: "", gzip or zstd. `prompt`: a code layer that holds a prompt.
+    `kind`: model, modelpart, code, dataset, docs or mcpb. Anything else is kept as written; the kind of a foreign media
+    type is the whole media type.
+    `format`: tar or raw. `compression`: "", gzip or zstd. `prompt`: whether it is a code layer that holds a prompt.
     """
 
     descriptor: Descriptor
@@ -46,33 +51,30 @@ class Layer(NamedTuple):
 
     @property
     def path(self) -> str | None:
-        """The entry's path as the packer noted it, or None (KitOps up to 1.7 notes none)."""
+        """The entry's path as the packer wrote it, or None (KitOps up to 1.7 writes none)."""
         return self.descriptor.annotations.get(FILE_PATH)
 
 
 class Manifest(NamedTuple):
-    """A ModelKit's manifest; `digest` is the kit's identity, `raw` the bytes it was taken over."""
+    """A ModelKit's manifest. `raw` is the document, byte for byte; `digest`, over `raw`, is the kit's identity."""
 
     digest: Digest
     raw: bytes
     config: Descriptor
     layers: tuple[Layer, ...]
-    annotations: Mapping[str, str]
 
     @classmethod
     def parse(
         cls, raw: bytes, *, expected: Digest | None, size: int | None = None, subject: str | None = None
     ) -> "Manifest":
-        """Check and read a manifest; `subject` stands for it in messages (its digest does otherwise).
+        """Checks and reads a manifest; `subject` stands for it in messages (its digest does otherwise).
 
-        Raises SizeMismatch and DigestMismatch where it is not what was asked for, NotAModelKit naming what it is,
-        InvalidManifest where it cannot be read.
+        Raises SizeMismatch and DigestMismatch if it is not what was asked for, NotAModelKit with what it is instead,
+        InvalidManifest if it cannot be read.
         """
         digest = verified_digest(raw, expected, size)
         subject = subject or f"manifest {digest}"
-        document = read_json(raw, subject, InvalidManifest)
-        if not isinstance(document, dict):
-            raise InvalidManifest(f"{subject} is a JSON {_kind_of(document)}, wanted an object")
+        document = read_object(raw, subject, InvalidManifest)
         if "layers" in document and "manifests" in document:
             raise InvalidManifest(f"{subject} has both layers and manifests, so that two readers could see two things")
         _check_kind(document, subject)
@@ -83,46 +85,39 @@ class Manifest(NamedTuple):
             _layer(parse_descriptor(item, f"{subject}: layer {number}"))
             for number, item in enumerate(_list(document.get("layers"), f"{subject}: layers"), 1)
         )
-        return cls(digest, raw, config, layers, _annotations(document.get("annotations"), subject))
+        _annotations(document.get("annotations"), subject)
+        return cls(digest, raw, config, layers)
 
 
 def verified_digest(raw: bytes, expected: Digest | None, size: int | None) -> Digest:
-    """Give the digest of `raw` after comparing it, and its length in bytes, with what was asked for.
+    """Returns the digest of `raw` after comparing it, and its length in bytes, with what was asked for.
 
     Raises SizeMismatch, DigestMismatch, and InvalidManifest for more than 4 MiB.
     """
-    if size is not None and len(raw) != size:
-        raise SizeMismatch(f"manifest {expected or ''} has {len(raw)} bytes, wanted {size}".replace("  ", " "))
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise InvalidManifest(f"the manifest has {len(raw)} bytes, more than the {MAX_DOCUMENT_BYTES} that are read")
-    if expected is None:
-        return Digest.of(raw)
-    hasher = expected.hasher()
-    hasher.update(raw)
-    if hasher.hexdigest() != expected.hex:
-        seen = f"{expected.algorithm}:{hasher.hexdigest()}"
-        raise DigestMismatch(f"the manifest has digest {seen}, wanted {expected}: somebody changed it on the way")
-    return expected
+    wanted = expected or Digest.of(raw)
+    check = DigestCheck(wanted, size, "the manifest", ": somebody changed it on the way")
+    check.check_size(len(raw))
+    check.update(raw)
+    check.finish()
+    return wanted
 
 
 def _check_kind(document: dict[str, object], subject: str) -> None:
-    """Raise NotAModelKit, saying in words what it is, unless it is a ModelKit."""
-    if not is_modelkit(document):
-        what = describe(document)
-        raise NotAModelKit(f"{subject} is not a ModelKit but {what}; wanted a kit made by `kit pack`")
+    """Raises NotAModelKit, with what it is, unless it is a ModelKit's: by artifact type or by config type.
 
-
-def is_modelkit(document: Mapping[str, object]) -> bool:
-    """Tell whether a manifest is a ModelKit's: by artifact type or config type, in an OCI image manifest."""
-    if document.get("mediaType") not in (None, "", OCI_MANIFEST) or "manifests" in document:
-        return False
+    KitOps has both since https://github.com/kitops-ml/kitops/pull/1000.
+    """
     config = document.get("config")
     config_type = config.get("mediaType") if isinstance(config, dict) else None
-    return document.get("artifactType") == KIT_TYPE or config_type == CONFIG_TYPE
+    is_image = document.get("mediaType") in (None, "", OCI_MANIFEST) and "manifests" not in document
+    if not is_image or (document.get("artifactType") != KIT_TYPE and config_type != CONFIG_TYPE):
+        raise NotAModelKit(f"{subject} is not a ModelKit but {describe(document)}; wanted a kit made by `kit pack`")
 
 
 def parse_descriptor(value: object, where: str) -> Descriptor:
-    """Read a descriptor out of JSON. Raises InvalidManifest, whose line begins with `where`."""
+    """Reads a descriptor. Raises InvalidManifest, whose message begins with `where`."""
     if not isinstance(value, dict):
         raise InvalidManifest(f"{where} is {_kind_of(value)}, wanted a descriptor")
     media_type, size = value.get("mediaType"), value.get("size")

@@ -1,4 +1,4 @@
-"""What people push to registries, by media type, in words: what a reference names where it does not name a kit."""
+"""Media types, and in words what an artifact is that is not a ModelKit."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,7 +9,10 @@ KIT_INDEX_TYPE = "application/vnd.kitops.modelkit.index.v1+json"
 CONFIG_TYPE = "application/vnd.kitops.modelkit.config.v1+json"
 
 REF_NAME = "org.opencontainers.image.ref.name"
-"""The annotation by which an OCI layout's index names a manifest."""
+"""The annotation by which an OCI layout's index names a manifest.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.md#pre-defined-annotation-keys
+"""
 
 _DOCKER = "application/vnd.docker."
 _INDEXES = (OCI_INDEX, _DOCKER + "distribution.manifest.list.v2+json")
@@ -36,7 +39,7 @@ _KINDS = (
 
 
 def describe(document: Mapping[str, object]) -> str:
-    """Say what a manifest that is not a ModelKit's is, and its media type: "a Helm chart (application/…)"."""
+    """Says what a manifest that is not a ModelKit's is, with its media type: "a Helm chart (application/…)"."""
     media_type, artifact_type = _text(document.get("mediaType")), _text(document.get("artifactType"))
     if artifact_type == KIT_INDEX_TYPE:
         return f"a ModelKit index, several kits under one name ({artifact_type})"
@@ -54,7 +57,7 @@ def describe(document: Mapping[str, object]) -> str:
 
 
 def _types_inside(document: Mapping[str, object]) -> Iterator[str]:
-    """Give the media types of config and layers, in that order."""
+    """Yields the media types of config and layers, in that order."""
     layers = document.get("layers")
     for item in [document.get("config"), *(layers if isinstance(layers, list) else [])]:
         if isinstance(item, dict):
@@ -62,5 +65,5 @@ def _types_inside(document: Mapping[str, object]) -> Iterator[str]:
 
 
 def _text(value: object) -> str:
-    """Give a media type as it may be shown: a registry's text can hold anything, terminal escapes too."""
+    """Returns a media type with "?" for what a terminal must not get: a registry's text can hold escapes."""
     return "".join(letter if letter.isprintable() else "?" for letter in value) if isinstance(value, str) else ""

@@ -1,31 +1,40 @@
-"""Paths that a Kitfile names: relative, inside the kit's folder; and the rule by which a model's path is another kit.
+"""Paths inside a kit: those that a Kitfile or a receipt names, those of archive members, and the names with a meaning.
 
-KitOps 1.7 `pkg/lib/repo/util/kitfile.go` for the references, `pkg/lib/kitfile/validate.go` for the paths.
+Rules for the paths of a Kitfile: KitOps 1.7, https://github.com/kitops-ml/kitops/blob/main/pkg/lib/kitfile/validate.go
 """
 
 import posixpath
 import re
+import unicodedata
 
 from runtime.errors import InvalidKitfile
-from runtime.kit.format.reference_rules import REPOSITORY, TAG
-from runtime.kit.unpack.names import unfit_character
+from runtime.kit.format.limits import UnpackLimits
 
-_MAX_PATH = 1024  # of what is unpacked, too
-_DIGEST = r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}"
-_REGISTRY = r"[A-Za-z0-9._~-]+(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?"
+Parts = tuple[str, ...]
+"""The components of a relative path."""
+
+KITFILE_NAME = "Kitfile"
+RECEIPT_NAME = ".modelkit-receipt.json"
+STAGING_NAME = ".modelkit-unpack"
+"""The folder where `runtime unpack` works. It is there while `unpack` runs, or after it was killed."""
+LOST_AND_FOUND = "lost+found"
+"""At the top of many file systems, readable for root only."""
+
+_UNFIT = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: controls, lone surrogates, line and paragraph separators
 _ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]*://"
 
 
 def clean_path(text: str, where: str) -> str:
-    """Give `text` as Go's `path.Clean` does: "./model/" is "model", "" is ".".
+    """Returns `text` as Go's `path.Clean` does: "./model/" is "model", "" is ".".
 
     Raises InvalidKitfile for a path that is absolute, leaves the kit's folder, or cannot be a path of a kit.
     """
-    if len(text) > _MAX_PATH:
-        raise InvalidKitfile(f"the Kitfile's {where} has {len(text)} characters, at most {_MAX_PATH} are read")
+    most = UnpackLimits().path_bytes
+    if len(text) > most:
+        raise InvalidKitfile(f"the Kitfile's {where} has {len(text)} characters, at most {most} are read")
     if "://" in text and re.match(_ADDRESS, text):
         raise InvalidKitfile(f"the Kitfile's {where} is an address, {text[:160]!r}; wanted a path inside the kit")
-    if unfit_character(text):
+    if _unfit_character(text):
         raise InvalidKitfile(f"the Kitfile's {where} has a backslash or a control character in it: {text[:160]!r}")
     if text.startswith("/"):
         raise InvalidKitfile(f"the Kitfile's {where} is absolute, {text[:160]!r}; wanted a path inside the kit")
@@ -35,25 +44,39 @@ def clean_path(text: str, where: str) -> str:
     return cleaned
 
 
-def is_kit_reference(text: str) -> bool:
-    """Tell whether Kit takes a `model.path` for a reference to another kit: `:` or `@` in it, and of that form.
-
-    What stands before the first `/` is a registry only if it has a `.` or a `:`; a tag before an `@` is dropped.
-    Without a look at the disk `./models/film_slm:champion` is a reference too: the caller knows better sometimes.
-    """
-    if ":" not in text and "@" not in text:
-        return False
-    first, slash, rest = text.partition("/")
-    is_registry = bool(slash) and ("." in first or ":" in first)
-    if is_registry and re.fullmatch(_REGISTRY, first) is None:
-        return False
-    return _is_name(rest if is_registry else text)
+def entry_path(path: str) -> Parts:
+    """Returns the components of a cleaned path; none for ".", which is the kit's folder."""
+    return () if path == "." else tuple(path.split("/"))
 
 
-def _is_name(text: str) -> bool:
-    """Tell whether `text` is repository[:tag][@digest]."""
-    name, at, digest = text.partition("@")
-    repository, colon, tag = name.partition(":")
-    if re.fullmatch(REPOSITORY, repository) is None:
-        return False
-    return re.fullmatch(_DIGEST, digest) is not None if at else not colon or re.fullmatch(TAG, tag) is not None
+def lies_under(parts: Parts, entry: Parts, *, is_folder: bool) -> bool:
+    """Tells whether a member belongs to an entry's path: is it, is below it, or is a folder above it."""
+    return parts[: len(entry)] == entry or (is_folder and entry[: len(parts)] == parts)
+
+
+def checked_parts(name: str, limits: UnpackLimits) -> Parts:
+    """Splits the relative path of a file or folder. Raises ValueError with the reason why it is refused."""
+    if name.startswith("/"):
+        raise ValueError("it is absolute")
+    if unfit := _unfit_character(name):
+        raise ValueError(f"it holds the character U+{ord(unfit):04X}")
+    parts = tuple(name.split("/"))
+    if ".." in parts:
+        raise ValueError("it has a '..' component")
+    if "" in parts or "." in parts:
+        raise ValueError("it has a component that is empty or '.'")
+    if len(parts) > limits.depth:
+        raise ValueError(f"it is {len(parts)} levels deep, at most {limits.depth} are allowed")
+    longest = max(len(part.encode()) for part in parts)
+    if longest > limits.component_bytes or len(name.encode()) > limits.path_bytes:
+        raise ValueError(
+            f"it is longer than {limits.path_bytes} bytes, or than {limits.component_bytes} in one component"
+        )
+    return parts
+
+
+def _unfit_character(name: str) -> str | None:
+    """Returns the first character that no path of a kit may have: a backslash, or one that is not text."""
+    if name.isprintable() and "\\" not in name:
+        return None
+    return next((letter for letter in name if letter == "\\" or unicodedata.category(letter) in _UNFIT), None)

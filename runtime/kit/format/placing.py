@@ -1,18 +1,17 @@
 """Which layer belongs to which entry of the Kitfile: by digest, or by order in kits packed before 0.5.0.
 
-The rules: KitOps `pkg/lib/filesystem/unpack/util.go` and `unpack/legacy.go`.
+The rules are those of `util.go` and `legacy.go` in
+https://github.com/kitops-ml/kitops/tree/main/pkg/lib/filesystem/unpack
 """
 
 import posixpath
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from runtime.errors import InvalidKitfile
 from runtime.kit.format.digest import Digest
-from runtime.kit.format.kitfile import Entry, Kitfile, model_file
+from runtime.kit.format.kitfile import Entry, Kitfile, Section
 from runtime.kit.format.manifest import Layer, Manifest
-
-Section = Literal["model", "part", "code", "dataset", "docs", "prompt", "mcp"]
 
 _KINDS: dict[Section, str] = {
     "model": "model",
@@ -27,9 +26,9 @@ _SERVED = ("model", "part", "code")
 
 
 class Placed(NamedTuple):
-    """An entry with its layer. `prefix` is the folder to unpack into, "" for the kit's own.
+    """An entry with its layer. `prefix` is the folder to unpack into, "" for the kit's own folder.
 
-    Kits without digests named tar members relative to the parent of the entry's path; the prefix is that parent.
+    In kits without digests the names of tar members are relative to the parent of the entry's path: the prefix.
     """
 
     entry: Entry
@@ -39,41 +38,25 @@ class Placed(NamedTuple):
 
 
 def place(kitfile: Kitfile, manifest: Manifest) -> tuple[Placed, ...]:
-    """Match every entry that has a layer with it, in the Kitfile's order: model, parts, code, datasets, docs, prompts.
+    """Returns every entry that has a layer with that layer, in the Kitfile's order.
 
-    Raises InvalidKitfile where an entry has no layer in the manifest.
+    Raises InvalidKitfile if an entry has no layer in the manifest.
     """
-    entries = tuple(_sections(kitfile))
+    entries = tuple((section, entry) for section, entry in kitfile.entries() if not entry.remote)
     if any(entry.digest for _, entry in entries):
         return tuple(_by_digest(entries, manifest))
     return tuple(_by_order(entries, manifest))
 
 
 def needed(placed: tuple[Placed, ...]) -> tuple[Placed, ...]:
-    """Keep what serving needs: model, model parts and code; never datasets, docs or prompts."""
+    """Returns what serving needs: model, model parts and code, never datasets, docs or prompts."""
     return tuple(item for item in placed if item.section in _SERVED)
 
 
 def unplaced(placed: tuple[Placed, ...], manifest: Manifest) -> tuple[Layer, ...]:
-    """Give the layers that no entry of the Kitfile names, of unknown kinds among them: worth a warning."""
+    """Returns the layers that no entry of the Kitfile names, layers of unknown kinds among them."""
     used = {(item.layer.descriptor.digest, item.layer.path) for item in placed}
     return tuple(layer for layer in manifest.layers if (layer.descriptor.digest, layer.path) not in used)
-
-
-def _sections(kitfile: Kitfile) -> Iterator[tuple[Section, Entry]]:
-    """Give each entry that has a layer, with the section it stands in."""
-    if model := model_file(kitfile.model):
-        yield "model", model
-    lists: tuple[tuple[Section, tuple[Entry, ...]], ...] = (
-        ("part", kitfile.model.parts if kitfile.model else ()),
-        ("code", kitfile.code),
-        ("dataset", kitfile.datasets),
-        ("docs", kitfile.docs),
-        ("prompt", kitfile.prompts),
-        ("mcp", kitfile.mcp_servers),
-    )
-    for section, entries in lists:
-        yield from ((section, entry) for entry in entries if not entry.remote)
 
 
 def _by_digest(entries: tuple[tuple[Section, Entry], ...], manifest: Manifest) -> Iterator[Placed]:
@@ -82,8 +65,7 @@ def _by_digest(entries: tuple[tuple[Section, Entry], ...], manifest: Manifest) -
         path = None if layer.path is None else posixpath.normpath(layer.path)
         layers |= dict.fromkeys(_keys(layer.descriptor.digest, path, layer.kind, prompt=layer.prompt), layer)
     for section, entry in entries:
-        if entry.digest is None:  # a Kitfile is checked for that when it is read
-            raise InvalidKitfile(f"the Kitfile gives no digest for {section} {entry.path!r}")
+        assert entry.digest is not None  # since all entries have one, or none has: checked when a Kitfile is read
         keys = _keys(entry.digest, entry.path, _KINDS[section], prompt=section == "prompt")
         found = next((layers[key] for key in keys if key in layers), None)
         if found is None:
@@ -95,7 +77,7 @@ def _by_digest(entries: tuple[tuple[Section, Entry], ...], manifest: Manifest) -
 
 
 def _keys(digest: Digest, path: str | None, kind: str, *, prompt: bool) -> tuple[tuple[object, ...], ...]:
-    """What to look a layer up by, best first: raw files of the same bytes differ in nothing but path and kind."""
+    """Returns what a layer is looked up by, best first: raw files with the same bytes differ in path and kind only."""
     return (digest, path, kind, prompt), (digest, path), (digest, kind, prompt), (digest,)
 
 

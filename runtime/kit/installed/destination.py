@@ -2,43 +2,42 @@
 
     DIR/.modelkit-unpack/tree            the new files, until all of them are written and synced
     DIR/.modelkit-unpack/new.json        their receipt, until it gets its place
-    DIR/.modelkit-unpack/old.json        the receipt of what was here before, from the moment that goes
+    DIR/.modelkit-unpack/old.json        the receipt of what was here before, once that is being removed
     DIR/.modelkit-receipt.json           comes last
 
-Files get their names while there is no receipt, and while `.modelkit-unpack` is there, on which no server starts. After
-a crash the receipts in there tell which files are ours, so that they can be cleared away; nobody else's ever are.
+Files get their names while there is no receipt, and while `.modelkit-unpack` is there, with which no server starts.
+After a crash the receipts in there tell which files `runtime unpack` wrote. Only those are removed.
 """
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runtime.errors import BadContent, StorageFailed, Usage
-from runtime.kit.cache.store import remove, sync_folder, try_lock
+from runtime.errors import BadContent, StorageFailed, UnsafeArchive, Usage
+from runtime.kit.files import NO_SPACE, locked, open_lock, remove, require_room, sync_folder, write_whole
 from runtime.kit.format.digest import Digest
-from runtime.kit.format.folder_names import KITFILE_NAME, LOST_AND_FOUND, RECEIPT_NAME, STAGING_NAME
-from runtime.kit.installed.noted_tree import NotedTree
+from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, RECEIPT_NAME, STAGING_NAME, Parts
 from runtime.kit.installed.receipt import Receipt, read_receipt
 from runtime.kit.installed.recheck import Reached, recheck
 from runtime.kit.unpack.tree import FoundTree, WrittenTree
 from runtime.kit.unpack.walk import hand_over
 
 if TYPE_CHECKING:
-    from runtime.kit.cache.kits import Layers
+    from runtime.kit.format.manifest import Manifest
     from runtime.kit.format.reference import Reference
+    from runtime.kit.unpack.walk import Layers
 
-Pause = Callable[[float], None]
-
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_LOCK_LOOK_SECONDS: Final = 0.05
+_RESERVED: Final = frozenset({KITFILE_NAME, RECEIPT_NAME, STAGING_NAME, LOST_AND_FOUND})
+_LEFT_OUT: Final = frozenset({(KITFILE_NAME,), (RECEIPT_NAME,)})
+"""In a layer they are left over from an earlier packing: the config is the kit's Kitfile."""
 _SHOWN: Final = 3
-"""So many files are named where others are in the way."""
+"""How many files a message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +48,23 @@ class Destination:
     beside: Callable[[str], bool] = lambda _: False
 
     @contextmanager
-    def locked(self, pause: Pause) -> Iterator[None]:
-        """Make the folder, if need be, and keep other unpacks out of it. `pause` may raise to give up waiting."""
+    def locked(self, pause: Callable[[float], None]) -> Iterator[None]:
+        """Makes the folder, if need be, and keeps other unpacks out of it. `pause` may raise to give up waiting."""
         with self._writing():
             if self.folder.exists() and not self.folder.is_dir():
                 raise Usage(f"cannot unpack into {str(self.folder)!r}: it is a file, wanted a folder")
             self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            while not try_lock(fd):
-                pause(_LOCK_LOOK_SECONDS)
+            lock = open_lock(self.folder)
+        with locked(lock, pause):
             yield
-        finally:
-            os.close(fd)
 
     def is_there(self) -> bool:
-        """Whether there is such a folder, or something in its place. Raises StorageFailed."""
+        """Tells whether there is such a folder, or something in its place. Raises StorageFailed."""
         with self._writing():
             return self.folder.exists()
 
-    def holds(self, reference: Reference, config: bytes, reached: Reached) -> str | None:
-        """Why the folder has to be filled with this kit; None where it is here already, whole. Call it locked.
+    def holds(self, reference: Reference, reached: Reached) -> str | None:
+        """Returns why the folder has to be filled with this kit; None if it is here already, whole. Call it locked.
 
         Raises Usage for files that no unpack put here, StorageFailed, and what `reached` raises.
         """
@@ -77,27 +72,33 @@ class Destination:
         self._check_strangers(receipt)
         if receipt is None:
             return "it is empty" if not self._staged.exists() else "an earlier unpack was ended before it was done"
-        if receipt.digest != reference.digest or receipt.files[KITFILE_NAME] != Digest.of(config):
+        if receipt.manifest.digest != reference.digest:
             return f"it holds {receipt.reference}"
         with self._writing():
-            if self._staged.exists():  # else a kit on a read-only volume could not be looked at
+            if self._staged.exists():  # not on a read-only volume, where nothing may be written
                 remove(self._staged)  # its files had no names yet, or have them all
         try:
             recheck(self.folder, receipt, reached, beside=self.beside)
         except BadContent as problem:
             return str(problem)
         if str(receipt.reference) != str(reference):  # the same kit by another tag
-            self._replace_receipt(Receipt(reference, receipt.digest, receipt.files))
+            with self._writing():
+                self._staged.mkdir()
+                write_whole(
+                    self.folder / RECEIPT_NAME, replace(receipt, reference=reference).to_bytes(), beside=self._staged
+                )
+                remove(self._staged)
         return None
 
-    def fill(self, reference: Reference, config: bytes, layers: Layers, check: Callable[[], None]) -> Receipt:
-        """Put the kit in the place of whatever kit is here; `config` becomes its Kitfile. Call it locked.
+    def fill(
+        self, reference: Reference, manifest: Manifest, config: bytes, layers: Layers, check: Callable[[], None]
+    ) -> Receipt:
+        """Puts the kit in the place of whatever kit is here; `config` becomes its Kitfile. Call it locked.
 
         `check` may raise to give up until files get their names. Raises what `unpack` raises, and Usage as `holds`.
         """
         before = self._receipt()
         self._check_strangers(before)
-        assert reference.digest is not None  # of every reference that was resolved
         with self._writing():
             if before is None:
                 self._clear()  # what a crash left
@@ -106,12 +107,14 @@ class Destination:
             tree = self._staged / "tree"
             tree.mkdir(mode=0o755)
         try:
-            files = self._build(tree, config, layers, check)
-            receipt = Receipt(reference, reference.digest, files)
+            with WrittenTree(tree, way_out="choose another folder") as written:
+                hashed = _HashedTree(written)
+                hand_over(layers(), hashed, checkpoint=check)
+                written.file((KITFILE_NAME,), len(config), iter([config]))
+            receipt = Receipt.of(reference, manifest, config, hashed.files)
             with self._writing():
                 _sync_tree(tree, check)
-                _write(self._staged / "new.json", receipt.to_bytes())
-                sync_folder(self._staged)
+                write_whole(self._staged / "new.json", receipt.to_bytes(), beside=self._staged)
         except BaseException:
             remove(self._staged)
             raise
@@ -120,15 +123,9 @@ class Destination:
         return receipt
 
     def require(self, wanted_bytes: int) -> None:
-        """Refuse what cannot fit, before it is tried. Raises StorageFailed."""
+        """Refuses what cannot fit, before it is written. Raises StorageFailed."""
         with self._writing():
-            existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-            system = os.statvfs(existing)
-        if wanted_bytes > (free := system.f_bavail * system.f_frsize):
-            raise StorageFailed(
-                f"folder {str(self.folder)!r} has {free} bytes free, the kit needs {wanted_bytes}; "
-                "make room, or choose another folder"
-            )
+            require_room(self.folder, wanted_bytes, "the kit", "make room, or choose another folder")
 
     # --- what is there
 
@@ -140,9 +137,12 @@ class Destination:
         return read_receipt(self.folder / RECEIPT_NAME)
 
     def _check_strangers(self, receipt: Receipt | None) -> None:
-        """Refuse a folder with files that are neither of a kit that was unpacked here nor of the cache."""
-        with self._reading(), FoundTree(self.folder) as tree:
-            found = sorted(path for path, _ in tree.members() if not self.beside(path))
+        """Refuses a folder with files that are neither of a kit that was unpacked here nor of the cache."""
+        try:
+            with FoundTree(self.folder) as tree:
+                found = sorted(path for path in tree.files() if not self.beside(path))
+        except OSError as problem:
+            raise StorageFailed(f"cannot read folder {str(self.folder)!r}: {problem.strerror}") from problem
         ours = {RECEIPT_NAME, *(receipt.files if receipt else self._crashed_files())}
         if strangers := [path for path in found if path not in ours and not path.startswith(STAGING_NAME + "/")]:
             names = ", ".join(map(repr, strangers[:_SHOWN]))
@@ -153,25 +153,18 @@ class Destination:
             )
 
     def _crashed_files(self) -> set[str]:
-        """What the receipts of an unpack that was killed list: some of it may be here by its name."""
+        """Returns what the receipts of an unpack that was killed list: some of it may be here by its name."""
         files: set[str] = set()
         for name in ("new.json", "old.json"):
-            with suppress(BadContent):  # one that was cut short: no file had been moved then
+            with suppress(BadContent):  # one that cannot be read: no file had been moved then
                 if receipt := read_receipt(self._staged / name):
                     files |= receipt.files.keys()
         return files
 
     # --- what is done
 
-    def _build(self, tree: Path, config: bytes, layers: Layers, check: Callable[[], None]) -> dict[str, Digest]:
-        with WrittenTree(tree, way_out="choose another folder") as written:
-            noted = NotedTree(written)
-            hand_over(layers(), noted, checkpoint=check)
-            noted.write(KITFILE_NAME, config)
-        return noted.files
-
     def _swap(self, tree: Path) -> None:
-        """Clear the old files away and give the new ones their names; the receipt last, and each step on the disk."""
+        """Removes the old files and gives the new ones their names; the receipt last, and each step synced."""
         if (self.folder / RECEIPT_NAME).exists():
             (self.folder / RECEIPT_NAME).rename(self._staged / "old.json")
         sync_folder(self._staged)
@@ -186,48 +179,57 @@ class Destination:
         sync_folder(self.folder)
 
     def _clear(self) -> None:
-        """Remove everything but our own workplace, the cache and `lost+found`; strangers have been refused before."""
+        """Removes everything but the staging folder, the cache and `lost+found`; strangers have been refused before."""
         for item in list(os.scandir(self.folder)):
             if item.name not in (STAGING_NAME, LOST_AND_FOUND) and not self.beside(item.name):
                 remove(Path(item.path))
-
-    def _replace_receipt(self, receipt: Receipt) -> None:
-        with self._writing():
-            self._staged.mkdir()
-            _write(self._staged / "new.json", receipt.to_bytes())
-            (self._staged / "new.json").rename(self.folder / RECEIPT_NAME)
-            sync_folder(self.folder)
-            remove(self._staged)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except OSError as problem:
-            cure = "make room, or choose another folder" if problem.errno in _FULL else "choose another folder"
+            cure = "make room, or choose another folder" if problem.errno in NO_SPACE else "choose another folder"
             raise StorageFailed(
                 f"cannot unpack into {str(self.folder)!r} as user {os.geteuid()}: {problem.strerror}; {cure}"
             ) from problem
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as problem:
-            raise StorageFailed(f"cannot read folder {str(self.folder)!r}: {problem.strerror}") from problem
 
+class _HashedTree:
+    """Hands members on to `tree`; `files` has the digests of the bytes that were handed on, by path."""
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a new small file, synced, readable for everybody."""
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fchmod(file.fileno(), 0o444)
-        os.fsync(file.fileno())
+    def __init__(self, tree: WrittenTree) -> None:
+        self.files: dict[str, Digest] = {}
+        self._tree = tree
+
+    def folder(self, parts: Parts) -> bool:
+        """Makes a folder. Raises UnsafeArchive for names that have a meaning in an unpacked folder."""
+        if parts[0] in _RESERVED:
+            raise UnsafeArchive(f"the kit has a folder {parts[0]!r}, a name that is not free where it is unpacked")
+        return self._tree.folder(parts)
+
+    def file(self, parts: Parts, size: int | None, chunks: Iterator[bytes]) -> bool:
+        """Writes a file."""
+        if parts in _LEFT_OUT:
+            for _ in chunks:  # read all the same: it counts in its layer's digest
+                pass
+            return True
+        if parts[0] in _RESERVED:
+            raise UnsafeArchive(f"the kit has a file {parts[0]!r}, a name that is not free where it is unpacked")
+        hasher = hashlib.sha256()
+
+        def hashed() -> Iterator[bytes]:
+            for chunk in chunks:
+                hasher.update(chunk)
+                yield chunk
+
+        written = self._tree.file(parts, size, hashed())
+        self.files["/".join(parts)] = Digest("sha256", hasher.hexdigest())
+        return written
 
 
 def _sync_tree(root: Path, check: Callable[[], None]) -> None:
-    """Have every file and folder of a tree of ours on the disk before it is spoken of."""
+    """Syncs every file and folder of the new tree to the disk."""
     for _, _, names, folder in os.fwalk(root):
         for name in names:
             check()

@@ -1,150 +1,184 @@
 """The receipt that `runtime unpack` leaves in a folder: which kit its files are, so that a server can check them again.
 
-    {"version": 1,
+    {"version": 2,
      "reference": "HOST/REPOSITORY:TAG@sha256:…",     as it was resolved
-     "digest": "sha256:…",                            of the manifest
-     "files": {"Kitfile": "sha256:…", …}}             every file in the folder but this one
+     "manifest": "{…}",                               byte for byte, as text
+     "config": "{…}",                                 likewise; it is the Kitfile
+     "files": {"model/a.onnx": "sha256:…", …}}        every file in the folder, but for the Kitfile and the receipt
 
-It is no signature: whoever can write into the folder can write another receipt. It finds what went wrong between the
-container that unpacked and the one that serves: a file that is lost, cut short, changed, or somebody else's.
+What can be computed is not believed: the digest of the reference must be the manifest's, the config must have the
+digest and size that the manifest says, every file must lie under an entry of the Kitfile, and a raw layer is its file.
+The digests of files from tar layers cannot be computed from the manifest: whoever can write into the folder can write
+other files and another receipt. So a kit with a receipt counts as verified by receipt, and not as verified.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from runtime.errors import BadContent, InvalidReference, StorageFailed, Unsupported
-from runtime.kit.format.digest import Digest
-from runtime.kit.format.folder_names import KITFILE_NAME, RECEIPT_NAME, STAGING_NAME
-from runtime.kit.format.json_text import read_json
+from runtime.kit.files import NotPlain, open_plain
+from runtime.kit.format.digest import Digest, DigestCheck
+from runtime.kit.format.json_text import read_object
+from runtime.kit.format.kitfile import Kitfile
+from runtime.kit.format.limits import UnpackLimits
+from runtime.kit.format.manifest import Manifest
+from runtime.kit.format.paths import KITFILE_NAME, RECEIPT_NAME, STAGING_NAME, checked_parts, entry_path, lies_under
+from runtime.kit.format.placing import Placed, needed, place
 from runtime.kit.format.reference import Reference
-from runtime.kit.unpack.expand import UnpackLimits
-from runtime.kit.unpack.names import checked_parts
 
-VERSION: Final = 1
-MAX_RECEIPT_BYTES: Final = 32 << 20
-"""A kit of as many files as it may have, with names of ordinary length, needs half of it."""
-
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not make us wait
+VERSION: Final = 2
+MAX_RECEIPT_BYTES: Final = 64 << 20
+"""Twice what a kit of as many files as it may have, with names of ordinary length, needs."""
 _LIMITS: Final = UnpackLimits()
 _AGAIN: Final = "empty the folder and unpack the kit again with `runtime unpack REF DIR`"
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The kit that was unpacked, by its resolved reference and the digest of its manifest, and the digest of each file.
+    """The kit that was unpacked: its resolved reference, manifest and config, and the digest of each file.
 
     `files`: by path relative to the folder; the Kitfile is among them, the receipt is not.
     """
 
     reference: Reference
-    digest: Digest
+    manifest: Manifest
+    config: bytes
+    kitfile: Kitfile
+    placed: tuple[Placed, ...]
     files: Mapping[str, Digest]
 
     @classmethod
+    def of(cls, reference: Reference, manifest: Manifest, config: bytes, files: Mapping[str, Digest]) -> Receipt:
+        """Returns the receipt for `files`, beside the Kitfile. Raises ValueError and BadContent if they do not fit."""
+        check = DigestCheck(manifest.config.digest, manifest.config.size, "its config")
+        check.update(config)
+        check.finish()
+        kitfile = Kitfile.parse_json(config, manifest.layers)
+        placed = place(kitfile, manifest)
+        _check_files(files, needed(placed))
+        return cls(reference, manifest, config, kitfile, placed, {KITFILE_NAME: manifest.config.digest, **files})
+
+    @classmethod
     def parse(cls, raw: bytes, where: str) -> Receipt:
-        """Read a receipt; `where` is its path, for messages. Raises BadContent, Unsupported for a newer version."""
+        """Reads a receipt; `where` is its path, for messages. Raises BadContent, Unsupported for a newer version."""
         subject = f"the receipt {where!r}"
         try:
-            document = read_json(raw, subject, BadContent, most_bytes=MAX_RECEIPT_BYTES)
+            document = read_object(raw, subject, BadContent, most_bytes=MAX_RECEIPT_BYTES)
         except BadContent as problem:
             raise BadContent(f"{problem}; {_AGAIN}") from problem
-        try:
-            return _receipt(_object(document, "it"))
-        except _OtherVersion as other:
+        version = document.get("version")
+        if type(version) is int and version > VERSION:
             raise Unsupported(
-                f"{subject} has version {other}, this runtime reads {VERSION}; serve with the version that unpacked"
-            ) from other
-        except ValueError as problem:
-            raise BadContent(f"{subject} is not one: {problem}; {_AGAIN}") from problem
+                f"{subject} has version {version}, this runtime reads {VERSION}; serve with the version that unpacked"
+            )
+        try:
+            return _receipt(document)
+        except (ValueError, BadContent) as problem:
+            raise BadContent(f"{subject} cannot be used: {problem}; {_AGAIN}") from problem
 
     def to_bytes(self) -> bytes:
-        """The text that `parse` reads. Raises Unsupported where that would be too long."""
-        files = {path: str(self.files[path]) for path in sorted(self.files)}
-        document = {"version": VERSION, "reference": str(self.reference), "digest": str(self.digest), "files": files}
+        """Returns the text that `parse` reads. Raises Unsupported if that would be too long."""
+        document = {
+            "version": VERSION,
+            "reference": str(self.reference),
+            "manifest": self.manifest.raw.decode(),
+            "config": self.config.decode(),
+            "files": {path: str(self.files[path]) for path in sorted(self.files) if path != KITFILE_NAME},
+        }
         raw = json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
         if len(raw) > MAX_RECEIPT_BYTES:
             size = f"{len(raw)} bytes, at most {MAX_RECEIPT_BYTES} are read"
-            raise Unsupported(f"the receipt of {len(files)} files would have {size}; serve the kit by its reference")
+            raise Unsupported(
+                f"the receipt of {len(self.files)} files would have {size}; serve the kit by its reference"
+            )
         return raw
 
 
+def installed(folder: Path) -> Receipt | None:
+    """Returns the receipt of a folder that `runtime unpack` filled, None for any other folder.
+
+    Raises BadContent, also if the kit in it is not whole, Unsupported, StorageFailed.
+    """
+    if os.path.lexists(folder / STAGING_NAME):
+        raise BadContent(
+            f"folder {str(folder)!r} is not whole: `runtime unpack` is at work in it, or was ended before it was done; "
+            "run it again"
+        )
+    return read_receipt(folder / RECEIPT_NAME)
+
+
 def read_receipt(path: Path) -> Receipt | None:
-    """The receipt at `path`; None where there is nothing. Raises BadContent, Unsupported, StorageFailed."""
+    """Returns the receipt at `path`, None if there is nothing. Raises BadContent, Unsupported, StorageFailed."""
     try:
-        descriptor = os.open(path, _READ)
+        with open_plain(path) as file:
+            return Receipt.parse(file.read(MAX_RECEIPT_BYTES + 1), str(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except NotPlain as problem:
+        raise BadContent(f"the receipt {str(path)!r} {problem.strerror}; {_AGAIN}") from problem
     except OSError as problem:
-        if problem.errno == errno.ELOOP:
-            raise BadContent(f"the receipt {str(path)!r} is a symbolic link; {_AGAIN}") from problem
         raise StorageFailed(f"cannot read the receipt {str(path)!r}: {problem.strerror}") from problem
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise BadContent(f"the receipt {str(path)!r} is not a regular file; {_AGAIN}")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return Receipt.parse(file.read(MAX_RECEIPT_BYTES + 1), str(path))
-    finally:
-        os.close(descriptor)
-
-
-class _OtherVersion(ValueError):
-    """A receipt of a version that came later."""
 
 
 def _receipt(document: Mapping[str, object]) -> Receipt:
     version = document.get("version")
-    if type(version) is int and version > VERSION:
-        raise _OtherVersion(str(version))
-    if type(version) is not int or version != VERSION:  # True is 1, too
+    if type(version) is not int or version != VERSION:
         raise ValueError(f"its version is {version!r}, wanted {VERSION}")
-    digest = _digest(document.get("digest"), "digest")
-    files = _object(document.get("files"), "files")
-    if KITFILE_NAME not in files:
-        raise ValueError(f"its files lack the {KITFILE_NAME}")
-    checked = {_path(path): _digest(text, f"digest of {path[:200]!r}") for path, text in files.items()}
-    return Receipt(_reference(document.get("reference"), digest), digest, checked)
+    listed = document.get("files")
+    if not isinstance(listed, dict):
+        raise ValueError("files is not a JSON object")  # noqa: TRY004 - about the document, not about a Python type
+    files = {path: _digest(listed, path) for path in listed}
+    reference = _reference(_text(document, "reference"))
+    manifest = Manifest.parse(_text(document, "manifest").encode(), expected=reference.digest, subject="its manifest")
+    return Receipt.of(reference, manifest, _text(document, "config").encode(), files)
 
 
-def _reference(text: object, digest: Digest) -> Reference:
-    if not isinstance(text, str):
-        raise ValueError("its reference is not text")  # noqa: TRY004 - about the document, not about a Python type
+def _reference(text: str) -> Reference:
     try:
         reference = Reference.parse(text)
     except InvalidReference as problem:
         raise ValueError(f"its reference is bad: {problem}") from problem
-    if reference.digest != digest:
-        raise ValueError(f"its reference {text[:200]!r} and its digest {digest} name two kits")
+    if reference.digest is None:
+        raise ValueError(f"its reference {text[:200]!r} has no digest")
     return reference
 
 
-def _path(path: str) -> str:
-    try:
-        parts = checked_parts(path, _LIMITS)
-    except ValueError as problem:
-        raise ValueError(f"it lists {path[:200]!r}, and {problem}") from problem
-    if parts[0] in (RECEIPT_NAME, STAGING_NAME):
-        raise ValueError(f"it lists {path[:200]!r}, which is no file of a kit")
-    return path
+def _check_files(files: Mapping[str, Digest], placed: tuple[Placed, ...]) -> None:
+    """Raises ValueError for a path that is none of the kit's, and for a raw layer that is not its file."""
+    entries = [entry_path(each.entry.path) for each in placed]
+    for path in files:
+        try:
+            parts = checked_parts(path, _LIMITS)
+        except ValueError as problem:
+            raise ValueError(f"it lists {path[:200]!r}, and {problem}") from problem
+        if parts[0] in (KITFILE_NAME, RECEIPT_NAME, STAGING_NAME):
+            raise ValueError(f"it lists {path[:200]!r}, which is no file of a layer")
+        if not any(lies_under(parts, entry, is_folder=False) for entry in entries):
+            raise ValueError(f"it lists {path[:200]!r}, which is under no entry of the kit that serving needs")
+    for each in placed:
+        layer = each.layer
+        if layer.format == "raw" and not layer.compression and files.get(layer.path or "") != layer.descriptor.digest:
+            raise ValueError(f"its file {layer.path!r} is not the layer {layer.descriptor.digest}")
 
 
-def _digest(text: object, what: str) -> Digest:
+def _text(document: Mapping[str, object], key: str) -> str:
+    value = document.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"its {key} is not text")  # noqa: TRY004 - about the document, not about a Python type
+    return value
+
+
+def _digest(listed: Mapping[str, object], path: str) -> Digest:
+    text = listed[path]
     if not isinstance(text, str):
-        raise ValueError(f"its {what} is not text")  # noqa: TRY004 - about the document, not about a Python type
+        raise ValueError(f"its digest of {path[:200]!r} is not text")  # noqa: TRY004 - as above
     try:
         return Digest.parse(text)
     except ValueError as problem:
-        raise ValueError(f"its {what} is bad: {problem}") from problem
-
-
-def _object(value: object, what: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{what} is not a JSON object")  # noqa: TRY004 - about the document, not about a Python type
-    return value
+        raise ValueError(f"its digest of {path[:200]!r} is bad: {problem}") from problem

@@ -1,57 +1,59 @@
-"""Whether a folder still holds what its receipt says: every file, with its bytes, and nothing else. No link counts.
+"""Whether a folder holds what its receipt says: every file, with its bytes, and nothing else. A link does not count.
 
-Folders are not compared, for an empty one holds nothing that could be served.
+Folders are not compared, since an empty one holds nothing that could be served.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from runtime.errors import BadContent, DigestMismatch, StorageFailed
-from runtime.kit.format.folder_names import KITFILE_NAME, RECEIPT_NAME
+from runtime.errors import BadContent, StorageFailed
+from runtime.kit.files import NotPlain, read_checked, volume_group, who_else_writes
+from runtime.kit.format.digest import DigestCheck
+from runtime.kit.format.paths import RECEIPT_NAME
 from runtime.kit.unpack.tree import FoundTree
 
 if TYPE_CHECKING:
     from runtime.kit.installed.receipt import Receipt
 
 Reached = Callable[[str, int, int], None]
-"""Path of the file that is being read, bytes read of all files, bytes of all files. May raise."""
-
-_CHUNK_BYTES: Final = 1 << 20
+"""Gets the path of the file that is being read, bytes read of all files, bytes of all files. May raise."""
 
 
 def recheck(root: Path, receipt: Receipt, reached: Reached, *, beside: Callable[[str], bool] = lambda _: False) -> int:
-    """Compare the folder with its receipt; gives the number of bytes that were hashed.
+    """Compares the folder with its receipt. Returns the number of bytes that were hashed.
 
-    `beside` tells of a path whether it is none of the kit's business.
+    `beside` tells of a path whether it is not the kit's.
     Raises BadContent (a file that is missing, extra, or not a plain file), DigestMismatch, StorageFailed, and what
     `reached` raises.
     """
     try:
         with FoundTree(root) as tree:
-            folder = _Folder(root, receipt, tree)
-            total, done = folder.check_names(beside), 0
-            for path in receipt.files:
-                for chunk in folder.read(path):
-                    done += len(chunk)
-                    reached(path, done, total)
-            return done
+            return _Folder(root, receipt, tree).check(reached, beside)
     except OSError as problem:
-        raise _unreadable(root, problem) from problem
+        raise StorageFailed(f"cannot read folder {str(root)!r}: {problem.strerror}") from problem
 
 
-def checked_kitfile(root: Path, receipt: Receipt) -> bytes:
-    """The bytes of the Kitfile, which are what the receipt says. Raises as `recheck` does."""
+def check_writers(root: Path) -> None:
+    """Refuses a folder in which others could change a file after it was checked. Raises StorageFailed."""
+    group = None
     try:
         with FoundTree(root) as tree:
-            return b"".join(_Folder(root, receipt, tree).read(KITFILE_NAME))
+            for path, status in tree.members():
+                group = volume_group(status) if path == "." else group
+                if not stat.S_ISLNK(status.st_mode) and (why := who_else_writes(root / path, status, group)):
+                    raise StorageFailed(f"{str(root / path)!r} {why}; or serve the kit by its reference")
     except OSError as problem:
-        raise _unreadable(root, problem) from problem
+        raise StorageFailed(f"cannot read folder {str(root)!r}: {problem.strerror}") from problem
+
+
+def _report(reached: Reached, path: str, before: int, total: int, size: int) -> None:
+    reached(path, before + size, total)
 
 
 class _Folder:
@@ -59,15 +61,22 @@ class _Folder:
 
     def __init__(self, root: Path, receipt: Receipt, tree: FoundTree) -> None:
         self._root, self._receipt, self._tree = root, receipt, tree
+        self._again = f"unpack it again: runtime unpack {receipt.reference} {root}"
 
-    def check_names(self, beside: Callable[[str], bool]) -> int:
-        """Refuse what is missing or extra, and links; gives the sum of the sizes."""
+    def check(self, reached: Reached, beside: Callable[[str], bool]) -> int:
+        total, done = self._check_names(beside), 0
+        for path in self._receipt.files:
+            done += self._check_file(path, partial(_report, reached, path, done, total))
+        return done
+
+    def _check_names(self, beside: Callable[[str], bool]) -> int:
+        """Refuses what is missing or extra, and links. Returns the sum of the sizes."""
         sizes: dict[str, int] = {}
         for path, status in self._tree.members():
             if path in self._receipt.files:
                 self._check_plain(path, status)
                 sizes[path] = status.st_size
-            elif path != RECEIPT_NAME and not beside(path):
+            elif not stat.S_ISDIR(status.st_mode) and path != RECEIPT_NAME and not beside(path):
                 raise BadContent(
                     f"folder {str(self._root)!r} holds {path!r}, which `runtime unpack` did not put there; take it away"
                 )
@@ -76,48 +85,32 @@ class _Folder:
                 raise self._missing(path)
         return sum(sizes.values())
 
-    def read(self, path: str) -> Iterator[bytes]:
-        """The file in pieces; raises in the end if they were not the receipt's."""
-        wanted = self._receipt.files[path]
-        hasher = wanted.hasher()
+    def _check_file(self, path: str, reached: Callable[[int], None]) -> int:
+        subject, wanted = f"{path!r} in folder {str(self._root)!r}", self._receipt.files[path]
+        advice = f" by its receipt: it was changed after it was unpacked; {self._again}"
         try:
-            file = self._tree.open(path)
+            with self._tree.open(path) as file:
+                self._check_plain(path, os.fstat(file.fileno()))
+                check = DigestCheck(wanted, None, subject, advice)
+                read_checked(file, check, reached)
+                return check.taken_bytes
         except (FileNotFoundError, NotADirectoryError) as problem:
             raise self._missing(path) from problem
-        except OSError as problem:
-            if problem.errno == errno.ELOOP:
-                raise self._no_plain_file(path, "a symbolic link, or behind one") from problem
-            raise
-        with file:
-            self._check_plain(path, os.fstat(file.fileno()))
-            while chunk := file.read(_CHUNK_BYTES):
-                hasher.update(chunk)
-                yield chunk
-        if hasher.hexdigest() != wanted.hex:
-            seen = f"{wanted.algorithm}:{hasher.hexdigest()}"
-            raise DigestMismatch(
-                f"{path!r} in folder {str(self._root)!r} has digest {seen}, its receipt says {wanted}: "
-                f"it was changed after it was unpacked; {self._again}"
-            )
+        except NotPlain as problem:
+            raise BadContent(f"{subject} {problem.strerror}; {self._again}") from problem
 
     def _check_plain(self, path: str, status: os.stat_result) -> None:
+        what = None
+        if stat.S_ISDIR(status.st_mode):
+            raise self._missing(path)
         if stat.S_ISLNK(status.st_mode):
-            raise self._no_plain_file(path, "a symbolic link")
-        if not stat.S_ISREG(status.st_mode):
-            raise self._no_plain_file(path, "no regular file")
-        if status.st_nlink != 1:
-            raise self._no_plain_file(path, "a file with a second name, a hard link, by which it could be changed")
-
-    def _no_plain_file(self, path: str, what: str) -> BadContent:
-        return BadContent(f"{path!r} in folder {str(self._root)!r} is {what}; {self._again}")
+            what = "a symbolic link"
+        elif not stat.S_ISREG(status.st_mode):
+            what = "not a regular file"
+        elif status.st_nlink != 1:
+            what = "a file with a second name, a hard link, by which it could be changed"
+        if what:
+            raise BadContent(f"{path!r} in folder {str(self._root)!r} is {what}; {self._again}")
 
     def _missing(self, path: str) -> BadContent:
         return BadContent(f"folder {str(self._root)!r} lacks {path!r}, which its receipt lists; {self._again}")
-
-    @property
-    def _again(self) -> str:
-        return f"unpack it again: runtime unpack {self._receipt.reference} {self._root}"
-
-
-def _unreadable(root: Path, problem: OSError) -> StorageFailed:
-    return StorageFailed(f"cannot read folder {str(root)!r}: {problem.strerror}")

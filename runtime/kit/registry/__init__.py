@@ -1,4 +1,4 @@
-"""Registries over HTTP: repositories, logins, retries. The only room that uses the network.
+"""Registries over HTTP: repositories, logins, retries, downloads. The only room that uses the network.
 
-May import: runtime, runtime.errors, runtime.kit, runtime.kit.cache, runtime.kit.format.
+May import: runtime, runtime.errors, runtime.kit.files, runtime.kit.format.
 """

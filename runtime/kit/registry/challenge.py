@@ -1,4 +1,7 @@
-"""The WWW-Authenticate header: text to challenges. Pure. Grammar: RFC 9110, sections 5.6 and 11.3 to 11.6."""
+"""The WWW-Authenticate header: text to challenges. Pure.
+
+Grammar: https://www.rfc-editor.org/rfc/rfc9110#section-11.3 to 11.6, and #section-5.6
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ _TOKEN68: Final = re.compile(r"[0-9A-Za-z\-._~+/]+=*[ \t]*(?=,|$)")
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One way to log in: scheme and parameter names in lower case."""
+    """One way to log in. Scheme and parameter names are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str]
 
 
 def parse_challenges(header: str) -> tuple[Challenge, ...]:
-    """Every challenge of the header, in its order. Several headers are one, joined by commas. Raises ValueError."""
+    """Returns every challenge of the header, in order. Several headers are one, joined by commas. Raises ValueError."""
     found: list[Challenge] = []
     position = _skip(header, 0)
     while position < len(header):

@@ -1,18 +1,19 @@
-"""The only module that uses `oras` (and `requests` under it): one request to a registry, done our way.
+"""HTTP requests to a registry. The only module that uses `oras` (and `requests` under it).
 
-`KitRegistry` keeps oras-py's client and replaces the one method through which all of its requests go, because the
-stock one has no time-outs, retries for minutes what cannot mend, answers challenges of strangers, lets netrc replace
-our login and undoes encodings (oras-py 0.2.43, `oras/provider.py::Registry.do_request`). It makes one attempt:
-`patience` decides about more.
+`Client` is oras-py's client with another version of the one method that makes all of its requests: the original has no
+time-outs, retries for minutes what cannot pass, answers challenges of other hosts, lets netrc replace the login and
+decodes bodies (oras-py 0.2.43, `oras/provider.py::Registry.do_request`). This one makes one attempt.
 """
 
 from __future__ import annotations
 
 import email.utils
 import os
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urljoin
 
@@ -23,10 +24,29 @@ from urllib3.exceptions import NewConnectionError
 
 from runtime import __version__
 from runtime.errors import RegistryUnavailable
-from runtime.kit.registry.light_oras import import_oras
 from runtime.kit.registry.login import MAX_TOKEN_BYTES, Login, TokenRequest
 from runtime.kit.registry.origin import Origin, redirect_refusal
 from runtime.kit.registry.retry import Transient
+
+_UNUSED: Final = ("isoduration", "rfc3987_syntax")
+
+
+def import_oras() -> tuple[Any, Any]:
+    """Returns the modules `oras.provider` and `oras.container`, imported without what a pull does not need.
+
+    oras-py imports jsonschema to check what it pushes, and jsonschema imports every optional format checker that is
+    installed. Two of them compile grammars, which takes 0.7 s and 23 MB: they are hidden from that one import. If
+    jsonschema is imported already, nothing is left to save.
+    """
+    hidden = [name for name in _UNUSED if name not in sys.modules] if "jsonschema" not in sys.modules else []
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # the documented way to make an import fail
+    try:
+        return import_module("oras.provider"), import_module("oras.container")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
 
 _provider, _container = import_oras()
 _OrasRegistry: Any = _provider.Registry
@@ -46,8 +66,8 @@ _TIMEOUTS: Final = (TimeoutError, requests.exceptions.Timeout, urllib3.exception
 _HEADERS: Final = {"User-Agent": f"modelkit-runtime/{__version__}", "Accept-Encoding": "identity"}
 
 
-class KitRegistry(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
-    """oras-py's client of one origin. Redirects are followed by hand; the login goes to its own origin only."""
+class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
+    """oras-py's client, for one origin. It follows redirects itself; the login goes to its own origin only."""
 
     def __init__(self, origin: Origin, *, plain_http: bool) -> None:
         super().__init__(
@@ -62,7 +82,7 @@ class KitRegistry(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
             self.session.mount(scheme, HTTPAdapter(max_retries=0, pool_maxsize=_CONNECTIONS))
 
     def container(self, repository: str) -> Any:
-        """oras-py's name of a repository, for its addresses; set by hand, since its parser guesses hosts."""
+        """Returns oras-py's name of a repository, for its addresses; set by hand, since its parser guesses hosts."""
         container = _container.Container(repository, registry=self.hostname)
         container.registry, container.namespace, container.repository = self.hostname, None, repository
         return container
@@ -78,7 +98,7 @@ class KitRegistry(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
         *,
         left_seconds: float = STALL_SECONDS,
     ) -> requests.Response:
-        """The answer to one request, logged in if asked; its body is not read. `left_seconds` bounds every wait.
+        """Returns the answer to one request, logged in if asked; its body is not read. No wait exceeds `left_seconds`.
 
         Raises Transient for what may pass, RegistryUnavailable for what will not, LoginRefused after a second 401.
         """
@@ -96,7 +116,7 @@ class KitRegistry(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
         return response
 
     def ask_token(self, question: TokenRequest) -> tuple[int, bytes]:
-        """Status and body of a token service's answer. Raises Transient as `do_request` does."""
+        """Returns status and body of a token service's answer. Raises Transient as `do_request` does."""
         method = "GET" if question.form is None else "POST"
         response = self._follow(method, question.url, question.form, None, question.authorization, STALL_SECONDS)
         try:
@@ -114,7 +134,7 @@ class KitRegistry(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
         authorization: str | None,
         left_seconds: float,
     ) -> requests.Response:
-        """Send, and follow redirects; `authorization` (and a form) stay at the origin of the first address."""
+        """Sends, and follows redirects; `authorization` (and a form) stay at the origin of the first address."""
         home = Origin.of(url)
         for _ in range(MAX_REDIRECTS + 1):
             here = Origin.of(url)
@@ -175,7 +195,7 @@ class KitRegistry(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
 
 
 class Body:
-    """Bytes of one answer, as sent. `start`: position of the first one in the blob; `length`: how many, if said."""
+    """The bytes of one answer, as sent. `start`: position of the first one in the blob; `length`: how many, if said."""
 
     def __init__(self, response: requests.Response, start: int) -> None:
         self._response, self.start = response, start
@@ -184,7 +204,7 @@ class Body:
         self.encoding = response.headers.get("Content-Encoding", "identity")
 
     def read(self, most: int) -> bytes:
-        """Up to `most` bytes, none at the end. Raises Transient where the connection broke or stalled."""
+        """Returns up to `most` bytes, none at the end. Raises Transient if the connection broke or stalled."""
         try:
             data: bytes = self._response.raw.read(most, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -192,12 +212,12 @@ class Body:
         return data
 
     def close(self) -> None:
-        """Give the connection back, or close it if there is more to read."""
+        """Gives the connection back, or closes it if there is more to read."""
         self._response.close()
 
 
 def read_capped(response: requests.Response, most: int) -> bytes:
-    """The whole body. Raises RegistryUnavailable when it is longer than `most` bytes."""
+    """Returns the whole body. Raises RegistryUnavailable if it is longer than `most` bytes."""
     body, chunks, taken = Body(response, 0), [], 0
     while chunk := body.read(min(most + 1 - taken, 1 << 18)):
         chunks.append(chunk)
@@ -210,7 +230,7 @@ def read_capped(response: requests.Response, most: int) -> bytes:
 
 
 def raise_if_passing(response: requests.Response) -> None:
-    """Raise Transient for a status that may pass: too many requests, time-outs, 5xx."""
+    """Raises Transient for a status that may pass: too many requests, time-outs, 5xx."""
     status = response.status_code
     if status in _MAY_PASS or status >= 500:
         wait = _retry_after(response.headers.get("Retry-After", ""))
@@ -219,7 +239,10 @@ def raise_if_passing(response: requests.Response) -> None:
 
 
 def _retry_after(text: str) -> float | None:
-    """Seconds of a Retry-After header: a number or a date (RFC 9110, 10.2.3). None if it says nothing."""
+    """Returns the seconds of a Retry-After header, a number or a date; None if it is neither.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+    """
     if text.isdecimal():
         return float(text[:9])
     with suppress(ValueError, TypeError):
@@ -228,13 +251,13 @@ def _retry_after(text: str) -> float | None:
 
 
 def _authorities() -> str | bool:
-    """Certificate authorities: what requests reads, and OpenSSL's own variable, which it does not."""
+    """Returns the file of certificate authorities: requests' variables, and OpenSSL's, which requests does not read."""
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
     return next((value for name in names if (value := os.environ.get(name))), True)
 
 
 def _reason(error: BaseException) -> str:
-    """What happened at the bottom of requests' and urllib3's wrappings, in a few words."""
+    """Returns the first cause inside the exceptions of requests and urllib3, in a few words."""
     cause: BaseException | None = error
     seen: list[BaseException] = []
     while cause is not None and cause not in seen:

@@ -1,8 +1,8 @@
-"""Who we are to a registry, from Docker's `config.json`: `auths`, `credHelpers`, `credsStore`.
+"""The login for a registry, from Docker's `config.json`: `auths`, `credHelpers`, `credsStore`.
 
-Order: the helper of this registry, then the store for all, then `auths`, as Docker has it. Nothing here is read before
-a registry has asked for a login. Secrets never appear in a repr or a message; `source` says where the answer came from.
-Format: https://docs.docker.com/reference/cli/docker/login/#credential-stores
+Order: the helper of this registry, then the store for all, then `auths`, as Docker has it. Nothing is read before a
+registry has asked for a login. Secrets never appear in a repr or a message; `source` says where the login came from.
+https://docs.docker.com/reference/cli/docker/login/#credential-stores
 """
 
 from __future__ import annotations
@@ -40,29 +40,25 @@ class Credential:
 
     @property
     def anonymous(self) -> bool:
-        """Whether there is nothing to log in with; `source` then says where it was looked for."""
+        """Tells whether there is nothing to log in with; `source` then says where it was looked for."""
         return not (self.username or self.identity_token or self.registry_token)
 
     @property
     def basic(self) -> str:
-        """Value of an Authorization header for the Basic scheme (RFC 7617, UTF-8)."""
+        """The value of an Authorization header (https://www.rfc-editor.org/rfc/rfc7617#section-2, UTF-8)."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
-def config_path(docker_config: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The config file: the one given (or in the folder given), else in $DOCKER_CONFIG, else ~/.docker/config.json."""
-    if docker_config is not None:
-        return docker_config / "config.json" if docker_config.is_dir() else docker_config
+def find_credential(registry: str, environ: Mapping[str, str] = os.environ) -> Credential:
+    """Returns the login for `registry` (host, optional port), or an anonymous one.
+
+    Raises LoginRefused if config or helper is broken.
+    """
     if folder := environ.get("DOCKER_CONFIG"):
-        return Path(folder) / "config.json"
-    home = environ.get("HOME")
-    return Path(home) / ".docker" / "config.json" if home else None
-
-
-def find_credential(registry: str, docker_config: Path | None, environ: Mapping[str, str] = os.environ) -> Credential:
-    """The login for `registry` (host, optional port), or an anonymous one. LoginRefused: config or helper is broken."""
-    path = config_path(docker_config, environ)
-    if path is None:
+        path = Path(folder) / "config.json"
+    elif home := environ.get("HOME"):
+        path = Path(home) / ".docker" / "config.json"
+    else:
         return Credential("no Docker config: neither DOCKER_CONFIG nor HOME is set")
     config = _read(path)
     if config is None:
@@ -86,7 +82,7 @@ def _read(path: Path) -> Mapping[str, object] | None:
     except OSError as error:
         raise LoginRefused(f"cannot read the Docker config {path}: {error.strerror}") from error
     except ValueError as error:
-        # The cause is cut off: a decoding error carries the text, and the text holds secrets.
+        # from None: a decoding error carries the text, and the text holds secrets
         raise LoginRefused(
             f"the Docker config {path} is not JSON ({_place(error)}); repair it, or log in again"
         ) from None
@@ -100,14 +96,14 @@ def _place(error: ValueError) -> str:
 
 
 def _same_registry(key: str, registry: str) -> bool:
-    """Whether a key of the file, in any of its historic spellings, means this registry."""
+    """Tells whether a key of the file, in any of its historic spellings, means this registry."""
     host = re.sub(r"^https?://", "", key.strip().lower()).partition("/")[0]
     registry = registry.lower()
     return host == registry or {host, registry} <= _DOCKER_HUB_NAMES
 
 
 def _lookup(table: object, registry: str) -> object:
-    """The value of the exact key, else of a key that means the same registry, else None."""
+    """Returns the value of the exact key, else of a key that means the same registry, else None."""
     if not isinstance(table, dict):
         return None
     if registry in table:
@@ -130,7 +126,7 @@ def _entry(config: Mapping[str, object], registry: str) -> Mapping[str, object] 
 
 
 def _from_entry(entry: Mapping[str, object], registry: str, path: Path) -> Credential | None:
-    """The credential in one entry of `auths`; None for the empty entry that a helper leaves there."""
+    """Returns the credential in one entry of `auths`; None for the empty entry that a helper leaves there."""
     source = f"the entry {registry} of {path}"
     username, password = _text(entry, "username"), _text(entry, "password")
     if auth := _text(entry, "auth"):
@@ -158,7 +154,7 @@ def _decode(auth: str, source: str) -> tuple[str, str]:
 def _ask_helper(
     name: str, registry: str, path: Path, environ: Mapping[str, str], notes: list[str]
 ) -> Credential | None:
-    """What `docker-credential-NAME get` knows of the registry; None (and a note) if nothing.
+    """Returns what `docker-credential-NAME get` has for the registry; None (and a note) if nothing.
 
     https://github.com/docker/docker-credential-helpers#development
     """
@@ -195,7 +191,7 @@ def _from_helper(answer: bytes, program: str, registry: str) -> Credential:
     except (ValueError, KeyError, TypeError):
         entry = username = secret = None
     if not isinstance(username, str) or not isinstance(secret, str):
-        # No cause and no quote: what a helper prints may be the secret.
+        # from None, and no quote: what a helper prints may be the secret
         raise LoginRefused(f"the credential helper {program} gave no Username and Secret for {registry}") from None
     source = f"the credential helper {program}"
     if username == _IDENTITY_USER:

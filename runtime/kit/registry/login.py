@@ -1,7 +1,8 @@
 """Answers a registry's challenge: Basic, or a Bearer token from the service that the registry names.
 
-One login stands for one repository of one registry, so a token is never used for another scope. Token protocol:
-https://distribution.github.io/distribution/spec/auth/token/ and …/oauth/.
+One login is for one repository of one registry, so a token is never used for another scope.
+Basic: https://www.rfc-editor.org/rfc/rfc7617 · Bearer: https://www.rfc-editor.org/rfc/rfc6750
+Tokens: https://distribution.github.io/distribution/spec/auth/token/ and …/spec/auth/oauth/
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _OPAQUE: Final = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """One question to a token service; with a `form` it is a POST."""
+    """One request to a token service. With a `form` it is a POST."""
 
     url: str
     authorization: str | None = field(default=None, repr=False)
@@ -34,13 +35,13 @@ class TokenRequest:
 
 
 Ask = Callable[[TokenRequest], tuple[int, bytes]]
-"""Sends the question; gives status and body (at most MAX_TOKEN_BYTES). Raises Transient for what may pass."""
+"""Sends the request, returns status and body (at most MAX_TOKEN_BYTES). Raises Transient for what may pass."""
 
 
 class Login:
-    """What to put into the Authorization header for one repository. Safe to share between threads.
+    """Finds the Authorization header for one repository. Safe to share between threads.
 
-    `find` looks up the credential of a host (`HOST` or `HOST:PORT`); it is called only once a login is wanted.
+    `find` looks up the credential of a host (`HOST` or `HOST:PORT`); it is called only when a login is wanted.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class Login:
         self._source = ""
 
     def header(self) -> str | None:
-        """The Authorization header that worked last, None before the first challenge."""
+        """Returns the Authorization header that worked last, None before the first challenge."""
         return self._header
 
     def answer(self, challenge: str, used: str | None) -> str:
-        """The header to try next, after a request with the header `used` met a WWW-Authenticate `challenge`.
+        """Returns the header to try next, after a request with the header `used` got a WWW-Authenticate `challenge`.
 
-        Raises LoginRefused when there is nothing (else) to try.
+        Raises LoginRefused if there is nothing else to try.
         """
         with self._lock:
             if self._header is not None and self._header != used:
@@ -68,7 +69,7 @@ class Login:
             return self._header
 
     def refused(self, what: str) -> LoginRefused:
-        """The error for a registry that says no: whose credentials were used, and how to log in."""
+        """Returns the error for a registry that says no: whose credentials were used, and how to log in."""
         used = self._source or "no login, none was asked for"
         return LoginRefused(
             f"{self._registry} refused {self._repository}: {what}; used: {used}; "
@@ -123,7 +124,7 @@ class Login:
         return realm
 
     def _for_realm(self, realm: Origin, credential: Credential) -> Credential:
-        """The credential that this token service may see: the registry's on its own host, elsewhere that host's own."""
+        """Returns the credential that this token service may see: on another host, that host's own."""
         if credential.anonymous or may_hold_credentials(self._origin, realm):
             return credential
         own = self._find(urlsplit(str(realm)).netloc)
@@ -135,7 +136,7 @@ class Login:
         return own
 
     def _question(self, challenge: Challenge, credential: Credential, *, trusted: bool) -> TokenRequest:
-        """What to ask the service. The registry gets the token: of a stranger's, one for this pull only."""
+        """Returns what to ask the service. The registry gets the token: one from a foreign service is for this pull."""
         url, service = challenge.parameters["realm"].partition("#")[0], challenge.parameters.get("service")
         scope = f"repository:{self._repository}:pull"
         if trusted or credential.anonymous:
@@ -152,7 +153,7 @@ class Login:
 
 
 def _token(body: bytes, realm: Origin) -> str:
-    """The token in a service's answer. Raises RegistryUnavailable, without quoting the answer."""
+    """Returns the token in a service's answer. Raises RegistryUnavailable, without quoting the answer."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
 """Where a request goes, and what may be sent there. Pure: no request is made here.
 
-Credentials are bound to an origin (scheme, host, port). The rules exist because what a registry answers (a redirect,
-the realm of a challenge) is text that somebody else may have chosen: CVE-2026-48978 and CVE-2026-50151 in oras-go,
-CVE-2020-15157 in containerd.
+Credentials are bound to an origin: scheme, host, port (https://www.rfc-editor.org/rfc/rfc6454#section-4). What a
+registry answers (a redirect, the realm of a challenge) is text that somebody else may have chosen: CVE-2026-48978 and
+CVE-2026-50151 in oras-go, CVE-2020-15157 in containerd.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TOKEN_HOSTS: Final = {
     "registry.gitlab.com": "gitlab.com",
     "registry.digitalocean.com": "api.digitalocean.com",
 }
-"""Token services known to stand on another host than their registry."""
+"""Token services known to be on another host than their registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Origin of an absolute http or https address. Raises ValueError for anything else, a user name included."""
+        """Returns the origin of an http or https address. Raises ValueError for anything else, a user name included."""
         parts = urlsplit(url)
         if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
             raise ValueError(f"not an http or https address: {_shown(url)}")
@@ -41,7 +41,7 @@ class Origin:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether requests to it stay on this machine."""
+        """Tells whether requests to it stay on this machine."""
         return is_loopback(self.host)
 
     def __str__(self) -> str:
@@ -50,20 +50,20 @@ class Origin:
 
 
 def registry_origin(registry: str, *, plain_http: bool) -> Origin:
-    """Where the registry called `registry` (host, optional port) answers: https, or http on loopback or by option."""
+    """Returns where the registry `registry` (host, optional port) answers: https, or http on loopback or by option."""
     host = _DOCKER_HUB_API if registry == DOCKER_HUB else registry
     secure = Origin.of(f"https://{host}")
     return Origin.of(f"http://{host}") if plain_http or secure.is_loopback else secure
 
 
 def is_loopback(host: str) -> bool:
-    """True for localhost, 127.0.0.0/8 and ::1."""
+    """Tells whether it is localhost, in 127.0.0.0/8, or ::1."""
     address = _address(host)
     return host == "localhost" if address is None else address.is_loopback
 
 
 def redirect_refusal(source: Origin, target: Origin, *, plain_http: bool) -> str | None:
-    """Why a redirect from `source` to `target` is not followed, or None. Credentials stay behind in any case."""
+    """Returns why a redirect from `source` to `target` is not followed, or None. Credentials are never sent along."""
     if target.scheme == "http" and source.scheme == "https":
         return "it leads from https to http"
     if target.scheme == "http" and not (plain_http or target.is_loopback):
@@ -72,14 +72,14 @@ def redirect_refusal(source: Origin, target: Origin, *, plain_http: bool) -> str
 
 
 def realm_refusal(registry: Origin, realm: Origin) -> str | None:
-    """Why a token service is not asked at all, or None."""
+    """Returns why a token service is not asked at all, or None."""
     if realm.scheme == "http" and registry.scheme != "http":
         return "it is not https"
     return _inside_refusal(registry, realm, private_allowed=False)
 
 
 def may_hold_credentials(registry: Origin, realm: Origin) -> bool:
-    """Whether the registry's credentials may go to this token service: same host, or known to belong to the registry.
+    """Tells whether the registry's credentials may go to this token service: same host, or known as the registry's.
 
     A common parent domain is not enough: many strangers share `azurecr.io` or `co.uk`.
     """
@@ -87,7 +87,7 @@ def may_hold_credentials(registry: Origin, realm: Origin) -> bool:
 
 
 def _inside_refusal(source: Origin, target: Origin, *, private_allowed: bool) -> str | None:
-    """An answer from outside must not steer requests to this machine or its neighbours (metadata services!)."""
+    """Refuses addresses of this machine and its neighbours (cloud metadata services) in an answer from outside."""
     address = _address(target.host)
     if target.host == source.host or (source.is_loopback and target.is_loopback):
         return None
@@ -107,6 +107,6 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _shown(url: str) -> str:
-    """The address without its query and user information, which may hold secrets."""
+    """Returns the address without its query and user information, which may hold secrets."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]

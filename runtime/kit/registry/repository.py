@@ -1,6 +1,6 @@
-"""One repository of one registry: manifests, blobs and tags, asked for with patience. Content is verified in `remote`.
+"""One repository of one registry: manifests, blobs and tags. Their bytes are checked by `source` and `download`.
 
-Protocol: OCI distribution-spec 1.1, "Pull".
+https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pull
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 from runtime.errors import DigestMismatch, Failure, InvalidManifest, NotFound, RegistryUnavailable, SizeMismatch
 from runtime.kit.format.digest import Digest
-from runtime.kit.format.json_text import MAX_DOCUMENT_BYTES
-from runtime.kit.format.reference_rules import TAG
-from runtime.kit.format.tags import newest
-from runtime.kit.registry.client import Body, KitRegistry, raise_if_passing, read_capped
+from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
+from runtime.kit.format.media_types import OCI_INDEX, OCI_MANIFEST
+from runtime.kit.format.reference import TAG, newest
+from runtime.kit.registry.client import Body, Client, raise_if_passing, read_capped
 from runtime.kit.registry.credentials import find_credential
 from runtime.kit.registry.login import Login
 from runtime.kit.registry.origin import Origin, registry_origin
-from runtime.kit.registry.retry import Patience, Transient
+from runtime.kit.registry.retry import RetryBudget, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import requests
 
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from runtime.kit.format.reference import Reference
 
 _MANIFESTS: Final = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.oci.image.index.v1+json",
+    OCI_MANIFEST,
+    OCI_INDEX,
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
@@ -41,7 +40,7 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
 class Repository:
-    """Asks for things by name. `pause` sleeps between attempts; it may raise to give up."""
+    """Asks for manifests, blobs and tags. `pause` sleeps between attempts; it may raise to give up."""
 
     def __init__(
         self,
@@ -49,35 +48,34 @@ class Repository:
         *,
         plain_http: bool,
         retry_budget_seconds: float,
-        docker_config: Path | None,
         pause: Callable[[float], None],
     ) -> None:
         origin = registry_origin(reference.registry, plain_http=plain_http)
         self._host, self._name = reference.registry, reference.repository
         self._budget, self._pause = retry_budget_seconds, pause
-        self._wire = KitRegistry(origin, plain_http=plain_http)
-        self._names = self._wire.container(reference.repository)
-        self._login = self._wire.login = Login(
-            self._host, origin, self._name, lambda host: find_credential(host, docker_config), self._wire.ask_token
+        self._client = Client(origin, plain_http=plain_http)
+        self._names = self._client.container(reference.repository)
+        self._login = self._client.login = Login(
+            self._host, origin, self._name, find_credential, self._client.ask_token
         )
 
-    def patience(self) -> Patience:
-        """A fresh budget for one thing wanted from here."""
-        return Patience(self._host, self._budget, self._pause)
+    def retry_budget(self) -> RetryBudget:
+        """Returns a new budget for one thing wanted from here."""
+        return RetryBudget(self._host, self._budget, self._pause)
 
     def manifest(self, tag_or_digest: str) -> bytes:
-        """The manifest's bytes as sent. Raises NotFound, naming the newest tags, when there is none of that name."""
-        patience = self.patience()
-        return patience.persist(lambda: self._manifest(tag_or_digest, patience))
+        """Returns the manifest's bytes as sent. Raises NotFound, naming the newest tags."""
+        budget = self.retry_budget()
+        return budget.run(lambda: self._manifest(tag_or_digest, budget))
 
-    def open_blob(self, descriptor: Descriptor, offset: int, patience: Patience, *, fresh: bool) -> Body:
-        """One attempt at a blob's bytes from `offset` on; `fresh` asks caches on the way to stand aside.
+    def open_blob(self, descriptor: Descriptor, offset: int, budget: RetryBudget, *, fresh: bool) -> Body:
+        """Makes one attempt at a blob's bytes from `offset` on; `fresh` asks caches on the way for a new copy.
 
         The body may start at 0 in spite of the offset. Raises Transient, NotFound, SizeMismatch, LoginRefused.
         """
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         headers |= {"Cache-Control": "no-cache"} if fresh else {}
-        response = self._get(self._names.get_blob_url(str(descriptor.digest)), headers, patience)
+        response = self._get(self._names.get_blob_url(str(descriptor.digest)), headers, budget)
         try:
             return self._body(response, descriptor, offset)
         except BaseException:
@@ -85,31 +83,25 @@ class Repository:
             raise
 
     def tags(self) -> list[str] | None:
-        """All well-formed tags in the registry's order, None if there is no such repository or nobody may know."""
+        """Returns all well-formed tags in the registry's order; None if they cannot be had."""
         try:
-            response = self._get(self._names.tags_url(), {}, Patience(self._host, 0.0, self._pause))
-            try:
-                listed = json.loads(read_capped(response, MAX_DOCUMENT_BYTES)) if response.status_code == 200 else None
-            finally:
-                response.close()
-        except (Transient, Failure, ValueError, RecursionError):
+            with self._get(self._names.tags_url(), {}, RetryBudget(self._host, 0.0, self._pause)) as response:
+                listed = json.loads(read_capped(response, MAX_DOCUMENT_BYTES)) if response.status_code == 200 else {}
+            return [tag for tag in listed["tags"] if isinstance(tag, str) and re.fullmatch(TAG, tag)]
+        except (Transient, Failure, ValueError, LookupError, TypeError, RecursionError):
             return None
-        tags = listed.get("tags") if isinstance(listed, dict) else None
-        return (
-            [tag for tag in tags if isinstance(tag, str) and re.fullmatch(TAG, tag)] if isinstance(tags, list) else None
-        )
 
     def close(self) -> None:
-        """Close all connections that are not in use."""
-        self._wire.session.close()
+        """Closes all connections that are not in use."""
+        self._client.session.close()
 
-    def _get(self, address: str, headers: dict[str, str], patience: Patience) -> requests.Response:
-        url = f"{self._wire.prefix}://{address}"
-        return self._wire.do_request(url, headers=headers, stream=True, left_seconds=patience.left())
+    def _get(self, address: str, headers: dict[str, str], budget: RetryBudget) -> requests.Response:
+        url = f"{self._client.prefix}://{address}"
+        return self._client.do_request(url, headers=headers, stream=True, left_seconds=budget.left())
 
-    def _manifest(self, tag_or_digest: str, patience: Patience) -> bytes:
-        response = self._get(self._names.manifest_url(tag_or_digest), {"Accept": ", ".join(_MANIFESTS)}, patience)
-        try:
+    def _manifest(self, tag_or_digest: str, budget: RetryBudget) -> bytes:
+        address, accept = self._names.manifest_url(tag_or_digest), {"Accept": ", ".join(_MANIFESTS)}
+        with self._get(address, accept, budget) as response:
             if response.status_code == 404:
                 response.close()
                 raise self._not_found(tag_or_digest)
@@ -117,8 +109,6 @@ class Repository:
                 raise self._failure(response, f"manifest {tag_or_digest}")
             self._check_readable(response)
             raw = read_capped(response, MAX_DOCUMENT_BYTES)
-        finally:
-            response.close()
         _check_headers(response, raw)
         return raw
 
@@ -129,7 +119,7 @@ class Repository:
             return Body(response, _range_start(response, descriptor, offset))
         if response.status_code == 404:
             raise NotFound(f"{self._host}/{self._name} has no blob {descriptor.digest}, though its manifest names it")
-        if response.status_code == 416 and offset:  # its body is never read: Debian's registry lies about its length
+        if response.status_code == 416 and offset:  # its body is not read: docker-registry sends a wrong length
             raise SizeMismatch(f"blob {descriptor.digest} ends after {offset} bytes, wanted {descriptor.size}")
         raise self._failure(response, f"blob {descriptor.digest}")
 
@@ -149,11 +139,11 @@ class Repository:
         return NotFound(f"{where} has no {kind} {tag_or_digest}; {known}")
 
     def _failure(self, response: requests.Response, what: str) -> Failure | Transient:
-        """What an unwanted status means."""
+        """Returns the error for an unwanted status."""
         raise_if_passing(response)
         status, origin = response.status_code, Origin.of(response.url)
         said = _said(response)
-        if origin != self._wire.origin and status in (400, 401, 403):
+        if origin != self._client.origin and status in (400, 401, 403):
             return Transient(
                 f"{origin}, where it was redirected to, answered {status}{said}"
             )  # signed addresses expire
@@ -167,7 +157,7 @@ def _content_type(response: requests.Response) -> str:
 
 
 def _check_headers(response: requests.Response, raw: bytes) -> None:
-    """Compare what the headers claim with the body: they are never believed, but a lie is told.
+    """Compares what the headers claim with the body: nothing relies on them, but a wrong one is an error.
 
     A digest of another algorithm is legal (a registry may store under its own). Type confusion: CVE-2021-41190.
     """
@@ -190,7 +180,10 @@ def _media_type(raw: bytes) -> str:
 
 
 def _range_start(response: requests.Response, descriptor: Descriptor, offset: int) -> int:
-    """Where a 206 starts. Raises Transient unless it is what was asked for, up to the end (RFC 9110, 15.3.7)."""
+    """Returns where a 206 starts. Raises Transient unless it is what was asked for, up to the end.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-14.4
+    """
     claimed = response.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(claimed)
     if match and match[3] not in ("*", str(descriptor.size)):
@@ -201,7 +194,10 @@ def _range_start(response: requests.Response, descriptor: Descriptor, offset: in
 
 
 def _said(response: requests.Response) -> str:
-    """The first error of the body, in the distribution spec's form: ` (CODE: message)`, made printable, or nothing."""
+    """Returns the first error of the body as ` (CODE: message)`, made printable, or nothing.
+
+    https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes
+    """
     try:
         error = json.loads(read_capped(response, _MAX_ERROR_BYTES))["errors"][0]
         text = f"{error['code']}: {error.get('message', '')}".strip(": ")

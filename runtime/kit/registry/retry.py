@@ -1,6 +1,7 @@
-"""How long and how often a registry is asked again: exponential pauses with full jitter, inside one budget of seconds.
+"""How long and how often a registry is asked again: exponential pauses with full jitter, within a budget of seconds.
 
-The budget runs from the last progress, so a slow pull over a bad line goes on as long as it gets anywhere.
+The budget starts again with each progress, so a slow pull over a bad line goes on as long as bytes come.
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
 
 from __future__ import annotations
@@ -18,53 +19,53 @@ _T = TypeVar("_T")
 
 
 class Transient(Exception):
-    """A failure that may go away by itself. `retry_after`: seconds that the registry asked us to wait."""
+    """A failure that may pass. `retry_after`: seconds that the registry asked to wait."""
 
     def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
 
 
-class Patience:
+class RetryBudget:
     """Counts attempts and seconds for one thing wanted from one host.
 
-    `pause` sleeps; it raises Cancelled when the pull is cancelled meanwhile.
+    `pause` sleeps; it raises Cancelled if the pull is cancelled meanwhile.
     """
 
-    def __init__(self, host: str, budget_seconds: float, pause: Callable[[float], None]) -> None:
-        self._host, self._budget, self._pause = host, budget_seconds, pause
-        self.progressed()
+    def __init__(self, host: str, seconds: float, pause: Callable[[float], None]) -> None:
+        self._host, self._seconds, self._pause = host, seconds, pause
+        self.restart()
 
-    def progressed(self) -> None:
-        """Start anew: something was achieved."""
+    def restart(self) -> None:
+        """Starts the budget again, after progress."""
         self._failures, self._since = 0, time.monotonic()
 
     def left(self) -> float:
-        """Seconds of the budget that are not spent."""
-        return max(0.0, self._budget - (time.monotonic() - self._since))
+        """Returns the seconds of the budget that are not spent."""
+        return max(0.0, self._seconds - (time.monotonic() - self._since))
 
-    def after(self, failure: Transient) -> None:
-        """Pause before the next attempt. Raises RegistryUnavailable once the budget is spent."""
+    def wait_after(self, failure: Transient) -> None:
+        """Pauses before the next attempt. Raises RegistryUnavailable once the budget is spent."""
         self._failures += 1
         left = self.left()
         if left <= 0:
             spent = time.monotonic() - self._since
             tried = f"{self._failures} attempt{'s' * (self._failures > 1)} in {spent:.1f} s"
             raise RegistryUnavailable(
-                f"{self._host} is unavailable: {failure} ({tried}, --retry-budget {self._budget:g}); "
+                f"{self._host} is unavailable: {failure} ({tried}, --retry-budget {self._seconds:g}); "
                 "is the host right, and can it be reached from here?"
             ) from failure
-        self._pause(min(left, self._seconds(failure)))
+        self._pause(min(left, self._next_pause(failure)))
 
-    def persist(self, attempt: Callable[[], _T]) -> _T:
-        """Result of the first attempt that raises no Transient."""
+    def run(self, attempt: Callable[[], _T]) -> _T:
+        """Returns the result of the first attempt that raises no Transient."""
         while True:
             try:
                 return attempt()
             except Transient as failure:
-                self.after(failure)
+                self.wait_after(failure)
 
-    def _seconds(self, failure: Transient) -> float:
+    def _next_pause(self, failure: Transient) -> float:
         if failure.retry_after is not None:
             return failure.retry_after
         longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self._failures - 1))

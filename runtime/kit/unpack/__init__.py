@@ -1,4 +1,4 @@
-"""One tar stream into one folder, through directory descriptors; everything but plain files and folders is refused.
+"""Layers into one folder, through directory descriptors: everything but plain files and folders is refused.
 
-May import: runtime.errors, runtime.kit.format.
+May import: runtime.errors, runtime.kit.files, runtime.kit.format.
 """

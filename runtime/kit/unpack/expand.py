@@ -1,32 +1,19 @@
-"""The bytes inside a stored layer: as they are or through gzip, counted against limits while they come."""
+"""The bytes inside a stored layer: as they are or through gzip, counted against limits while they come.
+
+https://www.rfc-editor.org/rfc/rfc1952
+"""
 
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from runtime.errors import UnsafeArchive, Unsupported
-from runtime.kit.format.digest import Hasher
+from runtime.kit.format.digest import DigestCheck
+from runtime.kit.format.limits import UnpackLimits
 
 _INPUT_BYTES = 64 << 10
 _BUFFER_BYTES = 256 << 10  # so that 512-byte headers do not each cost a call into zlib
 _GZIP = 31  # zlib's name for "gzip header and trailer, checked"
-
-
-class UnpackLimits(NamedTuple):
-    """What a kit may be at most, whatever its archives say.
-
-    `members` counts the entries of all archives, and files and folders as well; `expanded_bytes` is what all layers
-    hold, unpacked; `ratio` is bytes out for bytes in, checked once `ratio_from_bytes` are out.
-    """
-
-    members: int = 100_000
-    expanded_bytes: int = 32 << 30
-    ratio: int = 200
-    ratio_from_bytes: int = 64 << 20
-    component_bytes: int = 255
-    path_bytes: int = 1024
-    depth: int = 32
-    gzip_members: int = 1_000_000
 
 
 class Budget:
@@ -38,25 +25,25 @@ class Budget:
         self._left_members = limits.members
 
     def take_member(self, subject: str) -> None:
-        """Count one archive member more. Raises UnsafeArchive when there were too many."""
+        """Counts one archive member. Raises UnsafeArchive if there are too many."""
         self._left_members -= 1
         if self._left_members < 0:
             raise UnsafeArchive(f"{subject} brings the kit to more than {self.limits.members} archive members")
 
     def take(self, size: int, subject: str) -> None:
-        """Count `size` bytes more. Raises UnsafeArchive when there were too many."""
+        """Counts `size` bytes. Raises UnsafeArchive if there are too many."""
         self.left_bytes -= size
         self.check(0, subject)
 
     def check(self, size: int, subject: str) -> None:
-        """Raise UnsafeArchive if `size` bytes more would be too many."""
+        """Raises UnsafeArchive if `size` bytes more would be too many."""
         if size > self.left_bytes:
             limit = self.limits.expanded_bytes
             raise UnsafeArchive(f"{subject} expands the kit to more than {limit} bytes, the limit for what is unpacked")
 
 
 class Expanded:
-    """Reads what is inside a layer, hashing and counting it on the way; `checkpoint` is called at every step."""
+    """Reads what is inside a layer, counts it and hands it to `digest`. `checkpoint` is called before each piece."""
 
     def __init__(
         self,
@@ -65,19 +52,19 @@ class Expanded:
         budget: Budget,
         subject: str,
         *,
-        hasher: Hasher | None = None,
+        digest: DigestCheck | None = None,
         checkpoint: Callable[[], None] | None = None,
     ) -> None:
         self._budget = budget
         self._subject = subject
-        self._hasher = hasher
+        self._digest = digest
         self._checkpoint = checkpoint
         self._source = _reader(stream, compression, budget.limits, subject)
         self._buffer = b""
         self._position = 0
 
     def read(self, size: int) -> bytes:
-        """Give at most `size` bytes, and none only at the end. Raises UnsafeArchive."""
+        """Returns at most `size` bytes, and none only at the end. Raises UnsafeArchive."""
         data = self._more(size) if size >= _BUFFER_BYTES and self._is_empty else self._buffered(size)
         self._budget.take(len(data), self._subject)
         return data
@@ -97,8 +84,8 @@ class Expanded:
         if self._checkpoint is not None:
             self._checkpoint()
         data = self._source(size)
-        if self._hasher is not None:
-            self._hasher.update(data)
+        if self._digest is not None:
+            self._digest.update(data)
         return data
 
 
@@ -114,7 +101,7 @@ def _reader(stream: BinaryIO, compression: str, limits: UnpackLimits, subject: s
 
 
 class _Gunzip:
-    """A stream of gzip members, one after another (RFC 1952), each with its checksum checked."""
+    """A stream of gzip members, one after another, each with its checksum checked."""
 
     def __init__(self, stream: BinaryIO, limits: UnpackLimits, subject: str) -> None:
         self._stream = stream
@@ -127,7 +114,7 @@ class _Gunzip:
         self._members = 1
 
     def read(self, size: int) -> bytes:
-        """Give at most `size` bytes, none only after the last member."""
+        """Returns at most `size` bytes, and none only after the last member."""
         while True:
             if self._inflate.eof and not self._next_member():
                 return b""
@@ -151,7 +138,7 @@ class _Gunzip:
         return data
 
     def _next_member(self) -> bool:
-        """Begin with the next member, if there is one."""
+        """Begins with the next member, if there is one."""
         self._input = self._inflate.unused_data
         if not self._input:
             self._fill()

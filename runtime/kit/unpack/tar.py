@@ -2,15 +2,16 @@
 
 Python's `tarfile` is not used: its filters were bypassed again and again (CVE-2024-12718, CVE-2025-4138, -4330, -4435,
 -4517), and it reads extension headers of any size into memory. KitOps packs nothing but files and folders either.
+https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13
 """
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from runtime.errors import UnsafeArchive
+from runtime.kit.files import CHUNK_BYTES
 from runtime.kit.unpack.tar_header import BLOCK, ZEROS, Header, parse_header, parse_records, record_size
 
-CHUNK_BYTES = 1 << 20
 MAX_EXTENSION_BYTES = 64 << 10
 
 _FILE, _FOLDER = (b"0", b"\x00"), b"5"
@@ -31,7 +32,7 @@ _REFUSED = {
 
 
 class Member(NamedTuple):
-    """A regular file or folder; `name` as written, without the slash that ends a folder's; `size` in bytes."""
+    """A regular file or folder. `name` is as written, without the slash that ends a folder's; `size` is in bytes."""
 
     name: str
     is_folder: bool
@@ -39,17 +40,17 @@ class Member(NamedTuple):
 
 
 class TarReader:
-    """Iterates over the members of one tar stream; `data()` gives the bytes of the one just yielded.
+    """Iterates over the members of one tar stream; `data()` yields the bytes of the member just yielded.
 
-    `read(n)` gives at most n bytes, and none only at the end. `skip(n)` passes over n bytes where there is a cheaper
-    way than reading them. Raises UnsafeArchive, whose line begins with `subject`.
+    `read(n)` returns at most n bytes, and none only at the end. `skip(n)`, if given, passes over n bytes at less cost.
+    Raises UnsafeArchive, whose message begins with `subject`.
     """
 
-    def __init__(self, read: Callable[[int], bytes], subject: str, skip: Callable[[int], None] | None = None) -> None:
+    def __init__(self, read: Callable[[int], bytes], subject: str, skip: Callable[[int], object] | None = None) -> None:
         self._read = read
         self._skip = skip
         self._subject = subject
-        self._left = 0  # bytes of the current member that nobody has taken
+        self._left = 0  # bytes of the current member that were not read yet
         self._offset = 0
         self._name = ""
 
@@ -66,7 +67,7 @@ class TarReader:
             self._left = 0
 
     def data(self) -> Iterator[bytes]:
-        """Give the current member's bytes, at most 1 MiB at a time."""
+        """Yields the current member's bytes, at most CHUNK_BYTES at a time."""
         while self._left:
             chunk = self._read(min(self._left, CHUNK_BYTES))
             if not chunk:
@@ -97,7 +98,7 @@ class TarReader:
         return None
 
     def _extension(self, header: Header) -> dict[str, str]:
-        """Read a PAX header or a GNU long name into records."""
+        """Reads a PAX header or a GNU long name into records."""
         if header.size > MAX_EXTENSION_BYTES:
             raise ValueError(f"an extension header of {header.size} bytes, wanted at most {MAX_EXTENSION_BYTES}")
         data = self._exactly(header.size)
@@ -120,7 +121,7 @@ class TarReader:
         return Member(name.removesuffix("/") if is_folder else name, is_folder, size)
 
     def _check_end(self) -> None:
-        """Require the second block of zeros, and nothing but zeros after it."""
+        """Requires the second block of zeros, and nothing but zeros after it."""
         if self._exactly(BLOCK) != ZEROS:
             raise self._refused("there is data after the first block of its end mark")
         while chunk := self._read(CHUNK_BYTES):
@@ -128,7 +129,7 @@ class TarReader:
                 raise self._refused("there is data after its end mark")
 
     def _exactly(self, size: int) -> bytes:
-        """Read `size` bytes, all of which are held in memory."""
+        """Reads `size` bytes into memory."""
         pieces = []
         while size:
             piece = self._read(size)

@@ -1,8 +1,11 @@
 """One 512-byte block of a tar archive, and what PAX records say about the next one. Pure: bytes in, values out.
 
-A strict subset of POSIX.1-2001 pax (ustar, PAX `path` and `size`) and of GNU tar (long names, base-256 sizes): what
-KitOps' packer, Go's `archive/tar` and GNU tar write for regular files and folders. Everything else is refused, because
-what two readers understand differently is how archives are made to lie. Raises ValueError with a one-line reason.
+A strict subset of pax (ustar, PAX `path` and `size`) and of GNU tar (long names, base-256 sizes): what KitOps' packer,
+Go's `archive/tar` and GNU tar write for regular files and folders. Everything else is refused, because archives lie by
+what two readers understand differently. Raises ValueError with a one-line reason.
+
+https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13_06 (ustar), #tag_20_92_13_02 (pax)
+https://www.gnu.org/software/tar/manual/html_node/Standard.html
 """
 
 import re
@@ -27,7 +30,7 @@ class Header(NamedTuple):
 
 
 def parse_header(block: bytes) -> Header:
-    """Read a header block, checking its sum."""
+    """Reads a header block and checks its sum."""
     _check_sum(block)
     has_prefix = _MAGICS.get(block[257:265])
     if has_prefix is None:
@@ -37,7 +40,7 @@ def parse_header(block: bytes) -> Header:
 
 
 def parse_records(data: bytes) -> dict[str, str]:
-    """Read PAX records, `LENGTH KEY=VALUE` and a newline each; a key may occur once."""
+    """Reads PAX records, each `LENGTH KEY=VALUE` and a newline. A key may occur once."""
     records: dict[str, str] = {}
     end = 0
     while end < len(data):
@@ -55,7 +58,7 @@ def parse_records(data: bytes) -> dict[str, str]:
 
 
 def record_size(records: dict[str, str], otherwise: int) -> int:
-    """Give the size that PAX records state, or `otherwise`."""
+    """Returns the size that PAX records state, or `otherwise`."""
     text = records.get("size")
     if text is None:
         return otherwise
@@ -81,7 +84,7 @@ def _check_sum(block: bytes) -> None:
 
 
 def _number(field: bytes) -> int:
-    """Read octal digits, or GNU's base 256 (the first bit is set, the second is the sign)."""
+    """Reads octal digits, or GNU's base 256 (the first bit is set, the second is the sign)."""
     if field[0] & 0x80:
         if field[0] & 0x40:
             raise ValueError("a header has a negative number")

@@ -1,7 +1,7 @@
-"""Verified layers into one folder, refusing whatever is not a file or folder of the kit; or compared with one.
+"""Verified layers into one folder, or compared with one. What is not a file or folder of the kit is refused.
 
 Both are one walk over the members of all layers, in front of a tree that writes or a tree that compares. A tree in the
-cache is never believed: it is compared with the blobs, which have been verified.
+cache is not believed: it is compared with the blobs, which have been verified.
 """
 
 import json
@@ -9,26 +9,31 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from runtime.errors import DigestMismatch, InvalidManifest, SizeMismatch, UnsafeArchive, Unsupported
-from runtime.kit.format.digest import Hasher
+from runtime.errors import InvalidManifest, SizeMismatch, UnsafeArchive, Unsupported
+from runtime.kit.files import CHUNK_BYTES
+from runtime.kit.format.digest import DigestCheck
+from runtime.kit.format.limits import UnpackLimits
 from runtime.kit.format.manifest import FILE_METADATA, FILE_PATH
+from runtime.kit.format.paths import Parts, checked_parts, entry_path, lies_under
 from runtime.kit.format.placing import Placed
 from runtime.kit.unpack.expand import Budget, Expanded
-from runtime.kit.unpack.expand import UnpackLimits as UnpackLimits
-from runtime.kit.unpack.names import Names, Parts, checked_parts, lies_under
-from runtime.kit.unpack.tar import CHUNK_BYTES, TarReader
+from runtime.kit.unpack.names import Names
+from runtime.kit.unpack.tar import TarReader
 from runtime.kit.unpack.tree import ComparedTree, Tree, WrittenTree
 
 DEFAULT_LIMITS = UnpackLimits()
-Layers = Iterable[tuple[Placed, BinaryIO]]  # each blob at its beginning; used up before the next one is asked for
+Opened = Iterable[tuple[Placed, BinaryIO]]
+"""Entries, each with its blob at its beginning; a blob is read before the next entry is asked for."""
+Layers = Callable[[], Opened]
+"""Goes through the entries of a kit; may be called several times."""
 
 
 def unpack(
-    layers: Layers, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] | None = None
+    layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] | None = None
 ) -> tuple[str, ...]:
-    """Write the layers into `root`, an empty folder of ours; gives the paths of the files, sorted.
+    """Writes the layers into `root`, an empty folder. Returns the paths of the files, sorted.
 
-    `checkpoint` is called at least once a MiB and may raise. What was written stays when something raises.
+    `checkpoint` is called at least once a MiB and may raise. What was written stays if something raises.
     Raises UnsafeArchive, DigestMismatch (diffId), SizeMismatch, Unsupported (compression), InvalidManifest (a raw
     layer without its path), StorageFailed.
     """
@@ -37,9 +42,9 @@ def unpack(
 
 
 def hand_over(
-    layers: Layers, tree: Tree, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] | None = None
+    layers: Opened, tree: Tree, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] | None = None
 ) -> tuple[str, ...]:
-    """Hand every file and folder of the layers to `tree`, checked. See `unpack`."""
+    """Hands every file and folder of the layers to `tree`, checked. See `unpack`."""
     walk = _Walk(tree, limits, checkpoint)
     for placed, stream in layers:
         walk.layer(placed, stream)
@@ -47,12 +52,12 @@ def hand_over(
 
 
 def same(
-    layers: Layers, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] | None = None
+    layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] | None = None
 ) -> bool:
-    """Tell whether `root` holds what `unpack` would write: the same files with the same bytes, and nothing else.
+    """Tells whether `root` holds what `unpack` would write: the same files with the same bytes, and nothing else.
 
-    A link, a second name of a file, or an extra file makes it differ, and so does a root that is none. Stops at the
-    first difference. Raises as `unpack` does, except StorageFailed.
+    A link, a second name of a file, or an extra file is a difference, and so is a root that is not a folder. Stops at
+    the first difference. Raises as `unpack` does, except StorageFailed.
     """
     try:
         tree = ComparedTree(root)
@@ -64,7 +69,7 @@ def same(
 
 
 class _Walk:
-    """One pass over the members of a kit's layers, checking names across all of them."""
+    """One pass over the members of a kit's layers. Names are checked across all layers."""
 
     def __init__(self, tree: Tree, limits: UnpackLimits, checkpoint: Callable[[], None] | None) -> None:
         self.names = Names(limits)
@@ -75,23 +80,21 @@ class _Walk:
         self._checkpoint = checkpoint
 
     def layer(self, placed: Placed, stream: BinaryIO) -> bool:
-        """Hand one layer to the tree; False as soon as the tree says so."""
+        """Hands one layer to the tree. Returns False as soon as the tree does."""
         subject = f"layer {placed.layer.descriptor.digest} ({placed.section} {placed.entry.path!r})"
-        hasher = _hasher(placed)
-        compression, checkpoint = placed.layer.compression, self._checkpoint
-        content = Expanded(stream, compression, self._budget, subject, hasher=hasher, checkpoint=checkpoint)
+        diff_id, compression = _diff_id(placed, subject), placed.layer.compression
+        content = Expanded(stream, compression, self._budget, subject, digest=diff_id, checkpoint=self._checkpoint)
         steps = {"tar": self._tar, "raw": self._raw}.get(placed.layer.format)
         if steps is None:
             raise Unsupported(f"{subject} has the media type {placed.layer.descriptor.media_type}, which is not known")
         if not steps(placed, content, subject):
             return False
-        if hasher is not None and placed.entry.diff_id and hasher.hexdigest() != placed.entry.diff_id.hex:
-            seen = f"{placed.entry.diff_id.algorithm}:{hasher.hexdigest()}"
-            raise DigestMismatch(f"{subject} holds {seen}, wanted {placed.entry.diff_id} (its diffId in the Kitfile)")
+        if diff_id is not None:
+            diff_id.finish()
         return True
 
     def _tar(self, placed: Placed, content: Expanded, subject: str) -> bool:
-        entry = _parts_of(placed.entry.path)
+        entry = entry_path(placed.entry.path)
         reader = TarReader(content.read, subject)
         for member in reader:
             self._budget.take_member(subject)
@@ -104,11 +107,14 @@ class _Walk:
         return True
 
     def _raw(self, placed: Placed, content: Expanded, subject: str) -> bool:
-        """Hand over a layer that is the file itself; its path stands in an annotation (KitOps, `filesystem/raw.go`)."""
+        """Hands over a layer that is the file itself; its path is in an annotation.
+
+        https://github.com/kitops-ml/kitops/blob/main/pkg/lib/filesystem/raw.go
+        """
         if placed.layer.path is None:
             raise InvalidManifest(f"{subject} is a raw file without the annotation {FILE_PATH}, which names it")
         name = placed.layer.path
-        parts = self._checked(name, name, _parts_of(placed.entry.path), subject, is_folder=False)
+        parts = self._checked(name, name, entry_path(placed.entry.path), subject, is_folder=False)
         descriptor = placed.layer.descriptor
         stated = _stated_size(descriptor.annotations.get(FILE_METADATA))
         size = stated if placed.layer.compression else descriptor.size
@@ -144,20 +150,16 @@ class _Walk:
         return self._tree.file(parts, size, chunks)
 
 
-def _hasher(placed: Placed) -> Hasher | None:
-    """Give the hash for the diffId, unless the blob's own digest, which has been verified, says the same."""
+def _diff_id(placed: Placed, subject: str) -> DigestCheck | None:
+    """Returns the check of the diffId, unless the blob's own digest, which has been verified, is the same."""
     diff_id, layer = placed.entry.diff_id, placed.layer
     if diff_id is None or (not layer.compression and diff_id == layer.descriptor.digest):
         return None
-    return diff_id.hasher()
-
-
-def _parts_of(path: str) -> Parts:
-    return () if path == "." else tuple(path.split("/"))
+    return DigestCheck(diff_id, None, f"the content of {subject}", " (its diffId in the Kitfile)")
 
 
 def _stated_size(metadata: str | None) -> int | None:
-    """Give the size that the packer noted for a raw file, if it did."""
+    """Returns the size that the packer wrote for a raw file, if it did."""
     try:
         size = json.loads(metadata or "{}").get("size")
     except (ValueError, AttributeError, RecursionError):
@@ -166,7 +168,7 @@ def _stated_size(metadata: str | None) -> int | None:
 
 
 def _counted(chunks: Iterator[bytes], stated: int | None, subject: str) -> Iterator[bytes]:
-    """Pass chunks on, and compare their sum with the size that was stated."""
+    """Passes chunks on, and compares the sum of their sizes with the one that was stated."""
     seen = 0
     for chunk in chunks:
         seen += len(chunk)

@@ -49,7 +49,7 @@ def _properties(model: Model, provenance: Provenance) -> dict[str, str]:
         "adapter": provenance.adapter,
         "trust": provenance.trust,
         "sandbox": provenance.sandbox,
-        "verified": "true" if provenance.verified else "false",
+        "verified": provenance.verified,
     }
     if provenance.digest is not None:
         facts["digest"] = provenance.digest

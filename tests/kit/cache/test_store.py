@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import StorageFailed
-from runtime.kit.cache.store import Spoiled, Store
+from runtime.errors import DigestMismatch, SizeMismatch, StorageFailed
+from runtime.kit.cache.store import Store
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.manifest import Descriptor, Manifest
 from tests.kit.golden import golden
@@ -84,7 +84,7 @@ def test_a_restart_throws_away_what_was_written(store: Store) -> None:
 def test_a_blob_with_other_bytes_is_spoiled(store: Store, wrong: bytes) -> None:
     store.prepare()
     store.blob_path(DIGEST).write_bytes(wrong)
-    with pytest.raises(Spoiled):
+    with pytest.raises((SizeMismatch, DigestMismatch)):
         store.open(BLOB, silent)
     assert store.read(DIGEST, 10**6) is None
     store.discard(DIGEST)
@@ -156,7 +156,8 @@ def test_a_folder_that_is_a_strangers_is_refused(store: Store, where: str) -> No
     store.prepare()
     os.chown(store.root / where, STRANGER, STRANGER)
     with pytest.raises(
-        StorageFailed, match=r" belongs to user 4242, wanted user 0 \(us\) or root: choose another .*--cache-"
+        StorageFailed,
+        match=r" belongs to user 4242, wanted user 0 \(this process\) or root, or choose another .*--cache-",
     ):
         Store(store.root)
 
@@ -171,15 +172,37 @@ def test_a_folder_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_p
         Store(store.root)
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o1777], ids=["emptyDir", "tmpfs"])
-@pytest.mark.usefixtures("as_root")
-def test_a_folder_of_roots_that_everybody_may_write_to_is_a_cache_for_anybody(tmp_path: Path, mode: int) -> None:
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    shared.chmod(mode)
-    assert _as_user(STRANGER, shared) == "fine"
-    assert (shared / "kits").stat().st_mode & 0o022 == 0
-    assert (shared / "kits").stat().st_uid == STRANGER
+def test_a_folder_that_everybody_may_write_to_is_refused(store: Store) -> None:
+    store.prepare()
+    for folder in (store.root, store.root / "kits"):
+        folder.chmod(0o777)
+        with pytest.raises(StorageFailed) as caught:
+            Store(store.root)
+        assert str(caught.value) == (
+            f"the cache folder {folder} can be written by everybody (mode 0777): chmod go-w {folder}, "
+            "or choose another with --cache-dir"
+        )
+        folder.chmod(0o755)
+    Store(store.root)
+
+
+def test_a_folder_that_a_group_may_write_to_is_refused_unless_it_is_a_volumes(store: Store) -> None:
+    store.prepare()
+    store.root.chmod(0o775)
+    with pytest.raises(StorageFailed, match=r"can be written by group \d+ \(mode 0775\): chmod g-w"):
+        Store(store.root)
+    for folder in (store.root, *(path for path in store.root.rglob("*") if path.is_dir())):
+        os.chown(folder, -1, os.getegid())
+        folder.chmod(0o2775)
+    Store(store.root).add(DIGEST, DATA)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o2777, 0o1777], ids=["emptyDir", "emptyDir with fsGroup", "tmpfs"])
+def test_a_volume_of_roots_that_everybody_may_write_to_is_a_cache_for_anybody(mounted: Path, mode: int) -> None:
+    mounted.chmod(mode)
+    assert _as_user(STRANGER, mounted) == "fine"
+    assert (mounted / "kits").stat().st_mode & 0o022 == 0
+    assert (mounted / "kits").stat().st_uid == STRANGER
 
 
 def _as_user(user: int, root: Path) -> str:

@@ -26,8 +26,7 @@ def kit(tmp_path: Path) -> Path:
 
 def test_a_folder_is_served_in_place_and_is_not_verified(kit: Path) -> None:
     found = FolderKit.open(kit)
-    assert (found.root, found.verified, found.left_out) == (kit, False, ())
-    assert found.files == ("Kitfile", "labels.txt", "model/iris.onnx")
+    assert (found.root, found.left_out, found.exposed) == (kit, (), "")
     assert found.kitfile.model is not None
     assert (found.kitfile.name, found.kitfile.model.path) == ("iris", "model/iris.onnx")
 
@@ -75,8 +74,9 @@ def test_half_a_character_is_refused(text: str, kit: Path) -> None:
 
 
 def test_lost_and_found_is_none_of_the_kits(kit: Path) -> None:
-    (kit / "lost+found").mkdir(mode=0)
-    assert FolderKit.open(kit).files == ("Kitfile", "labels.txt", "model/iris.onnx")
+    (kit / "lost+found").mkdir()
+    os.mkfifo(kit / "lost+found" / "fifo")
+    assert FolderKit.open(kit).left_out == ()
 
 
 def test_a_byte_order_mark_does_not_matter(kit: Path) -> None:
@@ -98,9 +98,7 @@ def test_links_and_other_things_are_left_out(kit: Path) -> None:
     os.mkfifo(kit / "fifo")
     (kit / ".git").mkdir()
     (kit / ".git" / "HEAD").write_text("x")
-    found = FolderKit.open(kit)
-    assert found.files == ("Kitfile", "labels.txt", "model/iris.onnx")
-    assert found.left_out == ("fifo", "model/secret", "venv")
+    assert FolderKit.open(kit).left_out == ("fifo", "model/secret", "venv")
 
 
 def _no_kitfile(kit: Path) -> None:
@@ -142,7 +140,7 @@ BAD = {
         "folder '{0}' has no Kitfile; write one there that names the model's file under model.path",
     ),
     "layout": (_layout, NotAModelKit, "folder '{0}' is an OCI layout; write oci:{0}:TAG"),
-    "kitfile-link": (_kitfile_link, NotAModelKit, "the Kitfile in folder '{0}' is not a regular file"),
+    "kitfile-link": (_kitfile_link, NotAModelKit, "the Kitfile in folder '{0}' is a symbolic link"),
     "kitfile-folder": (_kitfile_folder, NotAModelKit, "the Kitfile in folder '{0}' is not a regular file"),
     "kitfile-latin-1": (
         lambda kit: (kit / "Kitfile").write_bytes(b"\xe9: x"),
@@ -204,6 +202,14 @@ def test_a_file_is_not_a_folder(kit: Path) -> None:
     assert str(caught.value) == (
         f"'{kit}/model/iris.onnx' is a file; a kit is a folder with a Kitfile, which names the model's file"
     )
+
+
+@pytest.mark.parametrize(("mode", "who"), [(0o777, "everybody"), (0o775, "group ")])
+def test_a_folder_that_others_can_write_into_says_so(mode: int, who: str, kit: Path) -> None:
+    kit.chmod(mode)
+    exposed = FolderKit.open(kit).exposed
+    assert exposed.startswith(f"can be written by {who}")
+    assert exposed.endswith(f"(mode 0{mode:o}): chmod {'go' if mode == 0o777 else 'g'}-w {kit}")
 
 
 def test_too_many_files_are_refused(kit: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from runtime.errors import (
     StorageFailed,
     UnsafeArchive,
 )
-from runtime.kit.disk.layout import OciSource, open_archive, open_layout, open_source
+from runtime.kit.disk.layout import LayoutSource, open_archive, open_layout, open_source
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.manifest import Descriptor, Manifest
 from runtime.kit.format.reference import Reference
@@ -35,7 +35,7 @@ def nothing(_count: int) -> None:
     """Take progress and do nothing with it."""
 
 
-def source_of(text: str) -> tuple[OciSource, Reference]:
+def source_of(text: str) -> tuple[LayoutSource, Reference]:
     reference = Reference.parse(text)
     return open_source(reference), reference
 
@@ -61,10 +61,10 @@ def test_every_golden_kit_is_found_by_tag_and_every_blob_verified(kit: Golden, f
     assert str(found) == f"{reference}@{kit.digest}"
     manifest = Manifest.parse(raw, expected=found.digest)
     for descriptor in (manifest.config, *(layer.descriptor for layer in manifest.layers)):
-        counts: list[int] = []
-        with source.blob(descriptor, counts.append) as file:
+        positions: list[int] = []
+        with source.blob(descriptor, positions.append) as file:
             assert file.read() == kit.blob(str(descriptor.digest)).read_bytes()
-        assert sum(counts) == descriptor.size
+        assert positions[-1] == descriptor.size
 
 
 def test_a_digest_is_found_whatever_the_tag_says() -> None:
@@ -90,11 +90,41 @@ def rewrite(layout: Path, **changes: object) -> None:
 
 
 def test_a_missing_tag_names_those_there_are() -> None:
-    source, reference = source_of(f"oci:{IRIS.folder}")
+    source, reference = source_of(f"oci:{IRIS.folder}:v2")
     with pytest.raises(NotFound) as caught:
         source.resolve(reference)
     assert str(caught.value) == (
-        f"OCI layout '{IRIS.folder}' has no tag 'latest'; it has v1, gzip-fastest, gzip, era-0.4, era-0.2"
+        f"OCI layout '{IRIS.folder}' has no tag 'v2'; it has v1, gzip-fastest, gzip, era-0.4, era-0.2"
+    )
+
+
+def test_no_tag_means_the_only_one(layout: Path, tmp_path: Path) -> None:
+    rewrite(layout)
+    for place in (f"oci:{layout}", f"oci-archive:{tar_of(layout, tmp_path / 'kit.tar')}"):
+        source, reference = source_of(place)
+        found, raw = source.resolve(reference)
+        assert (str(found), found.tag) == (f"{place}:v1@{IRIS.digest}", "v1")
+        assert raw == IRIS.blob(IRIS.digest).read_bytes()
+
+
+def test_no_tag_is_latest_if_there_are_several_and_that_is_one(layout: Path) -> None:
+    index = json.loads((layout / "index.json").read_bytes())
+    index["manifests"][1]["annotations"]["org.opencontainers.image.ref.name"] = "latest"
+    (layout / "index.json").write_text(json.dumps(index))
+    source, reference = source_of(f"oci:{layout}")
+    found, _ = source.resolve(reference)
+    assert str(found) == f"oci:{layout}:latest@{index['manifests'][1]['digest']}"
+
+
+@pytest.mark.parametrize("form", ["oci", "oci-archive"])
+def test_no_tag_among_several_lists_them(form: str, tmp_path: Path) -> None:
+    place = IRIS.folder if form == "oci" else tar_of(IRIS.folder, tmp_path / "kit.tar")
+    source, reference = source_of(f"{form}:{place}")
+    with pytest.raises(NotFound) as caught:
+        source.resolve(reference)
+    name = "OCI layout" if form == "oci" else "OCI archive"
+    assert str(caught.value) == (
+        f"{name} '{place}' has several tags, name one of them: v1, gzip-fastest, gzip, era-0.4, era-0.2"
     )
 
 

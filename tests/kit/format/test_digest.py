@@ -2,7 +2,8 @@ import hashlib
 
 import pytest
 
-from runtime.kit.format.digest import Digest
+from runtime.errors import DigestMismatch, SizeMismatch
+from runtime.kit.format.digest import Digest, DigestCheck
 
 SHA256 = "sha256:" + "0f" * 32
 SHA512 = "sha512:" + "0f" * 64
@@ -41,12 +42,34 @@ def test_a_digest_cannot_be_built_unchecked() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_a_hasher_gives_the_digits_of_its_algorithm(algorithm: str) -> None:
-    expected = hashlib.new(algorithm, b"kit").hexdigest()
-    hasher = Digest(algorithm, expected).hasher()
-    hasher.update(b"k")
-    hasher.update(b"it")
-    assert hasher.hexdigest() == expected
+def test_bytes_are_compared_with_a_digest_while_they_come(algorithm: str) -> None:
+    wanted = Digest(algorithm, hashlib.new(algorithm, b"kit").hexdigest())
+    check = DigestCheck(wanted, 3, "it")
+    for piece in (b"k", b"", b"it"):
+        check.update(piece)
+    check.finish()
+    assert check.taken_bytes == 3
+    assert Digest.of(b"kit", algorithm) == wanted
+
+
+def test_bytes_that_differ_are_refused_in_one_line() -> None:
+    wanted = Digest.of(b"kit")
+    check = DigestCheck(wanted, None, "it", "; ask again")
+    check.update(b"kitten")
+    with pytest.raises(DigestMismatch) as caught:
+        check.finish()
+    assert str(caught.value) == f"it has digest {Digest.of(b'kitten')}, wanted {wanted}; ask again"
+
+
+def test_a_byte_too_many_is_refused_when_it_comes_and_one_too_few_at_the_end() -> None:
+    check = DigestCheck(Digest.of(b"kit"), 3, "it")
+    check.update(b"ki")
+    with pytest.raises(SizeMismatch, match=r"^it has 2 bytes, wanted 3$"):
+        check.finish()
+    with pytest.raises(SizeMismatch, match=r"^it has more than the 3 bytes wanted$"):
+        check.update(b"ts")
+    with pytest.raises(SizeMismatch, match=r"^it has 9 bytes, wanted 3$"):
+        check.check_size(9)
 
 
 def test_of_is_the_sha256_of_the_bytes() -> None:

@@ -21,7 +21,6 @@ def parse(**document: object) -> Kitfile:
 @pytest.mark.parametrize("kit", EVERY_KIT, ids=IDS)
 def test_every_golden_kitfile_is_read(kit: Golden) -> None:
     kitfile = Kitfile.parse_json(kit.blob(kit.manifest["config"]["digest"]).read_bytes())
-    assert kitfile.document == kit.config
     assert kitfile.name == kit.config["package"].get("name", "")
     assert [entry.path for entry in kitfile.docs] == [item["path"] for item in kit.config.get("docs", [])]
     model = kit.config.get("model", {})
@@ -59,13 +58,12 @@ def test_every_field_is_read() -> None:
         digest=Digest.parse(PIN),
         diff_id=Digest.parse(OTHER),
     )
-    assert (kitfile.manifest_version, kitfile.name, kitfile.version, kitfile.description) == ("1.0.0", "n", "2.0", "d")
+    assert (kitfile.name, kitfile.version, kitfile.description) == ("n", "2.0", "d")
 
 
 def test_unknown_keys_are_left_alone() -> None:
     kitfile = parse(runtime={"a": 1}, package={"x": []}, model={"path": "m.onnx", "entrypoint": "f"})
     assert kitfile.model == ModelEntry(path="m.onnx")
-    assert kitfile.document["runtime"] == {"a": 1}
 
 
 @pytest.mark.parametrize("document", [{}, {"package": None, "model": None, "docs": None}, {"model": {}}])
@@ -190,7 +188,7 @@ def test_a_kit_without_a_model_says_what_it_holds(document: dict[str, object], m
 )
 def test_a_kit_with_a_parent_names_it(kit: str, parent: str) -> None:
     with pytest.raises(Unsupported) as caught:
-        check_servable(Kitfile.from_document(golden(kit).config, is_file=lambda _path: False))
+        check_servable(parse(**golden(kit).config))
     assert str(caught.value) == (
         f"kit '{kit}' takes its model from another kit, '{parent}', which this version cannot do; "
         "serve that kit, or pack one with the model inside"
@@ -223,4 +221,4 @@ def test_any_json_is_read_or_refused(document: dict[str, object]) -> None:
         kitfile = Kitfile.parse_json(raw)
     except InvalidKitfile:
         return
-    assert kitfile.document == document
+    assert not [entry.path for _, entry in kitfile.entries() if entry.path.startswith(("/", "../"))]

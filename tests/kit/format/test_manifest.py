@@ -39,7 +39,6 @@ def test_every_golden_manifest_is_read(golden: Golden) -> None:
     assert [str(layer.descriptor.digest) for layer in manifest.layers] == [
         item["digest"] for item in golden.manifest["layers"] or []
     ]
-    assert "ml.kitops.modelkit.cli-version" in manifest.annotations
 
 
 LAYERS = {
@@ -241,8 +240,8 @@ def test_an_invalid_manifest_says_where(changes: dict[str, object], message: str
 RAW = {
     "empty": (b"", "it is not JSON: Expecting value: line 1 column 1 (char 0)"),
     "html": (b"<html>", "it is not JSON: Expecting value: line 1 column 1 (char 0)"),
-    "list": (b"[]", "it is a JSON list, wanted an object"),
-    "null": (b"null", "it is a JSON null, wanted an object"),
+    "list": (b"[]", "it is not a JSON object"),
+    "null": (b"null", "it is not a JSON object"),
     "repeated-key": (b'{"a":1,"a":2}', "it is not JSON: the key 'a' occurs twice in one object"),
     "not-a-number": (b'{"a":NaN}', "it is not JSON: NaN is not a JSON number"),
     "huge-number": (b'{"a":-1e999}', "it is not JSON: the number -1e999 is too large"),
@@ -274,7 +273,7 @@ def test_other_bytes_than_the_digest_says_are_refused_before_they_are_read() -> 
 def test_another_size_than_the_descriptor_says_is_refused() -> None:
     with pytest.raises(SizeMismatch) as caught:
         Manifest.parse(b"{}", expected=Digest.of(b"{}"), size=3)
-    assert str(caught.value) == f"manifest {Digest.of(b'{}')} has 2 bytes, wanted 3"
+    assert str(caught.value) == "the manifest has 2 bytes, wanted 3: somebody changed it on the way"
 
 
 def test_a_message_names_the_digest_where_nothing_better_is_known() -> None:
@@ -285,7 +284,5 @@ def test_a_message_names_the_digest_where_nothing_better_is_known() -> None:
 
 def test_a_manifest_named_by_sha512_keeps_that_digest() -> None:
     raw = json.dumps(document()).encode()
-    hasher = Digest("sha512", "0" * 128).hasher()
-    hasher.update(raw)
-    pinned = Digest("sha512", hasher.hexdigest())
+    pinned = Digest.of(raw, "sha512")
     assert Manifest.parse(raw, expected=pinned).digest == pinned

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from runtime.errors import InvalidReference
 from runtime.kit.format.digest import Digest
-from runtime.kit.format.reference import Reference
+from runtime.kit.format.reference import Reference, is_kit_reference, newest
 
 HEX = "0f" * 32
 PIN = f"sha256:{HEX}"
@@ -18,7 +18,7 @@ NO_REFERENCE = "is not a reference:"
 TAG_RULE = "a tag has 1 to 128 letters, digits, '_', '.' and '-', the first not '.' or '-'"
 NAME_RULE = "a served name has letters, digits, '.', '_' and '-' only"
 REPOSITORY_RULE = "each component has letters a-z and digits, single '.', '_' or '__' and any '-' between them"
-HOST_RULE = "stands where the host does, and is none; write HOST or HOST:PORT, the port from 1 to 65535"
+HOST_RULE = "is not a valid host name; write HOST or HOST:PORT, the port from 1 to 65535"
 CREDENTIALS = (
     "the reference has an '@' in front of its first '/'; credentials do not belong into a reference, "
     "log in with a Docker config.json instead"
@@ -293,3 +293,45 @@ def parsed(text: str) -> tuple[Reference | None, str]:
         return Reference.parse(text), ""
     except InvalidReference as refusal:
         return None, str(refusal)
+
+
+# the table of KitOps' rules: `pkg/lib/repo/util/kitfile.go`
+REFERENCES = {
+    "jozu.ml/jozu/llama3-8b:8B-instruct-q5_0": True,
+    "test-ref:model-1": True,
+    f"org/base@sha256:{HEX}": True,
+    f"h.x/base:v1@sha256:{HEX}": True,
+    "localhost:5050/kits/base:1.0": True,
+    "./models/film_slm:champion": True,
+    "weights:final.bin": True,
+    "a:b.onnx": True,
+    "Models/a:b": False,
+    "model@2.onnx": False,
+    "C:\\m": False,
+    "s3://b/k": False,
+    "model/iris.onnx": False,
+    "a:b:c": False,
+    "a:b/c": False,
+    "h.x/a:": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), REFERENCES.items(), ids=REFERENCES.keys())
+def test_a_reference_to_another_kit_is_told_from_a_path_as_kit_does(text: str, expected: bool) -> None:
+    assert is_kit_reference(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("tags", "shown"),
+    [
+        ([], []),
+        (["v1", "v10", "v9", "v2"], ["v10", "v9", "v2", "v1"]),
+        (["1.0", "1.0-rc1", "0.9", "1.0.1"], ["1.0.1", "1.0", "1.0-rc1", "0.9"]),
+        (["latest", "v1", "main", "v2.0.0"], ["v2.0.0", "v1", "main", "latest"]),
+        (["v1", "v2", "v3", "v4", "v5", "v6"], ["v6", "v5", "v4", "v3", "v2"]),
+        (["v1", "v" + "9" * 5000], ["v" + "9" * 5000, "v1"]),
+    ],
+)
+def test_the_newest_five_tags_are_shown(tags: list[str], shown: list[str]) -> None:
+    assert newest(tags) == shown

@@ -3,6 +3,8 @@
 import inspect
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,11 +14,12 @@ import pytest
 import requests
 
 from runtime.errors import RegistryUnavailable
-from runtime.kit.registry import client as wire
-from runtime.kit.registry import retry as patience
+from runtime.kit.registry import client as module
+from runtime.kit.registry import retry
 from runtime.kit.registry.origin import Origin
 from tests.kit.pulling import pulled, tree
 from tests.lying_registry import Exchange, LyingRegistry, cut, endless, redirect, refusal
+from tests.places import ROOT
 from tests.registries import basic
 
 Lying = Callable[..., LyingRegistry]
@@ -26,7 +29,7 @@ NAME = "registry.test"
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between attempts grow as they do, from 20 ms on."""
-    monkeypatch.setattr(patience, "_FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_SECONDS", 0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +85,7 @@ def test_tls_is_spoken_to_every_other_host_and_its_authority_can_be_given(
 ) -> None:
     registry = lying("iris-bare", certificate=certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    assert pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path).verified
+    assert pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path).verified == "true"
 
 
 @pytest.mark.usefixtures("named")
@@ -101,7 +104,7 @@ def test_plain_http_where_tls_belongs_is_recognised(lying: Lying, tmp_path: Path
     registry = lying("iris-bare")
     with pytest.raises(RegistryUnavailable, match="it seems to speak plain http, which --plain-http allows"):
         pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=30.0)
-    assert pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path, plain_http=True).verified
+    assert pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path, plain_http=True).verified == "true"
 
 
 @pytest.mark.usefixtures("named")
@@ -136,7 +139,7 @@ def test_a_plain_http_redirect_off_this_machine_needs_the_option(lying: Lying, t
     with pytest.raises(RegistryUnavailable, match="it leads to plain http; allow that with --plain-http"):
         pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path)
     assert storage.requests == []
-    assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, plain_http=True).verified
+    assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, plain_http=True).verified == "true"
 
 
 def test_redirects_in_a_circle_end(lying: Lying, tmp_path: Path) -> None:
@@ -156,7 +159,7 @@ def test_the_body_of_a_redirect_is_not_read(lying: Lying, tmp_path: Path) -> Non
         endless()(exchange)
 
     registry.lie(r"/manifests/v1$", lie)
-    assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path).verified
+    assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path).verified == "true"
 
 
 def test_five_redirects_are_followed_and_the_range_goes_along(lying: Lying, tmp_path: Path) -> None:
@@ -166,7 +169,7 @@ def test_five_redirects_are_followed_and_the_range_goes_along(lying: Lying, tmp_
     registry.lie(r"\?storage", lambda exchange: exchange.send(), times=1)
     registry.lie(r"\?storage", cut(900), times=1)
     kit = pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path)
-    assert kit.verified
+    assert kit.verified == "true"
     assert registry.requests[-1].headers["range"] == "bytes=900-"
 
 
@@ -199,15 +202,15 @@ def test_every_request_of_oras_goes_through_the_method_we_replace(
     lying: Lying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = lying("iris-bare")
-    client = wire.KitRegistry(Origin.of(registry.url), plain_http=False)
+    client = module.Client(Origin.of(registry.url), plain_http=False)
     calls: list[str] = []
-    original = wire.KitRegistry.do_request
+    original = module.Client.do_request
 
-    def noting(self: wire.KitRegistry, url: str, *more: object, **named: object) -> requests.Response:
+    def noting(self: module.Client, url: str, *more: object, **named: object) -> requests.Response:
         calls.append(url)
         return original(self, url, *more, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(wire.KitRegistry, "do_request", noting)
+    monkeypatch.setattr(module.Client, "do_request", noting)
     container = client.container("kits/iris-bare")
     client.get_blob(container, f"sha256:{'0' * 64}", stream=True).close()
     assert client.get_tags(container) == ["v1"]
@@ -215,14 +218,14 @@ def test_every_request_of_oras_goes_through_the_method_we_replace(
 
 
 def test_our_method_takes_what_oras_gives() -> None:
-    ours = inspect.signature(wire.KitRegistry.do_request).parameters
+    ours = inspect.signature(module.Client.do_request).parameters
     theirs = inspect.signature(oras.provider.Registry.do_request).parameters
     assert list(ours)[: len(theirs)] == list(theirs)
     assert [each.default for each in list(ours.values())[: len(theirs)]] == [each.default for each in theirs.values()]
 
 
 def test_addresses_are_those_of_the_distribution_spec() -> None:
-    client = wire.KitRegistry(Origin.of("https://[::1]:5000"), plain_http=False)
+    client = module.Client(Origin.of("https://[::1]:5000"), plain_http=False)
     container = client.container("my.org/kits/iris")
     assert container.manifest_url("v1") == "[::1]:5000/v2/my.org/kits/iris/manifests/v1"
     assert container.get_blob_url("sha256:x") == "[::1]:5000/v2/my.org/kits/iris/blobs/sha256:x"
@@ -238,3 +241,37 @@ def test_basic_in_tests_is_what_the_runtime_sends() -> None:
 
 def test_this_python_has_tls() -> None:
     assert ssl.HAS_TLSv1_3
+
+
+# --- what comes along with oras-py, and what stays away
+
+SCRIPT = """
+import sys
+{before}
+from runtime.kit.registry.client import import_oras
+provider, container = import_oras()
+print(provider.Registry.__name__, container.Container.__name__)
+print(sorted({{"rfc3987_syntax", "lark", "isoduration", "arrow"}} & set(sys.modules)))
+"""
+
+
+def imported(before: str = "") -> list[str]:
+    script = SCRIPT.format(before=before)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    return done.stdout.splitlines()
+
+
+def test_no_format_checker_comes_along() -> None:
+    assert imported() == ["Registry Container", "[]"]
+
+
+def test_nothing_is_hidden_from_those_who_imported_jsonschema_before() -> None:
+    assert imported("import jsonschema")[0] == "Registry Container"
+
+
+def test_what_was_hidden_can_be_imported_afterwards() -> None:
+    script = (
+        "import sys; from runtime.kit.registry.client import import_oras; import_oras();"
+        "assert 'isoduration' not in sys.modules and None not in sys.modules.values()"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from runtime.errors import LoginRefused, RegistryUnavailable
-from runtime.kit.registry import retry as patience
+from runtime.kit.registry import retry
 from tests.kit.pulling import AT_ONCE_SECONDS, Recorder, pulled
 from tests.lying_registry import LyingRegistry, challenge, cut, other, redirect, refusal
 from tests.registries import IDENTITY_TOKEN, PASSWORD, USER, Registry, TokenService, basic, docker_config
@@ -21,7 +21,7 @@ Lying = Callable[..., LyingRegistry]
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between attempts grow as they do, from 20 ms on."""
-    monkeypatch.setattr(patience, "_FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_SECONDS", 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def token_registry(make_registry: Callable[..., Registry], tokens: TokenService,
 def test_basic_logs_in_with_one_more_request(basic_registry: Registry, tmp_path: Path) -> None:
     config = docker_config(tmp_path / "docker", {basic_registry.host: (USER, PASSWORD)})
     kit = pulled(f"{basic_registry.host}/kits/iris-onnx:v1", tmp_path / "cache", docker_config=config)
-    assert kit.verified
+    assert kit.verified == "true"
 
 
 def test_docker_config_is_read_from_the_environment(
@@ -57,7 +57,7 @@ def test_docker_config_is_read_from_the_environment(
 ) -> None:
     folder = docker_config(tmp_path / "docker", {f"http://{basic_registry.host}/v2/": (USER, PASSWORD)})
     monkeypatch.setenv("DOCKER_CONFIG", str(folder))
-    assert pulled(f"{basic_registry.host}/kits/iris-onnx:v1", tmp_path / "cache").verified
+    assert pulled(f"{basic_registry.host}/kits/iris-onnx:v1", tmp_path / "cache").verified == "true"
 
 
 @pytest.mark.parametrize("kind", ["basic_registry", "token_registry"])
@@ -95,7 +95,9 @@ def test_bearer_asks_for_one_token_for_all_requests(
 ) -> None:
     config = docker_config(tmp_path / "docker", {token_registry.host: (USER, PASSWORD)})
     before = len(tokens.seen)
-    assert pulled(f"{token_registry.host}/kits/iris-onnx:v1", tmp_path / "cache", docker_config=config).verified
+    assert (
+        pulled(f"{token_registry.host}/kits/iris-onnx:v1", tmp_path / "cache", docker_config=config).verified == "true"
+    )
     (question,) = tokens.seen[before:]
     assert question.method == "GET"
     assert question.fields["scope"] == ["repository:kits/iris-onnx:pull"]
@@ -108,7 +110,10 @@ def test_an_identity_token_is_exchanged_by_post(token_registry: Registry, tokens
         json.dumps({"auths": {token_registry.host: {"identitytoken": IDENTITY_TOKEN}}})
     )
     before = len(tokens.seen)
-    assert pulled(f"{token_registry.host}/kits/iris-onnx:v1", tmp_path / "cache", docker_config=tmp_path).verified
+    assert (
+        pulled(f"{token_registry.host}/kits/iris-onnx:v1", tmp_path / "cache", docker_config=tmp_path).verified
+        == "true"
+    )
     (question,) = tokens.seen[before:]
     assert (question.method, question.authorization) == ("POST", None)
     assert question.fields["grant_type"] == ["refresh_token"]
@@ -118,7 +123,10 @@ def test_a_registry_token_is_used_as_it_is(token_registry: Registry, tokens: Tok
     token = tokens.token("repository:kits/iris-onnx:pull", "kits")
     (tmp_path / "config.json").write_text(json.dumps({"auths": {token_registry.host: {"registrytoken": token}}}))
     before = len(tokens.seen)
-    assert pulled(f"{token_registry.host}/kits/iris-onnx:v1", tmp_path / "cache", docker_config=tmp_path).verified
+    assert (
+        pulled(f"{token_registry.host}/kits/iris-onnx:v1", tmp_path / "cache", docker_config=tmp_path).verified
+        == "true"
+    )
     assert len(tokens.seen) == before
     old = tokens.token("repository:kits/iris-onnx:pull", "kits", expired_seconds_ago=600)
     (tmp_path / "config.json").write_text(json.dumps({"auths": {token_registry.host: {"registrytoken": old}}}))
@@ -134,7 +142,7 @@ def test_an_anonymous_token_is_enough_where_the_service_gives_one(
     registry = make_registry(auth=tokens)
     reference = registry.push(kits / "iris-bare", "v1")
     before = len(tokens.seen)
-    assert pulled(reference, tmp_path / "cache", docker_config=tmp_path / "none").verified
+    assert pulled(reference, tmp_path / "cache", docker_config=tmp_path / "none").verified == "true"
     (question,) = tokens.seen[before:]
     assert question.authorization is None
 
@@ -166,7 +174,7 @@ def test_a_token_that_ends_between_manifest_and_blobs_is_renewed_once_for_all_th
     registry.lie("/blobs/", lambda exchange: (registry.seen("/token").clear(), challenge(
         f'Bearer realm="{registry.url}/token",error="invalid_token"')(exchange))[1], times=1)  # fmt: skip
     _bearer(registry)
-    assert pulled(f"{registry.host}/kits/everything:v1", tmp_path).verified
+    assert pulled(f"{registry.host}/kits/everything:v1", tmp_path).verified == "true"
     assert len(registry.seen("/token")) == 2
 
 
@@ -181,7 +189,7 @@ def test_a_token_that_ends_in_the_middle_of_a_blob_is_renewed_and_the_blob_goes_
     registry.lie("/blobs/", lambda exchange: exchange.send(), times=1)
     registry.lie("/blobs/", cut(1000), times=1)
     registry.lie("/blobs/", challenge(f'Bearer realm="{registry.url}/token",error="invalid_token"'), times=1)
-    assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path).verified
+    assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path).verified == "true"
     last = registry.requests[-1]
     assert last.headers["authorization"] == "Bearer second"
     assert last.headers["range"] == "bytes=1000-"
@@ -284,7 +292,7 @@ def test_a_strangers_token_service_gets_the_login_that_is_its_own(lying: Lying, 
     registry, service = lying("iris-bare"), _strange(lying)
     registry.lie("/manifests/", challenge(f'Bearer realm="{service.url}/token"'), times=1)
     config = docker_config(tmp_path / "docker", {registry.host: ("ada", "pa55"), service.host: ("eve", "0wn")})
-    assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path / "cache", docker_config=config).verified
+    assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path / "cache", docker_config=config).verified == "true"
     assert [seen.headers["authorization"] for seen in service.requests] == [basic("eve", "0wn")]
 
 
@@ -322,7 +330,7 @@ def test_a_redirect_to_a_stranger_leaves_the_login_behind(
             "/v2/", _unless("Bearer t", realm, redirect(lambda each: stranger.url + each.seen.path, status), where)
         )
     kit = pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, docker_config=_login(tmp_path, registry.host))
-    assert kit.verified
+    assert kit.verified == "true"
     assert len(stranger.requests) > 0
     assert seen_secrets(stranger) == []
 

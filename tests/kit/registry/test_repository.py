@@ -19,7 +19,7 @@ from runtime.errors import (
     NotFound,
     RegistryUnavailable,
 )
-from runtime.kit.registry import retry as patience
+from runtime.kit.registry import retry
 from tests.kit.golden import golden
 from tests.kit.made import made_kit
 from tests.kit.pulling import AT_ONCE_SECONDS, leftovers, pulled, tree, unverified
@@ -44,7 +44,7 @@ Lying = Callable[..., LyingRegistry]
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between attempts grow as they do, from 20 ms on."""
-    monkeypatch.setattr(patience, "_FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_SECONDS", 0.02)
 
 
 def failed(reference: str, cache: Path, **options: object) -> tuple[Failure, float]:

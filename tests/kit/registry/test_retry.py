@@ -6,7 +6,7 @@ import pytest
 
 from runtime.errors import RegistryUnavailable
 from runtime.kit.registry import retry as module
-from runtime.kit.registry.retry import Patience, Transient
+from runtime.kit.registry.retry import RetryBudget, Transient
 
 
 class Clock:
@@ -44,13 +44,13 @@ def failing(times: float, result: str = "done", retry_after: float | None = None
 
 
 def test_a_failure_that_passes_is_tried_again_after_growing_pauses(clock: Clock) -> None:
-    assert Patience("r.example", 30, clock.pause).persist(failing(4)) == "done"
+    assert RetryBudget("r.example", 30, clock.pause).run(failing(4)) == "done"
     assert clock.pauses == [0.5, 1, 2, 4]
 
 
 def test_the_budget_ends_in_one_line_with_host_reason_attempts_and_seconds(clock: Clock) -> None:
     with pytest.raises(RegistryUnavailable) as caught:
-        Patience("r.example", 30, clock.pause).persist(failing(100))
+        RetryBudget("r.example", 30, clock.pause).run(failing(100))
     assert str(caught.value).startswith(
         "r.example is unavailable: connection refused (7 attempts in 30.0 s, --retry-budget 30); "
     )
@@ -60,21 +60,21 @@ def test_the_budget_ends_in_one_line_with_host_reason_attempts_and_seconds(clock
 
 def test_no_budget_means_one_attempt(clock: Clock) -> None:
     with pytest.raises(RegistryUnavailable, match=r"\(1 attempt in 0\.0 s"):
-        Patience("r.example", 0, clock.pause).persist(failing(1))
+        RetryBudget("r.example", 0, clock.pause).run(failing(1))
     assert clock.pauses == []
 
 
 def test_retry_after_is_kept_to_but_never_beyond_the_budget(clock: Clock) -> None:
-    assert Patience("r.example", 30, clock.pause).persist(failing(1, retry_after=7)) == "done"
+    assert RetryBudget("r.example", 30, clock.pause).run(failing(1, retry_after=7)) == "done"
     with pytest.raises(RegistryUnavailable):
-        Patience("r.example", 30, clock.pause).persist(failing(2, retry_after=3600))
+        RetryBudget("r.example", 30, clock.pause).run(failing(2, retry_after=3600))
     assert clock.pauses == [7, 30]
 
 
 def test_progress_starts_the_budget_anew(clock: Clock) -> None:
-    patience = Patience("r.example", 3, clock.pause)
+    budget = RetryBudget("r.example", 3, clock.pause)
     for _ in range(10):
-        patience.after(Transient("cut"))
-        patience.progressed()
+        budget.wait_after(Transient("cut"))
+        budget.restart()
     assert clock.pauses == [0.5] * 10
-    assert patience.left() == 3
+    assert budget.left() == 3

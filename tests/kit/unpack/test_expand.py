@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import UnsafeArchive, Unsupported
-from runtime.kit.format.digest import Digest
-from runtime.kit.unpack.expand import Budget, Expanded, UnpackLimits
+from runtime.kit.format.digest import Digest, DigestCheck
+from runtime.kit.format.limits import UnpackLimits
+from runtime.kit.unpack.expand import Budget, Expanded
 
 DATA = b"".join(b"%d," % number for number in range(200_000))  # 1.3 MB
 
@@ -106,8 +107,8 @@ def test_another_compression_is_named(compression: str) -> None:
 
 
 def test_what_is_inside_is_hashed() -> None:
-    hasher = Digest.of(b"").hasher()
-    content = Expanded(io.BytesIO(gzip.compress(DATA)), "gzip", Budget(UnpackLimits()), "it", hasher=hasher)
+    digest = DigestCheck(Digest.of(DATA), len(DATA), "it")
+    content = Expanded(io.BytesIO(gzip.compress(DATA)), "gzip", Budget(UnpackLimits()), "it", digest=digest)
     while content.read(700):
         pass
-    assert hasher.hexdigest() == Digest.of(DATA).hex
+    digest.finish()

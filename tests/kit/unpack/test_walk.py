@@ -27,9 +27,10 @@ from runtime.errors import (
 )
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.kitfile import Entry, Kitfile
+from runtime.kit.format.limits import UnpackLimits
 from runtime.kit.format.manifest import FILE_METADATA, FILE_PATH, Descriptor, Layer, Manifest
 from runtime.kit.format.placing import Placed, needed, place
-from runtime.kit.unpack.walk import Layers, UnpackLimits, same, unpack
+from runtime.kit.unpack.walk import Opened, same, unpack
 from tests.kit.archives import END, extension, file, folder, header, pax, python_tar
 from tests.kit.golden import EVERY_KIT, IDS, Golden, golden
 from tests.places import ROOT
@@ -53,7 +54,7 @@ def layer(
     return Placed(entry, "code", Layer(descriptor, "code", form, compression, prompt=False), prefix), data
 
 
-def opened(*stored: Stored) -> Layers:
+def opened(*stored: Stored) -> Opened:
     return [(placed, io.BytesIO(data)) for placed, data in stored]
 
 
@@ -356,7 +357,7 @@ def test_the_diff_id_is_checked(compression: str, root: Path) -> None:
     with pytest.raises(DigestMismatch) as caught:
         same(opened(bad), root) or unpack(opened(bad), root)
     assert str(caught.value) == (
-        f"layer {Digest.of(data)} (code 'a') holds {Digest.of(inside)}, wanted {Digest.of(b'other')} "
+        f"the content of layer {Digest.of(data)} (code 'a') has digest {Digest.of(inside)}, wanted {Digest.of(b'other')} "
         "(its diffId in the Kitfile)"
     )
     (root / "a").unlink()

@@ -1,0 +1,253 @@
+"""Files on this machine: open, check, write, lock, measure, and who else may write them.
+
+Whatever is at a path, opening it is safe: no link is followed, and a FIFO is not waited for.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
+
+from runtime.errors import StorageFailed
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from runtime.kit.format.digest import DigestCheck
+
+CHUNK_BYTES: Final = 256 << 10
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PLAIN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LOCK_PAUSE_SECONDS: Final = 0.05
+_ABANDONED_SECONDS: Final = 3600.0
+
+
+class NotPlain(OSError):
+    """What is at a path is not a regular file. `strerror` is what it is: "is a symbolic link"."""
+
+
+def open_plain(path: str | Path, *, dir_fd: int | None = None, follow: bool = False) -> BinaryIO:
+    """Opens a regular file for reading, unbuffered; a symbolic link only with `follow`. Raises NotPlain, OSError."""
+    try:
+        fd = os.open(path, _PLAIN | (0 if follow else os.O_NOFOLLOW), dir_fd=dir_fd)
+    except OSError as problem:
+        kinds = {errno.ELOOP: "a symbolic link", errno.ENXIO: "not a regular file"}  # ENXIO: a socket
+        if problem.errno in kinds:
+            raise NotPlain(problem.errno, f"is {kinds[problem.errno]}") from problem
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotPlain(errno.EINVAL, "is not a regular file")
+    return open(fd, "rb", buffering=0)  # noqa: PTH123 - by descriptor
+
+
+def read_checked(file: BinaryIO, check: DigestCheck, reached: Callable[[int], None] = lambda _: None) -> None:
+    """Reads a file to its end through `check`, and goes back to its beginning. `reached` gets each position.
+
+    Raises SizeMismatch, DigestMismatch, OSError, and what `reached` raises.
+    """
+    check.check_size(file.seek(0, os.SEEK_END))
+    file.seek(0)
+    while chunk := file.read(CHUNK_BYTES):
+        check.update(chunk)
+        reached(check.taken_bytes)
+    check.finish()
+    file.seek(0)
+
+
+class NewFile:
+    """A file that gets its name when it is whole, by one rename. Until then it is `beside`; unpublished, it is removed.
+
+    Its temporary name has this process's pid, and it is locked, so that `is_abandoned` can tell. Raises OSError.
+    """
+
+    def __init__(self, target: Path, beside: Path) -> None:
+        self._target, self._path = target, beside / temporary_name(target.name)
+        self._fd = os.open(self._path, _NEW, 0o600)
+        _try_lock(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd >= 0:
+            self._path.unlink(missing_ok=True)
+            os.close(self._fd)
+
+    def write(self, data: bytes) -> None:
+        """Appends."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def restart(self) -> None:
+        """Removes what was written."""
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+
+    def publish(self, mode: int = 0o444) -> BinaryIO:
+        """Gives the file its name, and returns it, open at its beginning.
+
+        The file is synced before the rename and the folder after it: a crash leaves the whole file or none.
+        """
+        os.fchmod(self._fd, mode)
+        os.fsync(self._fd)
+        self._path.rename(self._target)
+        sync_folder(self._target.parent)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        fd, self._fd = self._fd, -1
+        return open(fd, "rb", buffering=0)  # noqa: PTH123 - by descriptor
+
+
+def write_whole(target: Path, data: bytes, *, beside: Path, mode: int = 0o444) -> None:
+    """Writes a small file, or replaces it, as a whole. Raises OSError."""
+    with NewFile(target, beside) as file:
+        file.write(data)
+        file.publish(mode).close()
+
+
+def temporary_name(name: str) -> str:
+    """Returns a new name for something unfinished, with the pid of its writer."""
+    return f"{name}.{os.getpid()}.{os.urandom(4).hex()}"
+
+
+def is_abandoned(path: Path) -> bool:
+    """Tells whether no process writes this file or folder any more: its lock is free and the pid in its name unused.
+
+    Where that proves nothing, it is abandoned after an hour: file systems without locks, whose writer may be on another
+    machine, and a pid that is used, since pids start anew in each container.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.kill(int(path.name.split(".")[-2]), 0)
+    except BlockingIOError:
+        return False
+    except (ProcessLookupError, ValueError, IndexError, OverflowError):
+        return True
+    except OSError:
+        pass
+    finally:
+        modified = os.fstat(fd).st_mtime
+        os.close(fd)
+    return time.time() - modified > _ABANDONED_SECONDS
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a whole folder, as far as possible."""
+    if path.is_dir() and not path.is_symlink():
+        import shutil  # 4 ms, which a start without leftovers need not spend
+
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder survive a loss of power."""
+    fd = os.open(path, _FOLDER)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def open_lock(path: Path) -> int:
+    """Opens a file for `locked`, and makes it if need be, or a folder. Raises OSError."""
+    return os.open(path, _FOLDER) if path.is_dir() else os.open(path, _NEW & ~os.O_EXCL | os.O_NONBLOCK, 0o600)
+
+
+@contextmanager
+def locked(fd: int, pause: Callable[[float], None]) -> Iterator[None]:
+    """Holds the lock on an open file or folder, and closes it at the end; waits by `pause`, which may raise.
+
+    On a file system without locks nobody waits. https://man7.org/linux/man-pages/man2/flock.2.html
+    """
+    try:
+        while not _try_lock(fd):
+            pause(_LOCK_PAUSE_SECONDS)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    """Takes the lock on an open file or folder if it is free. On a file system without locks it always is."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # some network file systems
+    return True
+
+
+def free_bytes(path: Path) -> int:
+    """Returns how many bytes may still be written at `path`, which need not exist yet. Raises OSError."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    system = os.statvfs(existing)
+    return system.f_bavail * system.f_frsize
+
+
+def require_room(path: Path, wanted_bytes: int, needs: str, advice: str) -> None:
+    """Refuses what cannot fit, before it is written. Raises StorageFailed, OSError."""
+    if wanted_bytes > (free := free_bytes(path)):
+        raise StorageFailed(f"folder {str(path)!r} has {free} bytes free, {needs} needs {wanted_bytes}; {advice}")
+
+
+def volume_group(folder: os.stat_result) -> int | None:
+    """Returns the group that may write everywhere on this folder's volume, if this process is in it.
+
+    That is Kubernetes' fsGroup: the folder is setgid.
+    https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
+    """
+    if folder.st_mode & stat.S_ISGID and folder.st_gid in {os.getegid(), *os.getgroups()}:
+        return folder.st_gid
+    return None
+
+
+def who_else_writes(path: Path, status: os.stat_result, group: int | None) -> str | None:
+    """Says who beside this process, root and the volume's `group` may change a file or folder, and what to do; or None.
+
+    In a sticky folder (like /tmp) others can change only what is theirs. A volume of root's may be writable for
+    everybody, as an emptyDir of Kubernetes is: who can write there is decided by who mounts it.
+    """
+    mode, us = stat.S_IMODE(status.st_mode), os.geteuid()
+    if status.st_uid not in (us, 0):
+        return f"belongs to user {status.st_uid}, wanted user {us} (this process) or root"
+    is_folder = stat.S_ISDIR(status.st_mode)
+    if is_folder and mode & stat.S_ISVTX:
+        return None
+    if mode & stat.S_IWOTH and not (is_folder and status.st_uid == 0 and _is_volume(path)):
+        return f"can be written by everybody (mode {mode:04o}): chmod go-w {path}"
+    if mode & stat.S_IWGRP and not mode & stat.S_IWOTH and status.st_gid != group:
+        return f"can be written by group {status.st_gid} (mode {mode:04o}): chmod g-w {path}"
+    return None
+
+
+def _is_volume(path: Path) -> bool:
+    """Tells whether something is mounted at `path`; `os.path.ismount` overlooks another folder of the same disk."""
+    return _mount_id(path) != _mount_id(path / "..") or os.path.ismount(path)
+
+
+def _mount_id(folder: Path) -> str:
+    """Returns the line `mnt_id:`, "" if there is none. https://man7.org/linux/man-pages/man5/proc_pid_fdinfo.5.html"""
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # also if this process may not list it
+    try:
+        lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    return next((line for line in lines if line.startswith("mnt_id:")), "")

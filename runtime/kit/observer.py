@@ -1,0 +1,34 @@
+"""What somebody who waits for a pull is told, and the one thing they can say: stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from runtime.kit.format.kitfile import Kitfile
+    from runtime.kit.format.manifest import Manifest
+    from runtime.kit.format.reference import Reference
+
+Phase = Literal["resolve", "fetch", "unpack"]
+
+
+class Observer(Protocol):
+    """All methods are called from the thread that pulls. What they raise ends the pull."""
+
+    def phase(self, name: Phase, seconds: float) -> None:
+        """A phase is over."""
+
+    def resolved(self, reference: Reference, manifest: Manifest) -> None:
+        """The reference has its digest. Not called for a folder without a receipt."""
+
+    def kitfile(self, kitfile: Kitfile) -> None:
+        """The Kitfile is verified. Called before any layer is fetched."""
+
+    def progress(self, layer: str, done_bytes: int, total_bytes: int) -> None:
+        """Bytes of all needed layers were verified; `layer` is the path of the last one, "" at the beginning."""
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Something an operator should know, though the pull goes on."""
+
+    def cancelled(self) -> bool:
+        """Whether to stop now. Called at least every tenth of a second."""
