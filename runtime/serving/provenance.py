@@ -23,7 +23,7 @@ class Provenance(NamedTuple):
     """As the Kitfile writes it."""
     adapter: str
     verified: str
-    """What the files were compared with: `true` (the digest), `receipt` (one in their own folder), `false` (nothing)."""
+    """What its files were compared with: `true` (the digest), `receipt` (that of `unpack`) or `false` (nothing)."""
     trust: str
     sandbox: str = "off"
     """How the worker is confined: `landlock-6`, `none: why`, `off`."""

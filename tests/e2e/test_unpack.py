@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.kit.format.digest import Digest
+from runtime.kit.installed.receipt import installed
 from tests.e2e.server import PATIENCE_SECONDS, Server, run
 from tests.expected import assert_right, cases
 from tests.kit.made import made_kit
@@ -70,7 +72,9 @@ def folder(tmp_path: Path) -> Path:
         ("everything", "v1"),
     ],
 )
-def test_what_was_unpacked_is_served_as_verified(kit: str, tag: str, registry: Registry, tmp_path: Path) -> None:
+def test_what_was_unpacked_is_served_as_verified_by_receipt(
+    kit: str, tag: str, registry: Registry, tmp_path: Path
+) -> None:
     reference, folder, digest = registry.push(KITS / kit, tag), tmp_path / kit, digest_of(KITS / kit, tag)
     done = unpack(f"kit://{reference}", folder, cache=tmp_path / "cache")
     assert (done.returncode, done.stdout) == (0, f"{digest}\n"), done.stderr
@@ -81,10 +85,11 @@ def test_what_was_unpacked_is_served_as_verified(kit: str, tag: str, registry: R
             for case in cases(kit):
                 assert_right(client.post(f"/v2/models/{kit}/infer", json=case["request"]).json(), case)
             answer = client.get(f"/v2/models/{kit}/versions/{tag}")
-            assert server.event("kit.verified")["verified"] is True
+            assert server.event("kit.verified")["verified"] == "receipt"
+            assert 'verified="receipt"' in client.get("/metrics").text
         assert server.stop() == 0
     properties = answer.json()["properties"]
-    assert properties["verified"] == "true"
+    assert properties["verified"] == answer.headers["modelkit-verified"] == "receipt"
     assert properties["reference"] == f"{reference}@{digest}"
     assert answer.headers["modelkit-digest"] == properties["digest"] == digest
     assert not (tmp_path / "other").exists()
@@ -94,7 +99,7 @@ def test_a_receipt_lists_every_file_and_no_dataset(tmp_path: Path) -> None:
     folder = tmp_path / "kit"
     unpack(f"oci:{KITS / 'everything'}:v1", folder, cache=tmp_path / "cache")
     listed = set(json.loads((folder / RECEIPT).read_bytes())["files"])
-    assert listed == files(folder) - {RECEIPT}
+    assert listed == files(folder) - {RECEIPT, "Kitfile"}
     assert any(not name.isascii() for name in listed)
     assert not any(name.endswith(".csv") for name in listed)
     config = (KITS / "everything" / "blobs/sha256").joinpath(_config_of("everything")).read_bytes()
@@ -117,6 +122,11 @@ def test_the_served_name_is_the_folders_or_the_operators(folder: Path, tmp_path:
 def test_inspect_and_pull_tell_the_kit_of_an_unpacked_folder(folder: Path, tmp_path: Path) -> None:
     report = json.loads(run("inspect", str(folder), "--json", "--files", "--cache-dir", str(tmp_path / "c")).stdout)
     assert (report["digest"], report["reference"]) == (IRIS_DIGEST, f"{IRIS}@{IRIS_DIGEST}")
+    assert report["verified"] == "receipt"
+    assert [layer["path"] for layer in report["layers"] if layer["fetched"]] == [
+        "model/iris.onnx",
+        "model/samples.json",
+    ]
     assert report["adapter"]["name"] == "onnx"
     assert {file["path"] for file in report["files"]} == files(folder) - {RECEIPT}
     assert run("pull", str(folder), "--cache-dir", str(tmp_path / "c")).stdout == f"{IRIS_DIGEST}\n"
@@ -130,7 +140,7 @@ def _other_receipt(folder: Path, **fields: object) -> None:
 TAMPERED: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "changed": (
         lambda folder: (folder / "model/iris.onnx").write_bytes(b"evil"),
-        ["'model/iris.onnx'", "its receipt says sha256:", f"unpack it again: runtime unpack {IRIS}@{IRIS_DIGEST} "],
+        ["'model/iris.onnx'", " by its receipt: it was", f"unpack it again: runtime unpack {IRIS}@{IRIS_DIGEST} "],
     ),
     "missing": (lambda folder: (folder / "model/samples.json").unlink(), ["lacks 'model/samples.json'"]),
     "extra": (lambda folder: (folder / "model/x.onnx").touch(), ["holds 'model/x.onnx'", "take it away"]),
@@ -141,13 +151,14 @@ TAMPERED: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         ),
         ["holds 'l'"],
     ),
-    "kitfile": (lambda folder: (folder / "Kitfile").write_text("{}"), ["'Kitfile'", "its receipt says"]),
+    "kitfile": (lambda folder: (folder / "Kitfile").write_text("{}"), ["'Kitfile'", "by its receipt"]),
     "receipt-is-not-json": (lambda folder: (folder / RECEIPT).write_text("{"), ["is not JSON", "unpack the kit again"]),
-    "receipt-has-no-digest": (
-        lambda folder: _other_receipt(folder, digest="sha256:44"),
-        ["its digest is bad: sha256 has 64 hexadecimal digits"],
+    "receipt-of-another-kit": (
+        lambda folder: _other_receipt(folder, reference=f"r.example/org/iris@sha256:{'0' * 64}"),
+        [f"the manifest has digest {IRIS_DIGEST}, wanted sha256:000", "unpack the kit again"],
     ),
-    "receipt-is-newer": (lambda folder: _other_receipt(folder, version=9), ["version 9", "reads 1"]),
+    "receipt-has-another-config": (lambda folder: _other_receipt(folder, config="{}"), ["its config has "]),
+    "receipt-is-newer": (lambda folder: _other_receipt(folder, version=9), ["version 9", "reads 2"]),
     "unpacking": (lambda folder: (folder / ".modelkit-unpack").mkdir(), ["is not whole", "run it again"]),
 }
 
@@ -159,6 +170,16 @@ def test_a_folder_that_differs_from_its_receipt_is_not_served(change, words: lis
         code, why = server.failure()
     assert code == 65, why
     assert [word for word in words if word not in why] == [], why
+
+
+@pytest.mark.parametrize(("path", "mode"), [(".", 0o777), ("model", 0o775), ("model/iris.onnx", 0o666)])
+def test_a_folder_that_others_can_write_into_is_not_served(path: str, mode: int, folder: Path, tmp_path: Path) -> None:
+    (folder / path).chmod(mode)
+    with Server(str(folder), cache=tmp_path / "other") as server:
+        code, why = server.failure()
+    assert code == 74, why
+    assert f"'{folder / path}' can be written by " in why
+    assert f"(mode {mode:04o}): chmod g" in why
 
 
 def test_without_its_receipt_it_is_a_plain_folder(folder: Path, tmp_path: Path) -> None:
@@ -185,7 +206,9 @@ def test_a_damaged_kit_and_another_one_are_replaced(folder: Path, tmp_path: Path
     assert (folder / "model/iris.onnx").stat().st_size > 500
     assert unpack(f"oci:{KITS / 'digits-external'}:v1", folder, cache=tmp_path / "cache").returncode == 0
     assert not (folder / "model/iris.onnx").exists()
-    assert json.loads((folder / RECEIPT).read_bytes())["digest"] == digest_of(KITS / "digits-external", "v1")
+    receipt = installed(folder)
+    assert receipt is not None
+    assert receipt.manifest.digest == Digest.parse(digest_of(KITS / "digits-external", "v1"))
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
@@ -237,7 +260,7 @@ def test_the_cache_may_lie_in_the_folder(registry: Registry, tmp_path: Path) -> 
         assert unpack(reference, folder, cache=folder / ".cache" / "kits").returncode == 0
         assert files(folder) == {"Kitfile", RECEIPT, "model/iris.onnx", "model/samples.json"}
     with Server(str(folder), "--drain-delay", "0", cache=tmp_path / "c") as server, server.ready():
-        assert server.event("kit.verified")["verified"] is True
+        assert server.event("kit.verified")["verified"] == "receipt"
 
 
 def test_the_usual_cache_is_never_in_the_folder(registry: Registry, tmp_path: Path) -> None:

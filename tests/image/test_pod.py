@@ -74,7 +74,7 @@ def test_the_pod_unpacks_verifies_and_serves(engine: Engine, running: str, kits:
         answer = client.post("/v2/models/iris/infer", json=CASE["request"])
         assert_right(answer.json(), CASE)
         properties = client.get("/v2/models/iris").json()["properties"]
-    assert properties["verified"] == "true"
+    assert properties["verified"] == answer.headers["modelkit-verified"] == "receipt"
     assert properties["digest"] == answer.headers["modelkit-digest"] == digest_of(kits / "iris-onnx", "v1")
 
 

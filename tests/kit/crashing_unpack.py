@@ -16,6 +16,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+import runtime.commands.unpack  # noqa: F401 - imported once here, and not in each fork
 from runtime.cli import main
 from runtime.errors import Failure
 from runtime.kit.disk.folder import FolderKit

@@ -81,7 +81,9 @@ def test_the_kit_is_named_by_the_one_info_metric():
         "framework": "onnx",
         "adapter": "onnx",
     }
-    assert value(render(Slots(), PROVENANCE), "runtime_kit_info", verified="true", **facts) == 1
+    for verified in ("true", "receipt", "false"):
+        text = render(Slots(), PROVENANCE._replace(verified=verified))
+        assert value(text, "runtime_kit_info", verified=verified, **facts) == 1
 
 
 def test_before_a_model_is_known_only_the_metrics_of_the_process_appear():

@@ -33,7 +33,7 @@ PROVENANCE = Provenance(
     versions=("v1", DIGEST, "1"),
     framework="onnx",
     adapter="onnx",
-    verified=True,
+    verified="true",
     trust="restricted",
 )
 BODY = b'{"inputs":[{"name":"X","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]}'

@@ -60,6 +60,7 @@ def test_the_model_says_what_it_takes_and_where_it_came_from(served: Served, pat
     }
     assert answer.headers["modelkit-digest"] == DIGEST
     assert answer.headers["modelkit-reference"] == PROVENANCE.reference
+    assert answer.headers["modelkit-verified"] == "true"
 
 
 def test_models_and_readiness_are_listed(served: Served):
@@ -70,13 +71,22 @@ def test_models_and_readiness_are_listed(served: Served):
     assert call(served, "GET", "/v2/health/ready").json() == {"ready": True, "live": True}
 
 
+def test_what_only_a_receipt_says_is_called_so_everywhere():
+    served = app_of(model(), provenance=PROVENANCE._replace(verified="receipt"))
+    answer = call(served, "POST", INFER, content=BODY)
+    assert answer.headers["modelkit-digest"] == DIGEST
+    assert answer.headers["modelkit-verified"] == "receipt"
+    assert call(served, "GET", "/v2/models/iris").json()["properties"]["verified"] == "receipt"
+
+
 def test_a_model_without_a_digest_or_tag_has_version_1_and_no_digest_header():
-    plain = PROVENANCE._replace(digest=None, versions=(), reference="/a folder/with\nline", verified=False)
+    plain = PROVENANCE._replace(digest=None, versions=(), reference="/a folder/with\nline", verified="false")
     served = app_of(model(), provenance=plain)
     answer = call(served, "POST", INFER, content=BODY)
     assert answer.json()["model_version"] == "1"
     assert "modelkit-digest" not in answer.headers
     assert answer.headers["modelkit-reference"] == "/a%20folder/with%0Aline"
+    assert answer.headers["modelkit-verified"] == "false"
     assert call(served, "GET", "/v2/models/iris").json()["properties"]["verified"] == "false"
     assert call(served, "POST", "/v2/models/iris/versions/1/infer", content=BODY).status_code == 200
 
