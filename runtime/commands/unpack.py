@@ -6,7 +6,6 @@ left as it is, and nothing is fetched for it. A cache inside one of the folders 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import combinations
@@ -67,7 +66,7 @@ class _Job:
         """True if the folder holds the kit already; raises if the kit does not fit or something is in its way."""
         folder = self._destination.folder
         if self._destination.is_there():
-            with self._destination.locked(self._pause):
+            with self._destination.locked(self._check):
                 why = self._destination.holds(self.kit.reference, self._reached)
             if why is None:
                 self._log.info(
@@ -85,7 +84,7 @@ class _Job:
         """Puts the kit into the folder, unless another process did so meanwhile."""
         reference, manifest, folder = self.kit.reference, self.kit.manifest, self._destination.folder
         assert manifest is not None  # of everything but a plain folder, which is refused
-        with self._destination.locked(self._pause):
+        with self._destination.locked(self._check):
             found = self._destination.holds(reference, self._reached)
             if found is None:
                 return
@@ -102,10 +101,6 @@ class _Job:
     def _reached(self, path: str, done_bytes: int, total_bytes: int) -> None:
         self._check()
         self._progress.progress(path, done_bytes, total_bytes)
-
-    def _pause(self, seconds: float) -> None:
-        self._check()
-        time.sleep(seconds)
 
     def _check(self) -> None:
         if self._progress.cancelled():

@@ -169,14 +169,15 @@ def open_lock(path: Path) -> int:
 
 
 @contextmanager
-def locked(fd: int, pause: Callable[[float], None]) -> Iterator[None]:
-    """Holds the lock on an open file or folder, and closes it at the end; waits by `pause`, which may raise.
+def locked(fd: int, check: Callable[[], None]) -> Iterator[None]:
+    """Holds the lock on an open file or folder, and closes it at the end. While it waits, `check` may raise to give up.
 
     On a file system without locks nobody waits. https://man7.org/linux/man-pages/man2/flock.2.html
     """
     try:
         while not _try_lock(fd):
-            pause(_LOCK_PAUSE_SECONDS)
+            check()
+            time.sleep(_LOCK_PAUSE_SECONDS)
         yield
     finally:
         os.close(fd)

@@ -80,9 +80,14 @@ class Resolved:
     threads: Threads = field(default_factory=lambda: Threads(THREADS), repr=False, compare=False)
 
     @property
-    def needed_layers(self) -> Mapping[str, Digest]:
+    def layers(self) -> dict[str, Digest]:
         """The digests of the layers that serving needs, by the path of their entry."""
         return {each.entry.path: each.layer.descriptor.digest for each in needed(self.placed)}
+
+    @property
+    def blobs(self) -> dict[Digest, Descriptor]:
+        """The layers that serving needs, each once."""
+        return {each.layer.descriptor.digest: each.layer.descriptor for each in needed(self.placed)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +139,37 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
     check_servable(resolved.kitfile)
     if resolved.root is not None:
         return _fetch_folder(resolved, resolved.root, observer)
-    return _Fetch(resolved, options, observer).run()
+    manifest = resolved.manifest
+    assert manifest is not None  # of everything but a plain folder
+    with verified_layers(resolved, options, observer, into_cache=True) as layers, _timed(observer, "unpack"):
+        check = partial(_check, resolved, observer)
+        root, replaced = unpacked(Store(options.cache_dir), manifest.digest, layers, check)
+    if replaced:
+        observer.warning("kit.differed", folder=str(root), action="unpacked again from verified blobs")
+    done = len(manifest.raw) + manifest.config.size + sum(blob.size for blob in resolved.blobs.values())
+    return Kit(resolved.reference, manifest.digest, resolved.kitfile, root, "true", done, resolved.layers)
 
 
 @contextmanager
-def verified_layers(resolved: Resolved, options: PullOptions, observer: Observer) -> Iterator[Layers]:
-    """The layers that serving needs, verified, to be gone through inside the block; the cache gets no tree of them.
+def verified_layers(
+    resolved: Resolved, options: PullOptions, observer: Observer, *, into_cache: bool = False
+) -> Iterator[Layers]:
+    """The layers that serving needs, verified, to be gone through inside the block. Not of a folder.
 
-    Not of a folder. Raises as `fetch` does, except what unpacking can raise.
+    `into_cache`: whether they are going to be unpacked into the cache, too. Raises as `fetch` does.
     """
     check_servable(resolved.kitfile)
-    fetching = _Fetch(resolved, options, observer)
+    store = Store(options.cache_dir)
+    assert resolved.source is not None  # of everything but a folder
     with ExitStack() as stack:
-        yield fetching.layers(stack)
-    fetching.name()
+        stack.callback(resolved.source.close)
+        with _timed(observer, "fetch"):
+            _check_room(resolved, store, into_cache=into_cache)
+            fetching = _Fetch(resolved, resolved.source, observer)
+            files = fetching.run(stack)
+        yield partial(fetching.opened, files)
+    if resolved.reference.kind == "registry":
+        _enter(resolved, store, observer)
 
 
 def _resolve_folder(reference: Reference, observer: Observer) -> Resolved:
@@ -188,7 +210,7 @@ def _fetch_folder(resolved: Resolved, root: Path, observer: Observer) -> Kit:
     with _timed(observer, "fetch"):
         check_writers(root)
         done = recheck(root, receipt, reached)
-    return Kit(reference, receipt.manifest.digest, kitfile, root, "receipt", done, resolved.needed_layers)
+    return Kit(reference, receipt.manifest.digest, kitfile, root, "receipt", done, resolved.layers)
 
 
 def _read_head(reference: Reference, options: PullOptions, threads: Threads, observer: Observer) -> Resolved:
@@ -231,116 +253,83 @@ def _read_config(source: Source, config: Descriptor, threads: Threads) -> bytes:
         return file.read()
 
 
-class _Fetch:
-    """One fetch: which blobs it needs, how far it is."""
+def _check_room(resolved: Resolved, store: Store, *, into_cache: bool) -> None:
+    """Refuses what cannot fit. Compressed layers count as they are: the least they can take."""
+    assert resolved.manifest is not None
+    wanted, blobs = 0, resolved.blobs.values()
+    with storing(store.root):
+        if resolved.reference.kind == "registry":
+            wanted += sum(blob.size for blob in blobs if not store.blob_path(blob.digest).exists())
+        if into_cache and not store.kit_path(resolved.manifest.digest).exists():
+            wanted += sum(blob.size for blob in blobs)
+        advice = "free some, or choose another folder with --cache-dir"
+        require_room(store.root, wanted, str(resolved.reference), advice)
 
-    def __init__(self, resolved: Resolved, options: PullOptions, observer: Observer) -> None:
-        assert resolved.manifest is not None  # of everything with a source
-        assert resolved.source is not None  # of everything but a folder, which is not fetched
-        self._resolved, self._observer = resolved, observer
-        self._manifest, self._source, self._threads = resolved.manifest, resolved.source, resolved.threads
-        self._store = Store(options.cache_dir)
-        self._remote = resolved.reference.kind == "registry"
-        self._layers = needed(resolved.placed)
-        self._paths = {each.layer.descriptor.digest: each.entry.path for each in reversed(self._layers)}
-        self._blobs = {each.layer.descriptor.digest: each.layer.descriptor for each in self._layers}
-        self._total = sum(blob.size for blob in self._blobs.values())
-        self._positions = dict.fromkeys(self._blobs, 0)
+
+def _enter(resolved: Resolved, store: Store, observer: Observer) -> None:
+    """Enters a kit that is in the cache into its index. A full or read-only cache is only a warning."""
+    text = str(resolved.reference)
+    name = text.partition("@")[0] if resolved.reference.tag else text  # a tag that moves is replaced
+    assert resolved.manifest is not None
+    try:
+        store.name(name, resolved.manifest, OCI_MANIFEST)
+    except StorageFailed as error:
+        observer.warning("cache.not_indexed", reference=text, reason=str(error))
+
+
+def _check(resolved: Resolved, observer: Observer) -> None:
+    if observer.cancelled():
+        raise Cancelled(f"the pull of {resolved.reference} was cancelled")
+
+
+class _Fetch:
+    """One fetch: how far it is."""
+
+    def __init__(self, resolved: Resolved, source: Source, observer: Observer) -> None:
+        self._resolved, self._source, self._observer = resolved, source, observer
+        self._paths = {each.layer.descriptor.digest: each.entry.path for each in reversed(needed(resolved.placed))}
+        self._total = sum(blob.size for blob in resolved.blobs.values())
+        self._positions = dict.fromkeys(resolved.blobs, 0)
         self._done = 0
 
-    def run(self) -> Kit:
-        with ExitStack() as stack:
-            layers = self.layers(stack, unpacked_here=True)
-            with _timed(self._observer, "unpack"):
-                root = self._unpack(layers)
-        self.name()
-        done = len(self._manifest.raw) + self._manifest.config.size + self._total
-        reference, kitfile, digest = self._resolved.reference, self._resolved.kitfile, self._manifest.digest
-        return Kit(reference, digest, kitfile, root, "true", done, self._resolved.needed_layers)
-
-    def layers(self, stack: ExitStack, *, unpacked_here: bool = False) -> Layers:
-        """The layers, verified; open until the stack closes. `unpacked_here`: whether the cache gets the tree, too."""
-        stack.callback(self._source.close)
-        with _timed(self._observer, "fetch"):
-            self._observer.progress("", 0, self._total)
-            self._check_room(unpacked_here=unpacked_here)
-            return partial(self._open_layers, self._fetch_all(stack))
-
-    def name(self) -> None:
-        """Enters a kit that is in the cache into its index. A full or read-only cache is only a warning."""
-        if not self._remote:
-            return
-        try:
-            self._store.name(_cached_name(self._resolved.reference), self._manifest, OCI_MANIFEST)
-        except StorageFailed as error:
-            self._observer.warning("cache.not_indexed", reference=str(self._resolved.reference), reason=str(error))
-
-    def _check_room(self, *, unpacked_here: bool) -> None:
-        """Refuses what cannot fit. Compressed layers count as they are: the least they can take."""
-        with storing(self._store.root):
-            missing = [blob for digest, blob in self._blobs.items() if not self._store.blob_path(digest).exists()]
-            wanted = sum(blob.size for blob in missing) if self._remote else 0
-            if unpacked_here and not self._store.kit_path(self._manifest.digest).exists():
-                wanted += self._total
-            advice = "free some, or choose another folder with --cache-dir"
-            require_room(self._store.root, wanted, str(self._resolved.reference), advice)
-
-    def _fetch_all(self, stack: ExitStack) -> dict[Digest, BinaryIO]:
+    def run(self, stack: ExitStack) -> dict[Digest, BinaryIO]:
         """Fetches every needed blob once, verified; the first MOST_OPEN stay open until the stack closes."""
         files: dict[Digest, BinaryIO] = {}
         stack.callback(lambda: [file.close() for file in files.values()])
-        self._threads.run([partial(self._fetch_one, blob, files) for blob in self._blobs.values()], self._observer)
+        self._observer.progress("", 0, self._total)
+        jobs = [partial(self._fetch, blob, files) for blob in self._resolved.blobs.values()]
+        self._resolved.threads.run(jobs, self._observer)
         return files
 
-    def _fetch_one(self, blob: Descriptor, files: dict[Digest, BinaryIO]) -> None:
+    def opened(self, files: dict[Digest, BinaryIO]) -> Opened:
+        """Yields each entry with its blob at its beginning. One that did not stay open is opened and checked again."""
+        for each in needed(self._resolved.placed):
+            blob = each.layer.descriptor
+            if file := files.get(blob.digest):
+                file.seek(0)
+                yield each, file
+            else:
+                with self._source.blob(blob, lambda _: _check(self._resolved, self._observer)) as again:
+                    yield each, again
+
+    def _fetch(self, blob: Descriptor, files: dict[Digest, BinaryIO]) -> None:
         with ExitStack() as stack:
             file = stack.enter_context(self._source.blob(blob, partial(self._reached, blob.digest)))
-            self._threads.check()
+            self._resolved.threads.check()
             if len(files) < MOST_OPEN:
                 files[blob.digest] = file
                 stack.pop_all()
 
     def _reached(self, digest: Digest, position: int) -> None:
         """Progress of one blob, in its thread, which also learns here that it shall stop."""
-        self._threads.check()
-        self._threads.post(partial(self._tell, digest, position))
+        self._resolved.threads.check()
+        self._resolved.threads.post(partial(self._tell, digest, position))
 
     def _tell(self, digest: Digest, position: int) -> None:
         if position > self._positions[digest]:  # else the bytes came before: a download begins again
             self._done += position - self._positions[digest]
             self._positions[digest] = position
             self._observer.progress(self._paths[digest], self._done, self._total)
-
-    def _unpack(self, layers: Layers) -> Path:
-        root, replaced = unpacked(self._store, self._manifest.digest, layers, check=self._check, pause=self._pause)
-        if replaced:
-            self._observer.warning("kit.differed", folder=str(root), action="unpacked again from verified blobs")
-        return root
-
-    def _open_layers(self, files: dict[Digest, BinaryIO]) -> Opened:
-        """Yields each entry with its blob at its beginning. One that did not stay open is opened and checked again."""
-        for each in self._layers:
-            blob = each.layer.descriptor
-            if file := files.get(blob.digest):
-                file.seek(0)
-                yield each, file
-            else:
-                with self._source.blob(blob, lambda _: self._check()) as again:
-                    yield each, again
-
-    def _check(self) -> None:
-        if self._observer.cancelled():
-            raise Cancelled(f"the pull of {self._resolved.reference} was cancelled")
-
-    def _pause(self, seconds: float) -> None:
-        self._check()
-        time.sleep(seconds)
-
-
-def _cached_name(reference: Reference) -> str:
-    """Returns host, repository and tag, so that a tag that moves is replaced in index.json; else the digest."""
-    text = str(reference)
-    return text.partition("@")[0] if reference.tag else text
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class RegistrySource:
         """From the cache, else from the registry."""
         if (file := self._cached(descriptor, reached)) is not None:
             return file
-        with self._store.locked(descriptor.digest.hex, self._threads.pause):
+        with self._store.locked(descriptor.digest.hex, self._threads.check):
             if (file := self._cached(descriptor, reached)) is not None:
                 return file  # another process was faster
             return self._fetch(descriptor, reached)

@@ -142,7 +142,10 @@ TAMPERED: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda folder: (folder / "model/iris.onnx").write_bytes(b"evil"),
         ["'model/iris.onnx'", " by its receipt: it was", f"unpack it again: runtime unpack {IRIS}@{IRIS_DIGEST} "],
     ),
-    "missing": (lambda folder: (folder / "model/samples.json").unlink(), ["lacks 'model/samples.json'"]),
+    "missing": (
+        lambda folder: (folder / "model/samples.json").unlink(),
+        ["'model/samples.json' in folder", "is missing; unpack it again"],
+    ),
     "extra": (lambda folder: (folder / "model/x.onnx").touch(), ["holds 'model/x.onnx'", "take it away"]),
     "link": (
         lambda folder: (

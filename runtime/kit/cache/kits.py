@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,17 +23,15 @@ if TYPE_CHECKING:
 _TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
-def unpacked(
-    store: Store, digest: Digest, layers: Layers, *, check: Callable[[], None], pause: Callable[[float], None]
-) -> tuple[Path, bool]:
+def unpacked(store: Store, digest: Digest, layers: Layers, check: Callable[[], None]) -> tuple[Path, bool]:
     """Returns the folder that holds exactly what `layers` say, and whether one that did not was replaced.
 
-    `check` is called at every step and may raise to give up, `pause` sleeps likewise. Raises what `unpack` raises.
+    `check` is called at every step and may raise to give up. Raises what `unpack` raises.
     """
     target = store.kit_path(digest)
     if _holds(target, layers, check):
         return target, False
-    with store.locked(f"kit-{digest.hex}", pause):
+    with store.locked(f"kit-{digest.hex}", check):
         found = os.path.lexists(target)
         if found and _holds(target, layers, check):
             return target, False  # another process was faster
@@ -55,7 +52,7 @@ def _building(store: Store) -> Iterator[Path]:
     with storing(store.root):
         folder.mkdir(mode=0o755)
         lock = open_lock(folder)
-    with locked(lock, time.sleep):
+    with locked(lock, lambda: None):
         try:
             yield folder
         finally:

@@ -18,7 +18,6 @@ import errno
 import json
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -152,21 +151,21 @@ class Store:
         }
         if entry in self._index():
             return
-        with self.locked("index", time.sleep), storing(self.root):
+        with self.locked("index"), storing(self.root):
             others = [each for each in self._index() if each.get("annotations", {}).get(REF_NAME) != reference]
             index = {"schemaVersion": 2, "manifests": [*others, entry]}
             self._write("index.json", json.dumps(index, separators=(",", ":")).encode())
 
     @contextmanager
-    def locked(self, name: str, pause: Callable[[float], None]) -> Iterator[None]:
-        """Holds the lock `name` between processes and threads; waits by `pause`, which may raise to give up.
+    def locked(self, name: str, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Holds the lock `name` between processes and threads. While it waits, `check` may raise to give up.
 
         Where the file system has no locks, nobody waits: a lock saves work, renames keep things right.
         """
         self.prepare()
         with storing(self.root):
             lock = open_lock(self.root / "locks" / name)
-        with locked(lock, pause):
+        with locked(lock, check):
             yield
 
     def remove(self) -> None:

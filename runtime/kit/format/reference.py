@@ -51,13 +51,13 @@ class Reference:
     """
 
     kind: Kind
-    name: str
-    registry: str
-    repository: str
-    path: Path | None
-    tag: str | None
-    digest: Digest | None
-    tag_given: bool = field(compare=False)
+    name: str = ""
+    registry: str = ""
+    repository: str = ""
+    path: Path | None = None
+    tag: str | None = None
+    digest: Digest | None = None
+    tag_given: bool = field(default=False, compare=False)
 
     @classmethod
     def parse(cls, text: str, *, registry: str | None = None, model_name: str | None = None) -> "Reference":
@@ -75,10 +75,12 @@ class Reference:
         elif body.startswith("oci-archive:"):
             bare = _on_disk("archive", text, body.removeprefix("oci-archive:"))
         elif _is_folder(body):
-            bare = _reference("folder", path=_path(text, body))
+            bare = cls("folder", path=_path(text, body))
         else:
             bare = _in_registry(text, body, registry)
-        return replace(bare, name=_served_name(text, given, model_name, bare))
+        tag = LATEST if not (bare.tag or bare.digest) and bare.kind != "folder" else bare.tag
+        name = _served_name(text, given, model_name, bare)
+        return replace(bare, name=name, tag=tag, tag_given=bare.tag is not None)
 
     def with_digest(self, digest: Digest) -> "Reference":
         """Returns the same reference pinned to `digest`."""
@@ -126,20 +128,6 @@ def is_kit_reference(text: str) -> bool:
     return re.fullmatch(_KIT_DIGEST, digest) is not None if at else not colon or re.fullmatch(TAG, tag) is not None
 
 
-def _reference(
-    kind: Kind,
-    *,
-    registry: str = "",
-    repository: str = "",
-    path: Path | None = None,
-    tag: str | None = None,
-    digest: Digest | None = None,
-) -> Reference:
-    """Builds a reference without its name; the tag is `latest` if neither tag nor digest is given."""
-    filled = LATEST if tag is None and digest is None and kind != "folder" else tag
-    return Reference(kind, "", registry, repository, path, filled, digest, tag_given=tag is not None)
-
-
 # --- the four kinds
 
 
@@ -153,7 +141,7 @@ def _in_registry(text: str, body: str, registry: str | None) -> Reference:
     path, tag = _split_tag(text, path)
     host, repository = _split_host(text, body, path, registry)
     _check_repository(text, host, repository)
-    return _reference("registry", registry=host, repository=repository, tag=tag, digest=digest)
+    return Reference("registry", registry=host, repository=repository, tag=tag, digest=digest)
 
 
 def _on_disk(kind: Literal["layout", "archive"], text: str, body: str) -> Reference:
@@ -166,7 +154,7 @@ def _on_disk(kind: Literal["layout", "archive"], text: str, body: str) -> Refere
     body, tag = _split_tag(text, body)
     if not body:
         raise _refused(text, "the path is missing; write oci:FOLDER:TAG or oci-archive:FILE.tar:TAG")
-    return _reference(kind, path=_path(text, body), tag=tag, digest=digest)
+    return Reference(kind, path=_path(text, body), tag=tag, digest=digest)
 
 
 def _is_folder(body: str) -> bool:

@@ -26,7 +26,7 @@ from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, RECEIPT_NAME,
 from runtime.kit.installed.receipt import Receipt, read_receipt
 from runtime.kit.installed.recheck import Reached, recheck
 from runtime.kit.unpack.tree import FoundTree, WrittenTree
-from runtime.kit.unpack.walk import hand_over
+from runtime.kit.unpack.walk import DEFAULT_LIMITS, walk
 
 if TYPE_CHECKING:
     from runtime.kit.format.manifest import Manifest
@@ -48,14 +48,14 @@ class Destination:
     beside: Callable[[str], bool] = lambda _: False
 
     @contextmanager
-    def locked(self, pause: Callable[[float], None]) -> Iterator[None]:
-        """Makes the folder, if need be, and keeps other unpacks out of it. `pause` may raise to give up waiting."""
+    def locked(self, check: Callable[[], None]) -> Iterator[None]:
+        """Makes the folder, if need be, and keeps other unpacks out of it. While it waits, `check` may raise."""
         with self._writing():
             if self.folder.exists() and not self.folder.is_dir():
                 raise Usage(f"cannot unpack into {str(self.folder)!r}: it is a file, wanted a folder")
             self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             lock = open_lock(self.folder)
-        with locked(lock, pause):
+        with locked(lock, check):
             yield
 
     def is_there(self) -> bool:
@@ -109,7 +109,7 @@ class Destination:
         try:
             with WrittenTree(tree, way_out="choose another folder") as written:
                 hashed = _HashedTree(written)
-                hand_over(layers(), hashed, checkpoint=check)
+                walk(layers(), hashed, DEFAULT_LIMITS, check)
                 written.file((KITFILE_NAME,), len(config), iter([config]))
             receipt = Receipt.of(reference, manifest, config, hashed.files)
             with self._writing():

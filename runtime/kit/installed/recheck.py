@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,10 +51,6 @@ def check_writers(root: Path) -> None:
         raise StorageFailed(f"cannot read folder {str(root)!r}: {problem.strerror}") from problem
 
 
-def _report(reached: Reached, path: str, before: int, total: int, size: int) -> None:
-    reached(path, before + size, total)
-
-
 class _Folder:
     """One folder beside its receipt."""
 
@@ -66,7 +61,7 @@ class _Folder:
     def check(self, reached: Reached, beside: Callable[[str], bool]) -> int:
         total, done = self._check_names(beside), 0
         for path in self._receipt.files:
-            done += self._check_file(path, partial(_report, reached, path, done, total))
+            done = self._check_file(path, done, total, reached)
         return done
 
     def _check_names(self, beside: Callable[[str], bool]) -> int:
@@ -80,37 +75,31 @@ class _Folder:
                 raise BadContent(
                     f"folder {str(self._root)!r} holds {path!r}, which `runtime unpack` did not put there; take it away"
                 )
-        for path in self._receipt.files:
-            if path not in sizes:
-                raise self._missing(path)
+        if missing := next((path for path in self._receipt.files if path not in sizes), None):
+            raise self._fault(missing, "is missing")
         return sum(sizes.values())
 
-    def _check_file(self, path: str, reached: Callable[[int], None]) -> int:
-        subject, wanted = f"{path!r} in folder {str(self._root)!r}", self._receipt.files[path]
-        advice = f" by its receipt: it was changed after it was unpacked; {self._again}"
+    def _check_file(self, path: str, done: int, total: int, reached: Reached) -> int:
         try:
             with self._tree.open(path) as file:
                 self._check_plain(path, os.fstat(file.fileno()))
-                check = DigestCheck(wanted, None, subject, advice)
-                read_checked(file, check, reached)
-                return check.taken_bytes
+                advice = f" by its receipt: it was changed after it was unpacked; {self._again}"
+                subject = f"{path!r} in folder {str(self._root)!r}"
+                check = DigestCheck(self._receipt.files[path], None, subject, advice)
+                read_checked(file, check, lambda size: reached(path, done + size, total))
+                return done + check.taken_bytes
         except (FileNotFoundError, NotADirectoryError) as problem:
-            raise self._missing(path) from problem
+            raise self._fault(path, "is missing") from problem
         except NotPlain as problem:
-            raise BadContent(f"{subject} {problem.strerror}; {self._again}") from problem
+            raise self._fault(path, str(problem.strerror)) from problem
 
     def _check_plain(self, path: str, status: os.stat_result) -> None:
-        what = None
-        if stat.S_ISDIR(status.st_mode):
-            raise self._missing(path)
         if stat.S_ISLNK(status.st_mode):
-            what = "a symbolic link"
-        elif not stat.S_ISREG(status.st_mode):
-            what = "not a regular file"
-        elif status.st_nlink != 1:
-            what = "a file with a second name, a hard link, by which it could be changed"
-        if what:
-            raise BadContent(f"{path!r} in folder {str(self._root)!r} is {what}; {self._again}")
+            raise self._fault(path, "is a symbolic link")
+        if not stat.S_ISREG(status.st_mode):
+            raise self._fault(path, "is not a regular file")
+        if status.st_nlink != 1:
+            raise self._fault(path, "has a second name, a hard link, by which it could be changed")
 
-    def _missing(self, path: str) -> BadContent:
-        return BadContent(f"folder {str(self._root)!r} lacks {path!r}, which its receipt lists; {self._again}")
+    def _fault(self, path: str, what: str) -> BadContent:
+        return BadContent(f"{path!r} in folder {str(self._root)!r} {what}; {self._again}")

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urljoin
@@ -62,7 +63,9 @@ _MOST_DIGITS: Final = 20
 _MOST_SHOWN: Final = 200
 """Characters of what a registry says that a message quotes."""
 _NO_PROXY: Final = {"http": "", "https": "", "all": ""}
-_TIMEOUTS: Final = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
+_TIMEOUTS: Final = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
+_Data = Mapping[str, str] | bytes | None
+_Headers = Mapping[str, str]
 _HEADERS: Final = {"User-Agent": f"modelkit-runtime/{__version__}", "Accept-Encoding": "identity"}
 
 
@@ -91,8 +94,8 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
         self,
         url: str,
         method: str = "GET",
-        data: Mapping[str, str] | bytes | None = None,
-        headers: Mapping[str, str] | None = None,
+        data: _Data = None,
+        headers: _Headers | None = None,
         json: object = None,
         stream: bool = False,
         *,
@@ -103,13 +106,13 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
         Raises Transient for what may pass, RegistryUnavailable for what will not, LoginRefused after a second 401.
         """
         del json, stream  # a pull sends no JSON, and always streams
+        ask = partial(self._follow, method, url, data, headers or {}, left_seconds)
         used = self.login.header() if self.login else None
-        response = self._follow(method, url, data, headers, used, left_seconds)
+        response = ask(used)
         if response.status_code != 401 or self.login is None or Origin.of(response.url) != self.origin:
             return response
         response.close()
-        used = self.login.answer(response.headers.get("WWW-Authenticate", ""), used)
-        response = self._follow(method, url, data, headers, used, left_seconds)
+        response = ask(self.login.answer(response.headers.get("WWW-Authenticate", ""), used))
         if response.status_code == 401 and Origin.of(response.url) == self.origin:
             response.close()
             raise self.login.refused("wrong user, password or token, or not allowed to read it")
@@ -118,28 +121,19 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
     def ask_token(self, question: TokenRequest) -> tuple[int, bytes]:
         """Returns status and body of a token service's answer. Raises Transient as `do_request` does."""
         method = "GET" if question.form is None else "POST"
-        response = self._follow(method, question.url, question.form, None, question.authorization, STALL_SECONDS)
-        try:
+        with self._follow(method, question.url, question.form, {}, STALL_SECONDS, question.authorization) as response:
             raise_if_passing(response)
             return response.status_code, read_capped(response, MAX_TOKEN_BYTES)
-        finally:
-            response.close()
 
     def _follow(
-        self,
-        method: str,
-        url: str,
-        data: Mapping[str, str] | bytes | None,
-        headers: Mapping[str, str] | None,
-        authorization: str | None,
-        left_seconds: float,
+        self, method: str, url: str, data: _Data, headers: _Headers, left_seconds: float, authorization: str | None
     ) -> requests.Response:
         """Sends, and follows redirects; `authorization` (and a form) stay at the origin of the first address."""
         home = Origin.of(url)
         for _ in range(MAX_REDIRECTS + 1):
             here = Origin.of(url)
             login = {"Authorization": authorization} if authorization and here == home else {}
-            response = self._send(method, url, data, {**_HEADERS, **(headers or {}), **login}, left_seconds)
+            response = self._send(method, url, data, {**_HEADERS, **headers, **login}, left_seconds)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or location is None or method != "GET":
                 return response
@@ -159,16 +153,8 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
             raise RegistryUnavailable(f"the redirect of {source} to {Origin.of(target)} is not followed: {refusal}")
         return target
 
-    def _send(
-        self,
-        method: str,
-        url: str,
-        data: Mapping[str, str] | bytes | None,
-        headers: Mapping[str, str],
-        left_seconds: float,
-    ) -> requests.Response:
-        left = max(left_seconds, _LEAST_SECONDS)
-        here = Origin.of(url)
+    def _send(self, method: str, url: str, data: _Data, headers: _Headers, left_seconds: float) -> requests.Response:
+        here, left = Origin.of(url), max(left_seconds, _LEAST_SECONDS)
         try:
             response: requests.Response = self.session.request(
                 method,
@@ -183,13 +169,9 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
             )
         except requests.exceptions.SSLError as error:
             raise RegistryUnavailable(f"no TLS with {here}: {_reason(error)}; {_tls_advice(error)}") from error
-        except (
-            requests.exceptions.Timeout,
-            requests.exceptions.ConnectionError,
-            urllib3.exceptions.HTTPError,
-        ) as error:
+        except (requests.Timeout, requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
             raise Transient(_reason(error)) from error
-        except requests.exceptions.RequestException as error:
+        except requests.RequestException as error:
             raise RegistryUnavailable(f"cannot ask {here}: {_reason(error)}") from error
         return response
 

@@ -51,14 +51,10 @@ class Expanded:
         compression: str,
         budget: Budget,
         subject: str,
-        *,
+        checkpoint: Callable[[], None] = lambda: None,
         digest: DigestCheck | None = None,
-        checkpoint: Callable[[], None] | None = None,
     ) -> None:
-        self._budget = budget
-        self._subject = subject
-        self._digest = digest
-        self._checkpoint = checkpoint
+        self._budget, self._subject, self._checkpoint, self._digest = budget, subject, checkpoint, digest
         self._source = _reader(stream, compression, budget.limits, subject)
         self._buffer = b""
         self._position = 0
@@ -81,8 +77,7 @@ class Expanded:
         return data
 
     def _more(self, size: int) -> bytes:
-        if self._checkpoint is not None:
-            self._checkpoint()
+        self._checkpoint()
         data = self._source(size)
         if self._digest is not None:
             self._digest.update(data)

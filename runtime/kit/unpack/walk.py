@@ -29,30 +29,20 @@ Layers = Callable[[], Opened]
 
 
 def unpack(
-    layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] | None = None
-) -> tuple[str, ...]:
-    """Writes the layers into `root`, an empty folder. Returns the paths of the files, sorted.
+    layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] = lambda: None
+) -> None:
+    """Writes the layers into `root`, an empty folder.
 
     `checkpoint` is called at least once a MiB and may raise. What was written stays if something raises.
     Raises UnsafeArchive, DigestMismatch (diffId), SizeMismatch, Unsupported (compression), InvalidManifest (a raw
     layer without its path), StorageFailed.
     """
     with WrittenTree(root) as tree:
-        return hand_over(layers, tree, limits=limits, checkpoint=checkpoint)
-
-
-def hand_over(
-    layers: Opened, tree: Tree, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] | None = None
-) -> tuple[str, ...]:
-    """Hands every file and folder of the layers to `tree`, checked. See `unpack`."""
-    walk = _Walk(tree, limits, checkpoint)
-    for placed, stream in layers:
-        walk.layer(placed, stream)
-    return tuple(sorted(walk.files))
+        walk(layers, tree, limits, checkpoint)
 
 
 def same(
-    layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] | None = None
+    layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] = lambda: None
 ) -> bool:
     """Tells whether `root` holds what `unpack` would write: the same files with the same bytes, and nothing else.
 
@@ -64,26 +54,29 @@ def same(
     except OSError:
         return False
     with tree:
-        walk = _Walk(tree, limits, checkpoint)
-        return all(walk.layer(placed, stream) for placed, stream in layers) and tree.has_only(walk.names)
+        names = walk(layers, tree, limits, checkpoint)
+        return names is not None and tree.has_only(names)
+
+
+def walk(layers: Opened, tree: Tree, limits: UnpackLimits, checkpoint: Callable[[], None]) -> Names | None:
+    """Hands every file and folder of the layers to `tree`, checked. Returns their names; None once the tree stops."""
+    walk = _Walk(tree, limits, checkpoint)
+    return walk.names if all(walk.layer(placed, stream) for placed, stream in layers) else None
 
 
 class _Walk:
     """One pass over the members of a kit's layers. Names are checked across all layers."""
 
-    def __init__(self, tree: Tree, limits: UnpackLimits, checkpoint: Callable[[], None] | None) -> None:
+    def __init__(self, tree: Tree, limits: UnpackLimits, checkpoint: Callable[[], None]) -> None:
         self.names = Names(limits)
-        self.files: list[str] = []
-        self._tree = tree
-        self._limits = limits
+        self._tree, self._limits, self._checkpoint = tree, limits, checkpoint
         self._budget = Budget(limits)
-        self._checkpoint = checkpoint
 
     def layer(self, placed: Placed, stream: BinaryIO) -> bool:
         """Hands one layer to the tree. Returns False as soon as the tree does."""
         subject = f"layer {placed.layer.descriptor.digest} ({placed.section} {placed.entry.path!r})"
         diff_id, compression = _diff_id(placed, subject), placed.layer.compression
-        content = Expanded(stream, compression, self._budget, subject, digest=diff_id, checkpoint=self._checkpoint)
+        content = Expanded(stream, compression, self._budget, subject, self._checkpoint, diff_id)
         steps = {"tar": self._tar, "raw": self._raw}.get(placed.layer.format)
         if steps is None:
             raise Unsupported(f"{subject} has the media type {placed.layer.descriptor.media_type}, which is not known")
@@ -144,10 +137,7 @@ class _Walk:
             raise UnsafeArchive(f"{subject} has a member {name[:200]!r} that is refused: {problem}") from problem
         if not all(self._tree.folder(folder) for folder in new):
             return False
-        if is_folder:
-            return True
-        self.files.append("/".join(parts))
-        return self._tree.file(parts, size, chunks)
+        return is_folder or self._tree.file(parts, size, chunks)
 
 
 def _diff_id(placed: Placed, subject: str) -> DigestCheck | None:

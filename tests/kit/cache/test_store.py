@@ -304,7 +304,7 @@ def test_a_lock_is_held_by_one_at_a_time(store: Store) -> None:
     most: list[int] = []
 
     def work() -> None:
-        with Store(store.root).locked("x", time.sleep):
+        with Store(store.root).locked("x"):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.002)
@@ -319,10 +319,10 @@ def test_a_lock_is_held_by_one_at_a_time(store: Store) -> None:
 
 
 def test_who_waits_for_a_lock_may_give_up(store: Store) -> None:
-    def give_up(seconds: float) -> None:
+    def give_up() -> None:
         raise InterruptedError
 
-    with store.locked("x", time.sleep), pytest.raises(InterruptedError), Store(store.root).locked("x", give_up):
+    with store.locked("x"), pytest.raises(InterruptedError), Store(store.root).locked("x", give_up):
         pytest.fail("two inside")
     with store.locked("x", give_up):
         pass

@@ -65,16 +65,16 @@ def put(place: Destination, ref: Reference, files: dict[str, bytes], check: Call
 
 
 def fill(place: Destination, ref: Reference = V1, files: dict[str, bytes] = GOOD) -> Receipt:
-    with place.locked(no_pause):
+    with place.locked(nobody_waits):
         return put(place, ref, files, lambda: None)
 
 
 def holds(place: Destination, ref: Reference = V1) -> str | None:
-    with place.locked(no_pause):
+    with place.locked(nobody_waits):
         return place.holds(ref, lambda *_: None)
 
 
-def no_pause(_: float) -> None:
+def nobody_waits() -> None:
     raise AssertionError("nobody else is here")
 
 
@@ -154,12 +154,12 @@ def test_another_kitfile_than_the_kits_is_put_right(place: Destination) -> None:
 
 DAMAGE = {
     "changed": (lambda root: (root / "m" / "a").write_bytes(b"MODEL"), "was changed after it was unpacked"),
-    "missing": (lambda root: (root / "m" / "b.txt").unlink(), "lacks 'm/b.txt'"),
+    "missing": (lambda root: (root / "m" / "b.txt").unlink(), "is missing"),
     "link": (
         lambda root: ((root / "m" / "a").unlink(), (root / "m" / "a").symlink_to("/etc/passwd")),
         "is a symbolic link",
     ),
-    "folder-gone": (lambda root: [*map(Path.unlink, (root / "m").iterdir()), (root / "m").rmdir()], "lacks 'm/a'"),
+    "folder-gone": (lambda root: [*map(Path.unlink, (root / "m").iterdir()), (root / "m").rmdir()], "'m/a' in folder"),
 }
 
 
@@ -251,7 +251,7 @@ def test_it_can_be_cancelled(place: Destination) -> None:
     def stop() -> None:
         raise Cancelled("told to stop")
 
-    with place.locked(no_pause), pytest.raises(Cancelled):
+    with place.locked(nobody_waits), pytest.raises(Cancelled):
         put(place, V1, GOOD, stop)
     assert list(place.folder.iterdir()) == []
 
@@ -275,15 +275,15 @@ def test_a_folder_that_is_not_ours_names_the_user(tmp_path: Path) -> None:
 def test_two_unpacks_into_one_folder_take_turns(place: Destination) -> None:
     waited, released = threading.Event(), threading.Event()
 
-    def pause(_: float) -> None:
+    def wait() -> None:
         waited.set()
         released.wait(10)
 
     def second() -> None:
-        with place.locked(pause):
+        with place.locked(wait):
             put(place, V2, OTHER, lambda: None)
 
-    with place.locked(no_pause):
+    with place.locked(nobody_waits):
         other = threading.Thread(target=second)
         other.start()
         assert waited.wait(10)

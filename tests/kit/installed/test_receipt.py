@@ -251,10 +251,10 @@ DIFFERENT: dict[str, tuple[Callable[[Path], object], type[BadContent], str]] = {
         f"has digest {Digest.of(b'oNnx')}, wanted {Digest.of(ONNX)} by its receipt: it was changed after",
     ),
     "longer": (lambda path: path.write_bytes(b"onnx "), DigestMismatch, "'model/a.onnx' in folder"),
-    "missing": (Path.unlink, BadContent, "lacks 'model/a.onnx', which its receipt lists"),
-    "folder": (_to_folder, BadContent, "lacks 'model/a.onnx', which its receipt lists"),
+    "missing": (Path.unlink, BadContent, "'model/a.onnx' in folder '{}' is missing"),
+    "folder": (_to_folder, BadContent, "'model/a.onnx' in folder '{}' is not a regular file"),
     "link-away": (_link_away, BadContent, "'model/a.onnx' in folder '{}' is a symbolic link"),
-    "hard-link": (_hard_link, BadContent, "is a file with a second name, a hard link, by which it could be changed"),
+    "hard-link": (_hard_link, BadContent, "has a second name, a hard link, by which it could be changed"),
     "fifo": (_to_fifo, BadContent, "'model/a.onnx' in folder '{}' is not a regular file"),
 }
 
