@@ -11,7 +11,6 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -88,8 +87,10 @@ def crashed(step: int, folder: Path, layout: str, before: Path) -> int:
 
 if __name__ == "__main__":
     place, names = Path(sys.argv[1]), sys.argv[2:]
-    with redirect_stdout(None):
-        unpacked(names[-1], place)  # imports once what each of the children would import
+    out = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    unpacked(names[-1], place)  # imports once what each of the children would import
+    os.dup2(out, 1)
     copied = place.with_name("before")
     for name in names[:-1]:
         assert forked(partial(unpacked, name, copied)) == 0
