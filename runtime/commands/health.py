@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import TYPE_CHECKING, Final
 
+from runtime.supervisor.sockets import connect, place
+
 if TYPE_CHECKING:
+    import socket
+
     from runtime.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 5.0
 """To connect, and again to hear the whole answer."""
-_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not bound
 _LONGEST_ANSWER: Final = 65_536
 
 
@@ -22,14 +24,13 @@ def run(settings: Settings) -> tuple[int, list[str]]:
 
 
 def ask(host: str, port: int) -> tuple[bool, str]:
-    """Whether the server on `host` and `port` is ready, and what it says of itself, in one line."""
-    address = (_ANYWHERE.get(host, host), port)
+    """Returns whether the server on `host` and `port` is ready, and what it says of itself, in one line."""
     try:
-        with socket.create_connection(address, timeout=_TIMEOUT_SECONDS) as connection:
+        with connect(host, port, _TIMEOUT_SECONDS) as connection:
             connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = _received(connection)
     except OSError as error:
-        return False, f"no server answers on {address[0]} port {port}: {error}"
+        return False, f"no server answers on {place(host, port)}: {error}"
     head, _, body = answer.partition(b"\r\n\r\n")
     return head.split(b" ", 2)[1:2] == [b"200"], body.decode(errors="replace").strip() or "an empty answer"
 

@@ -16,7 +16,7 @@ import orjson
 from runtime.errors import NotReady, Overloaded, RequestFailed, TooLarge, UnknownModel
 from runtime.link.metrics import CONTENT_TYPE
 from runtime.serving.inference import infer, refuse, request_id
-from runtime.serving.media import check_head, check_length
+from runtime.serving.media import check_head, check_length, too_large
 from runtime.serving.routes import UNLOGGED, Route, route
 from runtime.serving.statuses import JSON, RETRY, MethodNotAllowed, Response, UnknownPath, error_response
 from runtime.serving.wording import listed, shown
@@ -153,7 +153,7 @@ class _App:
             pieces.append(message.get("body", b""))
             length += len(pieces[-1])
             if length > most:
-                raise TooLarge(f"body too large: more than {most} bytes")
+                raise TooLarge(too_large(most))
             if not message.get("more_body", False):
                 return b"".join(pieces)
 
@@ -212,8 +212,8 @@ def _path(scope: Scope) -> str:
 
 
 async def _send(response: Response, scope: Scope, send: Send) -> None:
-    status, headers, body = response
-    whole = [*headers, (b"content-length", b"%d" % len(body))]
+    status, headers, body, variable = response
+    whole = [*headers, *variable, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": whole})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 

@@ -39,6 +39,11 @@ def check_head(head: Head) -> None:
         )
 
 
+def too_large(most: int) -> str:
+    """Returns what a client is told whose body has more than `most` bytes, announced or not."""
+    return f"body too large: more than {most} bytes, the limit of --max-body-bytes"
+
+
 def check_length(head: Head, limits: Limits) -> int | None:
     """Announced bytes of the body, None where nothing is announced. Raises TooLarge before any of it is read."""
     length = head.get(b"content-length")
@@ -47,7 +52,7 @@ def check_length(head: Head, limits: Limits) -> int | None:
     if not length.isdigit():
         raise InvalidInput(f"invalid Content-Length {shown(length.decode('latin-1'))}")
     if len(length) > 18 or int(length) > limits.longest_body:
-        raise TooLarge(f"body too large: {length[:20].decode()} bytes, at most {limits.longest_body}")
+        raise TooLarge(too_large(limits.longest_body))
     return int(length)
 
 

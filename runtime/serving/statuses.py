@@ -17,11 +17,14 @@ JSON: Final = (b"content-type", b"application/json")
 
 
 class Response(NamedTuple):
-    """A whole answer. `headers` hold neither content-length nor connection: the edge adds those."""
+    """A whole answer. Neither kind of header holds content-length or connection: the edge adds those."""
 
     status: int
     headers: tuple[Header, ...]
+    """The same few tuples for every answer: each is rendered once and kept."""
     body: bytes
+    variable: tuple[Header, ...] = ()
+    """What differs from answer to answer, rendered each time."""
 
 
 class MethodNotAllowed(errors.RequestFailed):

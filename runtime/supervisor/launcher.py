@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from runtime.link.channel import Message
     from runtime.log import Log
     from runtime.settings import Settings
+    from runtime.supervisor.sockets import Listener
 
 
 _IN_FLIGHT_BYTES: Final = 256 * 2**20
@@ -30,7 +30,7 @@ class Launcher:
 
     settings: Settings
     model_name: str
-    listener: socket.socket
+    listener: Listener
     board: Board
     log: Log
     readable: tuple[Path, ...]
@@ -41,6 +41,12 @@ class Launcher:
         worker = WorkerProcess(slot)
         self.order(worker, accept=accept)
         return worker
+
+    def close_listener(self) -> None:
+        """Lets no new client in, and closes the supervisor's copy."""
+        if self.listener.fileno() >= 0:
+            self.listener.turn_away()
+            self.listener.close()
 
     def order(self, worker: WorkerProcess, *, accept: bool) -> None:
         """Tells a worker what to serve on; it accepts at once, or only when its model passed its self-test."""

@@ -3,53 +3,195 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shlex
 import socket
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from runtime.errors import CannotListen
 
 _BACKLOG: Final = 2048
 """Connections that wait while workers are replaced; the kernel caps it at net.core.somaxconn."""
+_UNIX: Final = "unix:"
+_LONGEST_PATH: Final = 107
+_MODE: Final = 0o660
+"""Who may connect to a Unix socket: this user, and the group of the file."""
+_REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+_SO_ATTACH_FILTER: Final = 26
+_DROP_SYN: Final = (  # classic BPF over the TCP header: a segment with SYN and without ACK opens a connection
+    (0x30, 0, 0, 13),  # A = flags
+    (0x54, 0, 0, 0x12),  # A &= SYN | ACK
+    (0x15, 0, 1, 0x02),  # A == SYN ?
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # keep
+)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host` (a name or address, IPv4 or IPv6) and `port` (0: any free one).
+class Listener(socket.socket):
+    """A listening socket of the supervisor, and of the workers that inherit it."""
+
+    file: tuple[int, int] | None = None
+    """Device and inode of a Unix socket's file."""
+
+    def dup(self) -> Listener:
+        """Returns a second descriptor of the same socket."""
+        other = super().dup()
+        other.file = self.file
+        return other
+
+    def turn_away(self) -> None:
+        """Lets no new client in; those who wait to be accepted stay. To be called before the last one is accepted, or
+        whoever connects between that and the close would lose a request.
+
+        Nobody finds a Unix socket any more: its file is removed, if it is still ours. At a TCP socket a SYN gets no
+        answer; its sender tries again, and meets the closed port.
+        """
+        with suppress(OSError):  # a kernel without filters (gVisor) leaves a window of microseconds
+            if self.family != socket.AF_UNIX:
+                _attach_filter(self)
+            elif self.file == _identity(path := Path(self.getsockname())):
+                path.unlink()
+
+
+def listen(host: str, port: int) -> Listener:
+    """Returns a socket that listens on `host` and `port` (0: any free one).
+
+    `host` is a name or an address, IPv6 with or without brackets, or `unix:` and a path; `port` means nothing then.
 
     Raises:
-        CannotListen: the port is taken or privileged, or the host is not an address of this machine.
+        CannotListen: the port is taken or privileged, or the host is not an address of this machine; the path is too
+            long, or another server listens there.
     """
+    path = _path(host)
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
+        return _listen_tcp(_bare(host), port) if path is None else _listen_unix(path)
+    except (OSError, UnicodeError) as error:  # UnicodeError: getaddrinfo encodes names as IDNA
+        raise CannotListen(f"cannot listen on {_where(host, port)}: {_reason(error, unix=path is not None)}") from error
+
+
+def connect(host: str, port: int, seconds: float) -> socket.socket:
+    """Returns a connection to the server that listens on `host` and `port`. Raises OSError that says where it is not.
+
+    Each step may take `seconds`.
+    """
+    path = _path(host)
+    try:
+        if path is None:
+            return socket.create_connection((_REACHABLE.get(_bare(host), _bare(host)), port), timeout=seconds)
+        connection = socket.socket(socket.AF_UNIX)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(_BACKLOG)
+            connection.settimeout(seconds)
+            connection.connect(str(path))
         except OSError:
-            listener.close()
+            connection.close()
             raise
-    except OSError as error:
-        raise CannotListen(f"cannot listen on {host} port {port}: {_reason(error)}") from error
-    return listener
+        return connection
+    except (OSError, UnicodeError) as error:
+        raise OSError(f"no server answers on {_where(host, port)}: {error}") from error
 
 
 def url(listener: socket.socket) -> str:
-    """The address under which this machine reaches the listener."""
+    """Returns the address under which this machine reaches the listener; of a Unix socket, `unix:` and its path."""
+    if listener.family == socket.AF_UNIX:
+        return f"{_UNIX}{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound
-    return f"http://{reachable}:{port}"
+    reachable = _REACHABLE.get(host, host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def _reason(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "another program listens there; stop it, or give another --port"
-    if error.errno == errno.EACCES:
-        return "not allowed; give a --port of 1024 or above"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "not an address of this machine; give another --host"
+def curl_address(listener: socket.socket) -> str:
+    """Returns what `curl` in a shell needs before the path of a URL."""
+    if listener.family == socket.AF_UNIX:
+        return f"--unix-socket {shlex.quote(listener.getsockname())} http://localhost"
+    return shlex.quote(url(listener))
+
+
+def _listen_tcp(host: str, port: int) -> Listener:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = Listener(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _listen_unix(path: Path) -> Listener:
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise OSError(errno.ENAMETOOLONG, str(path))
+    folder, listener = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY), Listener(socket.AF_UNIX)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # of several servers that start now, one takes the place of a dead one
+        _remove_dead(path)
+        os.fchmod(listener.fileno(), _MODE)  # bind gives this mode to the file, without what the umask forbids
+        listener.bind(str(path))
+        path.chmod(_MODE)
+        listener.file = _identity(path)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.close(folder)
+    return listener
+
+
+def _remove_dead(path: Path) -> None:
+    """Removes the file of a server that was killed: nobody accepts there. Of a live one, `bind` says it itself."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # with a full backlog, a live server would keep it waiting
+        if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
+            return
+    if not path.is_socket():
+        raise OSError(errno.EEXIST, str(path))
+    path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+def _attach_filter(listener: socket.socket) -> None:
+    import ctypes
+    import struct
+
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
+    listener.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+    )
+
+
+def _path(host: str) -> Path | None:
+    """Returns where a Unix socket is, None for any other host."""
+    return Path(host.removeprefix(_UNIX)).expanduser().absolute() if host.startswith(_UNIX) else None
+
+
+def _bare(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def _where(host: str, port: int) -> str:
+    return host if host.startswith(_UNIX) else f"{host} port {port}"
+
+
+def _reason(error: OSError | UnicodeError, *, unix: bool) -> str:
+    if not isinstance(error, OSError):
+        return "not a valid host name; give another --host"
     if isinstance(error, socket.gaierror):
         return "the host name cannot be resolved; give another --host"
-    return os.strerror(error.errno) if error.errno else str(error)
+    reasons = {
+        errno.EADDRINUSE: f"another program listens there; stop it, or give another {'path' if unix else '--port'}",
+        errno.EACCES: f"not allowed; give {'another path' if unix else 'a --port of 1024 or above'}",
+        errno.EADDRNOTAVAIL: "not an address of this machine; give another --host",
+        errno.EEXIST: "what is there is no socket; remove it, or give another path",
+        errno.ENAMETOOLONG: f"the path has more than {_LONGEST_PATH} bytes; give a shorter one",
+        errno.ENOENT: "there is no such folder; make it first",
+    }
+    return reasons.get(error.errno or 0) or error.strerror or str(error)

@@ -21,7 +21,7 @@ from runtime.exits import KILLED, failure
 from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.progress import Progress, human_bytes
-from runtime.supervisor.sockets import url
+from runtime.supervisor.sockets import curl_address, url
 
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
@@ -75,6 +75,7 @@ class Supervisor:
             return await self._ended
         finally:
             self._progress.cancel()
+            self._launcher.close_listener()
             self._kill_all()
 
     # pull
@@ -181,7 +182,7 @@ class Supervisor:
     def _say_ready(self, message: Message) -> None:
         address = url(self._launcher.listener)
         seconds = round(time.monotonic() - self._started, 2)
-        curl = message["curl"].replace("{address}", address)
+        curl = message["curl"].replace("{address}", curl_address(self._launcher.listener))
         self._log.info(
             "server.ready",
             message=(f"ready at {address} after {seconds:g} s; try", f"  {curl}"),
@@ -242,7 +243,7 @@ class Supervisor:
         deadline = loop.time() + self._settings.drain_timeout
         self._board.phase = "draining"
         await asyncio.sleep(delay)
-        self._launcher.listener.close()
+        self._launcher.close_listener()
         self._tell_all({"do": "stop", "seconds": max(deadline - loop.time(), 0.0)})
         if not self._workers:
             self._end(0)

@@ -20,7 +20,8 @@ def main(control: int, supervisor: int) -> None:
     harden(supervisor)
     channel = Channel(socket.socket(fileno=control), most_files=2)
     # half of what a server imports, while the supervisor still reads its settings
-    import uvicorn.protocols.http.httptools_impl  # noqa: F401
+    import httptools  # noqa: F401
+    import uvicorn.protocols.http.flow_control  # noqa: F401
     import uvloop
 
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from runtime.serving.engine.predictor import Predictor
 from runtime.serving.http.server import Server
 from runtime.serving.provenance import Provenance
 from runtime.serving.scrape import render
+from runtime.supervisor.sockets import Listener, listen
 
 DIGEST = "sha256:" + "ab" * 32
 PROVENANCE = Provenance(
@@ -132,7 +132,7 @@ class Served:
     port: int = 0
     server: Server | None = None
     loop: asyncio.AbstractEventLoop | None = None
-    listener: socket.socket | None = None
+    listener: Listener | None = None
     _thread: threading.Thread | None = field(default=None)
 
     @property
@@ -140,9 +140,11 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     def drain(self, seconds: float = 5.0) -> None:
-        """Stops the server, as a worker would be stopped, and waits until it has."""
+        """Stops the server, as a supervisor stops a worker, and waits until it has."""
+        assert self.listener is not None
         assert self.server is not None
         assert self.loop is not None
+        self.listener.turn_away()
         asyncio.run_coroutine_threadsafe(self.server.drain(seconds), self.loop).result(seconds + 10)
 
 
@@ -169,7 +171,7 @@ def app_of(
 def serving(*models: Model, **options: Any) -> Iterator[Served]:
     """The app on a real server on an ephemeral loopback port, in a thread of its own."""
     served = app_of(*models, **options)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listener = listen("127.0.0.1", 0)
     served.listener, served.port = listener, listener.getsockname()[1]
     served.server = Server(served.app, [listener], health=served.health, limits=served.limits, log=served.lines.log)
     started, stopping = threading.Event(), asyncio.Event()

@@ -1,216 +1,177 @@
-"""One request and its answer on a connection: the ASGI side of `http.Connection`."""
+"""One request and its answer, and the order of the answers on a connection. `asgi.py` adds what applications need."""
 
 from __future__ import annotations
 
+import asyncio
 import http
-from collections.abc import Awaitable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.serving.statuses import error_body
+# all that is used of uvicorn; tests/serving/http/test_uvicorn.py says when a release changes it
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+
+from runtime.serving.http.framing import Refused
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from starlette.types import ASGIApp, Message, Scope
-
-    from runtime.serving.engine.predictor import Predictor
-    from runtime.serving.http.connection import Connection
     from runtime.serving.http.framing import Headers
+    from runtime.serving.http.state import State
     from runtime.serving.provenance import Header
     from runtime.serving.statuses import Response
 
-# One entry for each set of headers that answers have: a closed set, since no client text is in them.
-_lines: Final[dict[tuple[Header, ...], bytes]] = {}
-
-STATUS_LINES: Final = {
-    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in http.HTTPStatus
-}
-SKIPPED_BYTES: Final = 65_536
-"""An unread rest of a body this short is skipped; a longer one costs the connection."""
-_HIGH_WATER_BYTES: Final = 65_536
-"""A body is read on only once the application has taken this much of it."""
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_GONE: Final = {"type": "http.disconnect"}
-_FAILED: Final = error_body("the runtime failed; its log says why")
+_PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
+STATUS_LINES: Final = {code: f"HTTP/1.1 {code} {_PHRASES.get(code, '')}\r\n".encode() for code in range(200, 600)}
 
 
 class Exchange:
-    """Receives a body from the parser, gives it to the application, writes the application's answer in one piece."""
+    """Collects a request's body and writes its answer in one piece."""
 
-    __slots__ = (
-        "_chunked", "_connection", "_given", "_head", "_left", "_pieces", "_waiter", "complete", "continues", "gone",
-        "headers", "keep_alive", "more_body", "predictor", "scope", "short", "started", "task", "unread_bytes",
-    )  # fmt: skip
+    __slots__ = ("_pieces", "_turns", "complete", "gone", "headers", "keep_alive", "more_body", "started", "task")
 
-    def __init__(
-        self, connection: Connection, headers: Headers, *, keep_alive: bool, continues: bool, short: bool
-    ) -> None:
-        self._connection, self.headers = connection, headers
-        self.scope: Scope = {}
-        self.keep_alive, self.continues = keep_alive, continues
-        self.short = short
-        """Whether what is left of the body is little enough to be skipped, should the answer come before its end."""
+    def __init__(self, turns: Turns, headers: Headers, *, keep_alive: bool) -> None:
+        self._turns, self.headers, self.keep_alive = turns, headers, keep_alive
         self.more_body, self.gone = True, False
         self.started = self.complete = False
-        self.unread_bytes = 0
-        self.predictor: Predictor | None = None
-        """Set where the connection itself will have the request answered, once it is whole."""
+        """Whether the answer's head is written, and whether all of it is."""
         self.task: asyncio.Task[None] | None = None
-        """What will answer it, where that takes time."""
+        """What will answer, where that takes time."""
         self._pieces: list[bytes] = []
-        self._given = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._head = b""
-        self._left: int | None = None
-        self._chunked = False
-
-    # what the connection calls
-
-    async def run(self, app: ASGIApp) -> None:
-        """Has `app` answer."""
-        try:
-            await app(self.scope, self.receive, self.send)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the cause
-            self._connection.failed(error)
-        if self.complete or self.gone:
-            return
-        if self.started:
-            self._connection.transport.abort()
-        else:
-            await self.send({"type": "http.response.start", "status": 500, "headers": _json(_FAILED)})
-            await self.send({"type": "http.response.body", "body": _FAILED})
 
     def took(self, piece: bytes) -> bool:
-        """Keeps a piece of the body; False once that is enough for now."""
-        if self.complete:
-            return True
+        """Keeps a piece of the body. Returns False if that is enough for now."""
         self._pieces.append(piece)
-        self.unread_bytes += len(piece)
-        self.wake()
-        return self.unread_bytes <= _HIGH_WATER_BYTES
+        return True
 
     def ended(self) -> None:
-        """The body is whole."""
+        """Notes that the body is whole."""
         self.more_body = False
-        self.wake()
+
+    def body(self) -> bytes:
+        """Returns what has come of the body."""
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def leave(self) -> None:
-        """The client is gone, or has been told already: whatever is still done for it is in vain."""
+        """Gives up: the client is gone, or was told already."""
         self.gone = True
         if self.task is not None:
             self.task.cancel()
-
-    def wake(self) -> None:
-        """Whoever waits in `receive` looks again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    # the door without ASGI
-
-    def body(self) -> bytes:
-        """The whole body, once it has come."""
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     async def answer_later(self, awaited: Awaitable[Response]) -> None:
         """Writes an answer when it is there."""
         self.answer(await awaited)
 
     def answer(self, response: Response) -> None:
-        """Writes a whole answer at once."""
+        """Writes a whole answer."""
         if self.gone:
             return
-        status, headers, body = response
-        connection = self._connection
-        lines = _lines.get(headers) or _remember(headers)
-        if self.keep_alive and connection.closes_next():
+        turns = self._turns
+        if self.keep_alive and turns.ends_next():
             self.keep_alive = False
-        end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
-        length = b"content-length: %d" % len(body)
         self.started = self.complete = True
-        connection.transport.write(b"".join((STATUS_LINES[status], connection.state.date, lines, length, end, body)))
-        connection.answered(self)
+        turns.transport.write(rendered(response, turns.state.date, keep_alive=self.keep_alive))
+        turns.answered(self)
 
-    # what the application calls
 
-    async def receive(self) -> Message:
-        """ASGI `receive`."""
-        while True:
-            if self.gone or self.complete:
-                return _GONE
-            if self._pieces or not (self.more_body or self._given):
-                return self._take()
-            await self._wait()
+class Turns:
+    """Has the requests of a connection answered one after another, as they came, and then perhaps a refusal.
 
-    def _take(self) -> Message:
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces, self.unread_bytes = [], 0
-        self._given = not self.more_body
-        if self._given and not self._connection.waiting:
-            self._connection.flow.resume_reading()  # or nobody would notice that the client breaks off
-        return {"type": "http.request", "body": body, "more_body": self.more_body}
+    When all are answered, `rested` hears of the last one. `ended` hears that the connection has to end, and whether
+    the client may still be sending.
+    """
 
-    async def _wait(self) -> None:
-        connection = self._connection
-        if self.continues:
-            self.continues = False
-            connection.transport.write(_CONTINUE)
-        connection.flow.resume_reading()
-        self._waiter = connection.loop.create_future()
-        await self._waiter
+    def __init__(self, state: State, transport: asyncio.Transport, *, rested: Callable[[Exchange], None],
+                 ended: Callable[[bool], None]) -> None:  # fmt: skip
+        self.state, self.transport, self.flow = state, transport, FlowControl(transport)
+        self.addresses = get_local_addr(transport), get_remote_addr(transport)
+        """The server's, and the client's: None at a Unix socket."""
+        self._rested, self._ended = rested, ended
+        self.current: Exchange | None = None
+        self.waiting: deque[tuple[Exchange, Callable[[], Coroutine[Any, Any, None]]]] = deque()
+        """Pipelined requests behind `current`, and what will answer them."""
+        self.answers = 0
+        """How many were given."""
+        self._last_words = b""
 
-    async def send(self, message: Message) -> None:
-        """ASGI `send`."""
-        flow = self._connection.flow
-        if flow.write_paused and not self.gone:
-            await flow.drain()
-        if self.gone:
+    @property
+    def busy(self) -> bool:
+        """Whether something has yet to be answered."""
+        return bool(self.current or self.waiting or self._last_words)
+
+    def add(self, exchange: Exchange, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Has `work` answer `exchange` when its turn comes. Raises Refused."""
+        if self.current is None:
+            self.current = exchange
+            self.run(exchange, work())
+        elif len(self.waiting) < self.state.limits.pipelined:
+            self.flow.pause_reading()
+            self.waiting.append((exchange, work))
+        else:
+            raise Refused(400, f"too many pipelined requests: more than {self.state.limits.pipelined} wait")
+
+    def run(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        """Starts `work`, which will answer `exchange`."""
+        task = exchange.task = asyncio.get_running_loop().create_task(work)
+        self.state.tasks.add(task)
+        task.add_done_callback(self.state.tasks.discard)
+
+    def answered(self, exchange: Exchange) -> None:
+        """Goes on after an answer: to the next request, or to the end."""
+        self.answers += 1
+        self.current = None
+        if self.transport.is_closing():
             return
-        if message["type"] == "http.response.start":
-            self._begin(message["status"], message.get("headers", ()))
+        if not exchange.keep_alive:
+            self._ended(exchange.more_body or bool(self.waiting))
+        elif self.waiting:  # reading goes on when none waits any more, or a client could pile them up
+            self.add(*self.waiting.popleft())
         else:
-            self._write(message.get("body", b""), last=not message.get("more_body", False))
+            self.flow.resume_reading()
+            if self._last_words:
+                self._say_last_words()
+            else:
+                self._rested(exchange)
 
-    def _begin(self, status: int, headers: Any) -> None:
-        # Names and values are ours, or checked where they were made (provenance.py): nothing of a client is in them.
-        connection = self._connection
-        lines = [STATUS_LINES[status], connection.state.date]
-        self._left, self.started = None, True
-        for name, value in headers:
-            if name == b"content-length":
-                self._left = int(value)
-            lines += (name, b": ", value, b"\r\n")
-        # A client that waits for a 100 may never send its body now: what comes next could be it, or another request.
-        unread = self.more_body and (self.continues or not self.short)
-        if self.keep_alive and (unread or connection.closes_next()):
-            self.keep_alive = False
-        self.continues = False
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        self._chunked = self._left is None
-        lines.append(b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n")
-        self._head = b"".join(lines)
+    def ends_next(self) -> bool:
+        """Returns True if the answer that is about to be written should be the last."""
+        state = self.state
+        return (state.closing or state.health.draining) and not self.waiting and not self._last_words
 
-    def _write(self, body: bytes, *, last: bool) -> None:
-        head, self._head = self._head, b""
-        if self.scope["method"] == "HEAD":
-            self._connection.transport.write(head)
-        elif self._chunked:
-            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            self._connection.transport.write(head + chunk + (b"0\r\n\r\n" if last else b""))
-        else:
-            assert self._left is not None
-            self._left -= len(body)
-            if self._left < 0 or (last and self._left):
-                raise RuntimeError("the answer is not as long as its content-length says")
-            self._connection.transport.write(head + body)
-        if last:
-            self.complete = True
-            self._connection.answered(self)
+    def say_last(self, words: bytes, instead_of: Exchange | None) -> None:
+        """Writes `words` when all before them is answered, and ends."""
+        self._last_words = words
+        if instead_of is not None:
+            instead_of.leave()
+            if self.waiting and self.waiting[-1][0] is instead_of:
+                self.waiting.pop()
+            elif instead_of is self.current and not instead_of.started:
+                self.current = None
+            elif instead_of is self.current:  # nobody could read the words behind half an answer
+                self.transport.abort()
+        if not (self.current or self.waiting):
+            self._say_last_words()
+
+    def _say_last_words(self) -> None:
+        self.transport.write(self._last_words)
+        self._last_words = b""
+        self._ended(True)
 
 
-def _remember(headers: tuple[Header, ...]) -> bytes:
-    return _lines.setdefault(headers, b"".join(b"%b: %b\r\n" % header for header in headers))
+def rendered(response: Response, date: bytes, *, keep_alive: bool) -> bytes:
+    """Returns an answer's bytes (https://www.rfc-editor.org/rfc/rfc9112#section-4); `date` is a whole line."""
+    status, headers, body, variable = response
+    end = b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n"
+    length = b"content-length: %d" % len(body)
+    more = _lines(variable) if variable else b""
+    return b"".join((STATUS_LINES[status], date, _constant_lines(headers), more, length, end, body))
 
 
-def _json(body: bytes) -> list[tuple[bytes, bytes]]:
-    return [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+@lru_cache(maxsize=256)
+def _constant_lines(headers: tuple[Header, ...]) -> bytes:
+    """The head lines that many answers share. No value of a request is in them, or each would take a place here."""
+    return _lines(headers)
+
+
+def _lines(headers: Iterable[Header]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % header for header in headers)

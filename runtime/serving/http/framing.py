@@ -1,41 +1,50 @@
-"""What a request's head may be before anything is made of it (RFC 9110, RFC 9112), beyond what the parser checks."""
+"""What a request's head may be, beyond what the parser checks (https://www.rfc-editor.org/rfc/rfc9112)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import httptools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from runtime.serving.engine.limits import Limits
 
 Headers = list[tuple[bytes, bytes]]
 
-_CHECKED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_CHECKED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
 _DIGITS: Final = b"0123456789"
 _ADDRESS: Final = _DIGITS + b"abcdefABCDEF:."
 _NAME: Final = _DIGITS + b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._~!$&'()*+,;=%-"
 
 
+class Head(NamedTuple):
+    """A request's head, parsed and checked."""
+
+    version: str
+    method: bytes
+    path: str  # as sent, not decoded
+    query: bytes
+    headers: Headers
+    length: int | None  # None: no body, or one of unknown length
+    continues: bool  # the client waits for a 100 before it sends the body
+    keep_alive: bool
+
+
 class Refused(Exception):
-    """The request cannot be accepted, and the connection ends with the answer that says so."""
+    """The request cannot be accepted, and the connection ends with the answer that says so.
+
+    The text is logged too: no byte that a client sent may be in it.
+    """
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
 
 
-def check_head(
-    version: str, url: bytes, headers: Headers, limits: Limits, upgrades: Callable[[], bool]
-) -> tuple[int | None, bool]:
-    """Content-Length (None: no body, or one of unknown length) and whether the client waits for a 100.
-
-    `upgrades` says whether the head offers an upgrade. Raises Refused.
-    """
+def check_head(version: str, url: bytes, headers: Headers, limits: Limits, *, upgrade: bool) -> tuple[int | None, bool]:
+    """Returns `length` and `continues` of a head, which may offer an `upgrade`. Raises Refused."""
     if version not in ("1.1", "1.0"):
-        raise Refused(505, f"HTTP version not supported: {version}; send HTTP/1.1")
+        raise Refused(505, "HTTP version not supported; send HTTP/1.1")
     size, hosts, length, continues = 0, 0, None, False
     for name, value in headers:
         size += len(name) + len(value)
@@ -47,9 +56,11 @@ def check_head(
         elif name == b"content-length":
             length = _length(value)
         elif name == b"transfer-encoding":
-            _check_coding(value, upgrades)
+            _check_coding(value, upgrade)
+        elif name == b"upgrade":
+            _check_upgrade(value, upgrade and version == "1.1")  # of a 1.0 client it is to be ignored
         else:
-            continues = _check_expectation(value) and version == "1.1"  # of a 1.0 client it is to be ignored
+            continues = _check_expectation(value) and version == "1.1"  # so is this
     if size + 4 * len(headers) + len(url) > limits.head_bytes or len(headers) > limits.headers:
         raise Refused(431, f"request head too large: at most {limits.head_bytes} bytes and {limits.headers} headers")
     if hosts != 1 and (hosts or version == "1.1"):
@@ -58,7 +69,7 @@ def check_head(
 
 
 def target(url: bytes) -> tuple[str, bytes]:
-    """Path (not decoded) and query of a request target. Raises Refused."""
+    """Returns path (not decoded) and query of a request target. Raises Refused."""
     if url.startswith(b"/") and b"?" not in url and b"#" not in url:
         return url.decode("latin-1"), b""
     if url.startswith(b"/") or url == b"*":
@@ -90,11 +101,17 @@ def _check_host(value: bytes) -> None:
         raise Refused(400, "invalid HTTP request: invalid Host header")
 
 
-def _check_coding(value: bytes, upgrades: Callable[[], bool]) -> None:
+def _check_coding(value: bytes, upgrade: bool) -> None:
     if value.strip().lower() != b"chunked":
         raise Refused(501, "transfer coding not implemented; send chunked, or a Content-Length")
-    if upgrades():
+    if upgrade:
         raise Refused(501, "an upgrade together with a chunked body is not implemented")
+
+
+def _check_upgrade(value: bytes, upgrade: bool) -> None:
+    """Other offers are ignored, as RFC 9110 section 7.8 allows; whoever offers WebSocket speaks nothing else then."""
+    if upgrade and b"websocket" in value.lower():
+        raise Refused(501, "WebSocket is not implemented; send plain HTTP requests")
 
 
 def _check_expectation(value: bytes) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
-from typing import TYPE_CHECKING, Final
-
-from uvicorn.server import ServerState
+import select
+import traceback
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from starlette.types import ASGIApp
 
     from runtime.serving.engine.limits import Limits
     from runtime.serving.engine.predictor import Predictor
@@ -16,18 +19,22 @@ if TYPE_CHECKING:
     from runtime.serving.journal import Log
 
 _RESERVED: Final = 64
-"""Descriptors kept for the model's files, the log, and connections that are being turned away."""
+"""File descriptors kept for the model's files, the log, and connections that are being turned away."""
 
 
-class State(ServerState):
+class State:
     """The one value that every connection of a server holds."""
 
-    def __init__(self, health: Health, limits: Limits, log: Log, door: Callable[[str], Predictor | None]) -> None:
-        super().__init__()
-        self.health, self.limits, self.log = health, limits, log
-        self.door = door
-        """The predictor that a POST to a path means, where the connection may ask it itself."""
+    def __init__(self, app: ASGIApp, served_at: Callable[[str], Predictor | None], health: Health, limits: Limits,
+                 log: Log) -> None:  # fmt: skip
+        self.app, self.health, self.limits, self.log = app, health, limits, log
+        self.served_at = served_at
+        """What a POST to a path asks, where the connection may ask it itself."""
+        self.tasks: set[asyncio.Task[None]] = set()
+        """What will answer requests."""
         self.most_connections = limits.connections
+        self.most_told = _RESERVED // 4
+        """How many more there may be that are only told that there are too many."""
         self.turned_away = 0
         """Connections that were dropped without a word since the last sweep."""
         self.tick = 0
@@ -35,14 +42,14 @@ class State(ServerState):
         self.date = b""
         self.closing = False
 
-    @property
-    def most_open(self) -> int:
-        """How many connections there may be with those that are only told that there are too many."""
-        return self.most_connections + _RESERVED // 4
+    def failed(self, error: BaseException) -> None:
+        """Logs a fault of ours by its kind and place: its text may hold values of a request."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        self.log.error("request.failed", cause=f"{type(error).__name__} at {place.filename}:{place.lineno}")
 
 
 def affordable(connections: int) -> int:
-    """`connections`, or as many as the process has file descriptors for; raises its soft limit where that helps."""
+    """Returns `connections`, or as many as the process has file descriptors for; raises its soft limit if it can."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _RESERVED
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -50,3 +57,12 @@ def affordable(connections: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return min(connections, max(soft - _RESERVED, soft // 3))
     return connections
+
+
+def readable(sockets: Iterable[Any]) -> bool:
+    """Returns True if something waits to be read, or accepted, on any of them."""
+    poll = select.poll()
+    for sock in sockets:
+        if sock is not None and sock.fileno() >= 0:
+            poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,10 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
-from runtime.serving.http.connection import Connection
 from tests.serving.support import BODY, INFER, Served, app_of, model, serving
 from tests.serving.wire import Answer, Wire, request
 
@@ -88,20 +84,3 @@ def test_the_app_serves_alike_under_a_bare_uvicorn(served: Served):
             assert answers[0].headers["content-type"] == answers[1].headers["content-type"]
         assert bare.send(request("GET", "/metrics", None)).answer().status == 200
         assert bare.send(request("GET", INFER, None)).answer().status == 405
-
-
-def test_uvicorn_has_the_names_that_the_connection_builds_on():
-    """Pinned here, since they are uvicorn's own affair: a new version that renames one fails this test first."""
-    for name in ("connection_made", "data_received", "eof_received", "connection_lost", "pause_writing", "shutdown"):
-        assert callable(getattr(HttpToolsProtocol, name))
-    for name in ("on_url", "on_header", "on_headers_complete", "on_body", "on_message_complete", "on_message_begin"):
-        assert getattr(Connection, name) is not getattr(HttpToolsProtocol, name)
-    state = ServerState()
-    assert (state.connections, state.tasks) == (set(), set())
-    config = uvicorn.Config(app_of().app, lifespan="off", log_config=None)
-    config.load()
-    loop = asyncio.new_event_loop()
-    made = HttpToolsProtocol(config, state, {}, loop)
-    loop.close()
-    for name in ("parser", "flow", "transport", "loop", "app", "app_state", "connections", "tasks", "server", "client"):
-        assert hasattr(made, name)

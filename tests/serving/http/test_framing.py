@@ -9,7 +9,7 @@ from runtime.serving.http.framing import Refused, check_head, target
 
 
 def head(*headers: tuple[bytes, bytes], version: str = "1.1") -> tuple[int | None, bool]:
-    return check_head(version, b"/v2", list(headers), Limits(), lambda: False)
+    return check_head(version, b"/v2", list(headers), Limits(), upgrade=False)
 
 
 GOOD = [

@@ -196,30 +196,13 @@ def test_whatever_part_of_a_request_has_come_it_is_finished_and_closed(sent: int
         assert not stopping.is_alive()
 
 
-def test_who_retires_leaves_the_backlog_to_the_others():
-    with serving(model()) as served:
-        assert served.listener is not None
-        assert served.server is not None
-        assert served.loop is not None
-        with served.listener.dup() as shared:
-            retiring = served.server.drain(5.0, retire=True)
-            asyncio.run_coroutine_threadsafe(retiring, served.loop).result(10)
-            with Wire(served.port) as wire:
-                shared.settimeout(5)
-                accepted, _ = shared.accept()
-                wire.send(b"x")
-                assert accepted.recv(1) == b"x"
-                accepted.close()
-
-
 def test_several_sockets_are_served():
     with serving(model()) as served:
         assert served.server is not None
+        assert served.loop is not None
         second = socket.create_server(("127.0.0.1", 0))
         served.server._sockets.append(second)
-        listening = served.loop.create_server(served.server._connection, sock=second)  # type: ignore[union-attr]
-        served.server._listeners.append(
-            asyncio.run_coroutine_threadsafe(listening, served.loop).result(5)  # type: ignore[arg-type]
-        )
+        listening = asyncio.run_coroutine_threadsafe(served.server._listen(second), served.loop)
+        served.server._listeners.append(listening.result(5))
         with Wire(second.getsockname()[1]) as wire:
             assert wire.send(request()).answer().status == 200

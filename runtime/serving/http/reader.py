@@ -1,0 +1,126 @@
+"""Reads the requests on a connection: heads, bodies, and what the framing of both may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import httptools
+
+from runtime.serving.http.framing import Head, Headers, Refused, check_head, target
+from runtime.serving.media import too_large
+
+if TYPE_CHECKING:
+    from runtime.serving.engine.limits import Limits
+
+_CHUNK_BYTES: Final = 128
+"""What a chunk's size and extensions may take, on average."""
+
+
+class Reader:
+    """Calls `asked` with the head of each request, `took` with the pieces of its body, `ended` when it is whole.
+
+    The methods `on_…` are what the parser calls.
+    """
+
+    def __init__(self, limits: Limits, *, asked: Callable[[Head], None], took: Callable[[bytes], None],
+                 ended: Callable[[], None]) -> None:  # fmt: skip
+        self._limits, self._asked, self._took, self._ended = limits, asked, took, ended
+        self._parser = httptools.HttpRequestParser(self)
+        # requests behind a `Connection: close` are ours to ignore; the parser would refuse those before them too
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.between = True
+        """True between two requests."""
+        self.received_bytes = 0
+        """What has come of the head or body that is being read."""
+        self.headers: Headers = []
+        """Headers of the head that is being read, then its trailers."""
+        self._url, self._in_body = b"", False
+        self._chunks = self._body_bytes = self._raw_body = 0
+
+    def close(self) -> None:
+        """Reads no more. Parser and reader hold each other: this breaks the cycle."""
+        del self._parser
+
+    def feed(self, data: bytes) -> None:
+        """Reads `data`. Raises Refused; what a callback raises else goes through."""
+        self.received_bytes += len(data)
+        while data:
+            data = self._take_raw(data) if self._raw_body else self._parse(data)
+        limits = self._limits
+        if not self._in_body:
+            if self.received_bytes > limits.head_bytes:
+                raise Refused(431, f"request head too large: more than {limits.head_bytes} bytes")
+        elif self._body_bytes > limits.body_bytes:
+            raise Refused(413, too_large(limits.body_bytes))
+        elif self.received_bytes - self._body_bytes > limits.head_bytes + self._chunks * _CHUNK_BYTES:
+            raise Refused(431, "chunk extensions or trailers too large")
+        elif len(self.headers) > limits.headers:
+            raise Refused(431, f"too many trailers: more than {limits.headers}")
+
+    def _parse(self, data: bytes) -> bytes:
+        """Returns what the parser leaves of `data`."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return data[upgrade.args[0] :]
+        except httptools.HttpParserCallbackError as error:
+            raise error.__context__ or error from None
+        except httptools.HttpParserError as error:
+            raise Refused(400, f"invalid HTTP request: {error}") from None
+        return b""
+
+    def _take_raw(self, data: bytes) -> bytes:
+        """The body of a request that offered an upgrade: the parser leaves it to us (Java's HttpClient sends such)."""
+        body, rest = data[: self._raw_body], data[self._raw_body :]
+        self._raw_body -= len(body)
+        self.on_body(body)
+        self.on_message_complete()
+        return rest
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self.between, self._url, self.headers = False, b"", []
+        self._chunks = self._body_bytes = 0
+        self.received_bytes = self.received_bytes or 1  # behind another request in one piece of data
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        self._url += url
+        if len(self._url) > self._limits.uri_bytes:
+            raise Refused(414, f"URI too long: more than {self._limits.uri_bytes} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header, or a trailer."""
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        parser, headers = self._parser, self.headers
+        version, method, upgrade = parser.get_http_version(), parser.get_method(), parser.should_upgrade()
+        length, continues = check_head(version, self._url, headers, self._limits, upgrade=upgrade)
+        if method == b"CONNECT":
+            raise Refused(405, "method not allowed: CONNECT")
+        path, query = target(self._url)
+        keep_alive = version == "1.1" and parser.should_keep_alive()
+        self._raw_body = length if length and upgrade else 0
+        self.received_bytes, self._in_body = 0, True
+        self.headers = []  # what comes now is a trailer, and none of the application's business
+        self._asked(Head(version, method, path, query, headers, length, continues, keep_alive))
+
+    def on_chunk_header(self) -> None:
+        """One chunk more."""
+        self._chunks += 1
+        if self._chunks > self._limits.chunks:
+            raise Refused(400, f"invalid chunking: more than {self._limits.chunks} chunks")
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._body_bytes += len(body)
+        self._took(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole, unless the parser only thinks so because it offered an upgrade."""
+        if not self._raw_body:
+            self.received_bytes, self.between, self._in_body = 0, True, False
+            self._ended()
