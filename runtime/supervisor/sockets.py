@@ -90,7 +90,8 @@ def connect(host: str, port: int, seconds: float) -> socket.socket:
             raise
         return connection
     except (OSError, UnicodeError) as error:
-        raise OSError(f"no server answers on {_where(host, port)}: {error}") from error
+        reason = error if isinstance(error, OSError) else "not a valid host name"
+        raise OSError(f"no server answers on {_where(host, port)}: {reason}") from error
 
 
 def url(listener: socket.socket) -> str:

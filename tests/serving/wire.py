@@ -31,10 +31,16 @@ class Answer:
 
 
 class Wire:
-    """One connection."""
+    """One connection to a port, or to the path of a Unix socket."""
 
-    def __init__(self, port: int, timeout: float = 10.0) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(self, port: int | str, timeout: float = 10.0) -> None:
+        self.socket = socket.socket(socket.AF_INET if isinstance(port, int) else socket.AF_UNIX)
+        self.socket.settimeout(timeout)
+        try:
+            self.socket.connect(("127.0.0.1", port) if isinstance(port, int) else port)
+        except OSError:
+            self.socket.close()
+            raise
         self._buffer = b""
 
     def __enter__(self) -> Wire:

@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self.turns.waiting.clear()
         self.flow.resume_writing()
         self._reader.close()
-        del self._reader, self.turns  # they call this connection: so it ends without the garbage collector
+        del self._reader, self._newest, self.turns  # they call this connection: so it needs no garbage collector
 
     def eof_received(self) -> bool | None:
         """The client sends no more. It may still read: what it has asked in full is answered."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import socket
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -363,6 +365,36 @@ def test_each_refusal_of_the_connection_is_logged_once_with_the_requests_id(sent
     assert (event["id"], event["status"], event["reason"]) == ("mine-8", 400, reason)
 
 
+def test_no_byte_of_a_client_is_in_the_reason_of_a_refusal():
+    """Every piece of a head and of a chunk that could be shown, with a mark in it."""
+    mark = "s3cr3t"
+    heads = [
+        f"{mark} /v2 HTTP/1.1\r\nHost: a\r\n\r\n",
+        f"GET /v2 HTTP/{mark}\r\nHost: a\r\n\r\n",
+        "GET /v2 HTTP/7.3\r\nHost: a\r\n\r\n",
+        "GET /v2 HTTP/2.0\r\nHost: a\r\n\r\n",
+        f"GET http:///{mark} HTTP/1.1\r\nHost: a\r\n\r\n",
+        f"GET /{mark}{'x' * 5000} HTTP/1.1\r\nHost: a\r\n\r\n",
+        f"CONNECT {mark}:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+        f"GET /{mark} HTTP/1.1\r\nHost: {mark}/\r\n\r\n",
+        f"GET /{mark} HTTP/1.1\r\nHost: a\r\n{mark} {mark}\r\n\r\n",
+        f"GET /{mark} HTTP/1.1\r\nHost: a\r\n{mark}: {mark * 5000}\r\n\r\n",
+        f"POST /{mark} HTTP/1.1\r\nHost: a\r\nContent-Length: {mark}\r\n\r\n",
+        f"POST /{mark} HTTP/1.1\r\nHost: a\r\nExpect: {mark}\r\n\r\n",
+        f"POST /{mark} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {mark}\r\n\r\n",
+        f"POST /{mark} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{mark}\r\n",
+        f"GET /{mark} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket, {mark}\r\n\r\n",
+    ]
+    with serving(model()) as served:
+        for head in heads:
+            with Wire(served.port) as wire:
+                assert wire.send(head.encode()).answer().status >= 400
+    events = served.lines.events("request.refused")
+    assert len(events) == len(heads)
+    assert mark not in repr(events)
+    assert not {"2.0", "7.3"} & set(" ".join(event["reason"] for event in events).replace(";", " ").split())
+
+
 def test_no_mistake_of_a_client_is_an_error_in_the_log():
     with serving(model()) as served:
         for case in REFUSED:
@@ -570,6 +602,38 @@ def _is_told(wire: Wire) -> bool:
         return wire.answer().status == 503
     except (OSError, EOFError):
         return False
+
+
+def test_a_head_behind_a_slow_request_is_as_short_as_any_other():
+    """It is not answered before its turn, but it is not collected without end either."""
+    gate = threading.Event()
+
+    def held(arrays: Any, wanted: Any) -> Any:
+        assert gate.wait(20)
+        return iris_like(arrays, wanted)
+
+    with serving(model(held), warm=False) as served, Wire(served.port) as wire:
+        wire.send(request() + b"GET /v2 HTTP/1.1\r\nHost: a\r\nx: ")
+        for _ in range(20):
+            wire.send(b"y" * 10_000)
+        assert wait_until(lambda: connection_of(served)._deaf)
+        gate.set()
+        assert [wire.answer().status for _ in range(2)] == [200, 431]
+
+
+def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector():
+    with serving(model()) as served:
+        gc.collect()
+        gc.disable()
+        try:
+            with Wire(served.port) as wire:
+                assert wire.send(request()).answer().status == 200
+                assert wire.send(request() + request("GET", "/v2", None)).answer().status == 200
+                assert wire.answer().status == 200
+                left = weakref.ref(connection_of(served))
+            assert wait_until(lambda: left() is None)
+        finally:
+            gc.enable()
 
 
 @pytest.mark.slow

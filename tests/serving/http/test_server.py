@@ -196,6 +196,22 @@ def test_whatever_part_of_a_request_has_come_it_is_finished_and_closed(sent: int
         assert not stopping.is_alive()
 
 
+def test_a_head_that_began_in_the_piece_of_data_before_is_finished():
+    """It came behind a whole request: nothing of it came on its own, and yet it has begun."""
+    with serving(model()) as served, Wire(served.port) as wire:
+        assert wire.send(request()).answer().status == 200
+        assert wire.send(request() + request()[:40]).answer().status == 200
+        stopping = threading.Thread(target=served.drain, args=(10.0,))
+        stopping.start()
+        assert served.server is not None
+        while served.server._listeners:  # until they are closed: the drain is under way
+            time.sleep(0.001)
+        time.sleep(0.4)  # longer than an idle connection is kept
+        assert wire.send(request()[40:]).answer().status == 200
+        stopping.join(10)
+        assert not stopping.is_alive()
+
+
 def test_several_sockets_are_served():
     with serving(model()) as served:
         assert served.server is not None
