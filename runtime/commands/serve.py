@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from runtime.log import Log
     from runtime.settings import Settings
     from runtime.supervisor.process import WorkerProcess
+    from runtime.supervisor.sockets import Listener
     from runtime.supervisor.supervisor import Supervisor
 
 
@@ -29,17 +29,21 @@ def run(settings: Settings, log: Log, first: WorkerProcess) -> int:
     """
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     listener = listen(settings.host, settings.port)
-    supervisor = supervise(reference, settings, listener, log, first, serving=True)
+    try:
+        supervisor = supervise(reference, settings, listener, log, first, serving=True)
 
-    import asyncio
+        import asyncio
 
-    return asyncio.run(supervisor.run())
+        return asyncio.run(supervisor.run())
+    finally:
+        listener.turn_away()
+        listener.close()
 
 
 def supervise(
     reference: Reference,
     settings: Settings,
-    listener: socket.socket,
+    listener: Listener,
     log: Log,
     first: WorkerProcess,
     *,

@@ -42,12 +42,6 @@ class Launcher:
         self.order(worker, accept=accept)
         return worker
 
-    def close_listener(self) -> None:
-        """Lets no new client in, and closes the supervisor's copy."""
-        if self.listener.fileno() >= 0:
-            self.listener.turn_away()
-            self.listener.close()
-
     def order(self, worker: WorkerProcess, *, accept: bool) -> None:
         """Tells a worker what to serve on; it accepts at once, or only when its model passed its self-test."""
         settings, shares = self.settings, shares_of(self.settings, allowance())

@@ -33,8 +33,8 @@ _DROP_SYN: Final = (  # classic BPF over the TCP header: a segment with SYN and 
 class Listener(socket.socket):
     """A listening socket of the supervisor, and of the workers that inherit it."""
 
-    file: tuple[int, int] | None = None
-    """Device and inode of a Unix socket's file."""
+    file: tuple[Path, int, int] | None = None
+    """Path, device and inode of a Unix socket's file."""
 
     def dup(self) -> Listener:
         """Returns a second descriptor of the same socket."""
@@ -50,10 +50,10 @@ class Listener(socket.socket):
         answer; its sender tries again, and meets the closed port.
         """
         with suppress(OSError):  # a kernel without filters (gVisor) leaves a window of microseconds
-            if self.family != socket.AF_UNIX:
+            if self.file is None:
                 _attach_filter(self)
-            elif self.file == _identity(path := Path(self.getsockname())):
-                path.unlink()
+            elif self.file == _identified(self.file[0]):
+                self.file[0].unlink()
 
 
 def listen(host: str, port: int) -> Listener:
@@ -69,29 +69,33 @@ def listen(host: str, port: int) -> Listener:
     try:
         return _listen_tcp(_bare(host), port) if path is None else _listen_unix(path)
     except (OSError, UnicodeError) as error:  # UnicodeError: getaddrinfo encodes names as IDNA
-        raise CannotListen(f"cannot listen on {_where(host, port)}: {_reason(error, unix=path is not None)}") from error
+        raise CannotListen(f"cannot listen on {place(host, port)}: {_reason(error, unix=path is not None)}") from error
 
 
 def connect(host: str, port: int, seconds: float) -> socket.socket:
-    """Returns a connection to the server that listens on `host` and `port`. Raises OSError that says where it is not.
+    """Returns a connection to the server that listens on `host` and `port`; each step of it may take `seconds`.
 
-    Each step may take `seconds`.
+    Raises OSError.
     """
     path = _path(host)
-    try:
-        if path is None:
-            return socket.create_connection((_REACHABLE.get(_bare(host), _bare(host)), port), timeout=seconds)
-        connection = socket.socket(socket.AF_UNIX)
+    if path is None:
         try:
-            connection.settimeout(seconds)
-            connection.connect(str(path))
-        except OSError:
-            connection.close()
-            raise
-        return connection
-    except (OSError, UnicodeError) as error:
-        reason = error if isinstance(error, OSError) else "not a valid host name"
-        raise OSError(f"no server answers on {_where(host, port)}: {reason}") from error
+            return socket.create_connection((_REACHABLE.get(_bare(host), _bare(host)), port), timeout=seconds)
+        except UnicodeError:
+            raise OSError("not a valid host name") from None
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(seconds)
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def place(host: str, port: int) -> str:
+    """Returns `host` and `port` as they are named in a message."""
+    return host if host.startswith(_UNIX) else f"{host} port {port}"
 
 
 def url(listener: socket.socket) -> str:
@@ -133,7 +137,7 @@ def _listen_unix(path: Path) -> Listener:
         os.fchmod(listener.fileno(), _MODE)  # bind gives this mode to the file, without what the umask forbids
         listener.bind(str(path))
         path.chmod(_MODE)
-        listener.file = _identity(path)
+        listener.file = _identified(path)
         listener.listen(_BACKLOG)
     except OSError:
         listener.close()
@@ -154,9 +158,9 @@ def _remove_dead(path: Path) -> None:
     path.unlink()
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _identified(path: Path) -> tuple[Path, int, int]:
     found = path.lstat()
-    return found.st_dev, found.st_ino
+    return path, found.st_dev, found.st_ino
 
 
 def _attach_filter(listener: socket.socket) -> None:
@@ -176,10 +180,6 @@ def _path(host: str) -> Path | None:
 
 def _bare(host: str) -> str:
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
-
-
-def _where(host: str, port: int) -> str:
-    return host if host.startswith(_UNIX) else f"{host} port {port}"
 
 
 def _reason(error: OSError | UnicodeError, *, unix: bool) -> str:

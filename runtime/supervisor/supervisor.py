@@ -75,7 +75,6 @@ class Supervisor:
             return await self._ended
         finally:
             self._progress.cancel()
-            self._launcher.close_listener()
             self._kill_all()
 
     # pull
@@ -243,7 +242,8 @@ class Supervisor:
         deadline = loop.time() + self._settings.drain_timeout
         self._board.phase = "draining"
         await asyncio.sleep(delay)
-        self._launcher.close_listener()
+        self._launcher.listener.turn_away()
+        self._launcher.listener.close()
         self._tell_all({"do": "stop", "seconds": max(deadline - loop.time(), 0.0)})
         if not self._workers:
             self._end(0)

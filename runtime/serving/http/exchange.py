@@ -36,7 +36,6 @@ class Exchange:
         self.started = self.complete = False
         """Whether the answer's head is written, and whether all of it is."""
         self.task: asyncio.Task[None] | None = None
-        """What will answer, where that takes time."""
         self._pieces: list[bytes] = []
 
     def took(self, piece: bytes) -> bool:
@@ -91,7 +90,6 @@ class Turns:
         self.waiting: deque[tuple[Exchange, Callable[[], Coroutine[Any, Any, None]]]] = deque()
         """Pipelined requests behind `current`, and what will answer them."""
         self.answers = 0
-        """How many were given."""
         self._last_words = b""
 
     @property

@@ -31,7 +31,6 @@ class State:
         self.served_at = served_at
         """What a POST to a path asks, where the connection may ask it itself."""
         self.tasks: set[asyncio.Task[None]] = set()
-        """What will answer requests."""
         self.most_connections = limits.connections
         self.most_told = _RESERVED // 4
         """How many more there may be that are only told that there are too many."""
