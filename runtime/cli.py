@@ -21,6 +21,10 @@ _WITH_WORKER = ("serve", "verify")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code (docs/errors.md)."""
     _open_standard_streams()
+    if os.getpid() == 1:
+        from runtime.supervisor.orphans import leave_to_process_1
+
+        leave_to_process_1()
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a command; it raises no KeyboardInterrupt anywhere
     first = None
@@ -40,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             unknown = list(settings.unknown_variables)
             log.warning("settings.unknown", variables=unknown, hint="`runtime --help` lists the options")
         code, lines = _run(settings, log, first)
+        log.close()
         _print(lines)
         return code
     except Exception as error:  # noqa: BLE001 - the last edge: whatever it was, one line and a code

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Literal
 
 Style = Literal["json", "text"]
@@ -21,6 +23,8 @@ LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _MOST_WAITING_LINES: Final = 10_000
 _GATHER_SECONDS: Final = 0.02
+_WHOLE_BYTES: Final = select.PIPE_BUF
+"""The longest write to a pipe that stays in one piece where several processes write to it: pipe(7)."""
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 _ERASE_LINE: Final = "\r\x1b[K"
 _COLOURS: Final = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
@@ -31,19 +35,22 @@ class Log:
     """Writes events to a file descriptor. Safe to call from any thread; never blocks and never raises.
 
     `gather`: many lines to a write, a little later. `encode`: a faster JSON encoder than the standard library's.
-    `dropped` is called with the number of lines lost whenever the reader is too slow.
+    `dropped` is called with the number of lines lost whenever the reader is too slow, or gone.
     """
 
     def __init__(
         self, fd: int, *, style: Style, level: str = "info", gather: bool = False, encode: Encode | None = None
     ) -> None:
         self.style, self.level = style, level
-        self.dropped: Callable[[int], None] = lambda _: None
         self.has_status = style == "text" and os.isatty(fd)
         """Whether there is a line for a status."""
         self._threshold = LEVELS[level]
         self._format = _as_json(encode or _encode) if style == "json" else _as_text
-        self._writer = _Writer(fd, gather=gather)
+        # a worker does not know whether its supervisor's status line is shown
+        self._writer = _Writer(
+            fd, gather=gather, erase=gather and self.has_status, lost=lambda lines: self.dropped(lines)
+        )
+        self.dropped: Callable[[int], None] = lambda _: None
 
     def enabled(self, level: str) -> bool:
         """Whether events of this level are written."""
@@ -71,7 +78,7 @@ class Log:
             self._writer.status(text)
 
     def close(self, seconds: float = 0.5) -> None:
-        """Writes what is waiting, for at most `seconds`."""
+        """Writes what is waiting, for at most `seconds`, and removes the status line. Later events are written, too."""
         self._writer.close(seconds)
 
     def _event(self, level: str, event: str, fields: dict[str, object]) -> None:
@@ -82,8 +89,8 @@ class Log:
 class _Writer:
     """A thread that writes waiting lines to a file descriptor, and the lock between it and the others."""
 
-    def __init__(self, fd: int, *, gather: bool) -> None:
-        self._fd, self._gather = fd, gather
+    def __init__(self, fd: int, *, gather: bool, erase: bool, lost: Callable[[int], None]) -> None:
+        self._fd, self._gather, self._erase, self._lost = fd, gather, erase, lost
         self._lines: deque[str] = deque()
         self._status, self._status_shown = "", ""
         self._wake, self._lock = threading.Event(), threading.Lock()
@@ -103,22 +110,26 @@ class _Writer:
         self._rouse()
 
     def close(self, seconds: float) -> None:
-        self._closing = True
+        self._status = ""
         if self._thread:
+            self._closing = True
             self._wake.set()
             self._thread.join(seconds)
+            if not self._thread.is_alive():
+                self._thread, self._closing = None, False
 
     def _rouse(self) -> None:
-        if not self._wake.is_set():
+        if not self._wake.is_set() or self._thread is None:
             self._wake.set()
             if self._thread is None:
                 self._start()
 
     def _start(self) -> None:
-        with self._lock:
+        with self._lock, suppress(RuntimeError):  # there is no thread to be had: the interpreter ends, or EAGAIN
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="log", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def _run(self) -> None:
         while not (self._closing and not self._lines and self._status == self._status_shown):
@@ -126,19 +137,27 @@ class _Writer:
             if self._gather and not self._closing:
                 time.sleep(_GATHER_SECONDS)  # many lines in one write: a busy server would else switch threads for each
             self._wake.clear()
-            if not self._put("".join(self._lines.popleft() for _ in range(len(self._lines)))):
-                return
+            count = len(self._lines)
+            try:
+                self._put("".join(self._lines.popleft() for _ in range(count)))
+            except OSError:  # the reader is gone, the disk is full: the next lines may have more luck
+                self._lost(count)
 
-    def _put(self, text: str) -> bool:
-        erase = _ERASE_LINE if self._status_shown else ""
+    def _put(self, text: str) -> None:
+        erase = _ERASE_LINE if self._status_shown or self._erase else ""
         self._status_shown = self._status
-        waiting = f"{erase}{text}{self._status_shown}".encode(errors="backslashreplace")
-        try:
-            while waiting:
-                waiting = waiting[os.write(self._fd, waiting) :]
-        except OSError:  # nobody reads any more: the server goes on, and further lines count as dropped
-            return False
-        return True
+        data = f"{erase}{text}{self._status_shown}".encode(errors="backslashreplace")
+        begin, size = 0, len(data)
+        while begin < size:
+            end = size
+            if size - begin > _WHOLE_BYTES:
+                end = 1 + data.rfind(b"\n", begin, begin + _WHOLE_BYTES) or 1 + data.find(b"\n", begin) or size
+            try:
+                begin += os.write(self._fd, data[begin:end])
+            except BlockingIOError:  # somebody else made the pipe non-blocking
+                writable = select.poll()
+                writable.register(self._fd, select.POLLOUT)
+                writable.poll()
 
 
 def _as_json(encode: Encode) -> Callable[[str, str, dict[str, object]], str]:

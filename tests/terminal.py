@@ -1,21 +1,41 @@
-"""A terminal of our own: what a program shows on it, byte for byte."""
+"""A terminal of our own: what programs show on it, byte for byte."""
 
 from __future__ import annotations
 
 import os
 import pty
+import threading
 import tty
 
 
 class Terminal:
-    """`fd` is what a program writes to; `shown()` ends it and gives everything that was written (under 4 kB)."""
+    """`fd` is what programs write to; `shown()` closes it, and returns everything once all of them have closed it."""
 
     def __init__(self) -> None:
         self._leader, self.fd = pty.openpty()
         tty.setraw(self.fd)
+        self._shown, self._news = bytearray(), threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait_for(self, text: str) -> None:
+        """Waits until `text` was written."""
+        with self._news:
+            assert self._news.wait_for(lambda: text in self._shown.decode(errors="replace"), 30.0), self._shown
 
     def shown(self) -> str:
-        text = os.read(self._leader, 65_536).decode()
         os.close(self.fd)
+        self._reader.join(30.0)
+        assert not self._reader.is_alive(), "a program still has the terminal open"
         os.close(self._leader)
-        return text
+        return self._shown.decode()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._leader, 65_536)
+            except OSError:  # EIO: the last writer has closed it, and everything is read
+                return
+            with self._news:
+                self._shown += data
+                self._news.notify_all()

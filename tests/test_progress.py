@@ -31,7 +31,8 @@ def terminal():
     screen = Terminal()
     log = Log(screen.fd, style="text")
 
-    def text() -> str:
+    def text(*, after: str = "") -> str:
+        screen.wait_for(after)
         log.close()
         return screen.shown()
 
@@ -43,7 +44,8 @@ def test_a_pull_on_a_terminal_is_a_bar_with_share_bytes_rate_and_layer(terminal)
     progress = Progress(log)
     progress.progress("model/weights.bin", 0, 10_000_000)
     progress.progress("model/weights.bin", 10_000_000, 10_000_000)
-    shown = text().split("\r\x1b[K")[-1]
+    *_, shown, after = text(after="100%").split("\r\x1b[K")
+    assert after == "", "the bar is removed in the end"
     assert re.fullmatch(r"  █{24} 100%  10\.0 MB of 10\.0 MB  \S+ [kMGT]B/s  model/weights\.bin", shown)
 
 

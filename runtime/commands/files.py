@@ -21,6 +21,7 @@ from runtime.supervisor.process import WorkerProcess
 if TYPE_CHECKING:
     from runtime.kit.pull import Kit
     from runtime.link.channel import Channel, Message
+    from runtime.log import Log
     from runtime.settings import Settings
 
 _SECONDS: Final = 120.0
@@ -46,6 +47,7 @@ def examine(
     settings: Settings,
     cancelled: Callable[[], bool],
     *,
+    log: Log,
     module: str = "runtime.worker.examine",
     seconds: float = _SECONDS,
 ) -> tuple[Verdict, dict[str, Verdict]]:
@@ -62,6 +64,7 @@ def examine(
     paths = facts.files(kit.root).files
     process = WorkerProcess(0, module)
     try:
+        process.report_output(log)
         process.channel.send(
             {
                 "model": asdict(facts),

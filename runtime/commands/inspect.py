@@ -29,16 +29,16 @@ def run(settings: Settings, log: Log) -> tuple[int, list[str]]:
     Raises:
         Failure: the kit cannot be resolved, or with `--files` not be fetched or not be examined.
     """
-    return until_stopped(lambda progress: _inspect(settings, progress), log)
+    return until_stopped(lambda progress: _inspect(settings, progress, log), log)
 
 
-def _inspect(settings: Settings, progress: Progress) -> list[str]:
+def _inspect(settings: Settings, progress: Progress, log: Log) -> list[str]:
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     resolved = resolve(reference, settings.pull_options, progress)
     kit = fetch(resolved, settings.pull_options, progress) if settings.files else None
     report = _report(resolved, settings.adapter)
     if kit:
-        report |= _files(kit, settings, progress)
+        report |= _files(kit, settings, progress, log)
     return json.dumps(report, indent=2, ensure_ascii=False).split("\n") if settings.json else _as_text(report)
 
 
@@ -87,8 +87,8 @@ def _by_name(resolved: Resolved, adapter: str | None) -> Verdict:
     return Verdict(chosen.name, "by name") if chosen else Verdict(None, "only the files can tell: --files")
 
 
-def _files(kit: Kit, settings: Settings, progress: Progress) -> dict[str, Any]:
-    chosen, files = examine(kit, settings, progress.cancelled)
+def _files(kit: Kit, settings: Settings, progress: Progress, log: Log) -> dict[str, Any]:
+    chosen, files = examine(kit, settings, progress.cancelled, log=log)
     return {
         "adapter": _as_json(chosen),
         "trust": settings.trust,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import Cancelled
 from runtime.exits import KILLED
+from runtime.libraries import listen
 from runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def until_stopped(work: Callable[[Progress], list[str]], log: Log) -> tuple[int, list[str]]:
     """Returns 0 and the lines of `work`, or the exit code that tells a caller that the work is not done."""
     progress, signals = Progress(log), list[int]()
+    listen(log, stderr=True)
 
     def stop(signum: int, _: object) -> None:
         signals.append(signum)

@@ -37,6 +37,16 @@ def allowance(root: Path = Path("/")) -> Allowance:
     return Allowance(min(cores, default=None), min(memory, default=None))
 
 
+def oom_kills(root: Path = Path("/")) -> int:
+    """How many processes of this control group the kernel has ended for lack of memory; 0 where nothing counts them."""
+    for group in _groups(root, "memory"):
+        events = _text(group / "memory.events") or _text(group / "memory.oom_control")
+        for name, _, count in (line.partition(" ") for line in events.splitlines()):
+            if name == "oom_kill" and count.isdigit():
+                return int(count)
+    return 0
+
+
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """The folders whose limits hold for this process: version 2 and version 1, own group first, then its ancestors."""
     for mount, group in _places(root, controller):

@@ -64,8 +64,9 @@ class Launcher:
                 "deadline_seconds": settings.inference_timeout,
             },
         }
-        worker.channel.send(order, files=(self.board.fd, self.listener.fileno()))
+        worker.channel.send(order, files=(self.board.fd, self.listener.fileno(), 2))
         worker.channel.unblock()
+        worker.report_output(self.log, own_stdout=settings.command == "serve")
 
 
 def shares_of(settings: Settings, allowed: Allowance) -> dict[str, int]:

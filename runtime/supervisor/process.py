@@ -11,6 +11,11 @@ import socket
 import sys
 from collections.abc import Mapping
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.log import Log
+    from runtime.supervisor.output import Output
+
 _CONTROL = 3
 """Where a worker finds its end of the channel."""
 _START = """\
@@ -19,10 +24,18 @@ gc.disable()  # until the model is loaded: nothing that is imported is ever garb
 from {module} import main
 main({control}, {supervisor})
 """
-_KEPT_VARIABLES = frozenset(
-    {"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+_KEPT_VARIABLES = {
+    *("PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "GLIBC_TUNABLES", "VIRTUAL_ENV"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8"),
+    *("PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHONFAULTHANDLER", "PYTHONWARNINGS", "PYTHONMALLOC", "PYTHONDEVMODE"),
+}
+_KEPT_PREFIXES = (
+    *("LC_", "MALLOC_", "TCMALLOC_", "OMP_", "KMP_", "GOMP_", "OPENBLAS_", "BLIS_", "MKL_", "ONEDNN_", "DNNL_"),
+    *("NUMEXPR_", "NPY_", "NUMBA_", "LOKY_", "SKLEARN_", "ORT_", "ATEN_", "TORCH_", "PYTORCH_", "CUDA_", "NVIDIA_"),
+    *("HIP_", "ROCR_", "HSA_"),
 )
-_KEPT_PREFIXES = ("LC_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "CUDA_", "NVIDIA_", "PYTHONDONTWRITE")
+_SECRET_WORDS = ("TOKEN", "SECRET", "PASSW", "CREDENTIAL", "API_KEY")
+"""Names with these are not kept, whatever they begin with."""
 
 
 class WorkerProcess:
@@ -31,6 +44,8 @@ class WorkerProcess:
     def __init__(self, slot: int, module: str = "runtime.worker.main") -> None:
         """Starts it: it imports, and waits for its first order. `module` has its `main`."""
         self.slot, self.ready, self._reaped = slot, False, False
+        self._output: Output | None = None
+        self._out, out, self._err, err = _two_pipes()
         ours, theirs = socket.socketpair()
         with theirs:
             self.pid = os.posix_spawn(
@@ -39,15 +54,31 @@ class WorkerProcess:
                 _cleaned(os.environ),
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, out, 1),
+                    (os.POSIX_SPAWN_DUP2, err, 2),
+                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), _CONTROL),
                 ],
                 setsid=True,
             )
+        os.close(out)
+        os.close(err)
         self.pidfd = os.pidfd_open(self.pid)
 
         from runtime.link.channel import Channel
 
         self.channel = Channel(ours)
+
+    def report_output(self, log: Log, *, own_stdout: bool = False) -> None:
+        """From now on what it writes to its standard streams is reported to `log` (`runtime.supervisor.output`)."""
+        from runtime.supervisor.output import Output
+
+        self._output = Output(self._out, self._err, self.pidfd, log, self.slot, own_stdout=own_stdout)
+
+    def finish_output(self) -> None:
+        """While it ends: waits until all of its output is reported."""
+        if self._output:
+            self._output.finish()
 
     def kill(self) -> None:
         """Ends it now, if it has not ended already."""
@@ -56,6 +87,7 @@ class WorkerProcess:
 
     def reap(self) -> str:
         """After its end: frees what it held here and says how it ended."""
+        self.finish_output()
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self._reaped = True
         os.close(self.pidfd)
@@ -66,10 +98,35 @@ class WorkerProcess:
         return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
 
 
+def _two_pipes() -> tuple[int, int, int, int]:
+    first = os.pipe()
+    try:
+        return (*first, *os.pipe())
+    except OSError:
+        for fd in first:
+            os.close(fd)
+        raise
+
+
+def _inheritable() -> list[int]:
+    """Descriptors that a shell or service manager left open here, and that every child would inherit."""
+    found = []
+    for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - pathlib is one more import
+        try:
+            if fd > 2 and os.get_inheritable(fd):
+                found.append(fd)
+        except OSError:  # closed by now, as the one of the listing is
+            continue
+    return found
+
+
 def _cleaned(environ: Mapping[str, str]) -> dict[str, str]:
     """What a worker may know of our environment: nothing that could be a credential."""
     kept = {
-        name: value for name, value in environ.items() if name in _KEPT_VARIABLES or name.startswith(_KEPT_PREFIXES)
+        name: value
+        for name, value in environ.items()
+        if name in _KEPT_VARIABLES
+        or (name.startswith(_KEPT_PREFIXES) and not any(word in name for word in _SECRET_WORDS))
     }
     source = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 - pathlib is one more import
     if sys.path[0] in {"", source}:  # run from a checkout that is not installed

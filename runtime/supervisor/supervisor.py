@@ -6,22 +6,22 @@ The supervisor holds the credentials, the network, the cache and the listening s
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from runtime.errors import Cancelled, CrashLoop, Failure
 from runtime.exits import KILLED, failure
+from runtime.libraries import listen
 from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.progress import Progress, human_bytes
 from runtime.supervisor.sockets import curl_address, url
+from runtime.supervisor.cgroups import oom_kills
 
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
@@ -51,7 +51,8 @@ class Supervisor:
         self._workers = {first.slot: first}
         self.kit: Kit | None = None
         self._deaths: deque[float] = deque(maxlen=_CRASH_DEATHS)
-        self._started = time.monotonic()
+        self._started, self._oom_kills = time.monotonic(), oom_kills()
+        listen(self._log, stderr=True)
         self._stopping = False
 
     async def run(self) -> int:
@@ -65,8 +66,6 @@ class Supervisor:
         self._ended: asyncio.Future[int] = loop.create_future()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._asked_to_stop, signum)
-        if os.getpid() == 1:
-            loop.add_signal_handler(signal.SIGCHLD, self._reap_orphans)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         for worker in self._workers.values():
             self._watch(worker)
@@ -76,6 +75,8 @@ class Supervisor:
         finally:
             self._progress.cancel()
             self._kill_all()
+            for worker in self._workers.values():
+                worker.finish_output()
 
     # pull
 
@@ -204,7 +205,7 @@ class Supervisor:
         loop.remove_reader(worker.channel.fileno())
         self._board.set_ready(worker.slot, False)
         del self._workers[worker.slot]
-        reason = worker.reap()
+        reason = self._out_of_memory(worker.reap())
         if self._stopping or self._ended.done():  # done: we killed it ourselves
             if not self._workers:
                 self._end(0)
@@ -220,6 +221,13 @@ class Supervisor:
             )
         else:
             self._start(worker.slot, accept=self._board.phase != "ready")
+
+    def _out_of_memory(self, reason: str) -> str:
+        """`reason`, more certain where the control group counts the processes that the kernel has ended."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        if reason.startswith("SIGKILL") and self._oom_kills > before:
+            return "SIGKILL by the kernel: out of memory; give the container more, or serve a smaller model"
+        return reason
 
     # the end
 
@@ -265,13 +273,6 @@ class Supervisor:
     def _kill_all(self) -> None:
         for worker in self._workers.values():
             worker.kill()
-
-    def _reap_orphans(self) -> None:
-        """As process 1 we inherit the orphans of the container."""
-        ours = {worker.pid for worker in self._workers.values()}
-        with suppress(ChildProcessError):  # there is no child at all
-            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in ours:
-                os.waitpid(ended.si_pid, 0)
 
 
 def _what_was_verified(kit: Kit, asked: Reference) -> dict[str, object]:

@@ -16,12 +16,13 @@ from pathlib import Path
 from runtime.link.channel import Channel, Message
 from runtime.link.model_files import ModelFacts
 from runtime.worker.harden import harden, shut_in
+from runtime.worker.output import write_lines_at_once
 
 
 def main(control: int, parent: int) -> None:
     """Reads one order from the socket `control` and answers it; `parent` is the process that sent it."""
     harden(parent)
-    os.dup2(2, 1)  # standard output belongs to the report
+    write_lines_at_once()
     warnings.simplefilter("ignore")
     channel = Channel(socket.socket(fileno=control))
     orders: list[Message] = []

@@ -10,7 +10,6 @@ import gc
 import os
 import socket
 import time
-import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ import orjson
 
 import adapters
 from adapters.base import AdapterError
-from runtime.errors import Failure
+from runtime.libraries import listen
 from runtime.link.board import Board
 from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
@@ -27,6 +26,7 @@ from runtime.serving.app import build_app
 from runtime.serving.engine.limits import Limits
 from runtime.serving.http.server import Server
 from runtime.worker.curl import curl_line
+from runtime.worker.failures import failure_of
 from runtime.worker.loading import load
 
 if TYPE_CHECKING:
@@ -66,12 +66,14 @@ class Service:
 
     def __init__(self, channel: Channel, order: Message) -> None:
         self._channel, self._order = channel, order
-        board, listener = channel.files
+        board, listener, log = channel.files
+        for fd in channel.files:
+            os.set_inheritable(fd, False)
         self._board = Board(board)
-        self._log = Log(2, gather=True, encode=_encode, **order["log"])
+        self._log = Log(log, gather=True, encode=_encode, **order["log"])
         self._meter = Meter(self._board.slot(order["slot"]))
         self._log.dropped = self._meter.log_dropped
-        warnings.showwarning = self._library_warned
+        listen(self._log)
         self._limits = Limits(**order["limits"])
         self._predictors: dict[str, Predictor] = {}
         self._provenance: Provenance | None = None
@@ -120,10 +122,6 @@ class Service:
         await self._server.drain(seconds)
         self._stopped.set()
 
-    def _library_warned(self, message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        """What frameworks tell developers, among the events: a log that is JSON stays JSON."""
-        self._log.debug("library.warned", category=category.__name__, reason=" ".join(str(message).split()))
-
     def _scrape(self) -> bytes:
         from runtime.serving.scrape import render  # with prometheus_client: 40 ms that no start has to wait for
 
@@ -148,7 +146,7 @@ class Service:
             loaded = await asyncio.get_running_loop().run_in_executor(None, work)
         except Exception as error:  # noqa: BLE001 - whatever it was, the supervisor says it and ends
             self._log.debug("model.load_failed", error=repr(error))
-            self._channel.send({"event": "failed", **_failure(error)})
+            self._channel.send({"event": "failed", **failure_of(error)})
             return
         gc.freeze()  # what is there now stays: no collection has to look at it again
         gc.enable()
@@ -173,15 +171,3 @@ class Service:
 def _encode(fields: dict[str, object]) -> str:
     """A log line's JSON, three times as fast as the standard library's."""
     return orjson.dumps(fields, default=str).decode()
-
-
-def _failure(error: Exception) -> dict[str, str]:
-    if isinstance(error, AdapterError | Failure):
-        return {"kind": type(error).__name__, "message": str(error)}
-    if isinstance(error, MemoryError):
-        return {
-            "kind": "LoadFailed",
-            "message": "the model does not fit into memory; give the process more, or serve a smaller model",
-        }
-    reason = f"the runtime failed while loading the model: {type(error).__name__}: {error}; --log-level debug says more"
-    return {"kind": "Failure", "message": reason}

@@ -151,7 +151,9 @@ def attacked(kit, attack):
     settings = Settings.read(["inspect", kit.reference.name, "--adapter", attack], {})
     before = psutil.Process().num_fds()
     try:
-        return examine(kit, settings, lambda: False, module="tests.e2e.misbehaving", seconds=1)
+        return examine(
+            kit, settings, lambda: False, log=Log(2, style="json"), module="tests.e2e.misbehaving", seconds=1
+        )
     finally:
         assert psutil.Process().num_fds() <= before
         assert psutil.Process().children() == []

@@ -1,0 +1,122 @@
+"""What a worker's libraries and its kit's code write to standard output and standard error, as events of the log.
+
+A worker has pipes there, and a thread of its supervisor reads them: so the last words of C++ before it aborts arrive.
+The thread reads and reports a limited amount a second. A worker that writes more waits for its pipe, and lines that are
+not reported are counted.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from typing import Final
+
+from runtime.log import Log
+
+_MOST_LINES: Final = 1000
+_MOST_BYTES: Final = 16 * 2**20
+_READ_BYTES: Final = 64 * 2**10
+_LONGEST_LINE: Final = 3000
+"""Bytes. With it an event stays below PIPE_BUF, and is written to a pipe in one piece."""
+_REMAINING_BYTES: Final = 2**20
+"""Read after the worker's end: as much as a pipe can hold. The worker's descendants may go on writing for ever."""
+_FINISH_SECONDS: Final = 1.0
+
+
+class Output:
+    """Reads the ends `out` and `err` of the pipes of the worker in `slot` until `pidfd` says that it has ended.
+
+    Standard output goes to ours if `own_stdout`, except on a terminal, where one log keeps lines and status apart.
+    """
+
+    def __init__(self, out: int, err: int, pidfd: int, log: Log, slot: int, *, own_stdout: bool) -> None:
+        self._log, self._slot = log, slot
+        self._out_log = Log(1, style=log.style, level=log.level) if own_stdout and not os.isatty(1) else log
+        self._streams = {out: _Stream("stdout"), err: _Stream("stderr")}
+        self._lines, self._bytes, self._until = _MOST_LINES, _MOST_BYTES, 0.0
+        self._dropped, self._last = 0, ""
+        self._hurry = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(pidfd,), name="output", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Waits until what the worker wrote is reported; for the time after its end."""
+        self._hurry.set()
+        self._thread.join(_FINISH_SECONDS)
+
+    def _run(self, pidfd: int) -> None:
+        poll = select.poll()
+        for fd in (*self._streams, pidfd):
+            poll.register(fd, select.POLLIN)
+        ended, remaining = False, _REMAINING_BYTES
+        while self._streams and remaining > 0:
+            ready = {fd for fd, _ in poll.poll(0 if ended else 1000 if self._dropped else None)}
+            if ended and not ready:
+                break
+            if pidfd in ready:
+                poll.unregister(pidfd)
+                ended = True
+            self._begin_second()
+            for fd in ready & self._streams.keys():
+                data = os.read(fd, _READ_BYTES)
+                self._take(self._streams[fd], data or b"\n")
+                self._bytes -= len(data)
+                remaining -= len(data) if ended else 0
+                if not data:
+                    poll.unregister(fd)
+                    del self._streams[fd]
+                    os.close(fd)
+            if self._bytes <= 0:
+                self._hurry.wait(self._until - time.monotonic())
+        for fd, stream in self._streams.items():
+            self._take(stream, b"\n")
+            os.close(fd)
+        self._say_dropped()
+        if self._out_log is not self._log:
+            self._out_log.close()
+
+    def _begin_second(self) -> None:
+        now = time.monotonic()
+        if now >= self._until:
+            self._say_dropped()
+            self._lines, self._bytes, self._until = _MOST_LINES, _MOST_BYTES, now + 1.0
+
+    def _take(self, stream: _Stream, data: bytes) -> None:
+        texts, dropped, last = stream.split(data, self._lines)
+        self._lines -= len(texts)
+        if dropped:
+            self._dropped, self._last = self._dropped + dropped, last
+        for text in texts:
+            log, level = (self._out_log, "info") if stream.name == "stdout" else (self._log, "warning")
+            facts = {"worker": self._slot, "stream": stream.name, "text": text}
+            getattr(log, level)("worker.printed", message=f"worker {self._slot}: {text}", **facts)
+
+    def _say_dropped(self) -> None:
+        if self._dropped:
+            self._log.warning("worker.flooded", worker=self._slot, lines=self._dropped, last=self._last)
+            self._dropped = 0
+
+
+class _Stream:
+    """Cuts bytes into lines, and lines to a length."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._rest, self._cut = b"", 0
+
+    def split(self, data: bytes, most: int) -> tuple[list[str], int, str]:
+        """Returns the texts of up to `most` lines; how many lines follow that are whole, too, and the last of them."""
+        *lines, rest = (self._rest + data.replace(b"\r", b"\n")).split(b"\n", most)
+        texts = [self._text(line) for line in lines if line]
+        whole, newline, self._rest = rest.rpartition(b"\n")
+        last = self._text(whole.rpartition(b"\n")[2]) if newline else ""
+        excess = max(0, len(self._rest) - _LONGEST_LINE)
+        self._rest, self._cut = self._rest[:_LONGEST_LINE], self._cut + excess
+        return texts, rest.count(b"\n"), last
+
+    def _text(self, line: bytes) -> str:
+        cut, self._cut = self._cut + max(0, len(line) - _LONGEST_LINE), 0
+        text = line[:_LONGEST_LINE].decode(errors="backslashreplace")
+        return f"{text} … ({cut} bytes more)" if cut else text

@@ -1,0 +1,36 @@
+"""What a worker tells its supervisor of a model that it could not load: the name of an error, and a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from adapters.base import AdapterError
+from runtime.errors import Failure
+
+_OUT_OF_MEMORY: Final = re.compile(
+    r"(?i)std::bad_alloc|bad allocation|DefaultCPUAllocator|(cannot|unable to|failed to) allocate memory|out of memory"
+)
+"""How C++ says so, through onnxruntime, PyTorch, XGBoost and others; with numpy it is a MemoryError."""
+
+
+def failure_of(error: BaseException) -> dict[str, str]:
+    """The kind and the message of `error`."""
+    kind, line = type(error).__name__, str(error)
+    if any(isinstance(each, MemoryError) or _OUT_OF_MEMORY.search(str(each)) for each in _causes(error)):
+        said = "" if kind == "MemoryError" and not line else f" ({line})"
+        return {
+            "kind": "LoadFailed",
+            "message": f"the model does not fit into memory{said}; give the process more, or serve a smaller model",
+        }
+    if isinstance(error, AdapterError | Failure):
+        return {"kind": kind, "message": line}
+    reason = f"the runtime failed while loading the model: {kind}: {line}; --log-level debug says more"
+    return {"kind": "Failure", "message": reason}
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
