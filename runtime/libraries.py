@@ -65,7 +65,7 @@ class _Printed(io.TextIOBase):
 
     def write(self, text: str) -> int:
         *lines, rest = (self._rest + text).split("\n")
-        self._rest = rest[:_LONGEST_TEXT]
+        self._rest = rest[: _LONGEST_TEXT + 1]
         for line in filter(None, lines):
             self._log.warning("library.printed", text=_one_line(line))
         return len(text)

@@ -46,10 +46,8 @@ class Log:
         """Whether there is a line for a status."""
         self._threshold = LEVELS[level]
         self._format = _as_json(encode or _encode) if style == "json" else _as_text
-        # a worker does not know whether its supervisor's status line is shown
-        self._writer = _Writer(
-            fd, gather=gather, erase=gather and self.has_status, lost=lambda lines: self.dropped(lines)
-        )
+        erase = gather and self.has_status  # a worker does not know whether its supervisor's status line is shown
+        self._writer = _Writer(fd, gather=gather, erase=erase, lost=lambda lines: self.dropped(lines))
         self.dropped: Callable[[int], None] = lambda _: None
 
     def enabled(self, level: str) -> bool:

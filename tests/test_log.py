@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -59,6 +61,26 @@ def test_the_status_line_gives_way_to_events_and_to_nothing():
     assert shown.count("kit.pulled") == 1
 
 
+def test_a_status_line_is_removed_at_the_end_and_a_later_event_is_still_written():
+    terminal = Terminal()
+    log = Log(terminal.fd, style="text")
+    log.status("50%")
+    terminal.wait_for("50%")
+    log.close()
+    log.info("kit.pulled")
+    log.close()
+    assert terminal.shown() == "50%\r\x1b[Kkit.pulled\n"
+
+
+def test_a_worker_writes_over_the_status_line_of_its_supervisor():
+    terminal = Terminal()
+    os.write(terminal.fd, b"50%")
+    log = Log(terminal.fd, style="text", gather=True)
+    log.info("request.refused")
+    log.close()
+    assert terminal.shown() == "50%\r\x1b[Krequest.refused\n"
+
+
 def test_there_is_no_status_line_where_there_is_no_terminal(pipe):
     log = Log(pipe.write_end, style="text")
     log.status("50%")
@@ -83,3 +105,48 @@ def test_a_reader_that_went_away_or_stopped_reading_holds_nothing_up(pipe):
     log.close(seconds=0.01)
     assert sum(lost) > 0
     os.close(pipe.read_end)
+
+
+def test_a_full_disk_costs_lines_that_are_counted_and_nothing_else(tmp_path):
+    lost: list[int] = []
+    with (tmp_path / "log").open("wb") as file:
+        full = os.open("/dev/full", os.O_WRONLY)
+        log = Log(full, style="json")
+        log.dropped = lost.append
+        log.info("kit.pulled")
+        log.close()
+        os.dup2(file.fileno(), full)  # there is space again
+        log.info("kit.verified")
+        log.close()
+        os.close(full)
+    assert sum(lost) == 1
+    assert json.loads((tmp_path / "log").read_text())["event"] == "kit.verified"
+
+
+def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(pipe):
+    os.set_blocking(pipe.write_end, False)
+    log = Log(pipe.write_end, style="json")
+    for number in range(5_000):
+        log.info("request.answered", number=number, text="x" * 64)
+    with os.fdopen(pipe.read_end) as stream:
+        numbers = [json.loads(stream.readline())["number"] for _ in range(5_000)]
+    assert numbers == list(range(5_000))
+    log.close()
+    os.close(pipe.write_end)
+
+
+def test_lines_of_two_processes_on_one_slow_pipe_stay_whole(pipe):
+    code = (
+        "from runtime.log import Log\n"
+        f"log = Log({pipe.write_end}, style='json', gather=True)\n"
+        "for number in range(4000): log.info('request.answered', text='x' * (number % 100))\n"
+        "print('queued', flush=True)\n"
+        "log.close(60)"
+    )
+    options = {"pass_fds": [pipe.write_end], "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen([sys.executable, "-c", code], **options) for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == b"queued\n"
+    lines = pipe.text().splitlines()
+    assert [(process.stdout.close(), process.wait()) for process in processes] == [(None, 0), (None, 0)]
+    assert [json.loads(line)["event"] for line in lines] == ["request.answered"] * 8000

@@ -61,7 +61,7 @@ class Output:
             self._begin_second()
             for fd in ready & self._streams.keys():
                 data = os.read(fd, _READ_BYTES)
-                self._take(self._streams[fd], data or b"\n")
+                self._take(self._streams[fd], data)
                 self._bytes -= len(data)
                 remaining -= len(data) if ended else 0
                 if not data:
@@ -71,7 +71,7 @@ class Output:
             if self._bytes <= 0:
                 self._hurry.wait(self._until - time.monotonic())
         for fd, stream in self._streams.items():
-            self._take(stream, b"\n")
+            self._take(stream, b"")
             os.close(fd)
         self._say_dropped()
         if self._out_log is not self._log:
@@ -107,8 +107,9 @@ class _Stream:
         self._rest, self._cut = b"", 0
 
     def split(self, data: bytes, most: int) -> tuple[list[str], int, str]:
-        """Returns the texts of up to `most` lines; how many lines follow that are whole, too, and the last of them."""
-        *lines, rest = (self._rest + data.replace(b"\r", b"\n")).split(b"\n", most)
+        """Returns up to `most` lines, the number of further ones, and the last of those. Empty `data` is the end."""
+        data = data.replace(b"\r", b"\n") or (self._rest and b"\n")
+        *lines, rest = (self._rest + data).split(b"\n", most)
         texts = [self._text(line) for line in lines if line]
         whole, newline, self._rest = rest.rpartition(b"\n")
         last = self._text(whole.rpartition(b"\n")[2]) if newline else ""
