@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -21,8 +22,17 @@ Event = dict[str, Any]
 class Server:
     """`runtime --kit REF …` on a free port, with JSON events. As a context manager it leaves nothing running."""
 
-    def __init__(self, reference: str, *options: str, cache: Path, **environ: str) -> None:
+    def __init__(
+        self,
+        reference: str,
+        *options: str,
+        cache: Path,
+        stdout: int | IO[bytes] = subprocess.DEVNULL,
+        prefix: Sequence[str] = (),
+        **environ: str,
+    ) -> None:
         command = [
+            *prefix,
             sys.executable,
             "-m",
             "runtime",
@@ -36,7 +46,7 @@ class Server:
         ]
         variables = {name: value for name, value in os.environ.items() if not name.startswith("RUNTIME_")}
         self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**variables, **environ}, text=True
+            command, stderr=subprocess.PIPE, stdout=stdout, env={**variables, **environ}, text=True
         )
         self.events: list[Event] = []
         self.other_lines: list[str] = []

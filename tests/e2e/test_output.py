@@ -1,0 +1,224 @@
+"""What a server's processes write and inherit: events on standard error, whatever writes, and nothing of the shell's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.server import PATIENCE_SECONDS, Server, run
+from tests.expected import cases
+from tests.places import KITS
+from tests.terminal import Terminal
+
+pytestmark = pytest.mark.slow
+
+IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
+REQUEST = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [1.0]}]}
+
+SAYING = """
+import asyncio, ctypes, faulthandler, logging, os, sys, threading, warnings
+
+libc = ctypes.CDLL(None)
+print("printed")
+print("printed to stderr, nicht \\udcff", file=sys.stderr)
+libc.printf(b"printf\\n")
+os.write(2, b"written to 2\\xff\\n")
+logging.getLogger("kit").warning("logged %d", 3)
+warnings.warn("a warning")
+threading.Thread(target=lambda: 1 / 0).start()
+os.system("echo of a child; echo error of a child >&2")
+
+def load(path, options):
+    def predict(arrays):
+        if arrays["x"][0] == 2:
+            sys.stderr.write("no end of line")
+            sys.stderr.flush()
+            os.write(1, b"last words")
+            os.abort()
+        return {"y": arrays["x"]}
+    return predict
+"""
+SPEC = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [-1]}], "options": {"entrypoint": "mod:load"}}
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Callable[[str], str]:
+    """Makes a kit of Python code; returns its reference."""
+
+    def make(code: str) -> str:
+        folder = tmp_path / "kit"
+        (folder / "src").mkdir(parents=True)
+        (folder / "src" / "mod.py").write_text(code)
+        (folder / "m.bin").write_text("x")
+        model = {"path": "m.bin", "framework": "python", "parameters": {"serving": SPEC}}
+        kitfile = {"manifestVersion": "1.0.0", "package": {"name": "k"}, "model": model, "code": [{"path": "src"}]}
+        (folder / "Kitfile").write_text(json.dumps(kitfile))
+        return str(folder)
+
+    return make
+
+
+def texts(events: list[dict[str, Any]], stream: str) -> set[str]:
+    return {event["text"] for event in events if event["event"] == "worker.printed" and event["stream"] == stream}
+
+
+def test_every_line_of_a_kit_is_an_event_and_so_are_the_last_words_of_a_crash(kit, tmp_path):
+    with (
+        (tmp_path / "out").open("wb") as out,
+        Server(kit(SAYING), "--trust", "unsafe", "--sandbox", "off", cache=tmp_path, stdout=out) as server,
+    ):
+        with server.ready() as client:
+            name = server.event("server.ready")["model"]
+            body = {"inputs": [{**REQUEST["inputs"][0], "data": [2.0]}]}
+            with pytest.raises(httpx.RemoteProtocolError):
+                client.post(f"/v2/models/{name}/infer", json=body)
+        assert server.event("worker.died")["reason"] == "SIGABRT"
+        assert server.stop(signal.SIGINT) == 0
+    assert server.other_lines == []
+    said = texts(server.events, "stderr")
+    assert said >= {"printed to stderr, nicht \\udcff", "written to 2\\xff", "error of a child", "no end of line"}
+    assert not any("Traceback" in text for text in said)
+    names = [event["event"] for event in server.events]
+    last_words = next(n for n, event in enumerate(server.events) if event.get("text") == "no end of line")
+    assert last_words < names.index("worker.died")
+    logged = server.event("library.logged")
+    assert (logged["logger"], logged["level"], logged["reason"]) == ("kit", "warning", "logged 3")
+    assert server.event("library.raised")["error"] == "ZeroDivisionError: division by zero"
+    printed = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert texts(printed, "stdout") == {"printed", "printf", "of a child", "last words"}
+
+
+def test_what_libraries_print_while_a_kit_is_examined_is_events_too(kit, tmp_path):
+    environ = {"PYTHONWARNINGS": "default", "PYTHONPATH": str(tmp_path / "site")}
+    (tmp_path / "site").mkdir()
+    # imported by every Python that starts with this path: a library that prints when it is imported
+    (tmp_path / "site" / "usercustomize.py").write_text("")
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import os, sys\nif 'examine' in sys.orig_argv[-1]: os.write(1, b'to 1\\n'); os.write(2, b'to 2'); os.write(2, b'x' * 200_000)"
+    )
+    done = run("inspect", "--files", kit(SAYING), "--json", "--trust", "unsafe", **environ)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["adapter"]["name"] == "python"
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert texts(events, "stdout") == {"to 1"}
+    assert [text[:6] for text in texts(events, "stderr")] == ["to 2xx"]
+
+
+def test_verify_reports_on_standard_output_and_the_kit_prints_in_the_log(kit, tmp_path):
+    done = run("verify", kit("print('printed')\n" + SAYING.partition("def load")[1] + SAYING.partition("def load")[2]),
+               "--json", "--trust", "unsafe", "--cache-dir", str(tmp_path))  # fmt: skip
+    assert json.loads(done.stdout)["passed"] is True
+    assert texts([json.loads(line) for line in done.stderr.splitlines()], "stdout") == {"printed"}
+
+
+FAILING = """
+import sys
+print("the reason")
+print("and half a line", end="")
+def load(path, options):
+    raise ValueError("no")
+"""
+
+
+def test_what_a_kit_said_before_its_load_failed_arrives_before_the_failure(kit, tmp_path):
+    done = run("--kit", kit(FAILING), "--port", "0", "--trust", "unsafe", "--cache-dir", str(tmp_path))
+    assert done.returncode == 70
+    assert texts([json.loads(line) for line in done.stdout.splitlines()], "stdout") == {"the reason", "and half a line"}
+    assert json.loads(done.stderr.splitlines()[-1])["event"] == "runtime.failed"
+
+
+def test_on_a_terminal_a_kit_prints_lines_to_read(kit, tmp_path):
+    terminal = Terminal()
+    command = [sys.executable, "-m", "runtime", "--kit", kit(FAILING), "--port", "0", "--trust", "unsafe"]
+    process = subprocess.Popen([*command, "--cache-dir", str(tmp_path)], stdout=terminal.fd, stderr=terminal.fd)
+    assert process.wait(PATIENCE_SECONDS) == 70
+    lines = [line.rpartition("\x1b[K")[2] for line in terminal.shown().splitlines()]
+    assert {"worker 1: the reason", "worker 1: and half a line"} <= set(lines)
+    assert "runtime: the entry point" in lines[-1]
+
+
+def until_ready(client: httpx.Client) -> None:
+    """Waits for a server whose log nobody can read."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if client.get("health/ready").status_code == 200:
+                return
+        except httpx.ConnectError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError("the server is not ready")
+
+
+@pytest.mark.parametrize(
+    ("streams", "requests"),
+    [
+        pytest.param("2>&-", 5, id="closed"),
+        pytest.param("<&- >&- 2>&-", 5, id="all closed"),
+        pytest.param(">/dev/full 2>/dev/full", 5, id="full"),
+        pytest.param("2> >(true)", 5, id="reader gone"),
+        pytest.param("2> >(kill -STOP $BASHPID)", 500, id="reader stopped"),  # more lines than a pipe holds
+    ],
+)
+def test_no_state_of_the_standard_streams_ends_a_server_or_gets_lines_into_its_sockets(streams, requests, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = f"{sys.executable} -m runtime --kit {IRIS} --port {port} --cache-dir {tmp_path} {streams}"
+    process = subprocess.Popen(["bash", "-c", f"exec {command}"], start_new_session=True)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/v2/", timeout=PATIENCE_SECONDS) as client:
+            until_ready(client)
+            for _ in range(requests):
+                assert client.post("models/iris-onnx/infer", json={}).status_code == 400
+            assert client.post("models/iris-onnx/infer", json=cases("iris-onnx")[0]["request"]).status_code == 200
+        for child in psutil.Process(process.pid).children():
+            if child.status() != psutil.STATUS_ZOMBIE:  # as the reader that is gone may be
+                assert all(is_harmless(pid, fd) for pid in (process.pid, child.pid) for fd in range(3))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def is_harmless(pid: int, fd: int) -> bool:
+    return Path(f"/proc/{pid}/fd/{fd}").readlink().as_posix().startswith(("/dev/", "pipe:", "/tmp"))
+
+
+def test_descriptors_of_the_shell_reach_no_worker(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    prefix = ["bash", "-c", f'exec 5<{secret} 9<{secret} 17<{secret} 200<{secret}; exec "$@"', "bash"]
+    with Server(IRIS, cache=tmp_path / "cache", prefix=prefix) as server:
+        with server.ready():
+            (worker,) = server.workers()
+            opened = [path.readlink() for path in Path(f"/proc/{worker}/fd").iterdir()]
+        assert secret not in opened
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_tuning_variables_reach_a_worker_and_secrets_do_not(tmp_path):
+    kept = {"PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "KMP_BLOCKTIME": "0",
+            "ORT_LOG": "x", "TORCH_SHOW_CPP_STACKTRACES": "1", "PYTHONFAULTHANDLER": "1"}  # fmt: skip
+    lost = {"TORCH_HUB_TOKEN": "s3cret", "OMP_SECRET": "s3cret", "HF_TOKEN": "s3cret", "PYTHONSTARTUP": "/x",
+            "PYTHONINSPECT": "1", "AWS_SECRET_ACCESS_KEY": "s3cret"}  # fmt: skip
+    with Server(IRIS, cache=tmp_path, **kept, **lost) as server, server.ready():
+        (worker,) = server.workers()
+        environ = dict(item.partition("=")[::2] for item in Path(f"/proc/{worker}/environ").read_text().split("\0"))
+    assert kept.items() <= environ.items()
+    assert not lost.keys() & environ.keys()
