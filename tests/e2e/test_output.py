@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.as_init import UNSHARE, require_unshare
 from tests.e2e.server import PATIENCE_SECONDS, Server, run
 from tests.expected import cases
 from tests.places import KITS
@@ -222,3 +223,52 @@ def test_tuning_variables_reach_a_worker_and_secrets_do_not(tmp_path):
         environ = dict(item.partition("=")[::2] for item in Path(f"/proc/{worker}/environ").read_text().split("\0"))
     assert kept.items() <= environ.items()
     assert not lost.keys() & environ.keys()
+
+
+ORPHANS = """
+import subprocess
+
+subprocess.run(["sh", "-c", "for _ in 1 2 3 4 5 6 7 8 9; do (sleep 0.$_ &) ; done"], check=True)
+
+def load(path, options):
+    return lambda arrays: {"y": arrays["x"]}
+"""
+
+
+@pytest.fixture
+def as_process_1(kit, tmp_path):
+    """A server that is process 1 of a pid namespace; and that process, as it is called out here."""
+    require_unshare()
+    options = ("--trust", "unsafe", "--sandbox", "off", "--drain-delay", "60", "--drain-timeout", "60")
+    with Server(kit(ORPHANS), *options, cache=tmp_path, prefix=UNSHARE) as server:
+        server.event("server.ready")
+        (first,) = psutil.Process(server.process.pid).children()
+        yield server, first
+
+
+def test_as_process_1_a_server_keeps_no_orphan_and_drains(as_process_1):
+    server, first = as_process_1
+    (supervisor,) = [child for child in first.children() if child.name() != "sleep"]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while first.children() != [supervisor]:
+        assert time.monotonic() < deadline, first.children()
+        time.sleep(0.05)
+    first.send_signal(signal.SIGINT)
+    assert server.process.wait(PATIENCE_SECONDS) == 0
+    assert server.event("server.draining")["signal"] == "SIGINT"
+    assert server.other_lines == []
+
+
+def test_as_process_1_a_second_signal_ends_a_server_now(as_process_1):
+    server, first = as_process_1
+    first.send_signal(signal.SIGTERM)
+    server.event("server.draining")
+    first.send_signal(signal.SIGTERM)
+    assert server.process.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+
+
+def test_as_process_1_it_ends_with_its_supervisor(as_process_1):
+    server, first = as_process_1
+    (supervisor,) = [child for child in first.children() if child.name() != "sleep"]
+    supervisor.kill()
+    assert server.process.wait(PATIENCE_SECONDS) == 128 + signal.SIGKILL
