@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from runtime.exits import EXIT_CODES, KILLED, UNHEALTHY
 from runtime.options import OPTIONS, Option
 from runtime.serving.statuses import STATUSES
+from runtime.supervisor.process import _KEPT_PREFIXES, _KEPT_VARIABLES
 from tests.places import ROOT
 
+EVENT = r"[a-z]+\.[a-z_]+"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "loadtests/README.md"]
 
 
@@ -63,6 +66,38 @@ def test_every_status_is_documented_and_nothing_else() -> None:
         for name in named(names)
     }
     assert documented == {(status, kind.__name__, outcome) for kind, status, outcome in STATUSES}
+
+
+def logged() -> set[str]:
+    """The names of all events that the code writes."""
+    found = set()
+    for path in [*(ROOT / "runtime").rglob("*.py"), *(ROOT / "adapters").rglob("*.py")]:
+        for call in ast.walk(ast.parse(path.read_text())):
+            match call:
+                case ast.Call(func=func, args=[ast.Constant(value=str(name)), *_]) if re.fullmatch(EVENT, name):
+                    how = getattr(func, "attr", getattr(func, "id", "getattr"))
+                    found |= (
+                        {name} if how in {"debug", "info", "warning", "error", "warn", "write", "getattr"} else set()
+                    )
+    return found
+
+
+def test_every_event_is_documented_and_nothing_else() -> None:
+    documented = {re.sub("`", "", name) for name, *_ in rows(ROOT / "docs/log.md", "Events")}
+    assert documented == logged()
+
+
+def test_alerts_and_pages_name_events_that_exist() -> None:
+    texts = [path.read_text() for path in (ROOT / "deploy").rglob("*.yaml")] + [page.read_text() for page in PAGES]
+    named = {name for text in texts for name in re.findall(rf"`?({EVENT})`? in the log", text)}
+    assert named
+    assert named <= logged()
+
+
+def test_every_variable_that_a_worker_inherits_is_documented() -> None:
+    page = (ROOT / "docs/log.md").read_text()
+    missing = {name for name in _KEPT_VARIABLES if f"`{name}`" not in page}
+    assert missing | {name for name in _KEPT_PREFIXES if f"`{name}`" not in page and f"`{name}*`" not in page} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -272,3 +272,46 @@ def test_as_process_1_it_ends_with_its_supervisor(as_process_1):
     (supervisor,) = [child for child in first.children() if child.name() != "sleep"]
     supervisor.kill()
     assert server.process.wait(PATIENCE_SECONDS) == 128 + signal.SIGKILL
+
+
+HUNGRY = """
+import numpy
+
+held = [numpy.ones(2**27) for _ in range(2)]  # 2 GiB
+"""
+
+
+@pytest.fixture
+def small_group():
+    """A control group of 512 MiB, as a prefix for commands that run in it."""
+    for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        group = Path(root) / f"runtime-test-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / limit).write_text(str(512 * 2**20))
+            yield ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh"]
+            return
+        except OSError:
+            continue
+        finally:
+            ending = [psutil.Process(int(pid)) for pid in (group / "cgroup.procs").read_text().split()]
+            psutil.wait_procs(ending, timeout=PATIENCE_SECONDS)
+            group.rmdir()
+    pytest.skip("this sandbox makes no control groups for memory")
+
+
+def test_a_worker_that_the_kernel_ended_for_memory_is_known_to_be_that(small_group, kit, tmp_path):
+    with Server(kit(HUNGRY), "--trust", "unsafe", cache=tmp_path, prefix=small_group) as server:
+        assert server.event("worker.died")["reason"].startswith("SIGKILL by the kernel: out of memory; give")
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_a_model_that_cannot_get_its_memory_ends_with_one_line(kit, tmp_path):
+    code = "def load(path, options):\n    return bytearray(10**14)"
+    done = run("--kit", kit(code), "--port", "0", "--trust", "unsafe", "--cache-dir", str(tmp_path))
+    assert done.returncode == 70
+    reason = json.loads(done.stderr.splitlines()[-1])["reason"]
+    assert reason.startswith("the model does not fit into memory (the entry point 'mod:load' failed: MemoryError")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.supervisor.cgroups import Allowance, allowance
+from runtime.supervisor.cgroups import Allowance, allowance, oom_kills
 
 GIB = 2**30
 V1_NONE = str(2**63 - 4096)
@@ -99,3 +99,26 @@ def test_threads_are_the_quota_rounded_up_but_never_more_than_the_machine_has(
 
 def test_this_machine_can_be_read() -> None:
     assert allowance().threads >= 1
+
+
+@pytest.mark.parametrize(
+    ("tree", "count"),
+    [
+        ({"proc/self/cgroup": "0::/c\n", "sys/fs/cgroup/c/memory.events": "low 0\noom 3\noom_kill 2\n"}, 2),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/c\n",
+                "sys/fs/cgroup/memory/c/memory.oom_control": "under_oom 0\noom_kill 5\n",
+            },
+            5,
+        ),
+        ({"proc/self/cgroup": "0::/c\n", "sys/fs/cgroup/c/memory.max": "max\n"}, 0),
+        ({}, 0),
+    ],
+    ids=["version 2", "version 1", "not counted", "no groups"],
+)
+def test_the_kernels_own_count_of_processes_without_memory(tmp_path: Path, tree: dict[str, str], count: int) -> None:
+    for name, text in tree.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert oom_kills(tmp_path) == count
