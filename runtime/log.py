@@ -76,7 +76,8 @@ class Log:
             self._writer.status(text)
 
     def close(self, seconds: float = 0.5) -> None:
-        """Writes what is waiting, for at most `seconds`, and removes the status line. Later events are written, too."""
+        """Writes what is waiting, for at most `seconds`, and ends the status line. Later events are written, too."""
+        self.has_status = False
         self._writer.close(seconds)
 
     def _event(self, level: str, event: str, fields: dict[str, object]) -> None:

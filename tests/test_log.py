@@ -68,6 +68,7 @@ def test_a_status_line_is_removed_at_the_end_and_a_later_event_is_still_written(
     terminal.wait_for("50%")
     log.close()
     log.info("kit.pulled")
+    log.status("a thread that goes on")
     log.close()
     assert terminal.shown() == "50%\r\x1b[Kkit.pulled\n"
 

@@ -48,6 +48,7 @@ class Supervisor:
         self.proof: Message | None = None
         self._settings, self._board, self._log = launcher.settings, launcher.board, launcher.log
         self._meter = Meter(self._board.slot(0))
+        self._log.dropped = self._meter.log_dropped
         self._workers = {first.slot: first}
         self.kit: Kit | None = None
         self._deaths: deque[float] = deque(maxlen=_CRASH_DEATHS)

@@ -21,6 +21,7 @@ import pytest
 from tests.as_init import UNSHARE, require_unshare
 from tests.e2e.server import PATIENCE_SECONDS, Server, run
 from tests.expected import cases
+from tests.lying_registry import flipped, stalled
 from tests.places import KITS
 from tests.terminal import Terminal
 
@@ -315,3 +316,36 @@ def test_a_model_that_cannot_get_its_memory_ends_with_one_line(kit, tmp_path):
     assert done.returncode == 70
     reason = json.loads(done.stderr.splitlines()[-1])["reason"]
     assert reason.startswith("the model does not fit into memory (the entry point 'mod:load' failed: MemoryError")
+
+
+LAYER = "blobs/sha256:e2efdb39975bb174"  # the model layer of iris-onnx:v1
+
+
+@pytest.mark.parametrize(
+    ("command", "lie", "signum", "code", "last"),
+    [
+        (["pull"], stalled(100), signal.SIGINT, 130, "was cancelled"),
+        (["inspect", "--files"], stalled(100), signal.SIGTERM, 143, "was cancelled"),
+        (["serve", "--port", "0"], stalled(100), signal.SIGINT, 0, "stopping on SIGINT"),
+        (["pull"], flipped(), None, 65, "the registry sent"),
+    ],
+    ids=["pull stopped", "inspect stopped", "server stopped", "other bytes"],
+)
+def test_a_bar_is_removed_before_the_line_that_ends_a_command(command, lie, signum, code, last, lying, tmp_path):
+    registry = lying("iris-onnx")
+    registry.lie(LAYER, lie)
+    terminal = Terminal()
+    reference = f"{registry.host}/kits/iris-onnx:v1"
+    line = [sys.executable, "-m", "runtime", *command, reference, "--cache-dir", str(tmp_path)]
+    with subprocess.Popen(line, stderr=terminal.fd, stdout=subprocess.DEVNULL) as process:
+        try:
+            if signum:
+                terminal.wait_for("B/s")
+                process.send_signal(signum)
+            assert process.wait(PATIENCE_SECONDS) == code
+        finally:
+            process.kill()
+    lines = [line.rpartition("\r\x1b[K")[2] for line in terminal.shown().split("\n")]
+    assert not any("%" in line for line in lines), "no bar is left on a line"
+    assert last in lines[-2]
+    assert lines[-1] == ""
