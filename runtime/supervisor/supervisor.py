@@ -20,8 +20,8 @@ from runtime.libraries import listen
 from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.progress import Progress, human_bytes
-from runtime.supervisor.sockets import curl_address, url
 from runtime.supervisor.cgroups import oom_kills
+from runtime.supervisor.sockets import curl_address, url
 
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
