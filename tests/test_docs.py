@@ -77,7 +77,9 @@ def logged() -> set[str]:
                 case ast.Call(func=func, args=[ast.Constant(value=str(name)), *_]) if re.fullmatch(EVENT, name):
                     how = getattr(func, "attr", getattr(func, "id", "getattr"))
                     found |= (
-                        {name} if how in {"debug", "info", "warning", "error", "warn", "write", "getattr"} else set()
+                        {name}
+                        if how in {"debug", "info", "warning", "error", "warn", "_warn", "write", "getattr"}
+                        else set()
                     )
     return found
 
