@@ -4,6 +4,18 @@ Exit codes and HTTP statuses are in two tables at the edges, `exits.py` and `ser
 both. What loading a model may raise is in `adapters.base`, since adapters import nothing of the runtime.
 """
 
+import re
+from typing import Final
+
+_BEGIN, _END = "\x02", "\x03"
+_PRIVATE: Final = re.compile(f"{_BEGIN}[^{_END}]*{_END}?")
+_NO_MARKS: Final = {ord(_BEGIN): None, ord(_END): None}
+
+
+def private(text: str) -> str:
+    """Marks a text that a client sent, for the message of a RequestFailed: its client reads it, its log does not."""
+    return f"{_BEGIN}{text.translate(_NO_MARKS)}{_END}"
+
 
 class Failure(Exception):
     """Anything the runtime reports to a person; `str()` is the whole line."""
@@ -94,11 +106,26 @@ class SamplesDiffer(Failure):
 
 
 class RequestFailed(Failure):
-    """One request failed; the server lives on."""
+    """One request failed; the server lives on. `str()` is for the client, `logged` for the log."""
+
+    advice = ""
+    """What the answer says behind the line: a body that would pass."""
+
+    def __str__(self) -> str:
+        return super().__str__().translate(_NO_MARKS)
+
+    @property
+    def logged(self) -> str:
+        """The line with `***` for everything that the client sent."""
+        return _PRIVATE.sub("***", super().__str__())
 
 
 class InvalidInput(RequestFailed):
     """The request is unreadable or does not fit the model."""
+
+
+class InputAtFault(InvalidInput):
+    """The inputs are what is wrong: the answer shows some that pass."""
 
 
 class UnknownModel(RequestFailed):

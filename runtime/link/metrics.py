@@ -7,17 +7,25 @@ a microsecond a request. Nothing here imports numpy or prometheus_client.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import MutableSequence
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-PROTOCOLS = ("v2_json",)
+MODELS = 1
+"""How many models a slot has room for."""
+PROTOCOLS = 8
+"""How many protocols a slot has room for."""
 OUTCOMES = ("ok", "invalid", "unavailable", "deadline", "error")
 PHASES = ("resolve", "fetch", "unpack")
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds; one more, without bound, follows."""
+
+Cell = tuple[int | str, ...]
+"""Label values; models and protocols are numbers, and whoever reads the slot knows their names."""
 
 
 class Family(NamedTuple):
@@ -32,14 +40,9 @@ class Family(NamedTuple):
     """What several slots together mean."""
 
     @property
-    def cells(self) -> tuple[tuple[str, ...], ...]:
-        """Label values, without `model`, that each have their own double (histogram: their own run of doubles)."""
-        rows: tuple[tuple[str, ...], ...] = ((),)
-        for label in self.labels:
-            values = _CLOSED.get(label)
-            if values is not None:
-                rows = tuple((*row, value) for row in rows for value in values)
-        return rows
+    def cells(self) -> tuple[Cell, ...]:
+        """What has a double of its own, or in a histogram a run of doubles."""
+        return tuple(product(*(_VALUES[label] for label in self.labels)))
 
     @property
     def width(self) -> int:
@@ -49,7 +52,12 @@ class Family(NamedTuple):
         return len(self.cells) * (RUN if self.kind == "histogram" else 1)
 
 
-_CLOSED = {"protocol": PROTOCOLS, "outcome": OUTCOMES, "phase": PHASES}
+_VALUES: dict[str, Sequence[int | str]] = {
+    "model": range(MODELS),
+    "protocol": range(PROTOCOLS),
+    "outcome": OUTCOMES,
+    "phase": PHASES,
+}
 RUN = len(BUCKETS) + 2
 """Doubles of one histogram: each bucket's own count, the one without bound, then the sum of seconds."""
 
@@ -86,55 +94,35 @@ def _offsets() -> tuple[dict[str, int], int]:
 OFFSETS, WIDTH = _offsets()
 """Where each family begins in a slot, and how many doubles a slot has."""
 
-_REQUESTS = OFFSETS["runtime_request_duration_seconds"]
-_IN_FLIGHT = OFFSETS["runtime_requests_in_flight"]
-_ROWS = OFFSETS["runtime_rows_total"]
-_BYTES_IN = OFFSETS["runtime_request_bytes_total"]
-_BYTES_OUT = OFFSETS["runtime_response_bytes_total"]
-
-OUTCOME_RUNS = {outcome: _REQUESTS + index * RUN for index, outcome in enumerate(OUTCOMES)}
-"""Where the histogram of `(v2_json, outcome)` begins: what `Meter.finished` takes."""
+OUTCOME_RUNS = {outcome: index * RUN for index, outcome in enumerate(OUTCOMES)}
+"""Where an outcome's histogram begins among those of one model and protocol: what `Requests.finished` takes."""
 
 
 class Meter:
-    """Writes one slot. Counters go on where the slot's last owner left them; what only he could be doing is reset."""
+    """Writes one slot, of a process and one of its models. A new owner goes on with the counters of the last one."""
 
-    __slots__ = ("_slot",)
+    __slots__ = ("_model", "_slot")
 
-    def __init__(self, slot: memoryview[float]) -> None:
+    def __init__(self, slot: memoryview[float], model: int = 0) -> None:
         if slot.format != "d" or len(slot) < WIDTH:
             raise ValueError(f"a slot is {WIDTH} doubles, got {len(slot)} of format {slot.format!r}")
-        self._slot = cast("MutableSequence[float]", slot)
-        self._slot[_IN_FLIGHT] = 0.0
+        self._slot, self._model = cast("MutableSequence[float]", slot), model
+        self._slot[OFFSETS["runtime_requests_in_flight"] + model] = 0.0
 
-    def begun(self) -> None:
-        """One inference request more is being worked on."""
-        self._slot[_IN_FLIGHT] += 1.0
-
-    def finished(self, run: int, seconds: float, rows: int, bytes_in: int, bytes_out: int) -> None:
-        """It is answered; `run` is the outcome's entry in OUTCOME_RUNS."""
-        slot = self._slot
-        slot[_IN_FLIGHT] -= 1.0
-        slot[run + bisect_left(BUCKETS, seconds)] += 1.0
-        slot[run + RUN - 1] += seconds
-        slot[_ROWS] += rows
-        slot[_BYTES_IN] += bytes_in
-        slot[_BYTES_OUT] += bytes_out
-
-    def abandoned(self) -> None:
-        """Its client left: there is no outcome."""
-        self._slot[_IN_FLIGHT] -= 1.0
+    def requests(self, protocol: int) -> Requests:
+        """The account of the requests in one protocol, a number below PROTOCOLS."""
+        return Requests(self._slot, self._model, protocol)
 
     def model_loaded(self, seconds: float) -> None:
         """How long this worker's model took to load."""
-        self._slot[OFFSETS["runtime_model_load_seconds"]] = seconds
+        self._slot[OFFSETS["runtime_model_load_seconds"] + self._model] = seconds
 
     def pull_phase(self, phase: str, seconds: float) -> None:
         """How long a phase of the pull took: resolve, fetch or unpack."""
         self._slot[OFFSETS["runtime_pull_seconds"] + PHASES.index(phase)] = seconds
 
     def verified(self, count: int) -> None:
-        """So many more bytes have been checked against a digest."""
+        """`count` more bytes have been checked against a digest."""
         self._slot[OFFSETS["runtime_verified_bytes_total"]] += count
 
     def restarted(self) -> None:
@@ -142,7 +130,7 @@ class Meter:
         self._slot[OFFSETS["runtime_worker_restarts_total"]] += 1.0
 
     def log_dropped(self, lines: int) -> None:
-        """So many log lines more were lost."""
+        """`lines` more log lines were lost."""
         self._slot[OFFSETS["runtime_log_dropped_total"]] += lines
 
     def sandboxed(self, sandboxed: bool) -> None:
@@ -152,3 +140,35 @@ class Meter:
     def unsafe_loading(self, unsafe: bool) -> None:
         """Whether the trust level is unsafe."""
         self._slot[OFFSETS["runtime_unsafe_loading"]] = float(unsafe)
+
+
+class Requests:
+    """The account of one model's requests in one protocol."""
+
+    __slots__ = ("_bytes_in", "_bytes_out", "_in_flight", "_rows", "_runs", "_slot")
+
+    def __init__(self, slot: MutableSequence[float], model: int, protocol: int) -> None:
+        self._slot, both = slot, model * PROTOCOLS + protocol
+        self._in_flight = OFFSETS["runtime_requests_in_flight"] + model
+        self._rows = OFFSETS["runtime_rows_total"] + model
+        self._runs = OFFSETS["runtime_request_duration_seconds"] + both * len(OUTCOMES) * RUN
+        self._bytes_in = OFFSETS["runtime_request_bytes_total"] + both
+        self._bytes_out = OFFSETS["runtime_response_bytes_total"] + both
+
+    def begun(self) -> None:
+        """One inference request more is being worked on."""
+        self._slot[self._in_flight] += 1.0
+
+    def finished(self, run: int, seconds: float, rows: int, bytes_in: int, bytes_out: int) -> None:
+        """The request is answered; `run` is the outcome's entry in OUTCOME_RUNS."""
+        slot, run = self._slot, self._runs + run
+        slot[self._in_flight] -= 1.0
+        slot[run + bisect_left(BUCKETS, seconds)] += 1.0
+        slot[run + RUN - 1] += seconds
+        slot[self._rows] += rows
+        slot[self._bytes_in] += bytes_in
+        slot[self._bytes_out] += bytes_out
+
+    def abandoned(self) -> None:
+        """The client left: there is no outcome."""
+        self._slot[self._in_flight] -= 1.0

@@ -1,5 +1,8 @@
 """A request's bytes in, a response's bytes out. Knows nothing of registries, the supervisor or the server under it.
 
-May import: runtime.errors, runtime.link, runtime.serving.engine, runtime.serving.protocol,
-runtime.serving.protocol.v2.
+`app` is the ASGI application, `served` one loaded model, `inference` one request, `protocols` the table of protocols,
+`statuses` the table from failures to statuses.
+
+May import: adapters.base, runtime.errors, runtime.link.metrics, runtime.serving.engine, runtime.serving.protocol,
+runtime.serving.protocol.v2.codec.
 """

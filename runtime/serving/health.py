@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 
@@ -11,15 +11,18 @@ class Health(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether predictions are answered."""
+        """Whether predictions are answered, for every model."""
 
     @property
     def draining(self) -> bool:
         """Whether the process is about to stop; every answer then closes its connection."""
 
     @property
-    def model_name(self) -> str | None:
-        """The name that is or will be served; None while even that is unknown."""
+    def model_names(self) -> Sequence[str]:
+        """The names that are or will be served; none while even they are unknown."""
+
+    def model_ready(self, name: str, /) -> bool:
+        """Whether predictions of this model are answered."""
 
     def report(self) -> Mapping[str, object]:
         """`{"ready": …, "live": true}`, while not ready also `reason` and, where there is some, `progress`."""

@@ -1,7 +1,7 @@
-"""Inference below HTTP: bytes in, bytes out. Both doors (the ASGI route, later the connection itself) end here.
+"""Inference below HTTP: bytes in, a `Response` out. Both doors (ASGI and the connection itself) end here.
 
-The straight path is the body of `infer`; everything a client can be told, and the one log line and the metrics of a
-request, are written here and nowhere else.
+A `Call` is one request, whatever its protocol, from its arrival to its answer: one permit, one deadline, one account,
+one outcome and one log line, written here and nowhere else.
 """
 
 from __future__ import annotations
@@ -9,28 +9,58 @@ from __future__ import annotations
 import itertools
 import os
 from asyncio import CancelledError
-from collections.abc import Awaitable
-from functools import partial
+from collections.abc import Awaitable, Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from runtime.errors import PredictFailed, RequestFailed
 from runtime.link.metrics import OUTCOME_RUNS
-from runtime.serving.media import Head, check_head
-from runtime.serving.protocol.v2.decode import Request, decode
-from runtime.serving.protocol.v2.document import InputAtFault
-from runtime.serving.protocol.v2.encode import encode
-from runtime.serving.statuses import Response, error_response, status_of
+from runtime.serving.journal import fault
+from runtime.serving.media import Head, check_encoding, check_meaning, media_type, too_large
+from runtime.serving.statuses import Response, status_of
 
 if TYPE_CHECKING:
-    from runtime.serving.engine.predictor import Predictor
+    from adapters.base import Arrays
+    from runtime.serving.engine.request import Request
+    from runtime.serving.protocol.codec import Codec
+    from runtime.serving.served import Served
 
-PROTOCOL: Final = "v2_json"
 _OK: Final = OUTCOME_RUNS["ok"]
 _ID_BYTES: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._:@/+=-"
 _LONGEST_ID: Final = 128
+_LOGGED_ID: Final = 64
+_WARM_UPS: Final = 5
+_WARM_UP_SECONDS: Final = 0.5
 _PREFIX: Final = os.urandom(4).hex()
 _numbers: Final = itertools.count(1)
+
+
+class Endpoint(NamedTuple):
+    """What a POST to a path means: a prediction of `served`, in one of the protocols that have this path."""
+
+    served: Served
+    codecs: tuple[Codec, ...]
+    by_media: Mapping[bytes | None, Codec]
+    """The same by the content types that they claim."""
+
+    @classmethod
+    def of(cls, served: Served, codecs: tuple[Codec, ...]) -> Endpoint:
+        """The endpoint where `codecs` are spoken; the first gets what none of them claims."""
+        claims = {kind: codec for codec in reversed(codecs) for kind in codec.media_types}
+        return cls(served, codecs, claims)
+
+    def codec(self, head: Head) -> Codec:
+        """The protocol of a body with these headers. Raises UnsupportedMedia."""
+        codec = self.by_media.get(head.get(b"content-type"))
+        return codec if codec is not None and b"content-encoding" not in head else self._negotiated(head)
+
+    def _negotiated(self, head: Head) -> Codec:
+        check_encoding(head)
+        kind, first = media_type(head.get(b"content-type", b"")), self.codecs[0]
+        if kind in self.by_media:
+            return self.by_media[kind]
+        check_meaning(kind, next(filter(None, first.media_types), b""))
+        return first
 
 
 def request_id(head: Head) -> str:
@@ -41,91 +71,24 @@ def request_id(head: Head) -> str:
     return f"{_PREFIX}-{next(_numbers):x}"
 
 
-def infer(predictor: Predictor, head: Head, body: bytes) -> Response | Awaitable[Response]:
+def infer(endpoint: Endpoint, head: Head, body: bytes) -> Response | Awaitable[Response]:
     """The answer to one inference request, at once where the model is cheap. Never raises a RequestFailed."""
-    started = perf_counter()
-    predictor.meter.begun()
-    call = Call(predictor, started, len(body), request_id(head))
+    served, codecs, _ = endpoint
+    call = Call(served, codecs[0], head, body)
     try:
-        check_head(head)
-        if len(body) > predictor.limits.inline_body_bytes:
-            return _in_steps(call, body)
-        return _run(call, decode(body, predictor.signature, predictor.limits))
+        call.codec = endpoint.codec(head)
+        answer = served.engine.run(call)
     except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
         return call.refused(error)
+    return call.answered(answer) if isinstance(answer, Response) else _awaited(call, answer)
 
 
-def refuse(predictor: Predictor, head: Head, failure: RequestFailed) -> Response:
+def refuse(endpoint: Endpoint, head: Head, failure: RequestFailed) -> Response:
     """The answer to an inference request whose body was not read to its end."""
-    predictor.meter.begun()
-    return Call(predictor, perf_counter(), 0, request_id(head)).refused(failure)
+    return Call(endpoint.served, endpoint.codecs[0], head, b"").refused(failure)
 
 
-class Call:
-    """One request between its arrival and its log line."""
-
-    __slots__ = ("bytes_in", "id", "predictor", "rows", "started")
-
-    def __init__(self, predictor: Predictor, started: float, bytes_in: int, id: str) -> None:  # noqa: A002 - its name
-        self.predictor, self.started, self.bytes_in, self.id = predictor, started, bytes_in, id
-        self.rows = 0
-
-    def answered(self, body: bytes) -> Response:
-        """The answer with the outputs in it."""
-        seconds = perf_counter() - self.started
-        predictor = self.predictor
-        predictor.meter.finished(_OK, seconds, self.rows, self.bytes_in, len(body))
-        predictor.log.info("request.answered", id=self.id[:64], model=predictor.provenance.name, protocol=PROTOCOL,
-                           rows=self.rows, milliseconds=int(seconds * 1e6) / 1000)  # fmt: skip
-        return Response(200, predictor.ok_headers, body)
-
-    def abandoned(self) -> None:
-        """The client has left: there is no answer."""
-        predictor, seconds = self.predictor, perf_counter() - self.started
-        predictor.meter.abandoned()
-        predictor.log.info("request.abandoned", id=self.id[:64], model=predictor.provenance.name, protocol=PROTOCOL,
-                           milliseconds=round(seconds * 1000, 3))  # fmt: skip
-
-    def refused(self, error: Exception) -> Response:
-        """The answer that says why there is none."""
-        predictor = self.predictor
-        failure, told, more = _told(error)
-        response = error_response(told, advice=predictor.advice if isinstance(failure, InputAtFault) else "",
-                                  headers=predictor.headers)  # fmt: skip
-        status, outcome = status_of(failure)
-        seconds = perf_counter() - self.started
-        predictor.meter.finished(OUTCOME_RUNS[outcome], seconds, 0, self.bytes_in, len(response.body))
-        write = predictor.log.info if status < 500 else predictor.log.warning if status != 500 else predictor.log.error
-        write("request.refused", id=self.id[:64], model=predictor.provenance.name, protocol=PROTOCOL, status=status,
-              reason=str(failure), milliseconds=round(seconds * 1000, 3), **more)  # fmt: skip
-        return response
-
-
-def _told(error: Exception) -> tuple[RequestFailed, RequestFailed, dict[str, Any]]:
-    """The failure as we know it, as a client gets to know it, and what only the log gets."""
-    if isinstance(error, RequestFailed) and not isinstance(error, PredictFailed):
-        return error, error, {}
-    import traceback  # 1 ms, and only for what is nobody's plan
-
-    failure = error if isinstance(error, PredictFailed) else PredictFailed("the runtime failed")
-    cause = error.__cause__ or error
-    error_id = f"{_PREFIX}-e{next(_numbers):x}"
-    told = PredictFailed(f"inference failed (error id {error_id})")
-    more = {"error_id": error_id, "cause": f"{type(cause).__name__}: {cause}",
-            "trace": "".join(traceback.format_exception(cause))}  # fmt: skip
-    return failure, told, more
-
-
-def _run(call: Call, request: Request) -> Response | Awaitable[Response]:
-    predictor = call.predictor
-    if request.id is not None:
-        call.id = request.id
-    call.rows = request.rows
-    answer = predictor.predict(request, partial(encode, predictor.form, call.id, request.wanted))
-    return call.answered(answer) if type(answer) is bytes else _awaited(call, answer)  # type: ignore[arg-type]  # narrowed by type()
-
-
-async def _awaited(call: Call, answer: Awaitable[bytes]) -> Response:
+async def _awaited(call: Call, answer: Awaitable[Response]) -> Response:
     try:
         return call.answered(await answer)
     except CancelledError:
@@ -135,15 +98,113 @@ async def _awaited(call: Call, answer: Awaitable[bytes]) -> Response:
         return call.refused(error)
 
 
-async def _in_steps(call: Call, body: bytes) -> Response:
-    """A body that takes long to parse: in a thread, as the model then is."""
-    predictor = call.predictor
-    try:
-        request = await predictor.parse(partial(decode, body, predictor.signature, predictor.limits))
-        response = _run(call, request)
-    except CancelledError:
-        call.abandoned()
-        raise
-    except Exception as error:  # noqa: BLE001 - as in infer
-        return call.refused(error)
-    return response if isinstance(response, Response) else await response
+class Call:
+    """One request between its arrival and its log line; `engine.Call` is what the engine sees of it."""
+
+    __slots__ = ("_body", "_head", "_served", "arrived", "body_bytes", "codec", "computed", "id", "queued", "rows")
+
+    def __init__(self, served: Served, codec: Codec, head: Head, body: bytes) -> None:
+        self.arrived = perf_counter()
+        self._served, self.codec, self._head, self._body = served, codec, head, body
+        self.body_bytes, self.rows, self.queued, self.computed = len(body), 0, 0.0, 0.0
+        self.id = request_id(head)
+        """As the answer has it."""
+        served.meters[codec.name].begun()
+
+    def decode(self) -> Request:
+        """What the body asks of the model."""
+        codec = self.codec
+        if self.body_bytes > codec.longest_body:
+            raise too_large(codec.longest_body, "this protocol")
+        request = codec.decode(self._head, self._body, self._served)
+        self._body = b""
+        self.rows = request.rows
+        if request.id is None:
+            request.id = self.id
+        elif self._served.limits.log_inputs or _is_id(request.id):
+            self.id = request.id
+        return request
+
+    def encode(self, request: Request, outputs: Arrays) -> Response:
+        """The answer with the model's outputs."""
+        return self.codec.encode(self._served, request, outputs)
+
+    def answered(self, response: Response) -> Response:
+        """Closes the account of a request that has its answer."""
+        seconds, served, protocol = perf_counter() - self.arrived, self._served, self.codec.name
+        served.meters[protocol].finished(_OK, seconds, self.rows, self.body_bytes, len(response.body))
+        if self.queued:
+            served.log.info("request.answered", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
+                            rows=self.rows, milliseconds=_milliseconds(seconds), queued=_milliseconds(self.queued),
+                            computed=_milliseconds(self.computed))  # fmt: skip
+        else:  # on the loop: the numbers above would say the same again
+            served.log.info("request.answered", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
+                            rows=self.rows, milliseconds=int(seconds * 1e6) / 1000)  # fmt: skip
+        return served.stamp(response)
+
+    def abandoned(self) -> None:
+        """Closes the account of a request whose client has left: there is no answer."""
+        served, protocol = self._served, self.codec.name
+        served.meters[protocol].abandoned()
+        served.log.info("request.abandoned", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
+                        milliseconds=_milliseconds(perf_counter() - self.arrived))  # fmt: skip
+
+    def refused(self, error: Exception) -> Response:
+        """Closes the account of a request that fails, with the answer that says why."""
+        served, protocol = self._served, self.codec.name
+        failure, told, line = told_of(error, inputs=served.limits.log_inputs)
+        response, status = self.codec.refuse(told), status_of(failure)
+        seconds = perf_counter() - self.arrived
+        run = OUTCOME_RUNS[status.outcome]
+        served.meters[protocol].finished(run, seconds, 0, self.body_bytes, len(response.body))
+        log, http = served.log, status.http
+        write = log.info if http < 500 else log.warning if http != 500 else log.error
+        write("request.refused", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol, status=http,
+              milliseconds=_milliseconds(seconds), **line)  # fmt: skip
+        return served.stamp(response)
+
+
+def told_of(error: Exception, *, inputs: bool) -> tuple[RequestFailed, RequestFailed, dict[str, str]]:
+    """The failure as the runtime knows it, as a client gets to know it, and as the log does."""
+    if isinstance(error, RequestFailed) and not isinstance(error, PredictFailed):
+        line = {"reason": str(error) if inputs else error.logged}
+        if error.__cause__ is not None:
+            line["cause"] = fault(error.__cause__, inputs=inputs)["cause"]
+        return error, error, line
+    failure = error if isinstance(error, PredictFailed) else PredictFailed("the runtime failed")
+    error_id = f"{_PREFIX}-e{next(_numbers):x}"
+    told = PredictFailed(f"inference failed (error id {error_id})")
+    line = {"reason": str(failure), "error_id": error_id, **fault(error.__cause__ or error, inputs=inputs)}
+    return failure, told, line
+
+
+def rehearse(served: Served, codec: Codec, body: bytes) -> Response:
+    """The answer to a request, in no account of any kind; raises what decoding and the model raise.
+
+    For the thread that loads the model, before the first request.
+    """
+    request = codec.decode({}, body, served)
+    request.id = "rehearsal"
+    return codec.encode(served, request, served.engine.predict(request))
+
+
+def warm_up(served: Served, codec: Codec, body: bytes) -> None:
+    """Answers a request a few times, as `rehearse` does, and notes what it takes."""
+    request = codec.decode({}, body, served)
+    request.id = "rehearsal"
+    began, least = perf_counter(), float("inf")
+    for _ in range(_WARM_UPS):
+        started = perf_counter()
+        codec.encode(served, request, served.engine.predict(request))
+        least = min(least, perf_counter() - started)
+        if perf_counter() - began > _WARM_UP_SECONDS:
+            break
+    served.engine.learn(request, least)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and not text.encode().translate(None, _ID_BYTES)
+
+
+def _milliseconds(seconds: float) -> float:
+    return int(seconds * 1e6) / 1000

@@ -18,7 +18,7 @@ class Provenance(NamedTuple):
     digest: str | None
     """Manifest digest, `sha256:…`; None for an unverified folder."""
     versions: tuple[str, ...]
-    """Accepted in URLs; the first one is reported. Empty is read as `("1",)`."""
+    """Accepted in URLs; the first one is reported. Empty means `("1",)`."""
     framework: str
     """As the Kitfile writes it."""
     adapter: str
@@ -29,9 +29,14 @@ class Provenance(NamedTuple):
     """How the worker is confined: `landlock-6`, `none: why`, `off`."""
 
     @property
+    def served_versions(self) -> tuple[str, ...]:
+        """The versions that URLs may name; answers report the first one."""
+        return self.versions or ("1",)
+
+    @property
     def version(self) -> str:
         """The version that answers report."""
-        return self.versions[0] if self.versions else "1"
+        return self.served_versions[0]
 
     def headers(self) -> tuple[Header, ...]:
         """`modelkit-digest`, `modelkit-reference` and `modelkit-verified`, for every answer about this model."""

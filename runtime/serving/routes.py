@@ -1,44 +1,70 @@
-"""Which resource a path names. No redirects, no trailing-slash magic but `/v2/`, which clients differ about."""
+"""What stands behind inference, as a Starlette application: pages, metrics, and every wrong path and method."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
-READING: Final = ("GET", "HEAD")
-POSTING: Final = ("POST",)
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
+from runtime.link.metrics import CONTENT_TYPE
+from runtime.serving.asgi import deliver, local_path
+from runtime.serving.protocol.codec import Codec, Page
+from runtime.serving.statuses import JSON, MethodNotAllowed, Response, UnknownPath
+from runtime.serving.wording import shown
 
-class Route(NamedTuple):
-    """A resource: its kind, the methods it answers and, where it belongs to a model, which."""
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Scope
 
-    kind: str
-    methods: tuple[str, ...]
-    model: str = ""
-    version: str | None = None
+    from runtime.serving.models import Models
 
-
-_FIXED: Final = {
-    "/": Route("alive", READING),
-    "/v2": Route("server", READING),
-    "/v2/": Route("server", READING),
-    "/v2/health/live": Route("live", READING),
-    "/v2/health/ready": Route("ready", READING),
-    "/v2/models": Route("models", READING),
-    "/metrics": Route("metrics", READING),
-}
-_OF_A_MODEL: Final = {(): ("model", READING), ("ready",): ("model_ready", READING), ("infer",): ("infer", POSTING)}
-UNLOGGED: Final = frozenset({"alive", "live", "ready", "model_ready", "metrics"})
-"""Asked every few seconds by machines; an answer of any kind is no news."""
+_ALIVE: Final = Page("/", lambda *_: Response(200, (JSON,), b'{"status":"alive"}'), quiet=True)
 
 
-def route(path: str) -> Route | None:
-    """The resource that `path` (decoded, without query) names, None if there is none."""
-    fixed = _FIXED.get(path)
-    if fixed is not None or not path.startswith("/v2/models/"):
-        return fixed
-    model, *rest = path.removeprefix("/v2/models/").split("/")
-    version = None
-    if len(rest) > 1 and rest[0] == "versions":
-        version, rest = rest[1], rest[2:]
-    found = _OF_A_MODEL.get(tuple(rest)) if model and version != "" else None
-    return None if found is None else Route(*found, model, version)
+class Refuse(Protocol):
+    """`App.refused`."""
+
+    def __call__(self, error: Exception, scope: Scope, codec: Codec, *, quiet: bool = ...) -> Response:
+        """The answer that tells of `error`, logged unless `quiet`."""
+
+
+def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape: Callable[[], bytes],
+                refused: Refuse) -> Starlette:  # fmt: skip
+    """The application of these protocols; `infer` answers a POST to one of their paths."""
+
+    async def metrics(_: Request) -> ASGIApp:
+        text = await asyncio.to_thread(scrape)
+        return partial(deliver, Response(200, ((b"content-type", CONTENT_TYPE),), text))
+
+    pages = [(_ALIVE, codecs[0]), *((page, codec) for codec in codecs for page in codec.pages)]
+    routes = [Route(page.path, _answer(page, codec, models, refused)) for page, codec in pages]
+    quiet = {metrics, *(route.endpoint for route, (page, _) in zip(routes, pages, strict=True) if page.quiet)}
+
+    async def wrong(request: Request, error: Exception) -> ASGIApp:
+        assert isinstance(error, HTTPException)
+        scope, allowed = request.scope, (error.headers or {}).get("Allow")
+        failure = MethodNotAllowed(allowed) if allowed else UnknownPath(f"not found: {shown(local_path(scope))}")
+        return partial(deliver, refused(failure, scope, codecs[0], quiet=scope.get("endpoint") in quiet))
+
+    routes.append(Route("/metrics", metrics))
+    routes += [Route(path, infer, methods=["POST"]) for codec in codecs for path in codec.paths]
+    starlette = Starlette(routes=routes, exception_handlers={HTTPException: wrong})  # type: ignore[dict-item]  # what it awaits is an ASGI application
+    starlette.router.redirect_slashes = False
+    return starlette
+
+
+def _answer(page: Page, codec: Codec, models: Models, refused: Refuse) -> Callable[[Request], object]:
+    async def answer(request: Request) -> ASGIApp:
+        parameters = request.path_params
+        try:
+            response = models.stamped(page.answer(models, parameters), parameters)
+        except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
+            response = refused(error, request.scope, codec, quiet=page.quiet)
+        return partial(deliver, response)
+
+    return answer

@@ -31,10 +31,13 @@ class Slots(Protocol):
         """How many workers answer predictions now; the board knows that itself."""
 
 
-def render(board: Slots, provenance: Provenance | None) -> bytes:
-    """All slots together in Prometheus' text format; metrics of a model appear once `provenance` names it."""
+def render(board: Slots, models: Sequence[Provenance], protocols: Sequence[str]) -> bytes:
+    """All slots together in Prometheus' text format.
+
+    `models` and `protocols` are the names of those that slots count by number; metrics of a model appear with its name.
+    """
     registry = CollectorRegistry()
-    registry.register(_Collector(_merged(board), provenance))
+    registry.register(_Collector(_merged(board), models, protocols))
     return generate_latest(registry)
 
 
@@ -52,16 +55,16 @@ def _merged(board: Slots) -> list[float]:
 
 
 class _Collector:
-    def __init__(self, values: Sequence[float], provenance: Provenance | None) -> None:
-        self._values = values
-        self._provenance = provenance
+    def __init__(self, values: Sequence[float], models: Sequence[Provenance], protocols: Sequence[str]) -> None:
+        self._values, self._models = values, models
+        self._names = {"model": [model.name for model in models], "protocol": protocols}
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
         for family in FAMILIES:
-            if self._provenance is not None or "model" not in family.labels:
+            if self._models or "model" not in family.labels:
                 yield self._metric(family)
 
     def _metric(self, family: Family) -> Metric:
@@ -70,32 +73,38 @@ class _Collector:
         kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
         metric: Metric = kind(family.name, family.help, labels=family.labels)
         if family.kind == "info":
-            metric.add_metric(self._kit(family.labels), 1.0)  # type: ignore[attr-defined]  # on every family class
+            for model in self._models:
+                metric.add_metric(_facts(model, family.labels), 1.0)  # type: ignore[attr-defined]  # on every family class
             return metric
-        for index, cell in enumerate(family.cells):
-            value = self._values[OFFSETS[family.name] + index]
-            metric.add_metric(self._labels(family, cell), value)  # type: ignore[attr-defined]  # as above
+        for at, labels in self._cells(family, 1):
+            metric.add_metric(labels, self._values[at])  # type: ignore[attr-defined]  # as above
         return metric
 
     def _histogram(self, family: Family) -> Metric:
         metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
-        for index, cell in enumerate(family.cells):
-            at = OFFSETS[family.name] + index * RUN
-            metric.add_metric(self._labels(family, cell), _cumulative(self._values[at : at + RUN - 1]),
-                              self._values[at + RUN - 1])  # fmt: skip
+        for at, labels in self._cells(family, RUN):
+            metric.add_metric(labels, _cumulative(self._values[at : at + RUN - 1]), self._values[at + RUN - 1])
         return metric
 
-    def _labels(self, family: Family, cell: tuple[str, ...]) -> tuple[str, ...]:
-        if self._provenance is not None and "model" in family.labels:
-            return (self._provenance.name, *cell)
-        return cell
+    def _cells(self, family: Family, width: int) -> Iterator[tuple[int, list[str]]]:
+        """Where each cell begins, and its label values, without the models and protocols that are not there."""
+        for index, cell in enumerate(family.cells):
+            labels = [self._label(label, value) for label, value in zip(family.labels, cell, strict=True)]
+            if "" not in labels:
+                yield OFFSETS[family.name] + index * width, labels
 
-    def _kit(self, labels: tuple[str, ...]) -> list[str]:
-        kit = self._provenance
-        assert kit is not None
-        facts = {"model": kit.name, "reference": kit.reference, "digest": kit.digest or "", "framework": kit.framework,
-                 "adapter": kit.adapter, "verified": kit.verified}  # fmt: skip
-        return [facts[label] for label in labels]
+    def _label(self, label: str, value: int | str) -> str:
+        if isinstance(value, str):
+            return value
+        names = self._names[label]
+        return names[value] if value < len(names) else ""
+
+
+def _facts(model: Provenance, labels: Sequence[str]) -> list[str]:
+    facts = {"model": model.name, "reference": model.reference, "digest": model.digest or "",
+             "framework": model.framework, "adapter": model.adapter,
+             "verified": model.verified}  # fmt: skip
+    return [facts[label] for label in labels]
 
 
 def _cumulative(counts: Sequence[float]) -> list[tuple[str, float]]:

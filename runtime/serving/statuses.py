@@ -30,7 +30,8 @@ class Response(NamedTuple):
 class MethodNotAllowed(errors.RequestFailed):
     """The path is there, the method is not."""
 
-    def __init__(self, allow: str) -> None:
+    def __init__(self, allowed: str) -> None:
+        allow = ", ".join(sorted(allowed.split(", ")))
         super().__init__(f"method not allowed; this path answers {allow}")
         self.headers = ((b"allow", allow.encode()),)
 
@@ -39,30 +40,41 @@ class UnknownPath(errors.RequestFailed):
     """A path that does not exist."""
 
 
-STATUSES: Final[tuple[tuple[type[errors.RequestFailed], int, str], ...]] = (
-    (errors.InvalidInput, 400, "invalid"),
-    (errors.UnknownModel, 404, "invalid"),
-    (UnknownPath, 404, "invalid"),
-    (MethodNotAllowed, 405, "invalid"),
-    (errors.TooLarge, 413, "invalid"),
-    (errors.UnsupportedMedia, 415, "invalid"),
-    (errors.PredictFailed, 500, "error"),
-    (errors.Overloaded, 503, "unavailable"),
-    (errors.NotReady, 503, "unavailable"),
-    (errors.DeadlinePassed, 504, "deadline"),
+class Status(NamedTuple):
+    """What a failure is to each side: clients over HTTP, clients over gRPC, and whoever reads the metrics."""
+
+    failure: type[errors.RequestFailed]
+    http: int
+    grpc: str
+    """Name of the code: https://grpc.github.io/grpc/core/md_doc_statuscodes.html."""
+    outcome: str
+
+
+STATUSES: Final = (
+    Status(errors.InvalidInput, 400, "INVALID_ARGUMENT", "invalid"),
+    Status(errors.UnknownModel, 404, "NOT_FOUND", "invalid"),
+    Status(UnknownPath, 404, "UNIMPLEMENTED", "invalid"),
+    Status(MethodNotAllowed, 405, "UNIMPLEMENTED", "invalid"),
+    Status(errors.TooLarge, 413, "RESOURCE_EXHAUSTED", "invalid"),
+    Status(errors.UnsupportedMedia, 415, "UNIMPLEMENTED", "invalid"),
+    Status(errors.PredictFailed, 500, "INTERNAL", "error"),
+    Status(errors.Overloaded, 503, "RESOURCE_EXHAUSTED", "unavailable"),
+    Status(errors.NotReady, 503, "UNAVAILABLE", "unavailable"),
+    Status(errors.DeadlinePassed, 504, "DEADLINE_EXCEEDED", "deadline"),
 )
-"""Failure, HTTP status, outcome in the metrics. `docs/errors.md` shows it to users."""
+"""The one table from failures to statuses; `docs/errors.md` shows it to users."""
 
 RETRY: Final = (b"retry-after", b"1")
 _ENCODINGS: Final = (b"accept-encoding", b"identity")
+_EXTRA: Final[dict[int, tuple[Header, ...]]] = {503: (RETRY,), 415: (_ENCODINGS,)}
 
 
-def status_of(failure: errors.RequestFailed) -> tuple[int, str]:
-    """HTTP status and metrics outcome of `failure`."""
-    for kind, status, outcome in STATUSES:
-        if isinstance(failure, kind):
-            return status, outcome
-    return 500, "error"
+def status_of(failure: errors.RequestFailed) -> Status:
+    """The row of `failure`."""
+    return next((row for row in STATUSES if isinstance(failure, row.failure)), _UNKNOWN)
+
+
+_UNKNOWN: Final = Status(errors.RequestFailed, 500, "INTERNAL", "error")
 
 
 def error_body(text: str, advice: str = "") -> bytes:
@@ -70,12 +82,8 @@ def error_body(text: str, advice: str = "") -> bytes:
     return orjson.dumps({"error": one_line(text) + advice})
 
 
-def error_response(failure: errors.RequestFailed, *, advice: str = "", headers: tuple[Header, ...] = ()) -> Response:
+def error_response(failure: errors.RequestFailed) -> Response:
     """The answer that tells a client of `failure`."""
-    status, _ = status_of(failure)
-    extra: tuple[Header, ...] = getattr(failure, "headers", ())
-    if status == 503:
-        extra = (RETRY,)
-    elif status == 415:
-        extra = (_ENCODINGS,)
-    return Response(status, (JSON, *extra, *headers), error_body(str(failure), advice))
+    status = status_of(failure).http
+    extra = failure.headers if isinstance(failure, MethodNotAllowed) else _EXTRA.get(status, ())
+    return Response(status, (JSON, *extra), error_body(str(failure), failure.advice))

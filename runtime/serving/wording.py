@@ -1,15 +1,22 @@
-"""Client text inside our one-line messages: escaped, cut, never raw."""
+"""Client text inside one-line messages: escaped, cut, never raw, and marked so that it stays out of logs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from runtime.errors import private
 
 SHOWN_CHARACTERS = 64
 LINE_BYTES = 512
 
 
 def shown(value: object) -> str:
-    """A value that a client sent, as printable ASCII of at most 64 characters, strings in quotes."""
+    """A value that a client sent, for the message of a RequestFailed: quoted, and left out of logs."""
+    return private(quoted(value))
+
+
+def quoted(value: object) -> str:
+    """Any value as printable ASCII of at most 64 characters, strings in quotes."""
     text = ascii(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value)
     if len(text) <= SHOWN_CHARACTERS:
         return text
@@ -17,9 +24,9 @@ def shown(value: object) -> str:
 
 
 def listed(names: Iterable[str], *, at_most: int = 8) -> str:
-    """Names of ours as `'a', 'b' and 3 more`."""
+    """Names of the model's own as `'a', 'b' and 3 more`."""
     whole = list(names)
-    text = ", ".join(shown(name) for name in whole[:at_most])
+    text = ", ".join(quoted(name) for name in whole[:at_most])
     return text if len(whole) <= at_most else f"{text} and {len(whole) - at_most} more"
 
 

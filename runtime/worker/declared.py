@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from adapters.base import DATATYPES, Options, TensorSpec
 from runtime.errors import InvalidKitfile
-from runtime.serving.wording import shown
+from runtime.serving.wording import quoted
 
 T = TypeVar("T")
 _WHERE: Final = "model.parameters.serving"
@@ -59,13 +59,13 @@ class Declared(NamedTuple):
 
 
 def _wrong(where: str, wanted: str, got: object) -> InvalidKitfile:
-    return InvalidKitfile(f"Kitfile: {where} must be {wanted}, got {shown(got)}")
+    return InvalidKitfile(f"Kitfile: {where} must be {wanted}, got {quoted(got)}")
 
 
 def _only(given: Mapping[str, object], known: Mapping[str, object] | tuple[str, ...], where: str) -> None:
     for key in given:
         if key not in known:
-            raise InvalidKitfile(f"Kitfile: {where} has an unknown key {shown(key)}; known are {', '.join(known)}")
+            raise InvalidKitfile(f"Kitfile: {where} has an unknown key {quoted(key)}; known are {', '.join(known)}")
 
 
 def _object(value: object, where: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _whole(value: object, where: str, least: int) -> int:
 def _distinct(values: list[T], where: str) -> tuple[T, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise InvalidKitfile(f"Kitfile: {where} names {shown(value)} twice")
+            raise InvalidKitfile(f"Kitfile: {where} names {quoted(value)} twice")
     return tuple(values)
 
 

@@ -1,4 +1,4 @@
-"""From a verified kit to a predictor that has proved itself: load, replay the author's samples, warm up."""
+"""From a verified kit to a served model that has proved itself: load, replay the author's samples, warm up."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ import adapters
 from adapters.base import Refused, TensorSpec
 from runtime.errors import RequestFailed, SamplesDiffer
 from runtime.link.model_files import ModelFacts, in_layer
-from runtime.serving.engine.predictor import Predictor
+from runtime.serving.inference import rehearse, warm_up
+from runtime.serving.protocol.codec import prepare
 from runtime.serving.protocol.example import example_request
+from runtime.serving.protocol.v2.codec import V2_JSON
+from runtime.serving.protocols import CODECS
 from runtime.serving.provenance import Provenance
+from runtime.serving.served import Served
 from runtime.worker.declared import Declared
 
 if TYPE_CHECKING:
@@ -28,9 +32,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A predictor that may be served."""
+    """A model that may be served."""
 
-    predictor: Predictor
+    served: Served
     request: Mapping[str, Any]
     """A request that it answers, to show."""
     samples: int
@@ -65,12 +69,13 @@ def load(kit: Message, order: Message, *, limits: Limits, meter: Meter, log: Log
         )
     except Refused as refused:
         raise Refused(f"{refused}{in_layer(refused.file, kit['layers'])}", file=refused.file) from refused
-    predictor = Predictor(model, _provenance(kit, order, facts, adapter.name), limits, meter, log)
+    served = Served(model, _provenance(kit, order, facts, adapter.name), limits, meter, log)
+    prepare(served, CODECS)
     for number, sample in enumerate(samples, 1):
-        _replay(predictor, number, sample)
+        _replay(served, number, sample)
     request = samples[0].request if samples else example_request(model)
-    _warm_up(predictor, request, log)
-    return Loaded(predictor, request, len(samples))
+    _warm_up(served, request, log)
+    return Loaded(served, request, len(samples))
 
 
 def _say_terms(order: Message, meter: Meter, log: Log) -> None:
@@ -122,17 +127,17 @@ def _common(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(sizes[0] if axis and len(set(sizes)) == 1 else -1 for axis, sizes in enumerate(axes))
 
 
-def _replay(predictor: Predictor, number: int, sample: Sample) -> None:
+def _replay(served: Served, number: int, sample: Sample) -> None:
     try:
-        answer = predictor.rehearse(orjson.dumps(sample.request))
+        answer = rehearse(served, V2_JSON, orjson.dumps(sample.request)).body
     except RequestFailed as error:
         cause = f": {error.__cause__}" if error.__cause__ else ""
         raise SamplesDiffer(f"sample {number}: the model does not answer its request: {error}{cause}") from error
     sample.check(number, orjson.loads(answer))
 
 
-def _warm_up(predictor: Predictor, request: Mapping[str, Any], log: Log) -> None:
+def _warm_up(served: Served, request: Mapping[str, Any], log: Log) -> None:
     try:
-        predictor.warm_up(orjson.dumps(request))
+        warm_up(served, V2_JSON, orjson.dumps(request))
     except RequestFailed as error:  # zeros need not mean anything to this model
         log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))

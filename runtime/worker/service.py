@@ -22,24 +22,24 @@ from runtime.link.board import Board
 from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.log import Log
-from runtime.serving.app import build_app
+from runtime.serving.app import App
 from runtime.serving.engine.limits import Limits
 from runtime.serving.http.server import Server
+from runtime.serving.protocols import CODECS
 from runtime.worker.curl import curl_line
 from runtime.worker.failures import failure_of
 from runtime.worker.loading import load
 
 if TYPE_CHECKING:
     from runtime.link.channel import Channel, Message
-    from runtime.serving.engine.predictor import Predictor
-    from runtime.serving.provenance import Provenance
+    from runtime.serving.served import Served
 
 
 class BoardHealth:
     """`runtime.serving.health.Health`, read from what all processes share."""
 
     def __init__(self, board: Board, model_name: str) -> None:
-        self._board, self.model_name = board, model_name
+        self._board, self.model_names = board, (model_name,)
 
     @property
     def draining(self) -> bool:
@@ -50,6 +50,10 @@ class BoardHealth:
     def ready(self) -> bool:
         """Whether some worker has the model and nobody has asked the server to stop."""
         return self._board.phase == "ready" and self._board.workers_ready > 0
+
+    def model_ready(self, name: str) -> bool:
+        """Whether predictions of this model are answered."""
+        return self.ready and name in self.model_names
 
     def report(self) -> dict[str, Any]:
         """The body of `GET /v2/health/ready`."""
@@ -75,12 +79,12 @@ class Service:
         self._log.dropped = self._meter.log_dropped
         listen(self._log)
         self._limits = Limits(**order["limits"])
-        self._predictors: dict[str, Predictor] = {}
-        self._provenance: Provenance | None = None
+        self._served: dict[str, Served] = {}
         self._accepting = False
         health = BoardHealth(self._board, order["name"])
-        app = build_app(self._predictors, health=health, scrape=self._scrape, limits=self._limits, log=self._log)
-        self._server = Server(app, [socket.socket(fileno=listener)], health=health, limits=self._limits, log=self._log)
+        self._app = App(self._served, health=health, scrape=self._scrape, limits=self._limits, log=self._log)
+        sockets = [socket.socket(fileno=listener)]
+        self._server = Server(self._app, sockets, health=health, limits=self._limits, log=self._log)
 
     async def run(self, later: list[Message]) -> None:
         """Serves until told to stop, or until the supervisor is gone."""
@@ -125,7 +129,8 @@ class Service:
     def _scrape(self) -> bytes:
         from runtime.serving.scrape import render  # with prometheus_client: 40 ms that no start has to wait for
 
-        return render(self._board, self._provenance)
+        models = [served.provenance for served in self._served.values()]
+        return render(self._board, models, [codec.name for codec in CODECS])
 
     # the model
 
@@ -152,20 +157,21 @@ class Service:
         gc.enable()
         seconds = time.monotonic() - started
         self._meter.model_loaded(seconds)
-        self._provenance = loaded.predictor.provenance
-        self._predictors[self._provenance.name] = loaded.predictor
+        provenance = loaded.served.provenance
+        self._served[provenance.name] = loaded.served
         await self._accept()
         self._channel.send(
             {
                 "event": "ready",
                 "load_seconds": round(seconds, 4),
                 "samples": loaded.samples,
-                "adapter": self._provenance.adapter,
-                "sandbox": self._provenance.sandbox,
-                "reference": self._provenance.reference,
-                "curl": curl_line(self._provenance.name, loaded.request),
+                "adapter": provenance.adapter,
+                "sandbox": provenance.sandbox,
+                "reference": provenance.reference,
+                "curl": curl_line(provenance.name, loaded.request),
             }
         )
+        asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
 
 
 def _encode(fields: dict[str, object]) -> str:

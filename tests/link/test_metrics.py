@@ -8,16 +8,22 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOME_RUNS, OUTCOMES, WIDTH, Meter
+from runtime.serving.protocols import CODECS
 from runtime.serving.scrape import render
 from tests.places import ROOT
 from tests.serving.support import DIGEST, PROVENANCE, Slots
 
+PROTOCOLS = [codec.name for codec in CODECS]
 DOC = ROOT / "docs" / "metrics.md"
 
 
 def samples(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     families = text_string_to_metric_families(text.decode())
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+
+def rendered(slots: Slots) -> bytes:
+    return render(slots, [PROVENANCE], PROTOCOLS)
 
 
 def value(text: bytes, name: str, **labels: str) -> float:
@@ -32,10 +38,10 @@ def test_slots_of_all_processes_are_summed_and_gauges_of_loading_take_the_slowes
     supervisor.restarted()
     for meter, seconds in ((first, 0.0002), (second, 0.3)):
         meter.model_loaded(seconds)
-        meter.begun()
-        meter.finished(OUTCOME_RUNS["ok"], seconds, 3, 100, 50)
-    second.begun()
-    text = render(slots, PROVENANCE)
+        meter.requests(0).begun()
+        meter.requests(0).finished(OUTCOME_RUNS["ok"], seconds, 3, 100, 50)
+    second.requests(0).begun()
+    text = rendered(slots)
     ok = {"model": "iris", "protocol": "v2_json", "outcome": "ok"}
     assert value(text, "runtime_request_duration_seconds_count", **ok) == 2
     assert value(text, "runtime_request_duration_seconds_sum", **ok) == pytest.approx(0.3002)
@@ -54,21 +60,21 @@ def test_slots_of_all_processes_are_summed_and_gauges_of_loading_take_the_slowes
 @pytest.mark.parametrize("bound", BUCKETS)
 def test_an_observation_at_a_bound_belongs_to_its_bucket(bound: float):
     slots = Slots(1)
-    meter = Meter(slots.slot(0))
+    meter = Meter(slots.slot(0)).requests(0)
     meter.begun()
     meter.finished(OUTCOME_RUNS["deadline"], bound, 0, 0, 0)
     labels = {"model": "iris", "protocol": "v2_json", "outcome": "deadline"}
-    assert value(render(slots, PROVENANCE), "runtime_request_duration_seconds_bucket", le=str(bound), **labels) == 1
+    assert value(rendered(slots), "runtime_request_duration_seconds_bucket", le=str(bound), **labels) == 1
 
 
 def test_counters_survive_a_replaced_worker_and_what_it_had_in_flight_does_not():
     slots = Slots(2)
-    dead = Meter(slots.slot(1))
+    dead = Meter(slots.slot(1)).requests(0)
     dead.begun()
     dead.finished(OUTCOME_RUNS["ok"], 0.001, 5, 1, 1)
     dead.begun()
     Meter(slots.slot(1))
-    text = render(slots, PROVENANCE)
+    text = rendered(slots)
     assert value(text, "runtime_rows_total", model="iris") == 5
     assert value(text, "runtime_requests_in_flight", model="iris") == 0
 
@@ -82,22 +88,22 @@ def test_the_kit_is_named_by_the_one_info_metric():
         "adapter": "onnx",
     }
     for verified in ("true", "receipt", "false"):
-        text = render(Slots(), PROVENANCE._replace(verified=verified))
+        text = render(Slots(), [PROVENANCE._replace(verified=verified)], PROTOCOLS)
         assert value(text, "runtime_kit_info", verified=verified, **facts) == 1
 
 
 def test_before_a_model_is_known_only_the_metrics_of_the_process_appear():
-    names = {name for name, _ in samples(render(Slots(), None))}
+    names = {name for name, _ in samples(render(Slots(), [], PROTOCOLS))}
     assert "runtime_verified_bytes_total" in names
     assert not any(name.startswith(("runtime_request", "runtime_kit")) for name in names)
 
 
 def test_the_number_of_series_is_fixed():
-    assert len(samples(render(Slots(), PROVENANCE))) == len(OUTCOMES) * (len(BUCKETS) + 3) + 5 + 3 + 7
+    assert len(samples(rendered(Slots()))) == len(OUTCOMES) * (len(BUCKETS) + 3) + 5 + 3 + 7
 
 
 def test_promtool_finds_nothing_to_say():
-    text = render(Slots(), PROVENANCE)
+    text = rendered(Slots())
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=60, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 

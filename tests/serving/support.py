@@ -12,15 +12,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import orjson
 import uvloop
 
 from adapters.base import Model, TensorSpec
 from runtime.link.metrics import WIDTH, Meter
 from runtime.log import Log
-from runtime.serving.app import build_app
+from runtime.serving import served as serving_wing
+from runtime.serving.app import App
 from runtime.serving.engine.limits import Limits
-from runtime.serving.engine.predictor import Predictor
 from runtime.serving.http.server import Server
+from runtime.serving.inference import Endpoint, warm_up
+from runtime.serving.protocol.codec import Codec, prepare
+from runtime.serving.protocol.example import example_request
+from runtime.serving.protocol.v2.codec import V2_JSON
+from runtime.serving.protocols import CODECS
 from runtime.serving.provenance import Provenance
 from runtime.serving.scrape import render
 from runtime.supervisor.sockets import Listener, listen
@@ -76,8 +82,11 @@ def echo(datatype: str, shape: tuple[int, ...] = (-1,), **changes: Any) -> Model
 class StaticHealth:
     ready: bool = True
     draining: bool = False
-    model_name: str | None = "iris"
+    model_names: tuple[str, ...] = ("iris",)
     reason: str = "pulling"
+
+    def model_ready(self, name: str) -> bool:
+        return self.ready and name in self.model_names
 
     def report(self) -> dict[str, Any]:
         if self.ready:
@@ -123,7 +132,7 @@ class Lines:
 class Served:
     """A running app and what stands around it."""
 
-    predictors: dict[str, Predictor]
+    models: dict[str, serving_wing.Served]
     health: StaticHealth
     limits: Limits
     lines: Lines
@@ -134,6 +143,17 @@ class Served:
     loop: asyncio.AbstractEventLoop | None = None
     listener: Listener | None = None
     _thread: threading.Thread | None = field(default=None)
+
+    @property
+    def model(self) -> serving_wing.Served:
+        """The one that is served."""
+        (served,) = self.models.values()
+        return served
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is asked for predictions in V2 JSON."""
+        return Endpoint.of(self.model, (V2_JSON,))
 
     @property
     def url(self) -> str:
@@ -154,17 +174,19 @@ def app_of(
     health: StaticHealth | None = None,
     provenance: Provenance = PROVENANCE,
     warm: bool = True,
+    codecs: tuple[Codec, ...] = CODECS,
 ) -> Served:
     """The app over the models (the first as `provenance.name`), without a server."""
     limits, health, lines, slots = limits or Limits(), health or StaticHealth(), Lines(), Slots()
-    predictors: dict[str, Predictor] = {}
-    for served in models:
-        predictors[provenance.name] = Predictor(served, provenance, limits, Meter(slots.slot(1)), lines.log)
+    served: dict[str, serving_wing.Served] = {}
+    for loaded in models:
+        one = served[provenance.name] = serving_wing.Served(loaded, provenance, limits, Meter(slots.slot(1)), lines.log)
+        prepare(one, codecs)
         if warm:
-            predictors[provenance.name].warm_up()
-    scrape = lambda: render(slots, provenance)  # noqa: E731
-    app = build_app(predictors, health=health, scrape=scrape, limits=limits, log=lines.log)
-    return Served(predictors, health, limits, lines, slots, app)
+            warm_up(one, V2_JSON, orjson.dumps(example_request(loaded)))
+    scrape = lambda: render(slots, [provenance], [codec.name for codec in codecs])  # noqa: E731
+    app = App(served, health=health, scrape=scrape, limits=limits, log=lines.log, codecs=codecs)
+    return Served(served, health, limits, lines, slots, app)
 
 
 @contextmanager
@@ -194,7 +216,7 @@ def serving(*models: Model, **options: Any) -> Iterator[Served]:
         assert served.loop is not None
         served.loop.call_soon_threadsafe(stopping.set)
         thread.join(20)
-        for predictor in served.predictors.values():
-            predictor.close()
+        for one in served.models.values():
+            one.close()
         served.lines.close()
     assert not thread.is_alive()

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from runtime.serving.engine.limits import Limits
 from tests.serving.support import BODY, DIGEST, INFER, PROVENANCE, Served, StaticHealth, app_of, model
 
 
@@ -142,14 +143,14 @@ def test_row_41_an_unknown_model_or_version_names_what_there_is(served: Served):
     assert "modelkit-digest" in answer.headers
 
 
-@pytest.mark.parametrize("name", ["iris", None])
+@pytest.mark.parametrize("names", [("iris",), ()])
 @pytest.mark.parametrize(
     "send", [lambda s: call(s, "POST", INFER, content=BODY), lambda s: call(s, "GET", "/v2/models/iris")]
 )
 def test_row_64_while_the_model_loads_it_is_503_and_the_server_lives(
-    name: str | None, send: Callable[[Served], httpx.Response]
+    names: tuple[str, ...], send: Callable[[Served], httpx.Response]
 ):
-    served = app_of(health=StaticHealth(ready=False, model_name=name))
+    served = app_of(health=StaticHealth(ready=False, model_names=names))
     answer = send(served)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json() == {"error": "model 'iris' is not ready: pulling; try again"}
@@ -165,7 +166,7 @@ def test_row_64_while_the_model_loads_it_is_503_and_the_server_lives(
 
 
 def test_while_a_model_loads_another_name_is_unknown():
-    served = app_of(health=StaticHealth(ready=False, model_name="iris"))
+    served = app_of(health=StaticHealth(ready=False, model_names=("iris",)))
     answer = call(served, "POST", "/v2/models/other/infer", content=BODY)
     assert (answer.status_code, answer.json()) == (404, {"error": "unknown model 'other'; this server has 'iris'"})
 
@@ -173,7 +174,7 @@ def test_while_a_model_loads_another_name_is_unknown():
 def test_a_model_that_comes_later_is_served_when_it_is_there(served: Served):
     late = app_of(health=StaticHealth(ready=False))
     assert call(late, "POST", INFER, content=BODY).status_code == 503
-    late.predictors.update(served.predictors)
+    late.models.update(served.models)
     late.health.ready = True
     assert call(late, "POST", INFER, content=BODY).status_code == 200
 
@@ -193,7 +194,9 @@ def test_metrics_are_scraped(served: Served):
     assert 'runtime_rows_total{model="iris"} 1.0' in answer.text
 
 
-def test_health_and_metrics_are_never_logged_and_every_other_refusal_once(served: Served):
+@pytest.mark.parametrize("log_inputs", [False, True])
+def test_health_and_metrics_are_never_logged_and_every_other_refusal_once(log_inputs: bool):
+    served = app_of(model(), limits=Limits(log_inputs=log_inputs))
     served.health.ready = False
     for path in ("/v2/health/ready", "/v2/health/live", "/metrics", "/v2/models/iris/ready"):
         call(served, "GET", path)
@@ -201,7 +204,11 @@ def test_health_and_metrics_are_never_logged_and_every_other_refusal_once(served
     call(served, "GET", "/nothing%0A", headers={"x-request-id": "mine-7"})
     (event,) = served.lines.events()
     assert event["event"] == "request.refused"
-    assert (event["id"], event["status"], event["path"]) == ("mine-7", 404, "'/nothing\\n'")
+    assert (event["id"], event["status"], event["method"]) == ("mine-7", 404, "GET")
+    if log_inputs:
+        assert (event["path"], event["reason"]) == ("'/nothing\\n'", "not found: '/nothing\\n'")
+    else:
+        assert ("path" in event, event["reason"]) == (False, "not found: ***")
 
 
 def test_an_app_below_a_path_serves_below_it(served: Served):

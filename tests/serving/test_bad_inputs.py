@@ -13,7 +13,7 @@ from runtime.serving.engine.limits import Limits
 from tests.serving.support import BODY, INFER, Served, echo, iris_like, model, serving
 from tests.serving.wire import Wire, ask, request
 
-LIMITS = Limits(json_bytes=200_000)
+LIMITS = Limits(body_bytes=200_000)
 TYPES = ("INT8", "UINT8", "INT64", "UINT64", "FP16", "FP32", "FP64", "BOOL", "BYTES")
 
 

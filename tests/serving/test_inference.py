@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable
 from typing import Any
 
@@ -21,14 +22,14 @@ INLINE = Limits(inline_seconds=1)
 
 def ask(served: Served, body: bytes = BODY, head: dict[bytes, bytes] | None = None) -> Response:
     async def exchange() -> Response:
-        answer = infer(served.predictors["iris"], head or {}, body)
+        answer = infer(served.endpoint, head or {}, body)
         return await answer if isinstance(answer, Awaitable) else answer
 
     return asyncio.run(exchange())
 
 
 def test_a_cheap_model_is_answered_without_awaiting_anything():
-    answer = infer(app_of(model(), limits=INLINE).predictors["iris"], {}, BODY)
+    answer = infer(app_of(model(), limits=INLINE).endpoint, {}, BODY)
     assert isinstance(answer, Response)
     assert answer.status == 200
 
@@ -91,13 +92,14 @@ def test_a_refused_request_is_one_line_with_its_reason():
     assert event["reason"] == "request must be a JSON object, got an array"
 
 
+@pytest.mark.parametrize("log_inputs", [False, True])
 @pytest.mark.parametrize("limits", [INLINE, Limits(inline_seconds=0)], ids=["loop", "thread"])
-def test_row_66_a_client_learns_an_error_id_and_the_log_has_the_cause_under_it(limits: Limits):
+def test_row_66_a_client_learns_an_error_id_and_the_log_has_the_cause_under_it(limits: Limits, log_inputs: bool):
     def failing(arrays: Any, wanted: Any) -> Any:
         raise KeyError("/secret/path")
 
-    served = app_of(model(failing), warm=False, limits=limits)
-    served.predictors["iris"]._costs.seed(63, 0.0)
+    served = app_of(model(failing), warm=False, limits=limits._replace(log_inputs=log_inputs))
+    served.model.engine._costs.seed(63, 0.0)
     answer = ask(served)
     assert answer.status == 500
     text = json.loads(answer.body)["error"]
@@ -105,7 +107,10 @@ def test_row_66_a_client_learns_an_error_id_and_the_log_has_the_cause_under_it(l
     assert "KeyError" not in text
     (event,) = served.lines.events()
     assert text == f"inference failed (error id {event['error_id']})"
-    assert (event["level"], event["cause"]) == ("error", "KeyError: '/secret/path'")
+    assert event["level"] == "error"
+    assert re.fullmatch(
+        "KeyError: '/secret/path'" if log_inputs else rf"KeyError in failing \({__file__}:\d+\)", event["cause"]
+    )
     assert "in failing" in event["trace"]
 
 
@@ -149,7 +154,7 @@ def test_a_large_body_is_parsed_off_the_loop_and_answered_alike():
     served = app_of(echo("FP32"), limits=Limits(inline_body_bytes=1000, inline_seconds=1))
     values = [float(n) for n in range(2000)]
     body = json.dumps({"inputs": [{"name": "x", "shape": [2000], "datatype": "FP32", "data": values}]}).encode()
-    assert isinstance(infer(served.predictors["iris"], {}, b"{}"), Response)
+    assert isinstance(infer(served.endpoint, {}, b"{}"), Response)
     assert json.loads(ask(served, body).body)["outputs"][0]["data"] == values
     assert ask(served, body[:-1]).status == 400
 
@@ -157,7 +162,7 @@ def test_a_large_body_is_parsed_off_the_loop_and_answered_alike():
 def test_every_request_is_counted_once_by_outcome_with_its_rows_and_bytes():
     served = app_of(model())
     ok, bad = ask(served), ask(served, b"{}")
-    text = render(served.slots, PROVENANCE).decode()
+    text = render(served.slots, [PROVENANCE], ["v2_json"]).decode()
     for line in (
         'runtime_request_duration_seconds_count{model="iris",outcome="ok",protocol="v2_json"} 1.0',
         'runtime_request_duration_seconds_count{model="iris",outcome="invalid",protocol="v2_json"} 1.0',

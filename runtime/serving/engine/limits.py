@@ -9,7 +9,7 @@ class Limits(NamedTuple):
     """Every limit, with its unit in its name where it has one; more than the limit is refused, never cut."""
 
     body_bytes: int = 64 * 1024 * 1024
-    json_bytes: int = 16 * 1024 * 1024
+    """Of one request, in every form: `--max-body-bytes`."""
     json_depth: int = 64
     chunks: int = 65_536
     """Chunks of one chunked body."""
@@ -22,12 +22,13 @@ class Limits(NamedTuple):
     in_flight: int = 256
     """Permits: requests that are queued or running."""
     in_flight_bytes: int = 256 * 1024 * 1024
-    """Bodies that came in more than one piece, all together."""
+    """Bodies that come in more than one piece, all together; a single one may be longer."""
     deadline_seconds: float = 30.0
+    """From a request's arrival to its answer; 0: none."""
     inline_seconds: float = 0.0003
     """A prediction expected to take less runs on the event loop, without a thread hop."""
     inline_body_bytes: int = 64 * 1024
-    """A longer JSON body is parsed off the event loop."""
+    """A longer body is decoded off the event loop."""
     threads: int = 4
     """Concurrent predictions of a model that is safe to call from several threads."""
 
@@ -40,15 +41,13 @@ class Limits(NamedTuple):
     """Asked of a body after its first five seconds."""
     keep_alive_seconds: float = 75.0
     linger_seconds: float = 5.0
-    """How long a refused body is read and thrown away, so that its sender gets to see the refusal."""
+    """How long a refused body is read and thrown away, so that its sender can read the refusal."""
     unread_seconds: float = 60.0
     """How long a client may read nothing of an answer."""
     pipelined: int = 256
     """Requests that wait behind another one on their connection."""
     connections: int = 1024
-    """Fewer where the process has not the file descriptors for so many."""
+    """Fewer where the process has not the file descriptors for that many."""
 
-    @property
-    def longest_body(self) -> int:
-        """Bytes a JSON body may have."""
-        return min(self.json_bytes, self.body_bytes)
+    log_inputs: bool = False
+    """Whether logs may hold what clients sent: `--log-inputs`."""

@@ -1,9 +1,10 @@
-"""Calls off the event loop: one call, the threads that run such, and the watch over calls that hold the loop itself."""
+"""Calls off the event loop: their steps, the threads that run them, and the watch over calls on the loop itself."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -12,109 +13,153 @@ if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
+S = TypeVar("S")
 Interrupt = Callable[[int], None]
 
 
-class Job(Generic[T]):
-    """`work`, run once by a thread; `answer` is its future on the loop; `ended` is called on the loop when it is over.
+class Lane:
+    """At most `threads` pieces of work at a time, in the order they came. Threads start with the first one.
 
-    Given up before it began, it never runs and is over at once; given up while it runs, it is over when it returns.
+    Not an executor: the interpreter waits for an executor's threads when it ends, and a predict that never returns
+    would keep the process from stopping. These are daemons.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], T], ended: Callable[[], None]) -> None:
+    def __init__(self, name: str, threads: int) -> None:
+        self._name, self._most = name, threads
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._started = 0
+        self.jobs = 0
+        """How many wait or run; counted on the event loop, by `Job`."""
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Runs `work`, which raises nothing, in one of the threads. Called from one thread only."""
+        if self._started < self._most:
+            try:
+                threading.Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True).start()
+                self._started += 1
+            except RuntimeError:  # the system has no thread left: those that run already have to do
+                if not self._started:
+                    raise
+        self._work.put(work)
+
+    def close(self) -> None:
+        """Ends the threads once they have nothing left to do; waits for none of them."""
+        for _ in range(self._started):
+            self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            del work  # the arrays it holds would live until the next one comes
+
+
+class Job(Generic[T]):
+    """One call off the loop: steps, one after another, each in a thread of a lane; `answer` is its future on the loop.
+
+    `ended` is called on the loop once no step waits or runs. Given up before a step began, the step never runs; given
+    up during a step, the job ends when the step returns. Everything but the steps is called on the loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:
         self.answer: asyncio.Future[T] = loop.create_future()
-        self._loop, self._work, self._ended = loop, work, ended
+        self.answer.add_done_callback(self._answered)
+        self.queued = 0.0
+        """Seconds that its steps have waited for a thread."""
+        self._loop, self._ended = loop, ended
         self._lock = threading.Lock()
         self._thread: int | None = None
         self._begun = self._given_up = False
+        self._lane: Lane | None = None
+        self._since = 0.0
 
-    def run(self) -> None:
-        """Called by the thread."""
-        with self._lock:
-            if self._given_up:
-                return
-            self._begun, self._thread = True, threading.get_ident()
+    def step(self, lane: Lane, work: Callable[[], S], then: Callable[[S], None]) -> None:
+        """Has a thread of `lane` do `work`, then the loop do `then` with what it returned."""
+        self._begun, self._since = False, perf_counter()
         try:
-            outcome: T | BaseException = self._work()
-            failed = False
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
-            outcome, failed = error, True
-        with self._lock:
-            self._thread = None
-        try:
-            self._loop.call_soon_threadsafe(self._deliver, outcome, failed)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+            lane.submit(partial(self._run, work, then))
+        except RuntimeError as error:
+            self._fail(error)
             return
+        self._lane = lane
+        lane.jobs += 1
 
-    def give_up(self, interrupt: Interrupt | None) -> None:
-        """Called on the loop: nobody wants the answer."""
-        with self._lock:  # under the lock, so that the thread cannot be at its next job when it is interrupted
+    def finish(self, answer: T) -> None:
+        """Ends the job with its answer."""
+        self._ended()
+        self.answer.set_result(answer)
+
+    def give_up(self, interrupt: Interrupt | None = None) -> None:
+        """Nobody waits for the answer any more: interrupts the step that runs, if that is possible."""
+        if self._given_up:
+            return
+        with self._lock:  # held, so that the thread is not at another job's step when it is interrupted
             self._given_up = True
             if self._thread is not None and interrupt is not None:
                 interrupt(self._thread)
             begun = self._begun
         if not begun:
+            self._left_lane()
             self._ended()
 
-    def _deliver(self, outcome: T | BaseException, failed: bool) -> None:
-        self._ended()
-        if self.answer.done():
+    def _run(self, work: Callable[[], S], then: Callable[[S], None]) -> None:
+        with self._lock:
+            if self._given_up:
+                return
+            self._begun, self._thread = True, threading.get_ident()
+        self.queued += perf_counter() - self._since
+        try:
+            next_step = partial(then, work())
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
+            next_step = partial(self._fail, error)
+        with self._lock:
+            self._thread = None
+        try:
+            self._loop.call_soon_threadsafe(self._stepped, next_step)
+        except RuntimeError:  # the loop is closed: nobody waits any more
             return
-        if failed:
-            assert isinstance(outcome, BaseException)
-            self.answer.set_exception(outcome)
-        else:
-            self.answer.set_result(outcome)  # type: ignore[arg-type]  # not failed: it is work's own value
 
+    def _stepped(self, next_step: Callable[[], None]) -> None:
+        self._left_lane()
+        if self.answer.done():
+            self._ended()
+            return
+        try:
+            next_step()
+        except Exception as error:  # noqa: BLE001 - as in _run
+            self._fail(error)
 
-class Lane:
-    """At most `threads` jobs at a time, in the order they came. Threads start with the first job.
+    def _fail(self, error: BaseException) -> None:
+        self._ended()
+        self.answer.set_exception(error)
 
-    Not an executor: its threads are waited for when the interpreter ends, and a predict that never returns would keep
-    the process from stopping. These are daemons.
-    """
+    def _left_lane(self) -> None:
+        if self._lane is not None:
+            self._lane.jobs -= 1
 
-    def __init__(self, name: str, threads: int) -> None:
-        self._name, self._most = name, threads
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._started = 0
-
-    def submit(self, job: Callable[[], None]) -> None:
-        """Runs `job`, which raises nothing, in one of the threads. Called from one thread only."""
-        if self._started < self._most:
-            self._started += 1
-            threading.Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True).start()
-        self._jobs.put(job)
-
-    def close(self) -> None:
-        """Ends the threads once they have nothing left to do; waits for none of them."""
-        for _ in range(self._started):
-            self._jobs.put(None)
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-            del job  # or the last job's arrays would live until the next one comes
+    def _answered(self, answer: asyncio.Future[T]) -> None:
+        if answer.cancelled():
+            self.give_up()
 
 
 class Watch:
-    """Interrupts a call on the event loop that outlives the deadline: the loop itself cannot, it is held."""
+    """Interrupts a call on the event loop that outlives the deadline: the loop itself cannot, the call holds it."""
 
     def __init__(self, interrupt: Interrupt | None, seconds: float) -> None:
-        self._interrupt, self._seconds = interrupt, seconds
+        self._interrupt = interrupt if seconds else None
+        self._seconds = seconds
         self._since = 0.0
         self._holder = 0
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
-    def begun(self, now: float) -> None:
-        """A call begins on this thread."""
+    def begun(self, since: float) -> None:
+        """A call that arrived at `since` begins on this thread."""
         if self._thread is None and self._interrupt is not None:
             self._start()
-        self._since = now
+        self._since = since
 
     def ended(self) -> None:
-        """It is over."""
+        """The call is over."""
         self._since = 0.0
 
     def close(self) -> None:

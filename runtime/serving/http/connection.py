@@ -16,12 +16,11 @@ from runtime.serving.http.exchange import Exchange, Turns, rendered
 from runtime.serving.http.framing import Head, Refused
 from runtime.serving.http.reader import Reader
 from runtime.serving.http.state import State, readable
-from runtime.serving.inference import infer, request_id
+from runtime.serving.inference import Endpoint, infer, request_id
 from runtime.serving.statuses import JSON, RETRY, Response, error_body
 
 if TYPE_CHECKING:
     from runtime.serving import media
-    from runtime.serving.engine.predictor import Predictor
 
 _IDLE_GRACE_SECONDS: Final = 0.25
 """An idle client's next request may be on its way when the listener closes."""
@@ -40,7 +39,7 @@ class Connection(asyncio.Protocol):
         self._reader = Reader(state.limits, asked=self._ask, took=self._take, ended=self._whole)
         self._newest: Exchange | None = None
         """The request that is being read, or was read last."""
-        self._direct: tuple[Predictor, Head] | None = None
+        self._direct: tuple[Endpoint, Head] | None = None
         """What answers `_newest`, where not the application does."""
         self._known = door.NONE
         self._what, self._since = HEAD, state.tick
@@ -156,7 +155,7 @@ class Connection(asyncio.Protocol):
         if self._direct and not exchange.gone:
             self._answer(exchange, self._direct[0], dict(exchange.headers), exchange.body())
 
-    def _answer(self, exchange: Exchange, served: Predictor, head: media.Head, body: bytes) -> None:
+    def _answer(self, exchange: Exchange, served: Endpoint, head: media.Head, body: bytes) -> None:
         response = infer(served, head, body)
         if isinstance(response, Response):
             exchange.answer(response)

@@ -52,7 +52,7 @@ class Reader:
             if self.received_bytes > limits.head_bytes:
                 raise Refused(431, f"request head too large: more than {limits.head_bytes} bytes")
         elif self._body_bytes > limits.body_bytes:
-            raise Refused(413, too_large(limits.body_bytes))
+            raise Refused(413, str(too_large(limits.body_bytes)))
         elif self.received_bytes - self._body_bytes > limits.head_bytes + self._chunks * _CHUNK_BYTES:
             raise Refused(431, "chunk extensions or trailers too large")
         elif len(self.headers) > limits.headers:

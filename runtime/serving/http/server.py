@@ -32,7 +32,7 @@ class Server:
                  log: Log) -> None:  # fmt: skip
         self._sockets = list(sockets)
         # The application's own lookup, where it has one: without it every request goes through ASGI.
-        served_at = getattr(app, "predictor_at", lambda _path: None)
+        served_at = getattr(app, "served_at", lambda _path: None)
         self._state = State(app, served_at, health, limits, log)
         self.connections: set[Connection] = set()
         """Those that are open."""

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from runtime.serving.engine.limits import Limits
-    from runtime.serving.engine.predictor import Predictor
     from runtime.serving.health import Health
+    from runtime.serving.inference import Endpoint
     from runtime.serving.journal import Log
 
 _RESERVED: Final = 64
@@ -25,7 +25,7 @@ _RESERVED: Final = 64
 class State:
     """The one value that every connection of a server holds."""
 
-    def __init__(self, app: ASGIApp, served_at: Callable[[str], Predictor | None], health: Health, limits: Limits,
+    def __init__(self, app: ASGIApp, served_at: Callable[[str], Endpoint | None], health: Health, limits: Limits,
                  log: Log) -> None:  # fmt: skip
         self.app, self.health, self.limits, self.log = app, health, limits, log
         self.served_at = served_at

@@ -1,4 +1,5 @@
-"""What protocols share, and a folder for each: bytes to named arrays and back. Pure.
+"""What a protocol is (`codec`) and what protocols share; a folder for each. Bytes to named arrays and back, pure.
 
-May import: adapters, runtime, runtime.serving.
+May import: adapters.base, runtime, runtime.errors, runtime.serving, runtime.serving.engine.limits,
+runtime.serving.engine.request.
 """

@@ -18,23 +18,21 @@ EXTENSIONS: tuple[str, ...] = ()
 """Only what works."""
 
 
-def server_metadata() -> bytes:
-    """The body of `GET /v2`."""
-    return orjson.dumps({"name": "modelkit-runtime", "version": __version__, "extensions": EXTENSIONS})
+def server_metadata() -> dict[str, object]:
+    """What `GET /v2` answers."""
+    return {"name": "modelkit-runtime", "version": __version__, "extensions": EXTENSIONS}
 
 
-def model_metadata(model: Model, provenance: Provenance) -> bytes:
-    """The body of `GET /v2/models/{name}`; `properties` say where the model came from, all of them strings."""
-    return orjson.dumps(
-        {
-            "name": provenance.name,
-            "versions": provenance.versions or (provenance.version,),
-            "platform": model.platform,
-            "inputs": _tensors(model.inputs),
-            "outputs": _tensors(model.outputs),
-            "properties": _properties(model, provenance),
-        }
-    )
+def model_metadata(model: Model, provenance: Provenance) -> dict[str, object]:
+    """What `GET /v2/models/{name}` answers; `properties` say where the model came from, all of them strings."""
+    return {
+        "name": provenance.name,
+        "versions": provenance.served_versions,
+        "platform": model.platform,
+        "inputs": _tensors(model.inputs),
+        "outputs": _tensors(model.outputs),
+        "properties": _properties(model, provenance),
+    }
 
 
 def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A call in a thread is over once, whatever comes together."""
+"""A call in a thread is over once, whatever comes together; and threads that the system does not give."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ import threading
 
 import pytest
 
-from runtime.serving.engine.threads import Job
+from runtime.serving.engine.threads import Job, Lane
 
 
 async def given_up(when: str) -> list[str]:
     """What happened to a job that was given up at some moment of its life."""
     seen: list[str] = []
-    job = Job(asyncio.get_running_loop(), lambda: seen.append("ran"), lambda: seen.append("over"))
-    thread = threading.Thread(target=job.run)
+    job: Job[None] = Job(asyncio.get_running_loop(), lambda: seen.append("over"))
+    lane, go, ran = Lane("test", 1), threading.Event(), threading.Event()
+    lane.submit(lambda: go.wait(20) and None)
+    job.step(lane, lambda: seen.append("ran"), job.finish)
+    lane.submit(ran.set)
     if when == "before":
-        job.give_up(None)
-    thread.start()
-    thread.join()
+        job.give_up()
+    go.set()
+    assert ran.wait(20)
     if when == "when its result is on the way":
-        job.give_up(None)
+        job.give_up()
+        job.answer.cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0.01)
     if when == "after":
-        job.give_up(None)
+        job.give_up()
     job.answer.cancel()
+    assert lane.jobs == 0
+    lane.close()
     return seen
 
 
@@ -35,3 +41,23 @@ async def given_up(when: str) -> list[str]:
 )
 def test_a_job_is_over_once_whenever_it_is_given_up(when: str, seen: list[str]):
     assert asyncio.run(given_up(when)) == seen
+
+
+@pytest.mark.parametrize("threads_already", [0, 1])
+def test_without_a_thread_left_a_call_fails_or_waits_for_those_that_run(threads_already: int):
+    async def main() -> str:
+        ended: list[str] = []
+        lane, job = Lane("test", 2), Job[str](asyncio.get_running_loop(), lambda: ended.append("over"))
+        if threads_already:
+            lane.submit(lambda: None)
+        size = threading.stack_size(2**46)  # more than there is address space: no thread can start
+        try:
+            job.step(lane, lambda: "ran", job.finish)
+        finally:
+            threading.stack_size(size)
+        answers = await asyncio.gather(job.answer, return_exceptions=True)
+        assert (ended, lane.jobs) == (["over"], 0)
+        lane.close()
+        return str(answers[0])
+
+    assert asyncio.run(main()) == ("ran" if threads_already else "can't start new thread")

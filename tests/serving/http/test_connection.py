@@ -646,19 +646,19 @@ def test_a_client_that_breaks_off_takes_its_waiting_request_along():
         return iris_like(arrays, wanted)
 
     with serving(model(held, threadsafe=False), warm=False) as served, Wire(served.port) as stays:
-        predictor = served.predictors["iris"]
+        engine = served.model.engine
         stays.send(request())
         assert wait_until(lambda: len(calls) == 1)
         with Wire(served.port) as leaves, Wire(served.port) as large:
             leaves.send(request(headers={"X-Request-Id": "gone"}))
             large.send(request(body=BODY + b" " * 100_000))
-            assert wait_until(lambda: predictor.in_flight == 3)
+            assert wait_until(lambda: engine.in_flight == 3)
             for wire in (leaves, large):  # closed with a reset; a mere end of sending leaves the client its answer
                 wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        assert wait_until(lambda: predictor.in_flight == 1)
+        assert wait_until(lambda: engine.in_flight == 1)
         gate.set()
         assert stays.answer().status == 200
-        assert wait_until(lambda: predictor.in_flight == 0)
+        assert wait_until(lambda: engine.in_flight == 0)
         metrics = ask(served.port, request("GET", "/metrics", None))[0].body
     assert len(calls) == 1
     assert b'runtime_requests_in_flight{model="iris"} 0.0' in metrics

@@ -6,16 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.serving.engine.limits import Limits
+from runtime.serving.engine.request import Request
 from runtime.serving.protocol.datatypes import NUMPY
-from runtime.serving.protocol.v2.decode import Signature, decode
-from runtime.serving.protocol.v2.encode import Form, encode
-from tests.serving.support import echo
+from runtime.serving.protocol.v2.decode import decode
+from runtime.serving.protocol.v2.encode import encode
+from tests.serving.support import app_of, echo
 
 
 def outputs(datatype: str, array: Any) -> list[Any]:
-    form = Form.of(echo(datatype), "m", "1")
-    return json.loads(encode(form, "i", ("y",), {"y": np.asarray(array, NUMPY[datatype])}))["outputs"][0]["data"]  # type: ignore[no-any-return]
+    return document(datatype, np.asarray(array, NUMPY[datatype]))["outputs"][0]["data"]
+
+
+def document(datatype: str, array: Any) -> Any:
+    served = app_of(echo(datatype), warm=False).model
+    return json.loads(encode(served, Request({}, ("y",), "i"), {"y": array}).body)
 
 
 @pytest.mark.parametrize("count", [4, 200], ids=["few", "many"])
@@ -47,11 +51,11 @@ EXTREMES = {
 def test_what_comes_in_goes_out_bit_for_bit(datatype: str):
     values = EXTREMES[datatype]
     tensor = {"name": "x", "shape": [len(values)], "datatype": datatype, "data": values}
-    signature = Signature.of(echo(datatype))
-    array = decode(json.dumps({"inputs": [tensor]}).encode(), signature, Limits()).inputs["x"]
+    served = app_of(echo(datatype), warm=False).model
+    array = decode({}, json.dumps({"inputs": [tensor]}).encode(), served).inputs["x"]
     assert array.dtype == NUMPY[datatype]
     again = {**tensor, "data": outputs(datatype, array)}
-    same = decode(json.dumps({"inputs": [again]}).encode(), signature, Limits()).inputs["x"]
+    same = decode({}, json.dumps({"inputs": [again]}).encode(), served).inputs["x"]
     assert array.tobytes() == same.tobytes() if datatype != "BYTES" else array.tolist() == same.tolist()
 
 
@@ -68,8 +72,7 @@ def test_what_comes_in_goes_out_bit_for_bit(datatype: str):
 )
 def test_data_is_flat_and_row_major_whatever_the_memory(array: Any):
     assert outputs("FP32", array) == array.ravel(order="C").tolist()
-    document = json.loads(encode(Form.of(echo("FP32"), "m", "1"), "i", ("y",), {"y": array}))
-    assert document["outputs"][0]["shape"] == list(array.shape)
+    assert document("FP32", array)["outputs"][0]["shape"] == list(array.shape)
 
 
 def test_text_that_looks_like_null_is_text():

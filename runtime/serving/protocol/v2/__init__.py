@@ -1,4 +1,5 @@
 """The Open Inference Protocol V2 in JSON.
 
-May import: adapters, runtime.errors, runtime.serving, runtime.serving.engine, runtime.serving.protocol.
+May import: adapters.base, runtime.errors, runtime.serving, runtime.serving.engine.limits,
+runtime.serving.engine.request, runtime.serving.protocol.
 """

@@ -3,69 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from runtime.errors import InvalidInput
+from runtime.errors import InputAtFault, InvalidInput
+from runtime.serving.engine.request import Request
 from runtime.serving.protocol.datatypes import ALIASES
-from runtime.serving.protocol.v2.document import InputAtFault, kind_of, read_document
-from runtime.serving.protocol.v2.elements import array_of
-from runtime.serving.wording import listed, shown
+from runtime.serving.protocol.json_document import kind_of, read_document
+from runtime.serving.protocol.json_elements import array_of
+from runtime.serving.protocol.v2.form import NAME
+from runtime.serving.wording import listed, quoted, shown
 
 if TYPE_CHECKING:
-    from adapters.base import Arrays, Model, TensorSpec
+    from adapters.base import Arrays, TensorSpec
     from runtime.serving.engine.limits import Limits
+    from runtime.serving.engine.request import Signature
+    from runtime.serving.media import Head
+    from runtime.serving.served import Served
 
-_FIELDS = ("name", "shape", "datatype", "data")
-_SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
-
-
-class Request(NamedTuple):
-    """What a client asks of a model, checked against the model's signature."""
-
-    id: str | None
-    inputs: Arrays
-    wanted: tuple[str, ...]
-    """Output names, in the order of the answer."""
-
-    @property
-    def rows(self) -> int:
-        """Length of the first input's first axis; 1 for a scalar."""
-        for array in self.inputs.values():
-            return len(array) if array.ndim else 1
-        return 0
+BINARY_HEADER: Final = b"inference-header-content-length"
+_FIELDS: Final = ("name", "shape", "datatype", "data")
+_SEQUENCES: Final = ("sequence_id", "sequence_start", "sequence_end")
 
 
-class Signature(NamedTuple):
-    """What a model takes and gives, laid out for looking things up."""
-
-    inputs: Mapping[str, TensorSpec]
-    required: tuple[str, ...]
-    only: TensorSpec | None
-    """The one input of a model that has just one: whatever a client calls it, it is meant."""
-    outputs: frozenset[str]
-    default: tuple[str, ...]
-
-    @classmethod
-    def of(cls, model: Model) -> Signature:
-        """The signature of `model`."""
-        names = tuple(spec.name for spec in model.outputs)
-        return cls(
-            inputs={spec.name: spec for spec in model.inputs},
-            required=tuple(spec.name for spec in model.inputs if not spec.optional),
-            only=model.inputs[0] if len(model.inputs) == 1 else None,
-            outputs=frozenset(names),
-            default=names if model.default_outputs is None else model.default_outputs,
-        )
-
-
-def decode(body: bytes, signature: Signature, limits: Limits) -> Request:
+def decode(head: Head, body: bytes, served: Served) -> Request:
     """The request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
-    document = read_document(body, limits.json_depth)
-    if "parameters" in document:
-        _check_parameters(document["parameters"], "request")
-    inputs = _inputs(document.get("inputs"), signature, limits)
-    wanted = _wanted(document["outputs"], signature) if "outputs" in document else signature.default
-    return Request(_id(document["id"], limits) if "id" in document else None, inputs, wanted)
+    if BINARY_HEADER in head:
+        raise InvalidInput(
+            "binary tensor data is not supported yet; send JSON, without Inference-Header-Content-Length"
+        )
+    signature, limits = served.signature, served.limits
+    try:
+        document = read_document(body, limits.json_depth)
+        if "parameters" in document:
+            _check_parameters(document["parameters"], "request")
+        inputs = _inputs(document.get("inputs"), signature, limits)
+        wanted = _wanted(document["outputs"], signature) if "outputs" in document else signature.default
+        return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None)
+    except InputAtFault as fault:
+        fault.advice = served.forms[NAME].advice
+        raise
 
 
 def _id(given: object, limits: Limits) -> str | None:
@@ -90,10 +66,7 @@ def _inputs(given: object, signature: Signature, limits: Limits) -> Arrays:
     for index, entry in enumerate(given):
         spec = _spec(entry, index, signature, arrays)
         arrays[spec.name] = _tensor(entry, index, spec, limits)
-    if missing := [name for name in signature.required if name not in arrays]:
-        raise InputAtFault(
-            f"missing input {listed(missing)}; expected {listed(signature.inputs)}, got {listed(arrays)}"
-        )
+    signature.check_complete(arrays)
     return arrays
 
 
@@ -103,11 +76,9 @@ def _spec(entry: object, index: int, signature: Signature, seen: Arrays) -> Tens
     name = entry.get("name")
     if type(name) is not str:
         raise _bad_field(entry, index, "name")
-    if name not in signature.inputs:
-        raise InputAtFault(f"unknown input {shown(name)}; expected {listed(signature.inputs)}")
     if name in seen:
-        raise InputAtFault(f"duplicate input {shown(name)}")
-    return signature.inputs[name]
+        raise InputAtFault(f"duplicate input {quoted(name)}")
+    return signature.input(name)
 
 
 def _tensor(entry: Any, index: int, spec: TensorSpec, limits: Limits) -> Any:
@@ -122,8 +93,8 @@ def _tensor(entry: Any, index: int, spec: TensorSpec, limits: Limits) -> Any:
     if type(name) is not str:
         raise _bad_field(entry, index, "name")
     if datatype != spec.datatype:
-        _check_datatype(name, datatype, spec)
-    return array_of(name, spec.datatype, shape, _count(name, shape, spec, limits), data)
+        _check_datatype(datatype, spec)
+    return array_of(spec, shape, data, limits)
 
 
 def _bad_field(entry: Mapping[str, object], index: int, field: str) -> InputAtFault:
@@ -134,46 +105,12 @@ def _bad_field(entry: Mapping[str, object], index: int, field: str) -> InputAtFa
     return InputAtFault(f"{which} has no {field}; an input has {', '.join(_FIELDS)}")
 
 
-def _check_datatype(name: str, datatype: object, spec: TensorSpec) -> None:
-    known = ALIASES.get(datatype) if type(datatype) is str else None
+def _check_datatype(datatype: object, spec: TensorSpec) -> None:
+    known, name = ALIASES.get(datatype) if type(datatype) is str else None, quoted(spec.name)
     if known is None:
-        raise InputAtFault(f"input {shown(name)}: unknown datatype {shown(datatype)}; expected {spec.datatype}")
+        raise InputAtFault(f"input {name}: unknown datatype {shown(datatype)}; expected {spec.datatype}")
     if known != spec.datatype:
-        raise InputAtFault(f"input {shown(name)}: expected datatype {spec.datatype}, got {known}")
-
-
-def _count(name: str, shape: Any, spec: TensorSpec, limits: Limits) -> int:
-    """Elements of `shape`, once every dimension is one and fits the model's."""
-    if type(shape) is not list:
-        raise InputAtFault(
-            f"input {shown(name)}: shape must be an array of non-negative integers, got {kind_of(shape)}"
-        )
-    if len(shape) > limits.rank:
-        raise InputAtFault(f"input {shown(name)}: too many dimensions: {len(shape)}, at most {limits.rank}")
-    count, fits, empty = 1, len(shape) == len(spec.shape), False
-    for axis, size in enumerate(shape):
-        if type(size) is not int or size < 0:
-            raise _bad_dimension(name, axis, size)
-        if size == 0:  # kept out of the product: a zero must not hide a dimension that nothing can hold
-            empty = True
-        else:
-            count *= size
-        fits = fits and spec.shape[axis] in (size, -1)
-    if count > limits.elements:
-        raise InputAtFault(
-            f"input {shown(name)}: element count too large: shape {shown(shape)}, at most {limits.elements}"
-        )
-    if not fits:
-        raise InputAtFault(
-            f"input {shown(name)}: expected shape {shown(list(spec.shape))} (-1: any), got {shown(shape)}"
-        )
-    return 0 if empty else count
-
-
-def _bad_dimension(name: str, axis: int, size: object) -> InputAtFault:
-    if type(size) is float and size >= 2**63:  # an integer too large for the parser comes as a float
-        return InputAtFault(f"input {shown(name)}: element count too large: dimension {axis} is {shown(size)}")
-    return InputAtFault(f"input {shown(name)}: shape must be non-negative integers, dimension {axis} is {shown(size)}")
+        raise InputAtFault(f"input {name}: expected datatype {spec.datatype}, got {known}")
 
 
 def _wanted(given: object, signature: Signature) -> tuple[str, ...]:
@@ -187,7 +124,7 @@ def _wanted(given: object, signature: Signature) -> tuple[str, ...]:
         if name not in signature.outputs:
             raise InvalidInput(f"unknown output {shown(name)}; the model has {listed(sorted(signature.outputs))}")
         if name in wanted:
-            raise InvalidInput(f"duplicate output {shown(name)}")
+            raise InvalidInput(f"duplicate output {quoted(name)}")
         wanted[name] = None
     return tuple(wanted)
 
@@ -215,6 +152,6 @@ def _check_parameters(given: object, where: str) -> None:
         if key == "binary_data_size":
             raise InvalidInput(f"{where}: binary tensor data is not supported yet; send the data as JSON")
         if key == "classification" or (key in _SEQUENCES and value):
-            raise InvalidInput(f"{where}: invalid parameter {shown(key)}: not supported")
+            raise InvalidInput(f"{where}: invalid parameter {quoted(key)}: not supported")
         if type(value) is list or value is None:
             raise InvalidInput(f"{where}: invalid parameter {shown(key)}: must be a string, number or boolean")

@@ -1,68 +1,37 @@
-"""Named arrays → the bytes of a JSON answer (docs/protocol.md, 3): flat data, in the order asked, strict JSON.
-
-Everything that does not change from answer to answer is made once, in `Form`.
-"""
+"""Named arrays → a JSON answer (docs/protocol.md, 3): flat data, in the order asked, strict JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import orjson
 
 from runtime.errors import InvalidInput, PredictFailed
-from runtime.serving.protocol.datatypes import NUMPY
-from runtime.serving.wording import shown
+from runtime.serving.protocol.v2.form import NAME, Form
+from runtime.serving.statuses import Response
+from runtime.serving.wording import quoted
 
 if TYPE_CHECKING:
-    from adapters.base import Arrays, Model
+    from adapters.base import Arrays
+    from runtime.serving.engine.request import Request
+    from runtime.serving.served import Served
 
-_FEW = 64
-_AS_NUMPY = orjson.OPT_SERIALIZE_NUMPY
-
-
-class Form(NamedTuple):
-    """The constant parts of every answer of one model."""
-
-    head: bytes
-    outputs: Mapping[str, tuple[bytes, np.dtype[Any]]]
-    """By name: the text before the shape, and the dtype the array must have."""
-
-    @classmethod
-    def of(cls, model: Model, name: str, version: str) -> Form:
-        """The form of the answers of `model`, served as `name`."""
-        outputs = {spec.name: (_before_shape(spec.name, spec.datatype), NUMPY[spec.datatype]) for spec in model.outputs}
-        return cls(orjson.dumps({"model_name": name, "model_version": version})[:-1] + b',"id":', outputs)
+_FEW: Final = 64
+_AS_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
-def _before_shape(name: str, datatype: str) -> bytes:
-    return orjson.dumps({"name": name, "datatype": datatype})[:-1] + b',"shape":'
-
-
-def encode(form: Form, request_id: str, wanted: tuple[str, ...], arrays: Arrays) -> bytes:
-    """The body of an answer.
-
-    Raises PredictFailed if the model gave something else than its signature says, InvalidInput if a BYTES output is
-    not text, which JSON cannot carry.
-    """
-    parts = [form.head, orjson.dumps(request_id)]
+def encode(served: Served, request: Request, outputs: Arrays) -> Response:
+    """The answer with `outputs` in it. Raises InvalidInput if a BYTES output is not text, which JSON cannot carry."""
+    form: Form = served.forms[NAME]
+    parts = [form.head, orjson.dumps(request.id)]
     before = b',"outputs":['
-    for name in wanted:
-        prefix, dtype = form.outputs[name]
-        array = arrays.get(name)
-        if array is None or array.dtype != dtype:
-            raise _other_than_promised(name, dtype, array)
-        parts += (before, prefix, orjson.dumps(array.shape), b',"data":', _data(name, array), b"}")
+    for name in request.wanted:
+        array = outputs[name]
+        parts += (before, form.outputs[name], orjson.dumps(array.shape), b',"data":', _data(name, array), b"}")
         before = b","
     parts.append(b"]}")
-    return b"".join(parts)
-
-
-def _other_than_promised(name: str, dtype: np.dtype[Any], array: Any) -> PredictFailed:
-    if array is None:
-        return PredictFailed(f"the model did not return its output {shown(name)}")
-    return PredictFailed(f"the model returned output {shown(name)} as {array.dtype}, its signature says {dtype}")
+    return Response(200, form.headers, b"".join(parts))
 
 
 def _data(name: str, array: np.ndarray[Any, Any]) -> bytes:
@@ -96,10 +65,11 @@ def _texts(name: str, values: list[Any]) -> list[str]:
     except UnicodeDecodeError:
         index = next(index for index, value in enumerate(values) if not _is_text(value))
         raise InvalidInput(
-            f"output {shown(name)}, element {index}, is not UTF-8, which JSON needs; ask for this output as binary data"
+            f"output {quoted(name)}, element {index}, is not UTF-8, which JSON needs; "
+            "ask for this output as binary data"
         ) from None
     except AttributeError:
-        raise PredictFailed(f"the model returned something else than bytes in its output {shown(name)}") from None
+        raise PredictFailed(f"the model returned something else than bytes in its output {quoted(name)}") from None
 
 
 def _is_text(value: Any) -> bool:

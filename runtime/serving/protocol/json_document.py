@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from runtime.errors import InvalidInput
+from runtime.errors import InputAtFault, InvalidInput
 from runtime.serving.wording import shown
 
 # Compiled when first used: an ordinary request needs neither.
@@ -25,10 +25,6 @@ _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 _BLOCK: Final = 1 << 18
 
 Document = dict[str, Any]
-
-
-class InputAtFault(InvalidInput):
-    """The inputs are what is wrong, so an example of inputs that pass helps; the answer shows one."""
 
 
 def read_document(body: bytes, depth: int) -> Document:

@@ -1,0 +1,80 @@
+"""ASGI on both sides of inference: bodies in, within the memory that all of them may take, and answers out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.errors import Overloaded
+from runtime.serving.media import announced_length, too_large
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+    from runtime.serving.engine.limits import Limits
+    from runtime.serving.media import Head
+    from runtime.serving.statuses import Response
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole: there is nobody to answer."""
+
+
+class Bodies:
+    """Counts the bytes of bodies that come in more than one piece."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._in_flight = 0
+
+    async def read(self, head: Head, receive: Receive, longest: int) -> bytes:
+        """A whole body of at most `--max-body-bytes`, and of at most `longest` bytes, which its protocol allows.
+
+        Raises TooLarge, before anything is read where the length is announced; Overloaded if memory is short.
+        """
+        most, whose = min((self._limits.body_bytes, "--max-body-bytes"), (longest, "this protocol"))
+        announced = announced_length(head)
+        if announced > most:
+            raise too_large(most, whose)
+        message = await receive()
+        pieces = [_piece(message)]
+        length, booked = len(pieces[0]), 0
+        try:
+            while message.get("more_body", False):
+                booked += self._book(max(announced, length) - booked, booked)
+                message = await receive()
+                pieces.append(_piece(message))
+                length += len(pieces[-1])
+                if length > most:
+                    raise too_large(most, whose)
+        finally:
+            self._in_flight -= booked
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _book(self, more: int, own: int) -> int:
+        """Books `more` bytes for a body that has `own` already. One that is alone may be longer than the limit."""
+        if self._in_flight > own and self._in_flight + more > self._limits.in_flight_bytes:
+            raise Overloaded(f"overloaded: bodies in flight hold {self._in_flight} bytes; try again")
+        self._in_flight += more
+        return more
+
+
+def _piece(message: Message) -> bytes:
+    if message["type"] != "http.request":
+        raise ClientGone
+    body: bytes = message.get("body", b"")
+    return body
+
+
+def local_path(scope: Scope) -> str:
+    """The path below the one that the application is mounted at."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path") or ""
+    return path.removeprefix(root) if root and path.startswith(root + "/") else path
+
+
+async def deliver(response: Response, scope: Scope, _receive: Receive, send: Send) -> None:
+    """Sends a whole answer; to HEAD, without its body."""
+    status, headers, body, variable = response
+    whole = [*headers, *variable, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": whole})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -1,0 +1,180 @@
+"""Runs calls on one model: permits, the deadline, and the choice between the event loop and a thread.
+
+A call gets a permit or is refused at once. A model that is known to be cheap for inputs of that size runs on the event
+loop, and the answer is a value; any other runs in a thread, and the answer is an awaitable. A call that outlives its
+deadline is answered with that, interrupted where the framework can, and keeps its permit until it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from adapters.base import WrongInput
+from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed, private
+from runtime.serving.engine.costs import Costs
+from runtime.serving.engine.threads import Job, Lane, Watch
+
+if TYPE_CHECKING:
+    from adapters.base import Arrays, Model
+    from runtime.serving.engine.limits import Limits
+    from runtime.serving.engine.request import Request, Signature
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+_SERIAL = 3
+"""Models that are not thread-safe usually hold the GIL, so a thread would only add switching cost (0.3 ms). They may
+run on the event loop up to 3 times as long as others."""
+
+
+class Call(Protocol[T_co]):
+    """One request, as far as the engine needs to know it: how to read it, how to answer it, and its account."""
+
+    arrived: float
+    """`perf_counter()` when the request was whole: the deadline counts from here."""
+    body_bytes: int
+    queued: float
+    """Seconds that it waited for threads; written by the engine."""
+    computed: float
+    """Seconds that the model and the encoding took; written by the engine."""
+
+    def decode(self) -> Request:
+        """The request. Called once, in a thread if the body is long."""
+
+    def encode(self, request: Request, outputs: Arrays, /) -> T_co:
+        """The answer. Called once, where the model ran."""
+
+
+class Engine:
+    """Runs calls on `model`. Everything but `predict` and `learn` is called on the event loop's thread."""
+
+    def __init__(self, model: Model, signature: Signature, limits: Limits, name: str) -> None:
+        self._model, self._outputs, self._limits = model, signature.outputs, limits
+        self.in_flight = 0
+        """Permits taken by calls off the loop."""
+        self._costs = Costs(limits.inline_seconds * (1 if model.threadsafe else _SERIAL))
+        self._predicting = Lane(f"predict-{name}", limits.threads if model.threadsafe else 1)
+        self._decoding = Lane(f"decode-{name}", 1)
+        self._watch = Watch(model.interrupt, limits.deadline_seconds)
+
+    def run(self, call: Call[T]) -> T | Awaitable[T]:
+        """The answer of `call`: a value if it is decoded and computed on the loop, else an awaitable of it.
+
+        Raises (also when awaited) what decoding and encoding raise, Overloaded, DeadlinePassed, PredictFailed, and
+        InvalidInput for what only the model could find wrong.
+        """
+        if self.in_flight >= self._limits.in_flight:
+            raise Overloaded(
+                f"overloaded: {self.in_flight} requests in flight, at most {self._limits.in_flight}; try again"
+            )
+        if call.body_bytes > self._limits.inline_body_bytes:
+            job = self._job(call)
+            job.step(self._decoding, call.decode, partial(self._decoded, job, call))
+            return job.answer
+        request = call.decode()
+        size = _size(request.inputs)
+        if self._may_hold_loop(size):
+            return self._on_loop(call, request, size)
+        return self._in_thread(self._job(call), call, request, size)
+
+    def predict(self, request: Request) -> Arrays:
+        """The model's outputs, in the thread that calls.
+
+        Raises PredictFailed if the model raises or gives something else than its signature says, InvalidInput for what
+        only the model could find wrong.
+        """
+        try:
+            outputs = self._model.predict(request.inputs, request.wanted)
+        except WrongInput as error:
+            raise InvalidInput(private(str(error))) from error
+        except (Exception, SystemExit) as error:  # a model that asks the process to end is answered like any failure
+            raise PredictFailed("the model raised") from error
+        for name in request.wanted:
+            array = outputs.get(name)
+            if array is None or array.dtype != self._outputs[name]:
+                raise self._other_than_promised(name, array)
+        return outputs
+
+    def learn(self, request: Request, seconds: float) -> None:
+        """Notes what a request like this one takes, before the first call."""
+        self._costs.seed(_size(request.inputs), seconds)
+
+    def close(self) -> None:
+        """Lets go of the threads, waiting for none."""
+        for part in (self._predicting, self._decoding, self._watch):
+            part.close()
+
+    def _may_hold_loop(self, size: int) -> bool:
+        return self._costs.cheap(size) and (self._model.threadsafe or not self._predicting.jobs)
+
+    def _on_loop(self, call: Call[T], request: Request, size: int) -> T:
+        started = perf_counter()
+        self._watch.begun(call.arrived)
+        try:
+            answer = call.encode(request, self.predict(request))
+        except PredictFailed:
+            if 0 < self._limits.deadline_seconds < perf_counter() - call.arrived:
+                raise self._too_late() from None
+            raise
+        finally:
+            self._watch.ended()
+        call.computed = perf_counter() - started
+        self._costs.ran_inline(size, call.computed)
+        return answer
+
+    def _in_thread(self, job: Job[T], call: Call[T], request: Request, size: int) -> Awaitable[T]:
+        job.step(self._predicting, partial(self._timed, job, call, request, size), job.finish)
+        return job.answer
+
+    def _timed(self, job: Job[T], call: Call[T], request: Request, size: int) -> T:
+        started = perf_counter()
+        answer = call.encode(request, self.predict(request))
+        call.queued, call.computed = job.queued, perf_counter() - started
+        self._costs.ran_in_thread(size, call.computed)
+        return answer
+
+    def _decoded(self, job: Job[T], call: Call[T], request: Request) -> None:
+        size = _size(request.inputs)
+        call.queued = job.queued
+        if self._may_hold_loop(size):
+            job.finish(self._on_loop(call, request, size))
+        else:
+            self._in_thread(job, call, request, size)
+
+    def _job(self, call: Call[T]) -> Job[T]:
+        loop = asyncio.get_running_loop()
+        job: Job[T] = Job(loop, self._end)
+        self.in_flight += 1
+        if seconds := self._limits.deadline_seconds:
+            timer = loop.call_later(max(0.0, call.arrived + seconds - perf_counter()), self._expire, job)
+            job.answer.add_done_callback(lambda _: timer.cancel())
+        return job
+
+    def _end(self) -> None:
+        self.in_flight -= 1
+
+    def _expire(self, job: Job[Any]) -> None:
+        if not job.answer.done():
+            job.answer.set_exception(self._too_late())
+            job.give_up(self._model.interrupt)
+
+    def _too_late(self) -> DeadlinePassed:
+        return DeadlinePassed(f"deadline exceeded: no answer within {self._limits.deadline_seconds:g} s")
+
+    def _other_than_promised(self, name: str, array: Any) -> PredictFailed:
+        if array is None:
+            return PredictFailed(f"the model did not return its output {name!r}")
+        return PredictFailed(
+            f"the model returned output {name!r} as {array.dtype}, its signature says {self._outputs[name]}"
+        )
+
+
+def _size(inputs: Arrays) -> int:
+    """Bit length of the inputs' bytes; of strings, only their pointers count."""
+    count = 0
+    for array in inputs.values():
+        count += array.nbytes
+    return count.bit_length()

@@ -1,0 +1,69 @@
+"""What a request is to the engine, whatever its protocol: named arrays that fit the model's signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from adapters.base import DATATYPES
+from runtime.errors import InputAtFault
+from runtime.serving.wording import listed, shown
+
+if TYPE_CHECKING:
+    from adapters.base import Arrays, Model, TensorSpec
+
+
+@dataclass(slots=True)
+class Request:
+    """What a client asks of a model, checked against the model's signature."""
+
+    inputs: Arrays
+    wanted: tuple[str, ...]
+    """Output names, in the order of the answer."""
+    id: str | None = None
+    """The client's own name for the request; where it gives none, the runtime's before `encode` sees it."""
+
+    @property
+    def rows(self) -> int:
+        """Length of the first input's first axis; 1 for a scalar."""
+        for array in self.inputs.values():
+            return len(array) if array.ndim else 1
+        return 0
+
+
+class Signature(NamedTuple):
+    """What a model takes and gives, laid out for looking things up."""
+
+    inputs: Mapping[str, TensorSpec]
+    required: tuple[str, ...]
+    only: TensorSpec | None
+    """The input of a model that has just one: it is meant, whatever name a client gives it."""
+    outputs: Mapping[str, np.dtype[Any]]
+    default: tuple[str, ...]
+    """The outputs of a request that names none."""
+
+    @classmethod
+    def of(cls, model: Model) -> Signature:
+        """The signature of `model`."""
+        names = tuple(spec.name for spec in model.outputs)
+        return cls(
+            inputs={spec.name: spec for spec in model.inputs},
+            required=tuple(spec.name for spec in model.inputs if not spec.optional),
+            only=model.inputs[0] if len(model.inputs) == 1 else None,
+            outputs={spec.name: np.dtype(DATATYPES[spec.datatype]) for spec in model.outputs},
+            default=names if model.default_outputs is None else model.default_outputs,
+        )
+
+    def input(self, name: str) -> TensorSpec:
+        """The input of that name. Raises InputAtFault if there is none."""
+        if name not in self.inputs:
+            raise InputAtFault(f"unknown input {shown(name)}; expected {listed(self.inputs)}")
+        return self.inputs[name]
+
+    def check_complete(self, arrays: Arrays) -> None:
+        """Raises InputAtFault if a required input is missing."""
+        if missing := [name for name in self.required if name not in arrays]:
+            raise InputAtFault(f"missing input {listed(missing)}; expected {listed(self.inputs)}, got {listed(arrays)}")

@@ -1,0 +1,58 @@
+"""What a protocol is: one frozen value (docs/writing-a-protocol.md). The table of them is `serving.protocols`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from adapters.base import Arrays
+    from runtime.errors import RequestFailed
+    from runtime.serving.engine.request import Request
+    from runtime.serving.media import Head
+    from runtime.serving.models import Models
+    from runtime.serving.served import Served
+    from runtime.serving.statuses import Response
+
+
+class Page(NamedTuple):
+    """Something to GET: `answer` gets the models and what stands in the path's braces. May raise RequestFailed."""
+
+    path: str
+    """As Starlette writes it; where it has `{model}`, the answer gets the headers that say where the model is from."""
+    answer: Callable[[Models, Mapping[str, str]], Response]
+    quiet: bool = False
+    """Asked every few seconds by machines: refusals are not logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One protocol. Its functions are pure: no clock, no log, no metrics, no memory of earlier requests."""
+
+    name: str
+    """The metrics' label `protocol`."""
+    paths: tuple[str, ...]
+    """Where predictions are asked for by POST; each has `{model}` and may have `{version}`."""
+    media_types: tuple[bytes | None, ...]
+    """Content types that mean this protocol, in lower case, without parameters; the first is named in refusals; None:
+    no Content-Type at all. Other types go to the first codec of a path, unless they clearly mean something else."""
+    decode: Callable[[Head, bytes, Served], Request]
+    """A request's headers (names in lower case) and body → what the model is asked. Raises InvalidInput."""
+    encode: Callable[[Served, Request, Arrays], Response]
+    """The answer with the outputs that the request wanted, of the datatypes that the model promised."""
+    refuse: Callable[[RequestFailed], Response]
+    """The answer that tells a client of a failure."""
+    prepare: Callable[[Served], object] = lambda _: None
+    """What does not change from request to request of a model; kept in `served.forms` under `name`."""
+    longest_body: int = 2**31 - 1
+    """Bytes that a body may have at most, whatever `--max-body-bytes` says."""
+    pages: tuple[Page, ...] = ()
+
+
+def prepare(served: Served, codecs: Iterable[Codec]) -> None:
+    """Lays out what each protocol needs for a model, and opens its account; `codecs` is the whole table, in order."""
+    for place, codec in enumerate(codecs):
+        if codec.name not in served.forms:
+            served.forms[codec.name] = codec.prepare(served)
+            served.meters[codec.name] = served.meter.requests(place)

@@ -1,0 +1,184 @@
+"""JSON elements → one numpy array: every element checked, nothing rounded, wrapped or cut in silence.
+
+The rules are docs/protocol.md, section 3: integers for FP*, whole floats for integers up to 2^53, booleans from
+true, false, 0 and 1, BYTES from strings, null for FP* only. Checks are whole-list calls into C, not loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from runtime.errors import InputAtFault
+from runtime.serving.protocol.datatypes import EXACT_INTEGERS, FLOATS, INTEGERS, NUMPY
+from runtime.serving.protocol.json_document import kind_of
+from runtime.serving.wording import quoted, shown
+
+if TYPE_CHECKING:
+    from adapters.base import TensorSpec
+    from runtime.serving.engine.limits import Limits
+
+Array = np.ndarray[Any, Any]
+
+_FEW: Final = 64
+_NUMBERS: Final[frozenset[type]] = frozenset({int, float})
+_NUMBERS_OR_NULL: Final[frozenset[type]] = frozenset({int, float, type(None)})
+_WHOLE: Final = frozenset({int})
+_FLAGS: Final[frozenset[type]] = frozenset({bool, int})
+_STRINGS: Final[frozenset[type]] = frozenset({str, bytes})
+_LISTS: Final = frozenset({list})
+_WANTED: Final = {"BOOL": "true, false, 0 or 1", "BYTES": "a string", **dict.fromkeys(INTEGERS, "a whole number"),
+                  **dict.fromkeys(FLOATS, "a number or null")}  # fmt: skip
+
+
+def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Array:
+    """The array of `shape` from `data`, flat or nested exactly like the shape, for the input `spec`.
+
+    Raises InputAtFault naming the input, what was wanted and got, and the flat index of a bad element.
+    """
+    count = count_of(spec, shape, limits)
+    if type(data) is not list:
+        raise _fault(spec, f"data must be an array, got {kind_of(data)}")
+    if data and type(data[0]) is list:
+        data = _flat(spec, shape, data)
+    if len(data) != count:
+        raise _fault(spec, f"shape {shown(shape)} wants {count} elements, got {len(data)}")
+    array = _READERS[spec.datatype](spec, data)
+    return array if len(shape) == 1 else array.reshape(shape)
+
+
+def _fault(spec: TensorSpec, text: str) -> InputAtFault:
+    return InputAtFault(f"input {quoted(spec.name)}: {text}")
+
+
+def _element_fault(spec: TensorSpec, index: int, text: str) -> InputAtFault:
+    return InputAtFault(f"input {quoted(spec.name)}, element {index}: {text}")
+
+
+def count_of(spec: TensorSpec, shape: Any, limits: Limits) -> int:
+    """Elements of `shape`, once every dimension is a number and fits the model's."""
+    if type(shape) is not list:
+        raise _fault(spec, f"shape must be an array of non-negative integers, got {kind_of(shape)}")
+    if len(shape) > limits.rank:
+        raise _fault(spec, f"too many dimensions: {len(shape)}, at most {limits.rank}")
+    count, fits, empty = 1, len(shape) == len(spec.shape), False
+    for axis, size in enumerate(shape):
+        if type(size) is not int or size < 0:
+            raise _bad_dimension(spec, axis, size)
+        if size == 0:  # kept out of the product: a zero must not hide a dimension that nothing can hold
+            empty = True
+        else:
+            count *= size
+        fits = fits and spec.shape[axis] in (size, -1)
+    if count > limits.elements:
+        raise _fault(spec, f"element count too large: shape {shown(shape)}, at most {limits.elements}")
+    if not fits:
+        raise _fault(spec, f"expected shape {quoted(list(spec.shape))} (-1: any), got {shown(shape)}")
+    return 0 if empty else count
+
+
+def _bad_dimension(spec: TensorSpec, axis: int, size: object) -> InputAtFault:
+    if type(size) is float and size >= 2**63:  # an integer too large for the parser comes as a float
+        return _fault(spec, f"element count too large: dimension {axis} is {shown(size)}")
+    return _fault(spec, f"shape must be non-negative integers, dimension {axis} is {shown(size)}")
+
+
+def _flat(spec: TensorSpec, shape: list[int], data: list[Any]) -> list[Any]:
+    """Unwraps one level after another, each of which has to be as long as the shape says."""
+    for axis, size in enumerate(shape):
+        if axis:
+            if not _LISTS.issuperset(map(type, data)) or not {size}.issuperset(map(len, data)):
+                raise _other_nesting(spec, shape)
+            data = list(chain.from_iterable(data))
+        elif len(data) != size:
+            raise _other_nesting(spec, shape)
+    if data and type(data[0]) is list:
+        raise _other_nesting(spec, shape)
+    return data
+
+
+def _other_nesting(spec: TensorSpec, shape: list[int]) -> InputAtFault:
+    return _fault(spec, f"data does not match shape {shown(shape)}: its nesting differs")
+
+
+def _floats(spec: TensorSpec, data: list[Any]) -> Array:
+    numbers = _NUMBERS.issuperset(map(type, data))
+    if not numbers and not _NUMBERS_OR_NULL.issuperset(map(type, data)):
+        raise _wrong_type(spec, data, _NUMBERS_OR_NULL)
+    if spec.datatype == "FP64":
+        return np.array(data, np.float64)
+    limit = FLOATS[spec.datatype]
+    if not data or (numbers and len(data) <= _FEW and max(data) < limit and min(data) > -limit):
+        return np.array(data, NUMPY[spec.datatype])
+    wide = np.array(data, np.float64)
+    if (over := np.abs(wide) >= limit).any():
+        raise _out_of_range(spec, data, int(over.argmax()))
+    return wide.astype(NUMPY[spec.datatype])
+
+
+def _integers(spec: TensorSpec, data: list[Any]) -> Array:
+    if not _WHOLE.issuperset(map(type, data)):
+        if not _NUMBERS.issuperset(map(type, data)):
+            raise _wrong_type(spec, data, _NUMBERS)
+        data = [_whole(spec, index, value) for index, value in enumerate(data)]
+    try:
+        return np.array(data, NUMPY[spec.datatype])
+    except OverflowError:
+        low, high = INTEGERS[spec.datatype]
+        index = next(index for index, value in enumerate(data) if not low <= value <= high)
+        raise _out_of_range(spec, data, index) from None
+
+
+def _whole(spec: TensorSpec, index: int, value: float) -> int:
+    if type(value) is int:
+        return value
+    if not value.is_integer():
+        raise _wrong_element(spec, index, shown(value))
+    if abs(value) > EXACT_INTEGERS:  # 2^64 comes out of the parser as a float: it is not known which number was meant
+        raise _element_fault(spec, index, f"{shown(value)} is out of range for {spec.datatype} or not exact")
+    return int(value)
+
+
+def _flags(spec: TensorSpec, data: list[Any]) -> Array:
+    if not _FLAGS.issuperset(map(type, data)):
+        raise _wrong_type(spec, data, _FLAGS)
+    if set(data) - {0, 1}:
+        index = next(index for index, value in enumerate(data) if value not in {0, 1})
+        raise _wrong_element(spec, index, shown(data[index]))
+    return np.array(data, np.bool_)
+
+
+def _strings(spec: TensorSpec, data: list[Any]) -> Array:
+    if not _STRINGS.issuperset(map(type, data)):
+        raise _wrong_type(spec, data, _STRINGS)
+    array = np.empty(len(data), np.object_)
+    array[:] = [text.encode() if type(text) is str else text for text in data]
+    return array
+
+
+_READERS: Final[dict[str, Callable[[TensorSpec, list[Any]], Array]]] = {
+    "BOOL": _flags,
+    "BYTES": _strings,
+    **dict.fromkeys(INTEGERS, _integers),
+    **dict.fromkeys(FLOATS, _floats),
+}
+
+
+def _wrong_type(spec: TensorSpec, data: list[Any], right: frozenset[type]) -> InputAtFault:
+    index = next(index for index, value in enumerate(data) if type(value) not in right)
+    got = data[index]
+    if isinstance(got, list):
+        return _fault(spec, f"data does not match shape: element {index} is an array")
+    return _wrong_element(spec, index, kind_of(got) if isinstance(got, dict) else shown(got))
+
+
+def _wrong_element(spec: TensorSpec, index: int, got: str) -> InputAtFault:
+    wanted = f"{spec.datatype} wants {_WANTED[spec.datatype]}"
+    return _element_fault(spec, index, f"{wanted}, got {got} (wrong element type)")
+
+
+def _out_of_range(spec: TensorSpec, data: list[Any], index: int) -> InputAtFault:
+    return _element_fault(spec, index, f"{shown(data[index])} is out of range for {spec.datatype}")
