@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from runtime.serving.http import door
-from runtime.serving.http.asgi import ApplicationExchange
+from runtime.serving.http.application import ApplicationExchange
 from runtime.serving.http.deadlines import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, Waiting, look
 from runtime.serving.http.exchange import Exchange, Turns, rendered
 from runtime.serving.http.framing import Head, Refused

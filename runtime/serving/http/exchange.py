@@ -1,4 +1,4 @@
-"""One request and its answer, and the order of the answers on a connection. `asgi.py` adds what applications need."""
+"""One request and its answer, and the order of the answers on a connection; `application.py` adds what ASGI needs."""
 
 from __future__ import annotations
 

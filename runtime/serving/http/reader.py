@@ -46,7 +46,21 @@ class Reader:
         """Reads `data`. Raises Refused; what a callback raises else goes through."""
         self.received_bytes += len(data)
         while data:
-            data = self._take_raw(data) if self._raw_body else self._parse(data)
+            if self._raw_body:
+                data = self._take_raw(data)
+                continue
+            try:
+                self._parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:  # the parser leaves the rest
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserCallbackError as error:
+                raise error.__context__ or error from None
+            except httptools.HttpParserError as error:
+                raise Refused(400, f"invalid HTTP request: {error}") from None
+        self._check_size()
+
+    def _check_size(self) -> None:
         limits = self._limits
         if not self._in_body:
             if self.received_bytes > limits.head_bytes:
@@ -57,18 +71,6 @@ class Reader:
             raise Refused(431, "chunk extensions or trailers too large")
         elif len(self.headers) > limits.headers:
             raise Refused(431, f"too many trailers: more than {limits.headers}")
-
-    def _parse(self, data: bytes) -> bytes:
-        """Returns what the parser leaves of `data`."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            return data[upgrade.args[0] :]
-        except httptools.HttpParserCallbackError as error:
-            raise error.__context__ or error from None
-        except httptools.HttpParserError as error:
-            raise Refused(400, f"invalid HTTP request: {error}") from None
-        return b""
 
     def _take_raw(self, data: bytes) -> bytes:
         """The body of a request that offered an upgrade: the parser leaves it to us (Java's HttpClient sends such)."""

@@ -621,6 +621,23 @@ def test_a_head_behind_a_slow_request_is_as_short_as_any_other():
         assert [wire.answer().status for _ in range(2)] == [200, 431]
 
 
+def test_a_body_that_nobody_reads_yet_is_as_short_as_any_other():
+    """The connection's own refusal says what the application's says (row 51)."""
+    gate = threading.Event()
+
+    def held(arrays: Any, wanted: Any) -> Any:
+        assert gate.wait(20)
+        return iris_like(arrays, wanted)
+
+    with serving(model(held), warm=False, limits=SMALL) as served, Wire(served.port) as wire:
+        wire.send(request() + CHUNKED + b"186a1\r\n" + b" " * 100_001 + b"\r\n")
+        assert wait_until(lambda: connection_of(served)._deaf)
+        gate.set()
+        assert wire.answer().status == 200
+        refusal = wire.answer()
+        assert (refusal.status, refusal.error) == (413, TOO_LARGE)
+
+
 def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector():
     with serving(model()) as served:
         gc.collect()
