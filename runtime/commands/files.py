@@ -16,6 +16,7 @@ from adapters import ADAPTERS
 from adapters.choose import GROUP
 from runtime.errors import Cancelled, NotExamined
 from runtime.link.model_files import ModelFacts
+from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def examine(
     paths = facts.files(kit.root).files
     process = WorkerProcess(0, module)
     try:
-        process.report_output(log)
+        process.output = Output(process, log)
         process.channel.send(
             {
                 "model": asdict(facts),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtime.supervisor.cgroups import Allowance, allowance
+from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Launcher:
         }
         worker.channel.send(order, files=(self.board.fd, self.listener.fileno(), 2))
         worker.channel.unblock()
-        worker.report_output(self.log, own_stdout=settings.command == "serve")
+        worker.output = Output(worker, self.log, own_stdout=settings.command == "serve")
 
 
 def shares_of(settings: Settings, allowed: Allowance) -> dict[str, int]:

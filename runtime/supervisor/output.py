@@ -11,9 +11,13 @@ import os
 import select
 import threading
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from runtime.log import Log
+
+if TYPE_CHECKING:
+    from runtime.supervisor.process import WorkerProcess
 
 _MOST_LINES: Final = 1000
 _MOST_BYTES: Final = 16 * 2**20
@@ -26,25 +30,32 @@ _FINISH_SECONDS: Final = 1.0
 
 
 class Output:
-    """Reads the ends `out` and `err` of the pipes of the worker in `slot` until `pidfd` says that it has ended.
+    """Reads the standard streams of `worker` until its end.
 
-    Standard output goes to ours if `own_stdout`, except on a terminal, where one log keeps lines and status apart.
+    Its standard output goes to ours if `own_stdout`, except on a terminal, where one log keeps lines and status apart.
     """
 
-    def __init__(self, out: int, err: int, pidfd: int, log: Log, slot: int, *, own_stdout: bool) -> None:
-        self._log, self._slot = log, slot
+    def __init__(self, worker: WorkerProcess, log: Log, *, own_stdout: bool = False) -> None:
+        self._log, self._slot = log, worker.slot
         self._out_log = Log(1, style=log.style, level=log.level) if own_stdout and not os.isatty(1) else log
-        self._streams = {out: _Stream("stdout"), err: _Stream("stderr")}
+        out, err = worker.streams
+        self._streams = {out: _Stream("stdout", self._out_log.info), err: _Stream("stderr", log.warning)}
         self._lines, self._bytes, self._until = _MOST_LINES, _MOST_BYTES, 0.0
         self._dropped, self._last = 0, ""
         self._hurry = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(pidfd,), name="output", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._run, args=(worker.pidfd,), name="output", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the machine has no thread left, and soon will have: the worker is replaced
+            worker.kill()
 
     def finish(self) -> None:
         """Waits until what the worker wrote is reported; for the time after its end."""
         self._hurry.set()
-        self._thread.join(_FINISH_SECONDS)
+        if self._thread.ident is None:
+            self._thread.run()
+        else:
+            self._thread.join(_FINISH_SECONDS)
 
     def _run(self, pidfd: int) -> None:
         poll = select.poll()
@@ -89,9 +100,8 @@ class Output:
         if dropped:
             self._dropped, self._last = self._dropped + dropped, last
         for text in texts:
-            log, level = (self._out_log, "info") if stream.name == "stdout" else (self._log, "warning")
-            facts = {"worker": self._slot, "stream": stream.name, "text": text}
-            getattr(log, level)("worker.printed", message=f"worker {self._slot}: {text}", **facts)
+            message = f"worker {self._slot}: {text}"
+            stream.say("worker.printed", message=message, worker=self._slot, stream=stream.name, text=text)
 
     def _say_dropped(self) -> None:
         if self._dropped:
@@ -102,8 +112,8 @@ class Output:
 class _Stream:
     """Cuts bytes into lines, and lines to a length."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, say: Callable[..., None]) -> None:
+        self.name, self.say = name, say
         self._rest, self._cut = b"", 0
 
     def split(self, data: bytes, most: int) -> tuple[list[str], int, str]:

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runtime.log import Log
     from runtime.supervisor.output import Output
 
 _CONTROL = 3
@@ -44,9 +43,11 @@ class WorkerProcess:
     def __init__(self, slot: int, module: str = "runtime.worker.main") -> None:
         """Starts it: it imports, and waits for its first order. `module` has its `main`."""
         self.slot, self.ready, self._reaped = slot, False, False
-        self._output: Output | None = None
-        self._out, out, self._err, err = _two_pipes()
+        self.output: Output | None = None
+        """Reads `streams`, once somebody wants to know."""
+        self.streams, (out, err) = _pipes()
         ours, theirs = socket.socketpair()
+        others = (int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is one more import
         with theirs:
             self.pid = os.posix_spawn(
                 sys.executable,
@@ -56,7 +57,8 @@ class WorkerProcess:
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, out, 1),
                     (os.POSIX_SPAWN_DUP2, err, 2),
-                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
+                    # what a shell or a service manager left open here, too
+                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in others if fd > 2 and fd != theirs.fileno()),
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), _CONTROL),
                 ],
                 setsid=True,
@@ -69,17 +71,6 @@ class WorkerProcess:
 
         self.channel = Channel(ours)
 
-    def report_output(self, log: Log, *, own_stdout: bool = False) -> None:
-        """From now on what it writes to its standard streams is reported to `log` (`runtime.supervisor.output`)."""
-        from runtime.supervisor.output import Output
-
-        self._output = Output(self._out, self._err, self.pidfd, log, self.slot, own_stdout=own_stdout)
-
-    def finish_output(self) -> None:
-        """While it ends: waits until all of its output is reported."""
-        if self._output:
-            self._output.finish()
-
     def kill(self) -> None:
         """Ends it now, if it has not ended already."""
         if not self._reaped:
@@ -87,7 +78,8 @@ class WorkerProcess:
 
     def reap(self) -> str:
         """After its end: frees what it held here and says how it ended."""
-        self.finish_output()
+        if self.output:
+            self.output.finish()
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self._reaped = True
         os.close(self.pidfd)
@@ -98,26 +90,16 @@ class WorkerProcess:
         return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
 
 
-def _two_pipes() -> tuple[int, int, int, int]:
+def _pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    """Two pipes: the ends to read from, and those to write to."""
     first = os.pipe()
     try:
-        return (*first, *os.pipe())
+        second = os.pipe()
     except OSError:
-        for fd in first:
-            os.close(fd)
+        os.close(first[0])
+        os.close(first[1])
         raise
-
-
-def _inheritable() -> list[int]:
-    """Descriptors that a shell or service manager left open here, and that every child would inherit."""
-    found = []
-    for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - pathlib is one more import
-        try:
-            if fd > 2 and os.get_inheritable(fd):
-                found.append(fd)
-        except OSError:  # closed by now, as the one of the listing is
-            continue
-    return found
+    return (first[0], second[0]), (first[1], second[1])
 
 
 def _cleaned(environ: Mapping[str, str]) -> dict[str, str]:

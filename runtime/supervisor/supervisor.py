@@ -77,7 +77,8 @@ class Supervisor:
             self._progress.cancel()
             self._kill_all()
             for worker in self._workers.values():
-                worker.finish_output()
+                if worker.output:
+                    worker.output.finish()
 
     # pull
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,41 +15,40 @@ import pytest
 
 from runtime.log import Log
 from runtime.supervisor.output import Output
+from runtime.supervisor.process import WorkerProcess
 from tests.terminal import Terminal
 
 Report = Callable[..., list[dict[str, Any]]]
+Start = Callable[[str, Log], WorkerProcess]
 
 
 @pytest.fixture
-def report(tmp_path: Path) -> Report:
-    """Runs Python code in a process whose output is reported; returns the events."""
+def start(monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Starts a worker process that runs Python code; what it writes is reported."""
+
+    def start(code: str, log: Log) -> WorkerProcess:
+        monkeypatch.setenv("OMP_TEST_CODE", code)
+        worker = WorkerProcess(7, "tests.supervisor.writer")
+        worker.output = Output(worker, log)
+        return worker
+
+    return start
+
+
+@pytest.fixture
+def report(start: Start, tmp_path: Path) -> Report:
+    """Runs Python code in a worker process, and returns the events."""
 
     def run(code: str) -> list[dict[str, Any]]:
         with (tmp_path / "log").open("wb") as file:
             log = Log(file.fileno(), style="json")
-            process, output = start(code, log)
-            os.waitid(os.P_PIDFD, output.pidfd, os.WEXITED | os.WNOWAIT)
-            output.reader.finish()
-            process.wait()
-            os.close(output.pidfd)
+            worker = start(code, log)
+            select.select([worker.pidfd], [], [], 60.0)
+            worker.reap()
             log.close()
         return [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
 
     return run
-
-
-class _Reading:
-    def __init__(self, out: int, err: int, pid: int, log: Log) -> None:
-        self.pidfd = os.pidfd_open(pid)
-        self.reader = Output(out, err, self.pidfd, log, 7, own_stdout=False)
-
-
-def start(code: str, log: Log) -> tuple[subprocess.Popen[bytes], _Reading]:
-    (out, child_out), (err, child_err) = os.pipe(), os.pipe()
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=child_out, stderr=child_err)
-    os.close(child_out)
-    os.close(child_err)
-    return process, _Reading(out, err, process.pid, log)
 
 
 def texts(events: list[dict[str, Any]]) -> list[str]:
@@ -88,17 +86,15 @@ def test_a_flood_is_bounded_and_counted_and_its_last_line_is_shown(report: Repor
     assert "Fatal: the last words" in {*texts(events), *(flood["last"] for flood in floods)}
 
 
-def test_one_that_writes_for_ever_is_slowed_down_and_killed_as_any_other(tmp_path: Path) -> None:
+def test_one_that_writes_for_ever_is_slowed_down_and_killed_as_any_other(start: Start, tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as file:
         log = Log(file.fileno(), style="json")
-        process, output = start("import os\nwhile True: os.write(1, b'x' * 65_536)", log)
+        worker = start("import os\nwhile True: os.write(1, b'x' * 65_536)", log)
         before = os.times()
         time.sleep(0.5)
         after = os.times()
-        process.kill()
-        output.reader.finish()
-        process.wait()
-        os.close(output.pidfd)
+        worker.kill()
+        assert worker.reap().startswith("SIGKILL")
         log.close()
     assert after.user + after.system - before.user - before.system < 0.3
     assert (tmp_path / "log").stat().st_size < 100_000
@@ -124,12 +120,11 @@ def test_descendants_that_hold_a_stream_open_hold_nothing_up(report: Report) -> 
     os.kill(int(child), signal.SIGKILL)
 
 
-def test_on_a_terminal_it_is_a_line_to_read_and_steers_nothing() -> None:
+def test_on_a_terminal_it_is_a_line_to_read_and_steers_nothing(start: Start) -> None:
     terminal = Terminal()
     log = Log(terminal.fd, style="text")
-    process, output = start("print('\\x1b[2Jhello')", log)
-    process.wait()
-    output.reader.finish()
-    os.close(output.pidfd)
+    worker = start("print('\x1b[2Jhello')", log)
+    select.select([worker.pidfd], [], [], 60.0)
+    worker.reap()
     log.close()
     assert terminal.shown() == "worker 7: \\x1b[2Jhello\n"

@@ -1,0 +1,9 @@
+"""What stands in for a worker whose code writes: it runs `$OMP_TEST_CODE`, which reaches it as tuning variables do."""
+
+from __future__ import annotations
+
+import os
+
+
+def main(_control: int, _supervisor: int) -> None:
+    exec(os.environ["OMP_TEST_CODE"], {})
