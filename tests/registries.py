@@ -189,7 +189,7 @@ class Registry:
 
     def close(self) -> None:
         """End the process and remove its storage."""
-        self._process.terminate()
+        self._process.kill()  # it would take up to a second to end by itself
         self._process.wait()
         self._log.close()
         shutil.rmtree(self._folder)

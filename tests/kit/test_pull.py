@@ -26,7 +26,12 @@ GOLDEN = [
     if (layout / "oci-layout").exists()
     for tag in tags_of(layout)
 ]
-SERVED = [pytest.param(name, tag, id=f"{name}:{tag}") for name, tag in GOLDEN if name not in REFUSED]
+AT_EVERY_EDIT = {("iris-onnx", "v1"), ("iris-onnx", "gzip"), ("wine-sklearn", "era-0.2"), ("everything", "v1")}
+SERVED = [
+    pytest.param(*each, id=":".join(each), marks=[] if each in AT_EVERY_EDIT else [pytest.mark.slow])
+    for each in GOLDEN
+    if each[0] not in REFUSED
+]
 
 Lying = Callable[..., LyingRegistry]
 

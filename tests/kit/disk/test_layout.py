@@ -382,7 +382,7 @@ def test_a_cut_archive_is_refused(left: int, tmp_path: Path) -> None:
 def test_a_compressed_archive_is_named(suffix: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "kit.tar"
     with tarfile.open(path, f"w:{suffix}") as archive:
-        archive.add(IRIS.folder, ".")
+        archive.add(golden("iris-bare").folder, ".")
     with pytest.raises(NotAModelKit) as caught:
         open_archive(path)
     assert str(caught.value) == f"OCI archive '{path}' is compressed with {name}; decompress it first"

@@ -265,6 +265,7 @@ def test_no_format_checker_comes_along() -> None:
     assert imported() == ["Registry Container", "[]"]
 
 
+@pytest.mark.slow
 def test_nothing_is_hidden_from_those_who_imported_jsonschema_before() -> None:
     assert imported("import jsonschema")[0] == "Registry Container"
 

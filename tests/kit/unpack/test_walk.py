@@ -619,6 +619,7 @@ def summed(block: bytes) -> bytes:
     return block[:148] + b"%06o\x00 " % total + block[156:]
 
 
+@pytest.mark.slow
 def test_memory_stays_small_whatever_the_archive_says(root: Path) -> None:
     code = """
 import gzip, io, resource, sys
