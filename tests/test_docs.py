@@ -78,7 +78,7 @@ def logged() -> set[str]:
                     how = getattr(func, "attr", getattr(func, "id", "getattr"))
                     found |= (
                         {name}
-                        if how in {"debug", "info", "warning", "error", "warn", "_warn", "write", "getattr"}
+                        if how in {"debug", "info", "warning", "error", "warn", "_warn", "say", "write", "getattr"}
                         else set()
                     )
     return found
