@@ -327,7 +327,7 @@ LAYER = "blobs/sha256:e2efdb39975bb174"  # the model layer of iris-onnx:v1
         (["pull"], stalled(100), signal.SIGINT, 130, "was cancelled"),
         (["inspect", "--files"], stalled(100), signal.SIGTERM, 143, "was cancelled"),
         (["serve", "--port", "0"], stalled(100), signal.SIGINT, 0, "stopping on SIGINT"),
-        (["pull"], flipped(), None, 65, "the registry sent"),
+        (["pull"], flipped(), None, 65, "also when asked again"),
     ],
     ids=["pull stopped", "inspect stopped", "server stopped", "other bytes"],
 )
