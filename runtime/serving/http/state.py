@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import resource
 import select
-import traceback
 from typing import TYPE_CHECKING, Any, Final
+
+from runtime.serving.journal import fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,9 +43,8 @@ class State:
         self.closing = False
 
     def failed(self, error: BaseException) -> None:
-        """Logs a fault of ours by its kind and place: its text may hold values of a request."""
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        self.log.error("request.failed", cause=f"{type(error).__name__} at {place.filename}:{place.lineno}")
+        """Logs a fault of ours."""
+        self.log.error("request.failed", **fault(error, inputs=self.limits.log_inputs))
 
 
 def affordable(connections: int) -> int:
