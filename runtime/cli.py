@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if _needs_worker(arguments):
         # what arrives before the supervisor can act on it, waits
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-        first = WorkerProcess(1)  # its imports take longer than anything else in a start, so they begin first
+        first = _first_worker()  # its imports take longer than anything else in a start, so they begin first
 
     from runtime.log import Log
     from runtime.settings import Settings
@@ -55,6 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             first.kill()
 
 
+def _first_worker() -> WorkerProcess | None:
+    try:
+        return WorkerProcess(1)
+    except OSError:  # the supervisor tries again, and says why
+        return None
+
+
 def _needs_worker(arguments: Sequence[str]) -> bool:
     """Whether this looks like a command with a worker; the settings say later whether it is correct."""
     command = arguments[0] if arguments and arguments[0] in COMMANDS else "serve"
@@ -67,11 +74,11 @@ def _run(settings: Settings, log: Log, first: WorkerProcess | None) -> tuple[int
         case "serve":
             from runtime.commands import serve
 
-            return serve.run(settings, log, first or WorkerProcess(1)), []
+            return serve.run(settings, log, first), []
         case "verify":
             from runtime.commands import verify
 
-            return verify.run(settings, log, first or WorkerProcess(1))
+            return verify.run(settings, log, first)
         case "pull":
             from runtime.commands import pull
 

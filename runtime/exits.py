@@ -34,19 +34,6 @@ KILLED: Final = 128
 """This and the number of the signal is the exit code of what a signal ended before it was done."""
 
 
-def failure(kind: str, message: str) -> Exception:
-    """Returns the failure that a worker met, by the name of its class."""
-    return _FAILURES.get(kind, errors.Failure)(message)
-
-
 def exit_code(error: BaseException) -> int:
     """Returns the code of `error`; 1 if the table has none, for a fault of the runtime."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), UNHEALTHY)
-
-
-_FAILURES: Final = {
-    kind.__name__: kind
-    for module in (errors, base)
-    for kind in vars(module).values()
-    if isinstance(kind, type) and issubclass(kind, errors.Failure | base.AdapterError)
-}

@@ -4,7 +4,7 @@ import pytest
 
 from adapters import base
 from runtime import errors
-from runtime.exits import exit_code, failure
+from runtime.exits import exit_code
 
 NAMED = [
     kind
@@ -40,13 +40,6 @@ def test_a_failure_has_its_documented_code(kind, code):
 
 
 @pytest.mark.parametrize("kind", NAMED, ids=lambda kind: kind.__name__)
-def test_every_failure_has_a_code_of_its_own_and_survives_the_way_from_a_worker(kind):
+def test_every_failure_has_a_code_of_its_own(kind):
     if kind not in (errors.Failure, base.AdapterError):
         assert exit_code(kind("x")) != 1
-    again = failure(kind.__name__, "the line")
-    assert (type(again), str(again)) == (kind, "the line")
-
-
-@pytest.mark.parametrize("name", ["os", "annotations", "NoSuchClass", "Path", "__doc__", "Failure"])
-def test_only_failures_come_out_of_a_name(name):
-    assert type(failure(name, "x")) is errors.Failure

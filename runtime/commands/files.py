@@ -8,20 +8,22 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 from adapters import ADAPTERS
 from adapters.choose import GROUP
 from runtime.errors import Cancelled, NotExamined
+from runtime.link.messages import Examine
+from runtime.link.messages import Verdict as Said
 from runtime.link.model_files import ModelFacts
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
 
 if TYPE_CHECKING:
     from runtime.kit.pull import Kit
-    from runtime.link.channel import Channel, Message
+    from runtime.link.channel import Channel
     from runtime.log import Log
     from runtime.settings import Settings
 
@@ -31,8 +33,7 @@ _END_SECONDS: Final = 10.0
 """Time for the process to end after its last word."""
 _STOP_SECONDS: Final = 0.2
 """How often a wait looks whether the command was stopped."""
-_LONGEST_REASON: Final = 2000
-"""Characters of a reason that are shown."""
+_NO_VERDICT: Final = "the process that looks at the kit's files sent what is no verdict on one of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +67,7 @@ def examine(
     process = WorkerProcess(0, module)
     try:
         process.output = Output(process, log)
-        process.channel.send(
-            {
-                "model": asdict(facts),
-                "root": str(kit.root),
-                "trust": settings.trust,
-                "allow_globals": settings.allow_global,
-                "adapter": settings.adapter,
-            }
-        )
+        process.tell(Examine(facts, str(kit.root), settings.adapter, settings.trust, settings.allow_global))
         chosen, files = _checked(_messages(process, seconds, cancelled), paths)
     except BaseException:
         process.kill()
@@ -84,34 +77,34 @@ def examine(
     return chosen or ended, {path: files.get(path, ended) for path in paths}
 
 
-def _checked(messages: Iterator[Message], paths: Sequence[str]) -> tuple[Verdict | None, dict[str, Verdict]]:
+def _checked(said: Iterator[Said], paths: Sequence[str]) -> tuple[Verdict | None, dict[str, Verdict]]:
     """Reads one message on the kit and one on each of its files. Any of them may be the work of a hostile file."""
     adapters = {None, *(adapter.name for adapter in ADAPTERS), *(point.name for point in entry_points(group=GROUP))}
     chosen, files = None, dict[str, Verdict]()
-    for message in messages:
-        match message:
-            case {"adapter": str() | None as adapter, "reason": str(reason)} if not chosen and adapter in adapters:
-                chosen = Verdict(adapter, reason[:_LONGEST_REASON])
-            case {"path": str(path), "adapter": str() | None as adapter, "refused": str() | None as refused} if (
-                path in paths and path not in files and adapter in adapters
-            ):
-                files[path] = Verdict(adapter, refused and refused[:_LONGEST_REASON])
-            case _:
-                raise NotExamined("the process that looks at the kit's files sent what is no verdict on one of them")
+    for path, adapter, reason in said:
+        if adapter in adapters and path is None and reason is not None and not chosen:
+            chosen = Verdict(adapter, reason)
+        elif adapter in adapters and path is not None and path in paths and path not in files:
+            files[path] = Verdict(adapter, reason)
+        else:
+            raise NotExamined(_NO_VERDICT)
     return chosen, files
 
 
-def _messages(process: WorkerProcess, seconds: float, cancelled: Callable[[], bool]) -> Iterator[Message]:
+def _messages(process: WorkerProcess, seconds: float, cancelled: Callable[[], bool]) -> Iterator[Said]:
     """Yields what the process says until it ends. It has `seconds` for all of it."""
     deadline = time.monotonic() + seconds
-    process.channel.unblock()
     while True:
         if not _readable(process.channel, deadline, cancelled):
             raise NotExamined(f"looking at the kit's files took longer than {seconds:g} s; inspect it without --files")
         try:
-            yield from process.channel.receive()
+            message = process.channel.receive(Said)
         except EOFError:
             break
+        except ValueError as error:
+            raise NotExamined(_NO_VERDICT) from error
+        if message:
+            yield message
     if not _readable(process.pidfd, min(deadline, time.monotonic() + _END_SECONDS), cancelled):
         raise NotExamined("the process that looks at the kit's files broke off its report, and does not end")
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from runtime.supervisor.supervisor import Supervisor
 
 
-def run(settings: Settings, log: Log, first: WorkerProcess) -> int:
-    """Serves until told to stop; `first` is the worker that is importing already.
+def run(settings: Settings, log: Log, first: WorkerProcess | None) -> int:
+    """Serves until told to stop; `first` is the worker that is importing already, if one could be started.
 
     Raises:
         Failure: the reference or the address is no good, the pull failed, or workers die one after another.
@@ -45,14 +45,15 @@ def supervise(
     settings: Settings,
     listener: Listener,
     log: Log,
-    first: WorkerProcess,
+    first: WorkerProcess | None,
     *,
     serving: bool,
 ) -> Supervisor:
     """Gives the first worker its order, then imports what pulls: the worker imports meanwhile."""
     board = Board.create(settings.workers + 1, WIDTH)
     launcher = Launcher(settings, reference.name, listener, board, log, (_kits_folder(settings, reference),))
-    launcher.order(first, accept=serving)
+    if first:
+        launcher.order(first, accept=serving)
 
     from runtime.supervisor.supervisor import Supervisor
 

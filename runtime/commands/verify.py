@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from runtime.supervisor.supervisor import Supervisor
 
 
-def run(settings: Settings, log: Log, first: WorkerProcess) -> tuple[int, list[str]]:
+def run(settings: Settings, log: Log, first: WorkerProcess | None) -> tuple[int, list[str]]:
     """Loads the kit in the worker `first` and reports. Stopped by a signal it reports nothing and has failed."""
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     supervisor = supervise(reference, settings, listen("127.0.0.1", 0), log, first, serving=False)
@@ -57,7 +57,7 @@ def _report(supervisor: Supervisor, failure: Exception | None) -> _Report:
     name, proof = supervisor.reference.name, supervisor.proof
     if proof is None:
         return _Report(name, str(reference), passed=False, reason=str(failure))
-    return _Report(name, str(reference), True, proof["adapter"], proof["samples"], proof["load_seconds"])
+    return _Report(name, str(reference), True, proof.adapter, proof.samples, proof.load_seconds)
 
 
 def _as_text(report: _Report) -> list[str]:

@@ -1,78 +1,118 @@
-"""One block of shared memory in which the supervisor and the workers tell one another how they are.
+"""Shared memory: what the supervisor tells all workers, and the metrics of every process. Two memfds of doubles.
 
-The block is a memfd, inherited by every worker, seen as doubles. It starts with a header (phase, progress, readiness of
-each worker), then come `slots` areas of `width` doubles for metrics: slot 0 is the supervisor's, the others are the
-workers'. Each double has one writer, and an aligned double is written in one go, so readers need no lock.
+- **control** is written by the supervisor alone: how far each model is, which workers have it, and the supervisor's own
+  metrics. It is sealed (fcntl(2), F_SEAL_FUTURE_WRITE), so that no worker can make it writable.
+- **metrics** has a slot for each worker, all of them writable by all workers: a worker that a model has taken over can
+  spoil what a scrape sums up, and nothing is decided by that.
+
+Neither can be truncated. Each double has one writer, and an aligned double is written in one go, so readers need no
+lock. Readers take any content: what cannot be a number of things is read as 0.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+from array import array
+from contextlib import suppress
 from typing import Final
 
-PHASES: Final = ("starting", "pulling", "loading", "ready", "draining", "failed")
+PHASES: Final = ("starting", "pulling", "loading", "ready", "failed")
 
 _DOUBLE: Final = 8
-_SLOTS, _WIDTH, _PHASE, _DONE_BYTES, _TOTAL_BYTES, _READY = range(6)
+_LARGEST_WHOLE: Final = 2.0**53
+_FUTURE_WRITE: Final = 0x10  # F_SEAL_FUTURE_WRITE, Linux 5.1
+_DRAINING, _HEADER = 3, 4  # behind the numbers of models, slots, and doubles of a slot
+_PHASE, _DONE_BYTES, _TOTAL_BYTES, _READY = range(4)
 
 
-class Board:
-    """The block, mapped into this process."""
+class ModelState:
+    """How far one model is."""
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._cells: memoryview[float] = memoryview(mmap.mmap(fd, 0)).cast("d")
-        self.slots = int(self._cells[_SLOTS])
-        self._width = int(self._cells[_WIDTH])
-
-    @classmethod
-    def create(cls, slots: int, width: int) -> Board:
-        """A new block with room for `slots` slots of `width` doubles each."""
-        fd = os.memfd_create("runtime-board")
-        os.truncate(fd, (_READY + slots + slots * width) * _DOUBLE)
-        with mmap.mmap(fd, 0) as block:
-            header = memoryview(block).cast("d")
-            header[_SLOTS], header[_WIDTH] = slots, width
-            header.release()
-        return cls(fd)
-
-    def slot(self, index: int) -> memoryview[float]:
-        """The `width` doubles of one slot."""
-        start = _READY + self.slots + index * self._width
-        return self._cells[start : start + self._width]
+    def __init__(self, cells: memoryview[float]) -> None:
+        self._cells = cells
 
     @property
     def phase(self) -> str:
-        """How far the whole server is: one of PHASES."""
-        return PHASES[int(self._cells[_PHASE])]
+        """One of PHASES."""
+        return PHASES[min(_whole(self._cells[_PHASE]), len(PHASES) - 1)]
 
     @phase.setter
     def phase(self, phase: str) -> None:
         self._cells[_PHASE] = PHASES.index(phase)
 
     @property
-    def draining(self) -> bool:
-        """Whether the server is on its way out."""
-        return self._cells[_PHASE] == _DRAINING
-
-    @property
     def progress_bytes(self) -> tuple[int, int]:
-        """Bytes pulled so far, and bytes to pull in all."""
-        return int(self._cells[_DONE_BYTES]), int(self._cells[_TOTAL_BYTES])
+        """Bytes pulled until now, and bytes to pull in all."""
+        return _whole(self._cells[_DONE_BYTES]), _whole(self._cells[_TOTAL_BYTES])
 
     @progress_bytes.setter
     def progress_bytes(self, progress: tuple[int, int]) -> None:
         self._cells[_DONE_BYTES], self._cells[_TOTAL_BYTES] = progress
 
-    def set_ready(self, index: int, ready: bool) -> None:
-        """Notes whether the worker in slot `index` has a model that passed its self-test."""
-        self._cells[_READY + index] = ready
+    def set_ready(self, slot: int, ready: bool) -> None:
+        """Notes whether the worker in `slot` serves this model."""
+        self._cells[_READY + slot] = ready
 
     @property
     def workers_ready(self) -> int:
-        """How many workers have a model that passed its self-test."""
-        return int(sum(self._cells[_READY : _READY + self.slots]))
+        """How many workers serve this model."""
+        return sum(cell == 1 for cell in self._cells[_READY:])
 
 
-_DRAINING: Final = PHASES.index("draining")
+class Board:
+    """Both memfds, mapped into this process."""
+
+    def __init__(self, control: int, metrics: int, *, access: int = mmap.PROT_READ) -> None:
+        """Maps what another process created; `access` is what this one may do with `control`."""
+        self.files = (control, metrics)
+        self._control: memoryview[float] = memoryview(mmap.mmap(control, 0, prot=access)).cast("d")
+        self._metrics: memoryview[float] = memoryview(mmap.mmap(metrics, 0)).cast("d")
+        models, self.slots, self._width = map(_whole, self._control[:_DRAINING])
+        size = _READY + self.slots
+        starts = range(_HEADER, _HEADER + models * size, size)
+        self.models = tuple(ModelState(self._control[start : start + size]) for start in starts)
+        self._own = self._control[_HEADER + models * size :]
+
+    @classmethod
+    def create(cls, slots: int, width: int, *, models: int = 1) -> Board:
+        """New memory for `slots` processes, the supervisor's included, with `width` doubles of metrics each."""
+        control = _memory("runtime-control", _HEADER + models * (_READY + slots) + width)
+        metrics = _memory("runtime-board", max(slots - 1, 1) * width)
+        os.pwrite(control, array("d", (models, slots, width)).tobytes(), 0)
+        board = cls(control, metrics, access=mmap.PROT_READ | mmap.PROT_WRITE)
+        with suppress(OSError):  # a kernel that does not know this seal: workers could write, and still decide nothing
+            fcntl.fcntl(control, fcntl.F_ADD_SEALS, _FUTURE_WRITE)
+        for file in board.files:
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        return board
+
+    def slot(self, index: int) -> memoryview[float]:
+        """The doubles of one process's metrics; 0 is the supervisor."""
+        start = (index - 1) * self._width
+        return self._metrics[start : start + self._width] if index else self._own
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to stop."""
+        return self._control[_DRAINING] != 0
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self._control[_DRAINING] = draining
+
+    @property
+    def workers_ready(self) -> int:
+        """How many workers serve every model."""
+        return min(model.workers_ready for model in self.models)
+
+
+def _memory(name: str, doubles: int) -> int:
+    file = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(file, doubles * _DOUBLE)
+    return file
+
+
+def _whole(cell: float) -> int:
+    return int(cell) if 0 <= cell < _LARGEST_WHOLE else 0

@@ -1,26 +1,32 @@
-"""Small JSON messages, one a line, between the supervisor and one worker. Never a tensor, never a pickle."""
+"""One end of the socket pair between the supervisor and a worker. Never a tensor, never a pickle.
+
+The sockets keep messages apart (SOCK_SEQPACKET, unix(7)): there is no half message, and what is not read waits in the
+kernel, in a buffer with a bound. A message that is too long for the socket travels as a file in memory.
+"""
 
 from __future__ import annotations
 
-import json
+import os
 import socket
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final, TypeVar
 
-_LONGEST_MESSAGE_BYTES: Final = 16 * 2**20
-_SEND_SECONDS: Final = 1.0
+from runtime.link.messages import Message, read, write
 
-Message = dict[str, Any]
+_PACKET_BYTES: Final = 64 * 2**10
+"""The longest message that a worker may send: `messages.LONGEST_TEXT` fits, however it is escaped."""
+_IN_A_FILE: Final = b"@"
+"""The packet that says: the message is in the last file that comes with it."""
+_MOST_FILES: Final = 8
+
+M = TypeVar("M")
 
 
 class Channel:
-    """One end of a socket pair. `receive` never blocks once `unblock` was called.
+    """One end. Only a worker's end takes files: of those that a worker sends, the kernel closes every one."""
 
-    `most_files`: descriptors that one message may bring; the kernel closes all others.
-    """
-
-    def __init__(self, end: socket.socket, *, most_files: int = 0) -> None:
-        self._socket, self._waiting, self._most_files = end, bytearray(), most_files
+    def __init__(self, end: socket.socket, *, takes_files: bool = False) -> None:
+        self._socket, self._takes_files = end, takes_files
         self.files: list[int] = []
         """Descriptors that came with messages."""
 
@@ -29,44 +35,57 @@ class Channel:
         return self._socket.fileno()
 
     def unblock(self) -> None:
-        """From now on `receive` returns what is there."""
+        """From now on `receive` returns at once."""
         self._socket.setblocking(False)
 
-    def send(self, message: Message, *, files: Sequence[int] = ()) -> None:
-        """Sends a message, and descriptors with it. A peer that is gone is no error here: its end is seen elsewhere."""
-        line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
-        blocking = self._socket.getblocking()
-        try:
-            self._socket.settimeout(_SEND_SECONDS)  # a Kitfile may be larger than the socket's buffer
-            sent = socket.send_fds(self._socket, [line], files) if files else 0
-            self._socket.sendall(line[sent:])
-        except (BrokenPipeError, ConnectionResetError, TimeoutError):
-            pass
-        finally:
-            self._socket.setblocking(blocking)
-
-    def receive(self) -> list[Message]:
-        """The messages that have arrived whole.
+    def send(self, message: Message, files: Sequence[int] = ()) -> None:
+        """Sends a message, and descriptors with it.
 
         Raises:
-            EOFError: the peer is gone, or sends what is no message.
+            OSError: the peer is gone, or has not read what was sent before.
+        """
+        data = write(message)
+        if len(data) <= _PACKET_BYTES:
+            socket.send_fds(self._socket, [data], files)
+            return
+        file = os.memfd_create("runtime-message")
+        try:
+            with os.fdopen(file, "wb", closefd=False) as whole:
+                whole.write(data)
+            socket.send_fds(self._socket, [_IN_A_FILE], [*files, file])
+        finally:
+            os.close(file)
+
+    def receive(self, *accepted: type[M]) -> M | None:
+        """The next message, which must be one of those accepted; None if there is none now.
+
+        Raises:
+            EOFError: the peer is gone.
+            ValueError: the message is not understood.
         """
         try:
-            received, files, _, _ = socket.recv_fds(self._socket, 65_536, self._most_files)
+            data = self._receive()
         except BlockingIOError:
-            return []
+            return None
         except ConnectionResetError:
-            received, files = b"", []
-        if not received or len(self._waiting) > _LONGEST_MESSAGE_BYTES:
+            data = b""
+        if not data:
             raise EOFError
-        self.files += files
-        *lines, rest = (bytes(self._waiting) + received).split(b"\n")
-        self._waiting[:] = rest
-        try:
-            return [dict(json.loads(line)) for line in lines]
-        except (ValueError, TypeError, RecursionError) as error:
-            raise EOFError from error
+        return read(data, *accepted)
 
     def close(self) -> None:
         """Closes this end."""
         self._socket.close()
+
+    def _receive(self) -> bytes:
+        if not self._takes_files:
+            return self._socket.recv(_PACKET_BYTES + 1)
+        data, files, _, _ = socket.recv_fds(self._socket, _PACKET_BYTES, _MOST_FILES)
+        if data == _IN_A_FILE:
+            with os.fdopen(files.pop(), "rb") as whole:
+                whole.seek(0)
+                data = whole.read()
+        for file in files:
+            os.set_inheritable(file, False)
+        self.files += files
+        return data

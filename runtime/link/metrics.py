@@ -6,8 +6,9 @@ a microsecond a request. Nothing here imports numpy or prometheus_client.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
@@ -23,6 +24,7 @@ OUTCOMES = ("ok", "invalid", "unavailable", "deadline", "error")
 PHASES = ("resolve", "fetch", "unpack")
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds; one more, without bound, follows."""
+_LARGEST = 2.0**63
 
 Cell = tuple[int | str, ...]
 """Label values; models and protocols are numbers, and whoever reads the slot knows their names."""
@@ -98,6 +100,11 @@ OUTCOME_RUNS = {outcome: index * RUN for index, outcome in enumerate(OUTCOMES)}
 """Where an outcome's histogram begins among those of one model and protocol: what `Requests.finished` takes."""
 
 
+def counts(cells: Iterable[float]) -> list[float]:
+    """What a scrape may add up: 0 for what is negative, not finite, or too large. A worker can write anything."""
+    return [cell if 0 <= cell < _LARGEST else 0.0 for cell in cells]
+
+
 class Meter:
     """Writes one slot, of a process and one of its models. A new owner goes on with the counters of the last one."""
 
@@ -106,6 +113,7 @@ class Meter:
     def __init__(self, slot: memoryview[float], model: int = 0) -> None:
         if slot.format != "d" or len(slot) < WIDTH:
             raise ValueError(f"a slot is {WIDTH} doubles, got {len(slot)} of format {slot.format!r}")
+        slot[:] = memoryview(array("d", counts(slot)))
         self._slot, self._model = cast("MutableSequence[float]", slot), model
         self._slot[OFFSETS["runtime_requests_in_flight"] + model] = 0.0
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from adapters.base import ModelFiles
 from runtime.kit.format.paths import RECEIPT_NAME
 
 if TYPE_CHECKING:
+    from adapters.base import ModelFiles
     from runtime.kit.format.kitfile import Kitfile
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What the Kitfile says about the model, as far as loading it needs; as JSON it travels to a worker."""
+class ModelFacts(NamedTuple):
+    """What the Kitfile says about the model, as far as loading it needs; it travels to a worker."""
 
     path: str
     framework: str
@@ -37,7 +35,9 @@ class ModelFacts:
 
     def files(self, root: Path) -> ModelFiles:
         """The files below the verified folder `root`."""
-        return ModelFiles(root, self.path, tuple(self.parts), tuple(self.code), _regular_files(root))
+        from adapters.base import ModelFiles  # not before there are files: a supervisor never needs it
+
+        return ModelFiles(root, self.path, self.parts, self.code, _regular_files(root))
 
 
 def in_layer(file: str, layers: Mapping[str, str]) -> str:

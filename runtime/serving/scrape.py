@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from runtime.link.metrics import BUCKETS, FAMILIES, OFFSETS, RUN, WIDTH, Family
+from runtime.link.metrics import BUCKETS, FAMILIES, OFFSETS, RUN, WIDTH, Family, counts
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -42,7 +42,7 @@ def render(board: Slots, models: Sequence[Provenance], protocols: Sequence[str])
 
 
 def _merged(board: Slots) -> list[float]:
-    slots = [board.slot(index).tolist()[:WIDTH] for index in range(board.slots)]
+    slots = [counts(board.slot(index)[:WIDTH]) for index in range(board.slots)]
     merged: list[float] = []
     for family in FAMILIES:
         merge = sum if family.merge == "sum" else max

@@ -1,5 +1,5 @@
-"""The parent process: the listening socket, the pull, the life of the workers. It parses no byte of a model.
+"""The parent process: the listening sockets, the pull, the life of the workers. It parses no byte of a model.
 
-May import: runtime.errors, runtime.exits, runtime.kit, runtime.kit.format, runtime.libraries, runtime.link,
-runtime.log, runtime.progress, runtime.settings.
+May import: adapters.base, runtime.errors, runtime.exits, runtime.kit, runtime.kit.format, runtime.libraries,
+runtime.link, runtime.log, runtime.progress, runtime.settings.
 """

@@ -1,18 +1,19 @@
-"""What the workers of one server have in common, and the first order each of them gets."""
+"""What the workers of one server have in common: the order each of them gets, and the sockets they listen on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from runtime.link.messages import Order
 from runtime.supervisor.cgroups import Allowance, allowance
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
+from runtime.supervisor.sockets import another, is_reachable
 
 if TYPE_CHECKING:
     from runtime.link.board import Board
-    from runtime.link.channel import Message
     from runtime.log import Log
     from runtime.settings import Settings
     from runtime.supervisor.sockets import Listener
@@ -23,6 +24,8 @@ _IN_FLIGHT_BYTES: Final = 256 * 2**20
 _SHARE: Final = 8
 """The part of the container's memory that bodies may take."""
 _PLENTY: Final = 2**60
+_STANDARD_ERROR: Final = 2
+"""For the events of a worker's own log; its standard streams are pipes to the supervisor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,16 @@ class Launcher:
     settings: Settings
     model_name: str
     listener: Listener
+    """The first worker's; those of the others are on the same address."""
     board: Board
     log: Log
     readable: tuple[Path, ...]
     """All that a worker may read beside the interpreter and its libraries."""
+    _listeners: dict[int, Listener] = field(default_factory=dict, init=False)
 
     def start(self, slot: int, *, accept: bool) -> WorkerProcess:
-        """A new worker with its first order."""
+        """A new worker with its first order. Raises OSError where the machine has no process or descriptor left."""
+        self.listener_of(slot)
         worker = WorkerProcess(slot)
         self.order(worker, accept=accept)
         return worker
@@ -46,28 +52,52 @@ class Launcher:
     def order(self, worker: WorkerProcess, *, accept: bool) -> None:
         """Tells a worker what to serve on; it accepts at once, or only when its model passed its self-test."""
         settings, shares = self.settings, shares_of(self.settings, allowance())
-        order: Message = {
-            "slot": worker.slot,
-            "accept": accept,
-            "name": self.model_name,
-            "adapter": settings.adapter,
-            "trust": settings.trust,
-            "allow_globals": settings.allow_global,
-            "threads": shares["threads"],
-            "sandbox": settings.sandbox,
-            "require_sandbox": settings.sandbox == "require",
-            "readable": [str(folder) for folder in self.readable],
-            "log": {"style": self.log.style, "level": self.log.level},
-            "log_inputs": settings.log_inputs,
-            "limits": {
-                **shares,
-                "in_flight": settings.max_in_flight,
-                "deadline_seconds": settings.inference_timeout,
-            },
-        }
-        worker.channel.send(order, files=(self.board.fd, self.listener.fileno(), 2))
-        worker.channel.unblock()
+        worker.accepts = accept
+        order = Order(
+            model=self.model_name,
+            slot=worker.slot,
+            accept=accept,
+            adapter=settings.adapter,
+            trust=settings.trust,
+            allow_globals=settings.allow_global,
+            threads=shares["threads"],
+            sandbox=settings.sandbox,
+            require_sandbox=settings.sandbox == "require",
+            readable=tuple(map(str, self.readable)),
+            log_style=self.log.style,
+            log_level=self.log.level,
+            log_inputs=settings.log_inputs,
+            body_bytes=shares["body_bytes"],
+            in_flight_bytes=shares["in_flight_bytes"],
+            in_flight=settings.max_in_flight,
+            deadline_seconds=settings.inference_timeout,
+        )
+        worker.tell(order, files=(*self.board.files, self.listener_of(worker.slot).fileno(), _STANDARD_ERROR))
         worker.output = Output(worker, self.log, own_stdout=settings.command == "serve")
+
+    def listener_of(self, slot: int) -> Listener:
+        """The supervisor's copy of a worker's socket. Raises OSError if it has to be made and cannot."""
+        if not self._listeners:
+            self._listeners[slot] = self.listener
+        elif slot not in self._listeners:  # of several workers, one that has no model gets no connections
+            self._listeners[slot] = another(next(iter(self._listeners.values())), listening=False)
+        return self._listeners[slot]
+
+    def renew_listener(self, slot: int, *, alone: bool) -> None:
+        """After the death of a worker: its socket stays only if the `alone` worker left it as it was. Raises OSError.
+
+        Others get the connections meanwhile; if there are no others, connections wait for the replacement.
+        """
+        old = self.listener_of(slot)
+        if not (alone and is_reachable(old)):
+            self._listeners[slot] = another(old, listening=alone)
+            old.close()
+
+    def close_listeners(self) -> None:
+        """Turns new clients away, and closes the supervisor's copies."""
+        for listener in self._listeners.values():
+            listener.turn_away()
+            listener.close()
 
 
 def shares_of(settings: Settings, allowed: Allowance) -> dict[str, int]:

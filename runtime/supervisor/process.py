@@ -9,10 +9,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from runtime.link.messages import Message
     from runtime.supervisor.output import Output
 
 _CONTROL = 3
@@ -41,43 +42,59 @@ class WorkerProcess:
     """A running worker. `pidfd` becomes readable when it has ended."""
 
     def __init__(self, slot: int, module: str = "runtime.worker.main") -> None:
-        """Starts it: it imports, and waits for its first order. `module` has its `main`."""
-        self.slot, self.ready, self._reaped = slot, False, False
+        """Starts it: it imports, and waits for its first order. `module` has its `main`.
+
+        Raises:
+            OSError: there is no process, or no descriptor, to be had.
+        """
+        self.slot, self._reaped = slot, False
+        self.accepts = False
+        """Whether it accepts connections before it serves a model."""
+        self.loading: set[str] = set()
+        """Models that it was told to load, and has not answered about."""
+        self.ready: set[str] = set()
+        """Models that it serves."""
+        self.not_understood = 0
+        """How often it sent what is no message."""
         self.output: Output | None = None
         """Reads `streams`, once somebody wants to know."""
-        self.streams, (out, err) = _pipes()
-        ours, theirs = socket.socketpair()
-        others = (int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is one more import
-        with theirs:
-            self.pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-P", "-c", _START.format(module=module, supervisor=os.getpid(), control=_CONTROL)],
-                _cleaned(os.environ),
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, out, 1),
-                    (os.POSIX_SPAWN_DUP2, err, 2),
-                    # what a shell or a service manager left open here, too
-                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in others if fd > 2 and fd != theirs.fileno()),
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), _CONTROL),
-                ],
-                setsid=True,
-            )
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        pipes: list[int] = []
+        try:
+            pipes += os.pipe()
+            pipes += os.pipe()
+            self.pid, self.pidfd = _spawned(module, theirs.fileno(), pipes[1], pipes[3])
+        except OSError:
+            ours.close()
+            for fd in pipes:
+                os.close(fd)
+            raise
+        finally:
+            theirs.close()
+        self.streams, (out, err) = (pipes[0], pipes[2]), (pipes[1], pipes[3])
         os.close(out)
         os.close(err)
-        self.pidfd = os.pidfd_open(self.pid)
 
         from runtime.link.channel import Channel
 
         self.channel = Channel(ours)
 
+    def tell(self, message: Message, files: Sequence[int] = ()) -> None:
+        """Sends a message. A worker that cannot take it, because it reads none, is ended."""
+        try:
+            self.channel.send(message, files)
+        except OSError:
+            self.kill()
+
     def kill(self) -> None:
-        """Ends it now, if it has not ended already."""
+        """Ends it now, if it has not ended already, and the processes that it started."""
         if not self._reaped:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            _kill_group(self.pid)
 
     def reap(self) -> str:
         """After its end: frees what it held here and says how it ended."""
+        _kill_group(self.pid)  # until `waitpid` nobody else can get this number
         if self.output:
             self.output.finish()
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -86,20 +103,41 @@ class WorkerProcess:
         self.channel.close()
         if code >= 0:
             return f"exit code {code}"
-        name = signal.Signals(-code).name
-        return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
+        if code == -signal.SIGKILL:
+            return "SIGKILL, perhaps out of memory"
+        return signal.Signals(-code).name if -code < signal.SIGRTMIN else f"signal {-code}"
 
 
-def _pipes() -> tuple[tuple[int, int], tuple[int, int]]:
-    """Two pipes: the ends to read from, and those to write to."""
-    first = os.pipe()
+def _spawned(module: str, channel: int, out: int, err: int) -> tuple[int, int]:
+    """A new process in a session of its own: its number, and a descriptor of it."""
+    others = (int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is one more import
+    pid = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-P", "-c", _START.format(module=module, supervisor=os.getpid(), control=_CONTROL)],
+        _cleaned(os.environ),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, out, 1),
+            (os.POSIX_SPAWN_DUP2, err, 2),
+            # what a shell or a service manager left open here, too
+            *((os.POSIX_SPAWN_CLOSE, fd) for fd in others if fd > 2 and fd != channel),
+            (os.POSIX_SPAWN_DUP2, channel, _CONTROL),
+        ],
+        setsid=True,
+    )
     try:
-        second = os.pipe()
+        return pid, os.pidfd_open(pid)
     except OSError:
-        os.close(first[0])
-        os.close(first[1])
+        _kill_group(pid)
+        os.waitpid(pid, 0)
         raise
-    return (first[0], second[0]), (first[1], second[1])
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:  # all of them have ended, or changed their user
+        return
 
 
 def _cleaned(environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,10 +1,15 @@
-"""The listening socket: bound once, by the supervisor, before anything else is done; workers inherit it."""
+"""The listening sockets: one for each worker, all at one address, bound by the supervisor.
+
+The kernel spreads connections over them (SO_REUSEPORT, socket(7)). What a worker does to its own socket, it does to
+nobody else's, and the supervisor has a copy of each: connections wait there while a lone worker is replaced.
+"""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import select
 import shlex
 import socket
 from contextlib import suppress
@@ -20,7 +25,8 @@ _LONGEST_PATH: Final = 107
 _MODE: Final = 0o660
 """Who may connect to a Unix socket: this user, and the group of the file."""
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-_SO_ATTACH_FILTER: Final = 26
+_SO_ATTACH_FILTER = _SO_GET_FILTER = 26
+_TRY_SECONDS: Final = 0.25
 _DROP_SYN: Final = (  # classic BPF over the TCP header: a segment with SYN and without ACK opens a connection
     (0x30, 0, 0, 13),  # A = flags
     (0x54, 0, 0, 0x12),  # A &= SYN | ACK
@@ -31,7 +37,7 @@ _DROP_SYN: Final = (  # classic BPF over the TCP header: a segment with SYN and 
 
 
 class Listener(socket.socket):
-    """A listening socket of the supervisor, and of the workers that inherit it."""
+    """A listening socket of the supervisor and of one worker. A Unix socket is the same for all workers."""
 
     file: tuple[Path, int, int] | None = None
     """Path, device and inode of a Unix socket's file."""
@@ -70,6 +76,38 @@ def listen(host: str, port: int) -> Listener:
         return _listen_tcp(_bare(host), port) if path is None else _listen_unix(path)
     except (OSError, UnicodeError) as error:  # UnicodeError: getaddrinfo encodes names as IDNA
         raise CannotListen(f"cannot listen on {place(host, port)}: {_reason(error, unix=path is not None)}") from error
+
+
+def another(listener: Listener, *, listening: bool) -> Listener:
+    """Returns one more socket at the address of `listener`; not `listening`, it gets no connection yet.
+
+    Raises OSError.
+    """
+    if listener.family == socket.AF_UNIX:
+        return listener.dup()
+    return _bound(listener.family, listener.getsockname(), shared=True, listening=listening)
+
+
+def is_intact(listener: Listener) -> bool:
+    """Returns whether a socket still listens, and lets every packet in. A worker has it, too."""
+    import ctypes
+
+    filters = ctypes.c_uint(0)  # asked for 0 of them, the kernel says how many there are
+    libc = ctypes.CDLL(None)
+    libc.getsockopt(listener.fileno(), socket.SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(filters))
+    return not filters.value and bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def is_reachable(listener: Listener) -> bool:
+    """Returns whether a connection can be opened to `listener`, the only socket that listens at its address."""
+    if not is_intact(listener):
+        return False
+    with socket.socket(listener.family) as client:
+        client.setblocking(False)
+        client.connect_ex(listener.getsockname())  # 0.0.0.0 and :: are this machine
+        poll = select.poll()
+        poll.register(client, select.POLLOUT)
+        return bool(poll.poll(_TRY_SECONDS * 1000)) and not client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def connect(host: str, port: int, seconds: float) -> socket.socket:
@@ -116,11 +154,19 @@ def curl_address(listener: socket.socket) -> str:
 
 def _listen_tcp(host: str, port: int) -> Listener:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    if port:  # another server of the same user may not share the port: both would get a part of the connections
+        _bound(family, address, shared=False, listening=False).close()
+    return _bound(family, address, shared=True, listening=True)
+
+
+def _bound(family: int, address: tuple[object, ...], *, shared: bool, listening: bool) -> Listener:
     listener = Listener(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        if listening:
+            listener.listen(_BACKLOG)
     except OSError:
         listener.close()
         raise

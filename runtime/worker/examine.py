@@ -10,11 +10,10 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
-from runtime.link.channel import Channel, Message
-from runtime.link.model_files import ModelFacts
+from runtime.link.channel import Channel
+from runtime.link.messages import Examine, Verdict
 from runtime.worker.harden import harden, shut_in
 from runtime.worker.output import write_lines_at_once
 
@@ -24,30 +23,30 @@ def main(control: int, parent: int) -> None:
     harden(parent)
     write_lines_at_once()
     warnings.simplefilter("ignore")
-    channel = Channel(socket.socket(fileno=control))
-    orders: list[Message] = []
-    while not orders:
-        orders = channel.receive()
-    shut_in("auto", [orders[0]["root"]])
-    for message in _look(orders[0]):
-        channel.send(message)
+    channel = Channel(socket.socket(fileno=control), takes_files=True)
+    order = channel.receive(Examine)
+    assert order, "the channel waits for it"
+    shut_in("auto", [order.root])
+    for verdict in _look(order):
+        channel.send(verdict)
     os._exit(0)  # a framework may take seconds to clean up after itself
 
 
-def _look(order: Message) -> Iterator[Message]:
+def _look(order: Examine) -> Iterator[Verdict]:
     import adapters
     from adapters.base import AdapterError, Options
     from adapters.inspection import verdicts
 
-    facts, warned = ModelFacts(**order["model"]), list[str]()
-    files = facts.files(Path(order["root"]))
-    names, asked = {"framework": facts.framework, "format": facts.format}, order["adapter"]
+    facts, warned = order.facts, list[str]()
+    files = facts.files(Path(order.root))
+    names, asked = {"framework": facts.framework, "format": facts.format}, order.adapter
     chosen: tuple[str, str] | None = None
     try:
         adapter, found = adapters.choose(files, **names, adapter=asked, warn=warned.append)
         chosen = (found.path, adapter.name)
-        yield {"adapter": adapter.name, "reason": "; ".join([f"by the file {found.path}", *warned])}
+        yield Verdict(None, adapter.name, "; ".join([f"by the file {found.path}", *warned]))
     except AdapterError as error:
-        yield {"adapter": None, "reason": str(error)}
-    options = Options(trust=order["trust"], allow_globals=tuple(order["allow_globals"]))
-    yield from map(asdict, verdicts(files, options, chosen))
+        yield Verdict(None, None, str(error))
+    options = Options(trust=order.trust, allow_globals=order.allow_globals)
+    for verdict in verdicts(files, options, chosen):
+        yield Verdict(verdict.path, verdict.adapter, verdict.refused)

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from adapters.base import AdapterError
+from adapters.base import AdapterError, LoadFailed
 from runtime.errors import Failure
+from runtime.link.messages import Failed
 
 _OUT_OF_MEMORY: Final = re.compile(
     r"(?i)std::bad_alloc|bad allocation|DefaultCPUAllocator|(cannot|unable to|failed to) allocate memory|out of memory"
@@ -15,19 +16,17 @@ _OUT_OF_MEMORY: Final = re.compile(
 """How C++ says so, through onnxruntime, PyTorch, XGBoost and others; with numpy it is a MemoryError."""
 
 
-def failure_of(error: BaseException) -> dict[str, str]:
-    """The kind and the message of `error`."""
+def failed(model: str, error: Exception) -> Failed:
+    """The message that says why `model` cannot be loaded."""
     kind, line = type(error).__name__, str(error)
     if any(isinstance(each, MemoryError) or _OUT_OF_MEMORY.search(str(each)) for each in _causes(error)):
         said = "" if kind == "MemoryError" and not line else f" ({line})"
-        return {
-            "kind": "LoadFailed",
-            "message": f"the model does not fit into memory{said}; give the process more, or serve a smaller model",
-        }
+        line = f"the model does not fit into memory{said}; give the process more, or serve a smaller model"
+        return Failed.of(model, LoadFailed(), line)
     if isinstance(error, AdapterError | Failure):
-        return {"kind": kind, "message": line}
+        return Failed.of(model, error, line)
     reason = f"the runtime failed while loading the model: {kind}: {line}; --log-level debug says more"
-    return {"kind": "Failure", "message": reason}
+    return Failed.of(model, error, reason)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,17 +1,31 @@
-"""What a worker gives up before it imports anything large: new privileges, core dumps, life beyond its supervisor's."""
+"""What a worker gives up before it imports anything large: new privileges, core dumps, life beyond its supervisor's.
+
+And, by a filter of system calls (seccomp(2)), what reaches into other processes of the same user, and Landlock lets be:
+their resource limits, and the choice of which worker gets a connection.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import signal
-from collections.abc import Iterable
+import socket
+import struct
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+_ARCHITECTURES: Final = {"x86_64": (0xC000003E, 302, 54), "aarch64": (0xC00000B7, 261, 208)}
+"""For each machine: AUDIT_ARCH_…, and the numbers of prlimit64 and setsockopt."""
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # instructions of classic BPF
+_NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, (16, 24, 32)  # offsets in struct seccomp_data, little-endian
+_SO_ATTACH_REUSEPORT_CBPF, _SO_ATTACH_REUSEPORT_EBPF = 51, 52
+_ALLOW, _FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
 
 
 def harden(supervisor: int) -> None:
@@ -25,6 +39,7 @@ def harden(supervisor: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl failed")
     if os.getppid() != supervisor:  # it ended before the line above could bind us to it
         os._exit(1)
+    _filter_calls(prctl)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the model and requests
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -45,3 +60,32 @@ def shut_in(mode: str, readable: Iterable[str]) -> str:
     except OSError as error:
         return f"none: {error.strerror}"
     return f"landlock-{abi}"
+
+
+def _filter_calls(prctl: Callable[..., int]) -> None:
+    """Refuses two calls for good, in this process and all it starts. A kernel without filters leaves them allowed."""
+    architecture = _ARCHITECTURES.get(os.uname().machine)
+    if architecture is None:
+        return
+    audit, prlimit64, setsockopt = architecture
+    steps = (
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_IF_EQUAL, 0, 13, audit),  # calls of another architecture have other numbers: FAIL
+        (_LOAD, 0, 0, _NUMBER),
+        (_IF_AT_LEAST, 11, 0, 0x40000000),  # and those of the x32 ABI
+        (_IF_EQUAL, 0, 3, prlimit64),
+        (_LOAD, 0, 0, _ARGUMENT[0]),
+        (_IF_EQUAL, 7, 0, 0),  # prlimit64(0, …) and its own number: ALLOW
+        (_IF_EQUAL, 6, 7, os.getpid()),
+        (_IF_EQUAL, 0, 5, setsockopt),
+        (_LOAD, 0, 0, _ARGUMENT[1]),
+        (_IF_EQUAL, 0, 3, socket.SOL_SOCKET),
+        (_LOAD, 0, 0, _ARGUMENT[2]),
+        (_IF_EQUAL, 2, 0, _SO_ATTACH_REUSEPORT_CBPF),
+        (_IF_EQUAL, 1, 0, _SO_ATTACH_REUSEPORT_EBPF),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _FAIL),
+    )
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    filter_ = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(program)))
+    prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filter_, 0, 0)

@@ -12,7 +12,7 @@ import orjson
 import adapters
 from adapters.base import Refused, TensorSpec
 from runtime.errors import RequestFailed, SamplesDiffer
-from runtime.link.model_files import ModelFacts, in_layer
+from runtime.link.model_files import in_layer
 from runtime.serving.inference import rehearse, warm_up
 from runtime.serving.protocol.codec import prepare
 from runtime.serving.protocol.example import example_request
@@ -23,8 +23,9 @@ from runtime.serving.served import Served
 from runtime.worker.declared import Declared
 
 if TYPE_CHECKING:
-    from runtime.link.channel import Message
+    from runtime.link.messages import Load, Order
     from runtime.link.metrics import Meter
+    from runtime.link.model_files import ModelFacts
     from runtime.log import Log
     from runtime.serving.engine.limits import Limits
     from runtime.worker.samples import Sample
@@ -41,7 +42,7 @@ class Loaded:
     """How many samples it was held against."""
 
 
-def load(kit: Message, order: Message, *, limits: Limits, meter: Meter, log: Log) -> Loaded:
+def load(kit: Load, order: Order, *, limits: Limits, meter: Meter, log: Log) -> Loaded:
     """Loads the kit of a supervisor's message under the terms of its order.
 
     Raises:
@@ -50,25 +51,23 @@ def load(kit: Message, order: Message, *, limits: Limits, meter: Meter, log: Log
         SamplesDiffer: the model does not answer what its author saw.
     """
     _say_terms(order, meter, log)
-    facts, root = ModelFacts(**kit["model"]), Path(kit["root"])
+    facts, root = kit.facts, Path(kit.root)
     declared = Declared.parse(facts.parameters)
     if declared.batching:
         log.warning("batching.not_used", reason="this version predicts every request by itself, whatever the kit says")
     samples = _read_samples(root, declared.samples)
-    options = declared.options(
-        trust=order["trust"], allow_globals=tuple(order["allow_globals"]), threads=order["threads"]
-    )
+    options = declared.options(trust=order.trust, allow_globals=order.allow_globals, threads=order.threads)
     try:
         adapter, model = adapters.load(
             facts.files(root),
             options if options.inputs else replace(options, inputs=_seen_in(samples)),
             framework=facts.framework,
             format=facts.format,
-            adapter=order["adapter"],
+            adapter=order.adapter,
             warn=lambda message: log.warning("model.odd", reason=message),
         )
     except Refused as refused:
-        raise Refused(f"{refused}{in_layer(refused.file, kit['layers'])}", file=refused.file) from refused
+        raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
     served = Served(model, _provenance(kit, order, facts, adapter.name), limits, meter, log)
     prepare(served, CODECS)
     for number, sample in enumerate(samples, 1):
@@ -78,30 +77,30 @@ def load(kit: Message, order: Message, *, limits: Limits, meter: Meter, log: Log
     return Loaded(served, request, len(samples))
 
 
-def _say_terms(order: Message, meter: Meter, log: Log) -> None:
-    confined = order["sandbox"].startswith("landlock")
+def _say_terms(order: Order, meter: Meter, log: Log) -> None:
+    confined = order.sandbox.startswith("landlock")
     meter.sandboxed(confined)
-    meter.unsafe_loading(order["trust"] == "unsafe")
-    if order["trust"] == "unsafe":
+    meter.unsafe_loading(order.trust == "unsafe")
+    if order.trust == "unsafe":
         log.warning("trust.unsafe", reason="--trust unsafe: whatever the kit holds may run in this process")
-    if order["sandbox"].startswith("none"):
-        if order["require_sandbox"]:
-            raise Refused(f"--sandbox require, and this worker cannot be confined ({order['sandbox']})")
-        log.warning("worker.not_sandboxed", reason=order["sandbox"])
-    log.debug("worker.sandboxed", sandbox=order["sandbox"])
+    if order.sandbox.startswith("none"):
+        if order.require_sandbox:
+            raise Refused(f"--sandbox require, and this worker cannot be confined ({order.sandbox})")
+        log.warning("worker.not_sandboxed", reason=order.sandbox)
+    log.debug("worker.sandboxed", sandbox=order.sandbox)
 
 
-def _provenance(kit: Message, order: Message, facts: ModelFacts, adapter: str) -> Provenance:
+def _provenance(kit: Load, order: Order, facts: ModelFacts, adapter: str) -> Provenance:
     return Provenance(
-        name=kit["name"],
-        reference=kit["reference"],
-        digest=kit["digest"],
-        versions=tuple(dict.fromkeys(filter(None, (kit["tag"], kit["digest"], "1")))),
+        name=kit.model,
+        reference=kit.reference,
+        digest=kit.digest,
+        versions=tuple(dict.fromkeys(filter(None, (kit.tag, kit.digest, "1")))),
         framework=facts.framework,
         adapter=adapter,
-        verified=kit["verified"],
-        trust=order["trust"],
-        sandbox=order["sandbox"],
+        verified=kit.verified,
+        trust=order.trust,
+        sandbox=order.sandbox,
     )
 
 

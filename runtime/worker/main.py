@@ -8,6 +8,7 @@ import sys
 from typing import Final
 
 from runtime.link.channel import Channel
+from runtime.link.messages import Order
 from runtime.worker.harden import harden, shut_in
 from runtime.worker.output import write_lines_at_once
 
@@ -22,18 +23,19 @@ def main(control: int, supervisor: int) -> None:
     harden(supervisor)
     write_lines_at_once()
     os.set_inheritable(control, False)
-    channel = Channel(socket.socket(fileno=control), most_files=3)
+    channel = Channel(socket.socket(fileno=control), takes_files=True)
     # half of what a server imports, while the supervisor still reads its settings
     import httptools  # noqa: F401
     import uvicorn.protocols.http.flow_control  # noqa: F401
     import uvloop
 
     try:
-        order, *later = channel.receive()
+        order = channel.receive(Order)
     except EOFError:  # the supervisor ended before it said what to do
         sys.exit(1)
-    order["sandbox"] = shut_in(order["sandbox"], order["readable"])
+    assert order, "the channel waits for it"
+    order = order._replace(sandbox=shut_in(order.sandbox, order.readable))
     from runtime.worker.service import Service
 
     sys.setswitchinterval(_SWITCH_SECONDS)
-    uvloop.run(Service(channel, order).run(later))
+    uvloop.run(Service(channel, order).run())

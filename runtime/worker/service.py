@@ -19,19 +19,21 @@ import adapters
 from adapters.base import AdapterError
 from runtime.libraries import listen
 from runtime.link.board import Board
+from runtime.link.curl import shown
+from runtime.link.messages import Load, Order, Prepare, Ready, Stop
 from runtime.link.metrics import Meter
-from runtime.link.model_files import ModelFacts
-from runtime.log import Log
+from runtime.log import Log, Style
 from runtime.serving.app import App
 from runtime.serving.engine.limits import Limits
 from runtime.serving.http.server import Server
+from runtime.serving.protocol.example import example_request
 from runtime.serving.protocols import CODECS
-from runtime.worker.curl import curl_line
-from runtime.worker.failures import failure_of
+from runtime.worker.failures import failed
 from runtime.worker.loading import load
 
 if TYPE_CHECKING:
-    from runtime.link.channel import Channel, Message
+    from runtime.link.channel import Channel
+    from runtime.link.model_files import ModelFacts
     from runtime.serving.served import Served
 
 
@@ -39,7 +41,7 @@ class BoardHealth:
     """`runtime.serving.health.Health`, read from what all processes share."""
 
     def __init__(self, board: Board, model_name: str) -> None:
-        self._board, self.model_names = board, (model_name,)
+        self._board, self._model, self.model_names = board, board.models[0], (model_name,)
 
     @property
     def draining(self) -> bool:
@@ -49,7 +51,7 @@ class BoardHealth:
     @property
     def ready(self) -> bool:
         """Whether some worker has the model and nobody has asked the server to stop."""
-        return self._board.phase == "ready" and self._board.workers_ready > 0
+        return not self._board.draining and self._model.phase == "ready" and self._model.workers_ready > 0
 
     def model_ready(self, name: str) -> bool:
         """Whether predictions of this model are answered."""
@@ -59,8 +61,8 @@ class BoardHealth:
         """The body of `GET /v2/health/ready`."""
         if self.ready:
             return {"ready": True, "live": True}
-        done, total = self._board.progress_bytes
-        phase = self._board.phase
+        done, total = self._model.progress_bytes
+        phase = "draining" if self._board.draining else self._model.phase
         reason = "no worker is ready" if phase == "ready" else phase
         return {"ready": False, "live": True, "reason": reason, "progress": {"bytes": done, "total_bytes": total}}
 
@@ -68,54 +70,55 @@ class BoardHealth:
 class Service:
     """What a worker does, from its first order to its end."""
 
-    def __init__(self, channel: Channel, order: Message) -> None:
+    def __init__(self, channel: Channel, order: Order) -> None:
         self._channel, self._order = channel, order
-        board, listener, log = channel.files
-        for fd in channel.files:
-            os.set_inheritable(fd, False)
-        self._board = Board(board)
-        self._log = Log(log, gather=True, encode=_encode, **order["log"])
-        self._meter = Meter(self._board.slot(order["slot"]))
+        control, metrics, listener, log = channel.files
+        self._board = Board(control, metrics)
+        style: Style = "json" if order.log_style == "json" else "text"
+        self._log = Log(log, gather=True, encode=_encode, style=style, level=order.log_level)
+        self._meter = Meter(self._board.slot(order.slot))
         self._log.dropped = self._meter.log_dropped
         listen(self._log)
-        self._limits = Limits(**order["limits"])
+        self._limits = Limits(
+            body_bytes=order.body_bytes,
+            in_flight_bytes=order.in_flight_bytes,
+            in_flight=order.in_flight,
+            deadline_seconds=order.deadline_seconds,
+            threads=order.threads,
+            log_inputs=order.log_inputs,
+        )
         self._served: dict[str, Served] = {}
         self._accepting = False
-        health = BoardHealth(self._board, order["name"])
+        health = BoardHealth(self._board, order.model)
         self._app = App(self._served, health=health, scrape=self._scrape, limits=self._limits, log=self._log)
         sockets = [socket.socket(fileno=listener)]
         self._server = Server(self._app, sockets, health=health, limits=self._limits, log=self._log)
 
-    async def run(self, later: list[Message]) -> None:
+    async def run(self) -> None:
         """Serves until told to stop, or until the supervisor is gone."""
         self._stopped = asyncio.Event()
         await self._server.start()
-        if self._order["accept"]:
+        if self._order.accept:
             await self._accept()
         self._channel.unblock()
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._hear)
-        for message in later:
-            self._obey(message)
         await self._stopped.wait()
         self._log.close()
         os._exit(0)  # everything is answered; a model that is still loading in its thread would else be waited for
 
     def _hear(self) -> None:
         try:
-            messages = self._channel.receive()
+            message = self._channel.receive(Prepare, Load, Stop)
         except EOFError:
             os._exit(1)  # the supervisor is gone: nothing of it may live on
-        for message in messages:
-            self._obey(message)
-
-    def _obey(self, message: Message) -> None:
         loop = asyncio.get_running_loop()
-        if message["do"] == "prepare":
-            loop.run_in_executor(None, self._prepare, message["model"])
-        elif message["do"] == "load":
-            self._loading = loop.create_task(self._load_and_accept(message["kit"]))
-        elif message["do"] == "stop":
-            self._draining = loop.create_task(self._stop(message["seconds"]))
+        match message:
+            case Prepare():
+                loop.run_in_executor(None, self._prepare, message.facts)
+            case Load():
+                self._loading = loop.create_task(self._load_and_accept(message))
+            case Stop():
+                self._draining = loop.create_task(self._stop(message.seconds))
 
     async def _accept(self) -> None:
         if not self._accepting:
@@ -134,9 +137,9 @@ class Service:
 
     # the model
 
-    def _prepare(self, model: Message) -> None:
+    def _prepare(self, facts: ModelFacts) -> None:
         """Imports the framework that the Kitfile names, while the layers are still on their way."""
-        facts, asked = ModelFacts(**model), self._order["adapter"]
+        asked = self._order.adapter
         try:
             adapter = adapters.guess(facts.path, framework=facts.framework, format=facts.format, adapter=asked)
             if adapter:
@@ -144,33 +147,32 @@ class Service:
         except AdapterError:
             return  # loading says it again, with the files at hand
 
-    async def _load_and_accept(self, kit: Message) -> None:
+    async def _load_and_accept(self, kit: Load) -> None:
         started = time.monotonic()
         work = partial(load, kit, self._order, limits=self._limits, meter=self._meter, log=self._log)
         try:
             loaded = await asyncio.get_running_loop().run_in_executor(None, work)
+            example = shown(loaded.request) or shown(example_request(loaded.served.model))
         except Exception as error:  # noqa: BLE001 - whatever it was, the supervisor says it and ends
             self._log.debug("model.load_failed", error=repr(error))
-            self._channel.send({"event": "failed", **failure_of(error)})
+            self._channel.send(failed(kit.model, error))
             return
         gc.freeze()  # what is there now stays: no collection has to look at it again
         gc.enable()
         seconds = time.monotonic() - started
         self._meter.model_loaded(seconds)
         provenance = loaded.served.provenance
-        self._served[provenance.name] = loaded.served
+        self._served[kit.model] = loaded.served
         await self._accept()
-        self._channel.send(
-            {
-                "event": "ready",
-                "load_seconds": round(seconds, 4),
-                "samples": loaded.samples,
-                "adapter": provenance.adapter,
-                "sandbox": provenance.sandbox,
-                "reference": provenance.reference,
-                "curl": curl_line(provenance.name, loaded.request),
-            }
+        ready = Ready(
+            model=kit.model,
+            adapter=provenance.adapter,
+            sandbox=provenance.sandbox,
+            samples=loaded.samples,
+            load_seconds=round(seconds, 4),
+            example=example,
         )
+        self._channel.send(ready)
         asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
 
 

@@ -8,18 +8,20 @@ import socket
 import threading
 from collections.abc import Callable
 
-CHOICE = {"adapter": "onnx", "reason": "by the file m.onnx"}
-FILE = {"path": "m.onnx", "adapter": "onnx", "refused": None}
+CHOICE = ["Verdict", None, "onnx", "by the file m.onnx"]
+FILE = ["Verdict", "m.onnx", "onnx", None]
+LOUD = "\x1b[2J\u202e\n" + "x" * 10_000
 
 
 def main(control: int, *_: int) -> None:
     end = socket.socket(fileno=control)
-    order = json.loads(end.makefile("rb").readline())
+    _, _, _, adapter, *_ = json.loads(end.recv(65_536))
 
     def say(*messages: object) -> None:
-        end.sendall(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+        for message in messages:
+            end.sendall(json.dumps(message).encode())
 
-    ATTACKS[order["adapter"]](end, say)
+    ATTACKS[adapter](end, say)
 
 
 def flood(end: socket.socket, say: Callable[..., None]) -> None:
@@ -29,13 +31,12 @@ def flood(end: socket.socket, say: Callable[..., None]) -> None:
 
 def endless_line(end: socket.socket, _: object) -> None:
     while True:
-        end.sendall(b'{"path":"' + b"x" * 65_536)
+        end.sendall(b'["Verdict","' + b"x" * 100_000)
 
 
-def descriptors(end: socket.socket, say: Callable[..., None]) -> None:
-    for _ in range(500):
-        socket.send_fds(end, [b" "], [1] * 8)
-    say(CHOICE, FILE)
+def descriptors(end: socket.socket, _: object) -> None:
+    for message in (CHOICE, FILE):
+        socket.send_fds(end, [json.dumps(message).encode()], [1] * 250)
 
 
 def hang(_: object, say: Callable[..., None]) -> None:
@@ -64,7 +65,7 @@ def half(end: socket.socket, say: Callable[..., None]) -> None:
 
 
 def loud(_: object, say: Callable[..., None]) -> None:
-    say(CHOICE, {**FILE, "refused": "\x1b[2J\u202e\n" + "x" * 1_000_000})
+    say(CHOICE, [*FILE[:3], LOUD])
 
 
 ATTACKS: dict[str, Callable[..., None]] = {
@@ -77,13 +78,13 @@ ATTACKS: dict[str, Callable[..., None]] = {
     "half": half,
     "loud": loud,
     "nothing": lambda end, say: None,
-    "no JSON": lambda end, say: end.sendall(b"{]\n"),
+    "no JSON": lambda end, say: end.sendall(b"{]"),
     "no object": lambda end, say: say(7),
-    "nested": lambda end, say: end.sendall(b"[" * 100_000 + b"\n"),
-    "another file": lambda end, say: say(CHOICE, {**FILE, "path": "../../../etc/passwd"}),
+    "nested": lambda end, say: end.sendall(b"[" * 50_000),
+    "another file": lambda end, say: say(CHOICE, ["Verdict", "../../../etc/passwd", "onnx", None]),
     "file twice": lambda end, say: say(CHOICE, FILE, FILE),
     "choice twice": lambda end, say: say(CHOICE, CHOICE),
-    "another adapter": lambda end, say: say(CHOICE, {**FILE, "adapter": "evil"}),
-    "wrong types": lambda end, say: say({"adapter": ["onnx"], "reason": {}}),
-    "path of no text": lambda end, say: say(CHOICE, {**FILE, "path": ["m.onnx"]}),
+    "another adapter": lambda end, say: say(CHOICE, ["Verdict", "m.onnx", "evil", None]),
+    "wrong types": lambda end, say: say(["Verdict", None, ["onnx"], {}]),
+    "path of no text": lambda end, say: say(CHOICE, ["Verdict", ["m.onnx"], "onnx", None]),
 }

@@ -1,8 +1,12 @@
 """Supervisor and workers: what they share, what they survive, how they end."""
 
+import json
 import os
+import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.e2e import hostile
 from tests.e2e.server import PATIENCE_SECONDS, Server
 from tests.expected import cases
 from tests.lying_registry import Gate, stalled
@@ -141,13 +146,78 @@ def test_a_second_signal_ends_now(tmp_path):
         assert server.stop(signal.SIGTERM) == 128 + signal.SIGTERM
 
 
+def test_starts_that_fail_are_tried_again(tmp_path):
+    with Server(IRIS, "--drain-delay", "0", cache=tmp_path) as server:
+        address = server.event("server.ready")["address"]
+        _, hard = limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        os.kill(server.workers()[0], signal.SIGKILL)
+        refused = [server.event("worker.not_started", count=count) for count in (1, 2)]
+        assert "Too many open files" in refused[0]["reason"]
+        assert refused[0]["again_in_seconds"] < refused[1]["again_in_seconds"]
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
+        server.event("worker.ready", count=2)
+        assert httpx.post(f"{address}{INFER}", json=REQUEST, timeout=PATIENCE_SECONDS).status_code == 200
+        assert server.stop() == 0
+        assert server.other_lines == []
+
+
+def test_starts_that_always_fail_end_the_server(tmp_path):
+    with Server(IRIS, cache=tmp_path) as server:
+        server.event("server.ready")
+        _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        os.kill(server.workers()[0], signal.SIGKILL)
+        code, reason = server.failure()
+    assert code == 71
+    assert "5 times within 60 s, last of a worker cannot be started: Too many open files" in reason
+
+
+FAULT = """
+import sys
+import runtime.supervisor.workers
+from runtime.cli import main
+runtime.supervisor.workers.is_intact = lambda listener: 1 / 0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_what_is_raised_in_a_callback_ends_the_server_with_one_line(tmp_path):
+    command = [sys.executable, "-c", FAULT, "--kit", IRIS, "--port", "0", "--cache-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (done.returncode, events[-1]["event"]) == (1, "runtime.failed")
+    assert "a fault of the runtime: ZeroDivisionError" in events[-1]["reason"]
+
+
+def test_a_worker_that_dies_while_the_server_drains_does_not_matter(tmp_path):
+    with Server(IRIS, "--drain-delay", "60", "--drain-timeout", "60", cache=tmp_path) as server:
+        server.event("server.ready")
+        server.process.send_signal(signal.SIGTERM)
+        server.event("server.draining")
+        os.kill(server.workers()[0], signal.SIGKILL)
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+    assert not [event for event in server.events if event["event"] == "worker.died"]
+
+
+def test_a_load_that_fails_while_the_server_drains_does_not_matter(tmp_path):
+    kit = hostile.kit(
+        tmp_path / "kit", "[time.sleep(0.001) for _ in iter(lambda: (path.parent / 'go').exists(), True)]; 1 / 0"
+    )
+    with Server(kit, "--trust", "unsafe", cache=tmp_path / "cache") as server:
+        server.event("trust.unsafe")  # it is about to load
+        server.process.send_signal(signal.SIGTERM)
+        server.event("server.draining")
+        (tmp_path / "kit" / "go").touch()
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+        assert server.other_lines == []
+
+
 class Client(threading.Thread):
     """One busy keep-alive client on a raw socket: how many requests it sent, and how many got a whole answer."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
-        import json
-
         body = json.dumps(REQUEST).encode()
         head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         self.port, self.request = port, head.encode() + body

@@ -1,23 +1,99 @@
+import fcntl
+import math
+import mmap
 import os
 
+import pytest
+
 from runtime.link.board import Board
+from runtime.link.metrics import OUTCOME_RUNS, WIDTH, Meter
+from runtime.serving.scrape import render
+from tests.serving.support import PROVENANCE
+
+GARBAGE = [math.nan, math.inf, -math.inf, 1e300, -1.0, 1e12, 0.5]
 
 
-def test_what_one_process_writes_another_reads():
-    board = Board.create(slots=3, width=10)
-    other = Board(os.dup(board.fd))
-    board.phase, board.progress_bytes = "pulling", (5, 2**40)
-    board.slot(2)[9] = 0.5
-    board.set_ready(1, True)
-    assert (other.phase, other.progress_bytes, other.slot(2)[9]) == ("pulling", (5, 2**40), 0.5)
+def as_a_worker(board):
+    return Board(*(os.dup(file) for file in board.files))
+
+
+def test_what_the_supervisor_writes_workers_read():
+    board = Board.create(slots=3, width=10, models=2)
+    other = as_a_worker(board)
+    first, second = board.models
+    first.phase, first.progress_bytes = "pulling", (5, 2**40)
+    second.phase = "ready"
+    first.set_ready(1, True)
+    second.set_ready(1, True)
+    second.set_ready(2, True)
+    assert [model.phase for model in other.models] == ["pulling", "ready"]
+    assert [model.workers_ready for model in other.models] == [1, 2]
+    assert other.models[0].progress_bytes == (5, 2**40)
     assert other.workers_ready == 1
     assert not other.draining
+    board.draining = True
+    assert other.draining
+    board.slot(0)[9], other.slot(2)[9] = 0.25, 0.5
+    assert (other.slot(0)[9], board.slot(2)[9]) == (0.25, 0.5)
 
 
 def test_slots_do_not_overlap():
     board = Board.create(slots=3, width=4)
     for slot in range(3):
-        board.slot(slot)[:] = memoryview(bytes(bytearray(32))).cast("d") if slot == 1 else board.slot(slot)
+        board.slot(slot)[:] = memoryview(bytearray(32)).cast("d")
         board.slot(slot)[0] = board.slot(slot)[3] = float(slot + 1)
     assert [(board.slot(i)[0], board.slot(i)[3]) for i in range(3)] == [(1, 1), (2, 2), (3, 3)]
     assert board.workers_ready == 0
+    assert (board.models[0].phase, board.draining) == ("starting", False)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("size", [0, 8, 2**20])
+def test_a_worker_cannot_change_the_size(index, size):
+    board = Board.create(slots=3, width=4)
+    with pytest.raises(PermissionError):
+        os.truncate(board.files[index], size)
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(board.files[index], fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+
+
+def test_a_worker_cannot_write_what_the_supervisor_says():
+    board = Board.create(slots=3, width=4)
+    control = os.open(f"/proc/self/fd/{board.files[0]}", os.O_RDWR)
+    with pytest.raises(PermissionError):
+        mmap.mmap(control, 0)
+    with pytest.raises(PermissionError):
+        os.pwrite(control, b"\xff" * 8, 0)
+    with pytest.raises(TypeError):
+        as_a_worker(board).models[0].phase = "ready"
+    board.models[0].phase = "ready"  # the supervisor still can
+    assert as_a_worker(board).models[0].phase == "ready"
+    os.close(control)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_readers_take_any_content(garbage):
+    """As on a kernel without F_SEAL_FUTURE_WRITE, where a worker could write into the control block."""
+    board = Board.create(slots=3, width=WIDTH)
+    for cells in (board._control[3:], board._metrics):
+        for index in range(len(cells)):
+            cells[index] = garbage
+    other = as_a_worker(board)
+    assert other.models[0].phase in ("starting", "failed", "ready", "loading", "pulling")
+    assert min(other.models[0].progress_bytes) >= 0
+    assert 0 <= other.workers_ready <= 3
+    assert isinstance(other.draining, bool)
+    text = render(other, [PROVENANCE], ["v2_json"]).decode()
+    assert not {"NaN", "+Inf", "-Inf"} & {line.rpartition(" ")[2] for line in text.splitlines()}
+
+
+@pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf, 1e300, -1.0])
+def test_the_next_owner_of_a_spoilt_slot_counts_from_0(garbage):
+    board = Board.create(slots=2, width=WIDTH)
+    slot = board.slot(1)
+    for index in range(WIDTH):
+        slot[index] = garbage
+    requests = Meter(slot).requests(0)
+    requests.begun()
+    requests.finished(OUTCOME_RUNS["ok"], 0.001, 5, 1, 1)
+    assert 'runtime_rows_total{model="iris"} 5.0' in render(board, [PROVENANCE], ["v2_json"]).decode()

@@ -1,9 +1,11 @@
 import contextlib
+import ctypes
 import errno
 import os
 import select
 import socket
 import stat
+import struct
 import threading
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from runtime.commands.health import ask
 from runtime.errors import CannotListen
-from runtime.supervisor.sockets import connect, curl_address, listen, url
+from runtime.supervisor.sockets import another, connect, curl_address, is_intact, is_reachable, listen, url
 
 
 def test_a_taken_port_says_what_to_do():
@@ -228,3 +230,53 @@ def test_the_file_of_another_server_stays_when_ours_ends(tmp_path):
             ours.turn_away()
             with connect(place, 0, 5.0):
                 other.accept()[0].close()
+
+
+# a socket for each worker
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_connections_are_spread_over_the_sockets_that_listen(host):
+    with listen(host, 0) as first, another(first, listening=False) as second:
+        with socket.create_connection(("::1" if ":" in host else "127.0.0.1", first.getsockname()[1])):
+            first.accept()[0].close()  # the only one that listens
+        second.listen()
+        assert is_reachable(first)
+        first.close()
+        assert is_reachable(second)
+        second.accept()[0].close()
+
+
+@pytest.mark.parametrize("damage", ["shut", "filtered", "unlistened"])
+def test_damage_to_a_socket_is_seen(damage):
+    with listen("127.0.0.1", 0) as listener:
+        assert is_intact(listener)
+        assert is_reachable(listener)
+        if damage == "shut":
+            listener.shutdown(socket.SHUT_RDWR)
+        elif damage == "unlistened":
+            connect_to_nothing(listener)
+        else:
+            program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0) * 20)
+            listener.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 20, ctypes.addressof(program)))
+        assert not is_intact(listener)
+        assert not is_reachable(listener)
+
+
+def test_a_socket_that_lets_no_packet_in_is_not_reachable():
+    with listen("127.0.0.1", 0) as listener:
+        listener.setsockopt(socket.IPPROTO_IP, 21, 255)  # IP_MINTTL: no option says so, a connection does
+        assert is_intact(listener)
+        assert not is_reachable(listener)
+
+
+def connect_to_nothing(listener):
+    """connect(2) with AF_UNSPEC takes a TCP socket back to its beginning."""
+    nothing = ctypes.create_string_buffer(16)
+    assert ctypes.CDLL(None).connect(listener.fileno(), nothing, 16) == 0
+
+
+def test_unix_sockets_are_the_same_for_all(tmp_path):
+    with listen(f"unix:{tmp_path}/s", 0) as listener, another(listener, listening=True) as second:
+        assert is_reachable(second)
+        listener.accept()[0].close()

@@ -9,7 +9,8 @@ import pytest
 
 from adapters.base import LoadFailed, Refused
 from runtime.errors import SamplesDiffer
-from runtime.worker.failures import failure_of
+from runtime.link.messages import Failed
+from runtime.worker.failures import failed
 
 MANY = 10**14
 
@@ -48,16 +49,14 @@ def cpp() -> object:
 def test_too_little_memory_is_said_in_its_own_words(fail: Callable[[], object]) -> None:
     with pytest.raises(Exception) as raised:  # noqa: PT011 - each raises its own
         fail()
-    said = failure_of(raised.value)
-    assert said["kind"] == "LoadFailed"
-    assert said["message"].startswith("the model does not fit into memory")
-    assert said["message"].endswith("; give the process more, or serve a smaller model")
-    assert "\n" not in said["message"]
+    said = failed("m", raised.value)
+    assert (said.model, said.cause) == ("m", "LoadFailed")
+    assert said.message.startswith("the model does not fit into memory")
+    assert said.message.endswith("; give the process more, or serve a smaller model")
+    assert "\n" not in said.message
 
 
 def test_other_failures_keep_their_kind_and_line() -> None:
-    assert failure_of(Refused("no")) == {"kind": "Refused", "message": "no"}
-    assert failure_of(KeyError("x")) == {
-        "kind": "Failure",
-        "message": "the runtime failed while loading the model: KeyError: 'x'; --log-level debug says more",
-    }
+    assert failed("m", Refused("no")) == Failed("m", "Refused", "no")
+    reason = "the runtime failed while loading the model: KeyError: 'x'; --log-level debug says more"
+    assert failed("m", KeyError("x")) == Failed("m", "Failure", reason)

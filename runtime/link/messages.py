@@ -1,0 +1,201 @@
+"""What the supervisor and a worker say to one another: frozen values, written as JSON, checked when they are read.
+
+A worker may be in the hands of a model, so `read` accepts only the messages that the caller names, with exactly their
+fields, each of its type. Text that a worker sends is cut and escaped: it becomes part of one line of a log.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from runtime.link.model_files import ModelFacts  # noqa: TC001 - the types of fields are read at run time
+
+LONGEST_TEXT: Final = 2000
+"""Characters of a text that a worker sends."""
+_LONGEST_NAME: Final = 200
+_LARGEST_NUMBER: Final = 1e9
+_CAUSES: Final = {
+    **dict.fromkeys(("AmbiguousModel", "LoadFailed", "MissingFramework", "NoAdapter", "Refused"), "adapters.base"),
+    **dict.fromkeys(("InvalidKitfile", "SamplesDiffer", "Failure"), "runtime.errors"),
+}
+"""Classes of what a worker may meet while it loads a model, by module: importing them takes 20 ms, and waits until one
+is met. `Failure` is all that should not happen."""
+
+M = TypeVar("M")
+
+
+class Order(NamedTuple):
+    """To a worker, first: what it serves and under which terms. The board and a listening socket come with it."""
+
+    model: str
+    slot: int
+    accept: bool
+    """Accept connections at once, not only when the model is loaded."""
+    adapter: str | None
+    trust: str
+    allow_globals: tuple[str, ...]
+    threads: int
+    sandbox: str
+    """As the operator asked; later how this worker is confined."""
+    require_sandbox: bool
+    readable: tuple[str, ...]
+    """Folders that the worker may read, beside the interpreter and its libraries."""
+    log_style: str
+    log_level: str
+    log_inputs: bool
+    body_bytes: int
+    in_flight_bytes: int
+    in_flight: int
+    deadline_seconds: float
+
+
+class Prepare(NamedTuple):
+    """To a worker: the Kitfile is known, the framework that it names can be imported."""
+
+    model: str
+    facts: ModelFacts
+
+
+class Load(NamedTuple):
+    """To a worker: the kit is verified and lies in `root`."""
+
+    model: str
+    facts: ModelFacts
+    root: str
+    reference: str
+    tag: str | None
+    digest: str | None
+    verified: str
+    layers: Mapping[str, str]
+    """Digests of layers by the path that each filled."""
+
+
+class Stop(NamedTuple):
+    """To a worker: answer what was accepted, within `seconds`, and end."""
+
+    model: str
+    seconds: float
+
+
+class Ready(NamedTuple):
+    """From a worker: the model is loaded, answers the kit's samples, and is served."""
+
+    model: str
+    adapter: str
+    sandbox: str
+    samples: int
+    load_seconds: float
+    example: str
+    """A request that the model answers, as `curl.shown` writes it."""
+
+
+class Failed(NamedTuple):
+    """From a worker: the model cannot be loaded. The supervisor decides what follows from it."""
+
+    model: str
+    cause: str
+    message: str
+
+    @classmethod
+    def of(cls, model: str, error: Exception, message: str) -> Failed:
+        """The message that says `error`, by the nearest class that has a name here."""
+        names = (kind.__name__ for kind in type(error).__mro__ if _CAUSES.get(kind.__name__) == kind.__module__)
+        return cls(model, next(names, "Failure"), message)
+
+    def as_error(self) -> Exception:
+        """The failure to end a server with."""
+        error: Exception = getattr(import_module(_CAUSES[self.cause]), self.cause)(self.message)
+        return error
+
+
+class Examine(NamedTuple):
+    """To the process of `runtime inspect --files`: the kit whose files it looks at."""
+
+    facts: ModelFacts
+    root: str
+    adapter: str | None
+    trust: str
+    allow_globals: tuple[str, ...]
+
+
+class Verdict(NamedTuple):
+    """From that process: the adapter that knows a file, and why it would not be loaded. First, of the whole kit."""
+
+    path: str | None
+    adapter: str | None
+    reason: str | None
+
+
+Message = Order | Prepare | Load | Stop | Ready | Failed | Examine | Verdict
+
+
+def write(message: Message) -> bytes:
+    """The message as bytes. Raises ValueError for what `read` would refuse."""
+    return json.dumps([type(message).__name__, *_checked(message)], separators=(",", ":")).encode()
+
+
+def read(data: bytes, *accepted: type[M]) -> M:
+    """The message that `data` is, if it is one of those accepted.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        name, *values = json.loads(data, parse_constant=_refuse)
+        kind = next(kind for kind in accepted if kind.__name__ == name)
+        message: M = _checked(_value(kind, values))
+    except (ValueError, TypeError, StopIteration, OverflowError, RecursionError) as error:
+        raise ValueError("not a message that is expected here") from error
+    return message
+
+
+def one_line(text: str, longest: int) -> str:
+    """`text` with everything escaped that is no visible character, and cut."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:longest])
+    return shown if len(shown) <= longest and len(text) <= longest else f"{shown[: longest - 1]}…"
+
+
+def _checked(message: Any) -> Any:
+    """What a worker says, with its texts cut and escaped; ValueError if it says what cannot be."""
+    if isinstance(message, Ready):
+        if not (0 <= message.samples <= _LARGEST_NUMBER and 0 <= message.load_seconds <= _LARGEST_NUMBER):
+            raise ValueError("a count or a time that cannot be")
+        if len(message.example) > LONGEST_TEXT:
+            raise ValueError("an example that is too long")
+        adapter, sandbox = (one_line(text, _LONGEST_NAME) for text in (message.adapter, message.sandbox))
+        return message._replace(adapter=adapter, sandbox=sandbox)
+    if isinstance(message, Failed):
+        if message.cause not in _CAUSES:
+            raise ValueError("a cause that no worker meets")
+        return message._replace(message=one_line(message.message, LONGEST_TEXT))
+    if isinstance(message, Verdict) and message.reason is not None:
+        return message._replace(reason=one_line(message.reason, LONGEST_TEXT))
+    return message
+
+
+def _value(kind: Any, value: object) -> Any:
+    """`value` as `kind`, the type of a message or of a field, or ValueError."""
+    arguments = get_args(kind)
+    if kind is object or (kind in (str, int, bool, types.NoneType) and type(value) is kind):
+        return value
+    if kind is float and type(value) in (int, float) and math.isfinite(number := float(value)):  # type: ignore[arg-type]
+        return number
+    if get_origin(kind) in (Union, types.UnionType):
+        return _value(next(option for option in arguments if (option is types.NoneType) == (value is None)), value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_value(arguments[0], item) for item in value)
+    if get_origin(kind) is Mapping and isinstance(value, dict):
+        return {_value(arguments[0], key): _value(arguments[1], item) for key, item in value.items()}
+    if hasattr(kind, "_fields") and isinstance(value, list):
+        hints = get_type_hints(kind)
+        return kind(*(_value(hints[name], item) for name, item in zip(kind._fields, value, strict=True)))
+    raise ValueError(f"not {kind}")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,237 @@
+"""The workers of one server: started, watched, replaced when they die, ended. Nothing here knows what they serve.
+
+What a worker says, sends and does to what it shares is taken for the word of a hostile model: it may cost that worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import time
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+from runtime.errors import CrashLoop
+from runtime.link.messages import Failed, Load, Message, Ready, Stop
+from runtime.supervisor.cgroups import oom_kills
+from runtime.supervisor.sockets import is_intact
+from runtime.supervisor.strays import sweep, sweep_until_none
+
+if TYPE_CHECKING:
+    from runtime.link.metrics import Meter
+    from runtime.supervisor.launcher import Launcher
+    from runtime.supervisor.process import WorkerProcess
+
+_CRASH_DEATHS: Final = 5
+_CRASH_SECONDS: Final = 60.0
+_FIRST_PAUSE_SECONDS: Final = 0.5
+"""Before a start that failed is tried again; doubled each time. Five such failures are a crash loop, too."""
+_MOST_NOT_UNDERSTOOD: Final = 16
+"""Messages that are no messages; a worker that sends one more is ended."""
+_LOOK_SECONDS: Final = 1.0
+_END_SECONDS: Final = 1.0
+"""Time for killed workers, and then for what they left, to be gone."""
+
+
+class Owner(Protocol):
+    """Who is told of what happens to workers."""
+
+    def heard(self, worker: WorkerProcess, message: Ready | Failed) -> None:
+        """A worker said the one thing about a model that it was asked for."""
+
+    def lost(self, worker: WorkerProcess) -> None:
+        """A worker has ended."""
+
+    def ended(self, failure: Exception | None) -> None:
+        """There is no worker any more: all were told to stop, or too many died."""
+
+
+class Workers:
+    """The workers by slot."""
+
+    def __init__(self, launcher: Launcher, meter: Meter, first: WorkerProcess | None, owner: Owner) -> None:
+        self._launcher, self._log, self._meter, self._owner = launcher, launcher.log, meter, owner
+        self._workers: dict[int, WorkerProcess] = {first.slot: first} if first else {}
+        self._loads: list[Load] = []
+        self._deaths: deque[float] = deque(maxlen=_CRASH_DEATHS)
+        self._failed_starts, self._oom_kills = 0, oom_kills()
+        self._served = self._stopping = False
+
+    def __iter__(self) -> Iterator[WorkerProcess]:
+        return iter(tuple(self._workers.values()))
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    @property
+    def ready(self) -> bool:
+        """Whether some worker serves a model."""
+        return any(worker.ready for worker in self)
+
+    def watch(self) -> None:
+        """Begins: from now on the running loop sees what workers do."""
+        for worker in self:
+            self._watch(worker)
+        if not self._workers:
+            self._not_started(1, "a worker cannot be started")
+        self._look()
+
+    def tell(self, message: Message) -> None:
+        """Tells all workers."""
+        for worker in self:
+            worker.tell(message)
+
+    def load(self, message: Load, slots: int) -> None:
+        """Has every worker load a model, those to come too, and brings their number to `slots`."""
+        self._loads.append(message)
+        for worker in self:
+            self._tell_to_load(worker, message)
+        for slot in range(1, slots + 1):
+            if slot not in self._workers:
+                self._start(slot)
+
+    def stop(self, message: Stop) -> None:
+        """Tells all workers to answer what was accepted, and to end; none is replaced any more."""
+        self.retire()
+        self._launcher.close_listeners()
+        self.tell(message)
+        if not self._workers:
+            self._owner.ended(None)
+
+    def retire(self) -> None:
+        """From now on no worker is replaced."""
+        self._stopping = True
+
+    def kill(self) -> None:
+        """Ends all workers now."""
+        for worker in self:
+            worker.kill()
+
+    def end(self) -> None:
+        """Ends all workers and what they left, and waits for it, within 2 seconds."""
+        self.retire()
+        self.kill()
+        ends = time.monotonic() + _END_SECONDS
+        for worker in self:
+            poll = select.poll()
+            poll.register(worker.pidfd, select.POLLIN)
+            if poll.poll(max(ends - time.monotonic(), 0.0) * 1000):
+                worker.reap()
+        sweep_until_none(_END_SECONDS)
+
+    def sweep(self) -> None:
+        """Ends processes that workers left behind, and reaps those that have ended."""
+        if sweep({worker.pid for worker in self._workers.values()}):
+            self._log.error("worker.left_a_process", reason="a process that a worker left behind was killed")
+
+    # life
+
+    def _start(self, slot: int, *, again: bool = False) -> None:
+        if self._stopping:
+            return
+        accept = not self._served and not any(worker.accepts for worker in self)
+        try:
+            if again:
+                self._launcher.renew_listener(slot, alone=not self.ready)
+            worker = self._workers[slot] = self._launcher.start(slot, accept=accept)
+        except OSError as error:
+            self._not_started(slot, f"a worker cannot be started: {error.strerror}")
+            return
+        self._failed_starts = 0
+        for message in self._loads:
+            self._tell_to_load(worker, message)
+        self._watch(worker)
+
+    def _not_started(self, slot: int, reason: str) -> None:
+        pause = _FIRST_PAUSE_SECONDS * 2**self._failed_starts
+        self._failed_starts += 1
+        self._log.error("worker.not_started", worker=slot, reason=reason, again_in_seconds=pause)
+        if not self._is_crash_loop(reason):
+            asyncio.get_running_loop().call_later(pause, partial(self._start, slot, again=True))
+
+    def _tell_to_load(self, worker: WorkerProcess, message: Load) -> None:
+        worker.loading.add(message.model)
+        worker.tell(message)
+
+    def _watch(self, worker: WorkerProcess) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(worker.channel.fileno(), self._hear, worker)
+        loop.add_reader(worker.pidfd, self._died, worker)
+
+    def _end_one(self, worker: WorkerProcess) -> None:
+        asyncio.get_running_loop().remove_reader(worker.channel.fileno())  # it is not listened to any more
+        worker.kill()
+
+    def _hear(self, worker: WorkerProcess) -> None:
+        try:
+            message = worker.channel.receive(Ready, Failed)
+        except (EOFError, OSError):  # it is ending, or has to: `_died` follows
+            self._end_one(worker)
+        except ValueError:
+            self._not_understood(worker)
+        else:
+            if isinstance(message, Ready | Failed):
+                self._heard(worker, message)
+
+    def _heard(self, worker: WorkerProcess, message: Ready | Failed) -> None:
+        if message.model in worker.loading:
+            worker.loading.discard(message.model)
+            if isinstance(message, Ready):
+                worker.ready.add(message.model)
+                self._served = True
+            self._owner.heard(worker, message)
+        elif isinstance(message, Failed):
+            self._end_one(worker)
+        else:
+            self._not_understood(worker)
+
+    def _not_understood(self, worker: WorkerProcess) -> None:
+        worker.not_understood += 1
+        if worker.not_understood == 1:
+            self._log.error("worker.not_understood", worker=worker.slot)
+        elif worker.not_understood > _MOST_NOT_UNDERSTOOD:
+            self._end_one(worker)
+
+    def _died(self, worker: WorkerProcess) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(worker.pidfd)
+        loop.remove_reader(worker.channel.fileno())
+        del self._workers[worker.slot]
+        reason = self._out_of_memory(worker.reap())
+        self.sweep()
+        self._owner.lost(worker)
+        if not self._stopping:
+            self._meter.restarted()
+            self._log.error("worker.died", worker=worker.slot, pid=worker.pid, reason=reason)
+            if not self._is_crash_loop(reason):
+                self._start(worker.slot, again=True)
+        elif not self._workers:
+            self._owner.ended(None)
+
+    def _out_of_memory(self, reason: str) -> str:
+        """`reason`, more certain where the control group counts the processes that the kernel has ended."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        if reason.startswith("SIGKILL") and self._oom_kills > before:
+            return "SIGKILL by the kernel: out of memory; give the container more, or serve a smaller model"
+        return reason
+
+    def _is_crash_loop(self, reason: str) -> bool:
+        self._deaths.append(time.monotonic())
+        if len(self._deaths) < _CRASH_DEATHS or self._deaths[-1] - self._deaths[0] >= _CRASH_SECONDS:
+            return False
+        often = f"{_CRASH_DEATHS} times within {_CRASH_SECONDS:g} s"
+        self._owner.ended(CrashLoop(f"workers died {often}, last of {reason}: giving up"))
+        return True
+
+    def _look(self) -> None:
+        """Once a second: has a worker damaged its socket, or left a process that holds it?"""
+        if self._stopping:
+            return
+        self.sweep()
+        for worker in self:
+            if worker.ready and not is_intact(self._launcher.listener_of(worker.slot)):
+                self._log.error("worker.not_listening", worker=worker.slot, reason="it has spoilt its listening socket")
+                self._end_one(worker)
+        asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)

@@ -1,0 +1,64 @@
+import contextlib
+import os
+import resource
+import select
+
+import psutil
+import pytest
+
+from runtime.link.messages import Stop
+from runtime.supervisor.process import WorkerProcess
+from tests.e2e.server import PATIENCE_SECONDS
+
+
+@pytest.fixture
+def worker():
+    process = WorkerProcess(1)
+    yield process
+    process.kill()
+    with contextlib.suppress(OSError):
+        process.reap()
+
+
+def ended(process):
+    assert select.select([process.pidfd], [], [], PATIENCE_SECONDS)[0]
+
+
+@contextlib.contextmanager
+def free_descriptors(count):
+    """Room for `count` descriptors and no more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    top = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208 - names only
+    fillers = [os.dup(0)]
+    while fillers[-1] < top:
+        fillers.append(os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(top, *fillers) + 1 + count, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for filler in fillers:
+            os.close(filler)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_start_without_descriptors_fails_and_leaves_nothing(count):
+    me = psutil.Process()
+    before, children = me.num_fds(), me.children()
+    with free_descriptors(count), pytest.raises(OSError, match="Too many open files"):
+        WorkerProcess(1)
+    assert (me.num_fds(), me.children()) == (before, children)
+
+
+def test_an_end_is_told_in_words(worker):
+    os.kill(worker.pid, 40)
+    ended(worker)
+    assert worker.reap() == "signal 40"
+    worker.kill()  # the number may be another's by now: nothing happens
+
+
+def test_a_worker_that_takes_no_message_is_ended(worker):
+    worker.channel.close()
+    worker.tell(Stop("m", 1.0))
+    ended(worker)
+    assert worker.reap() == "SIGKILL, perhaps out of memory"
