@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.lying_registry import LyingRegistry
 from tests.places import KITS
 from tests.registries import Registry, TokenService
+
+settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("calm")  # on a busy machine any example may take long
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ import pytest
 
 from runtime.errors import Cancelled, NoModel, NotFound, StorageFailed, Unsupported
 from runtime.kit.format.reference import Reference
-from runtime.kit.pull import PullOptions, resolve
+from runtime.kit.installed.destination import Destination
+from runtime.kit.pull import PullOptions, resolve, verified_layers
 from tests.kit.made import made_kit, named, put
 from tests.kit.pulling import Recorder, leftovers, pulled, tree, unverified
 from tests.lying_registry import Gate, LyingRegistry, held, redirect, refusal, stalled, truth
@@ -82,6 +83,52 @@ def test_a_folder_is_served_in_place_and_not_verified(tmp_path: Path) -> None:
     assert (kit.root, kit.digest, kit.verified, kit.verified_bytes) == (tmp_path / "kit", None, "false", 0)
     assert watch.events == ["kitfile", "resolve"]
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.fixture
+def unpacked_folder(tmp_path: Path) -> Path:
+    """What `runtime unpack` makes of a kit."""
+    reference, options = Reference.parse(f"oci:{KITS}/everything:v1"), PullOptions(tmp_path / "unpack")
+    watch = Recorder()
+    resolved = resolve(reference, options, watch)
+    assert resolved.manifest is not None
+    place = Destination(tmp_path / "folder")
+    with verified_layers(resolved, options, watch) as layers, place.locked(lambda: None):
+        place.fill(resolved.reference, resolved.manifest, resolved.config, layers, lambda: None)
+    return place.folder
+
+
+def test_a_folder_with_a_receipt_is_what_its_manifest_says_by_receipt(unpacked_folder: Path, tmp_path: Path) -> None:
+    watch = Recorder()
+    kit = pulled(f"name={unpacked_folder}", tmp_path / "cache", watch)
+    near = pulled(f"oci:{KITS}/everything:v1", tmp_path / "near")
+    assert (kit.verified, kit.root) == ("receipt", unpacked_folder)
+    assert (kit.digest, kit.kitfile, kit.layers) == (near.digest, near.kitfile, near.layers)
+    assert (kit.reference.name, str(kit.reference)) == ("name", str(near.reference))
+    assert watch.events == ["resolved", "kitfile", "resolve", "progress", "fetch"]
+    assert {path: data for path, data in tree(kit.root).items() if path in tree(near.root)} == tree(near.root)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_check_of_a_folder_can_be_cancelled_and_others_may_not_write_into_it(
+    unpacked_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Cancelled, match=r"^the check of folder '.*/folder' was cancelled$"):
+        pulled(str(unpacked_folder), tmp_path / "cache", Recorder(stop=lambda: True))
+    unpacked_folder.chmod(0o777)
+    with pytest.raises(StorageFailed, match=r"can be written by everybody \(mode 0777\): chmod go-w"):
+        pulled(str(unpacked_folder), tmp_path / "cache")
+
+
+def test_what_is_odd_about_a_plain_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "kit").mkdir()
+    (tmp_path / "kit" / "Kitfile").write_text("model: {path: m.onnx}\n")
+    (tmp_path / "kit" / "m.onnx").write_bytes(b"model")
+    (tmp_path / "kit" / "link").symlink_to("m.onnx")
+    (tmp_path / "kit").chmod(0o777)
+    watch = Recorder()
+    assert pulled(str(tmp_path / "kit"), tmp_path / "cache", watch).verified == "false"
+    assert watch.warned == ["folder.left_out", "folder.exposed"]
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ REFUSED = {
     "control": ("a: \x07", "the Kitfile is not YAML: unacceptable character #x0007"),
     "bomb": (bomb(9), "the Kitfile is not YAML: more than 100000 values, or more than 64 levels"),
     "cycle": ("a: &a [*a]", "the Kitfile is not YAML: more than 100000 values, or more than 64 levels"),
-    "deep": ("[" * 1500, "the Kitfile is not YAML: nested too deeply"),
+    "deep": ("[\n" * 5000, "the Kitfile is not YAML: nested too deeply"),
     "levels": ("a: " + "[" * 70 + "]" * 70, "the Kitfile is not YAML: more than 100000 values, or more than 64 levels"),
     "big": ("a: " + "x" * (1 << 20), "the Kitfile has more than the 1048576 bytes that are read"),
     "huge-number": ("parameters: 1e999", "the Kitfile is not YAML: the number 1e999 is too large"),
