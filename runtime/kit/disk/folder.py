@@ -41,7 +41,7 @@ class FolderKit:
         try:
             root = _root(path)
             kitfile = _kitfile(root)
-            for section, entry in kitfile.entries():
+            for section, entry in kitfile.entries:
                 if section in ("model", "part"):
                     _check_entry(root, entry)
             status = root.stat()

@@ -4,7 +4,7 @@ Fields: https://github.com/kitops-ml/kitops/blob/main/pkg/artifact/kitfile.go (K
 left alone, since newer kits have more of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
 from runtime.errors import InvalidKitfile, NoModel, Unsupported
@@ -18,14 +18,9 @@ _SHOWN = 160  # characters of a name in a message
 _Document = Mapping[str, object]
 
 Section = Literal["model", "part", "code", "dataset", "docs", "prompt", "mcp"]
-_WORDS: dict[Section, tuple[str, str]] = {
-    "part": ("model part", "model parts"),
-    "code": ("code entry", "code entries"),
-    "dataset": ("dataset", "datasets"),
-    "docs": ("docs entry", "docs entries"),
-    "prompt": ("prompt", "prompts"),
-    "mcp": ("MCP server", "MCP servers"),
-}
+_LISTS: tuple[tuple[Section, str], ...] = (
+    ("code", "code"), ("dataset", "datasets"), ("docs", "docs"), ("prompt", "prompts"), ("mcp", "mcpServers"),
+)  # fmt: skip
 
 
 class Entry(NamedTuple):
@@ -36,8 +31,6 @@ class Entry(NamedTuple):
     """
 
     path: str
-    name: str = ""
-    type: str = ""
     digest: Digest | None = None
     diff_id: Digest | None = None
     remote: bool = False
@@ -51,11 +44,8 @@ class ModelEntry(NamedTuple):
 
     path: str | None = None
     parent: str | None = None
-    name: str = ""
     framework: str = ""
     format: str = ""
-    version: str = ""
-    description: str = ""
     parts: tuple[Entry, ...] = ()
     parameters: object = None
     digest: Digest | None = None
@@ -63,17 +53,13 @@ class ModelEntry(NamedTuple):
 
 
 class Kitfile(NamedTuple):
-    """What the author says."""
+    """What the author says. `entries` are in the order in which Kit packs them, the model and its parts first."""
 
     name: str
     version: str
     description: str
     model: ModelEntry | None
-    code: tuple[Entry, ...]
-    datasets: tuple[Entry, ...]
-    docs: tuple[Entry, ...]
-    prompts: tuple[Entry, ...]
-    mcp_servers: tuple[Entry, ...] = ()
+    entries: tuple[tuple[Section, Entry], ...]
 
     @classmethod
     def parse_json(
@@ -106,40 +92,26 @@ class Kitfile(NamedTuple):
     @classmethod
     def _from_document(cls, document: _Document, *, is_file: Callable[[str], bool]) -> Self:
         package = _map(document, "package", "package")
-        kitfile = cls(
-            name=_text(package, "name", "package."),
-            version=_text(package, "version", "package."),
-            description=_text(package, "description", "package."),
-            model=_model(_map(document, "model", "model"), is_file),
-            code=_entries(document, "code", "code"),
-            datasets=_entries(document, "datasets", "datasets"),
-            docs=_entries(document, "docs", "docs"),
-            prompts=_entries(document, "prompts", "prompts"),
-            mcp_servers=_entries(document, "mcpServers", "mcpServers"),
-        )
-        _check_digests(kitfile)
+        name, version, description = (_text(package, key, "package.") for key in ("name", "version", "description"))
+        model = _model(_map(document, "model", "model"), is_file)
+        entries: list[tuple[Section, Entry]] = []
+        if model and model.path is not None:
+            entries.append(("model", Entry(model.path, model.digest, model.diff_id)))
+        entries += [("part", part) for part in (model.parts if model else ())]
+        entries += [(section, entry) for section, key in _LISTS for entry in _entries(document, key, key)]
+        kitfile = cls(name, version, description, model, tuple(entries))
+        _check_digests(kitfile.layered)
         return kitfile
 
     @property
     def layered(self) -> tuple[Entry, ...]:
-        """Every entry that has a layer in the manifest, in the order in which Kit packs them."""
-        return tuple(entry for _, entry in self.entries() if not entry.remote)
+        """Every entry that has a layer in the manifest."""
+        return tuple(entry for _, entry in self.entries if not entry.remote)
 
-    def entries(self) -> Iterator[tuple[Section, Entry]]:
-        """Every entry with its section, in the order in which Kit packs them."""
-        model = self.model
-        if model and model.path is not None:
-            yield "model", Entry(model.path, model.name, "", model.digest, model.diff_id)
-        lists: tuple[tuple[Section, tuple[Entry, ...]], ...] = (
-            ("part", model.parts if model else ()),
-            ("code", self.code),
-            ("dataset", self.datasets),
-            ("docs", self.docs),
-            ("prompt", self.prompts),
-            ("mcp", self.mcp_servers),
-        )
-        for section, entries in lists:
-            yield from ((section, entry) for entry in entries)
+    @property
+    def code(self) -> tuple[Entry, ...]:
+        """The code that the model needs."""
+        return tuple(entry for section, entry in self.entries if section == "code")
 
 
 def check_servable(kitfile: Kitfile) -> None:
@@ -152,23 +124,13 @@ def check_servable(kitfile: Kitfile) -> None:
             "serve that kit, or pack one with the model inside"
         )
     if kitfile.model is None or kitfile.model.path is None:
-        fix = "give model.path in the Kitfile and pack it again"
-        raise NoModel(f"{name} has no model to serve, {_holdings(kitfile)}; {fix}")
+        held = [f"{section} {entry.path[:_SHOWN]!r}" for section, entry in kitfile.entries]
+        holds = f"only {', '.join(held[:5])}" + (", …" if len(held) > 5 else "") if held else "nor anything else"
+        raise NoModel(f"{name} has no model to serve, {holds}; give model.path in the Kitfile and pack it again")
 
 
-def _holdings(kitfile: Kitfile) -> str:
-    """Says what a kit without a model holds: "only 1 dataset (data.csv)"."""
-    held = []
-    for section, words in _WORDS.items():
-        if paths := [entry.path[:_SHOWN] for place, entry in kitfile.entries() if place == section]:
-            more = ", …" if len(paths) > 3 else ""
-            held.append(f"{len(paths)} {words[len(paths) > 1]} ({', '.join(paths[:3])}{more})")
-    return f"only {' and '.join(held)}" if held else "nor anything else"
-
-
-def _check_digests(kitfile: Kitfile) -> None:
+def _check_digests(layered: Sequence[Entry]) -> None:
     """Refuses a Kitfile in which some layered entries have a digest and some have none, as KitOps 1.6 does."""
-    layered = kitfile.layered
     bare = [entry.path for entry in layered if entry.digest is None]
     if bare and len(bare) != len(layered):
         raise InvalidKitfile(
@@ -184,15 +146,14 @@ def _model(model: _Document, is_file: Callable[[str], bool]) -> ModelEntry | Non
     if not model:
         return None
     written, digest = _text(model, "path", "model."), _digest(model, "digest", "model")
+    for key in ("name", "version", "description"):
+        _text(model, key, "model.")
     parent = is_kit_reference(written) and digest is None and not is_file(written)
     return ModelEntry(
         path=clean_path(written, "model.path") if written and not parent else None,
         parent=written if parent else None,
-        name=_text(model, "name", "model."),
         framework=_text(model, "framework", "model."),
         format=_text(model, "format", "model."),
-        version=_text(model, "version", "model."),
-        description=_text(model, "description", "model."),
         parts=_entries(model, "parts", "model.parts"),
         parameters=model.get("parameters"),
         digest=digest,
@@ -212,15 +173,11 @@ def _entries(document: _Document, key: str, where: str) -> tuple[Entry, ...]:
 def _entry(item: object, where: str) -> Entry:
     if not isinstance(item, dict):
         raise InvalidKitfile(f"the Kitfile's {where} is not a map with a path")
+    for key in ("name", "type"):
+        _text(item, key, f"{where}.")
+    path = clean_path(_text(item, "path", f"{where}."), f"{where}.path")
     remote = bool(_text(item, "remotePath", f"{where}."))
-    return Entry(
-        path=clean_path(_text(item, "path", f"{where}."), f"{where}.path"),
-        name=_text(item, "name", f"{where}."),
-        type=_text(item, "type", f"{where}."),
-        digest=_digest(item, "digest", where),
-        diff_id=_digest(item, "diffId", where),
-        remote=remote,
-    )
+    return Entry(path, _digest(item, "digest", where), _digest(item, "diffId", where), remote)
 
 
 def _map(document: _Document, key: str, where: str) -> _Document:

@@ -81,9 +81,11 @@ class Manifest(NamedTuple):
         if document.get("schemaVersion") != 2:
             raise InvalidManifest(f"{subject} has another schemaVersion than 2")
         config = parse_descriptor(document.get("config"), f"{subject}: config")
+        listed = document.get("layers") or []  # KitOps 1.7 writes null for a kit without layers
+        if not isinstance(listed, list):
+            raise InvalidManifest(f"{subject}: layers is not a list")
         layers = tuple(
-            _layer(parse_descriptor(item, f"{subject}: layer {number}"))
-            for number, item in enumerate(_list(document.get("layers"), f"{subject}: layers"), 1)
+            _layer(parse_descriptor(item, f"{subject}: layer {number}")) for number, item in enumerate(listed, 1)
         )
         _annotations(document.get("annotations"), subject)
         return cls(digest, raw, config, layers)
@@ -119,23 +121,18 @@ def _check_kind(document: dict[str, object], subject: str) -> None:
 def parse_descriptor(value: object, where: str) -> Descriptor:
     """Reads a descriptor. Raises InvalidManifest, whose message begins with `where`."""
     if not isinstance(value, dict):
-        raise InvalidManifest(f"{where} is {_kind_of(value)}, wanted a descriptor")
-    media_type, size = value.get("mediaType"), value.get("size")
+        raise InvalidManifest(f"{where} is not a descriptor")
+    media_type, size, digest = value.get("mediaType"), value.get("size"), value.get("digest")
     if not isinstance(media_type, str) or not media_type or not media_type.isprintable():
         raise InvalidManifest(f"{where} has no mediaType")
     if len(media_type) > _MAX_TYPE:
         raise InvalidManifest(f"{where} has a mediaType of {len(media_type)} characters, at most {_MAX_TYPE} are read")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
         raise InvalidManifest(f"{where} has size {str(size)[:40]}, wanted a number of bytes")
-    digest = _digest(value.get("digest"), where)
-    return Descriptor(media_type, digest, size, _annotations(value.get("annotations"), where))
-
-
-def _digest(value: object, where: str) -> Digest:
-    if not isinstance(value, str):
+    if not isinstance(digest, str):
         raise InvalidManifest(f"{where} has no digest")
     try:
-        return Digest.parse(value)
+        return Descriptor(media_type, Digest.parse(digest), size, _annotations(value.get("annotations"), where))
     except ValueError as problem:
         raise InvalidManifest(f"{where} has a bad digest: {problem}") from problem
 
@@ -149,22 +146,9 @@ def _layer(descriptor: Descriptor) -> Layer:
     return Layer(descriptor, kind, form, compression, prompt)
 
 
-def _list(value: object, where: str) -> list[object]:
-    if value is None:  # KitOps 1.7 writes null for a kit without layers
-        return []
-    if not isinstance(value, list):
-        raise InvalidManifest(f"{where} is {_kind_of(value)}, wanted a list")
-    return value
-
-
 def _annotations(value: object, where: str) -> Mapping[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise InvalidManifest(f"{where}: annotations is not a map of text to text")
     return value
-
-
-def _kind_of(value: object) -> str:
-    names = {dict: "object", list: "list", str: "text", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), "null")

@@ -42,7 +42,7 @@ def place(kitfile: Kitfile, manifest: Manifest) -> tuple[Placed, ...]:
 
     Raises InvalidKitfile if an entry has no layer in the manifest.
     """
-    entries = tuple((section, entry) for section, entry in kitfile.entries() if not entry.remote)
+    entries = tuple((section, entry) for section, entry in kitfile.entries if not entry.remote)
     if any(entry.digest for _, entry in entries):
         return tuple(_by_digest(entries, manifest))
     return tuple(_by_order(entries, manifest))

@@ -68,9 +68,7 @@ def find_credential(registry: str, environ: Mapping[str, str] = os.environ) -> C
         credential = _ask_helper(helper, registry, path, environ, notes)
         if credential is not None:
             return credential
-    entry = _entry(config, registry)
-    credential = _from_entry(entry, registry, path) if entry is not None else None
-    return credential or Credential("; ".join([f"no login for {registry} in {path}", *notes]))
+    return _from_auths(config, registry, path) or Credential("; ".join([f"no login for {registry} in {path}", *notes]))
 
 
 def _read(path: Path) -> Mapping[str, object] | None:
@@ -82,17 +80,12 @@ def _read(path: Path) -> Mapping[str, object] | None:
     except OSError as error:
         raise LoginRefused(f"cannot read the Docker config {path}: {error.strerror}") from error
     except ValueError as error:
+        place = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "not UTF-8"
         # from None: a decoding error carries the text, and the text holds secrets
-        raise LoginRefused(
-            f"the Docker config {path} is not JSON ({_place(error)}); repair it, or log in again"
-        ) from None
+        raise LoginRefused(f"the Docker config {path} is not JSON ({place}); repair it, or log in again") from None
     if not isinstance(config, dict):
         raise LoginRefused(f"the Docker config {path} is not a JSON object; repair it, or log in again")
     return config
-
-
-def _place(error: ValueError) -> str:
-    return f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "not UTF-8"
 
 
 def _same_registry(key: str, registry: str) -> bool:
@@ -120,35 +113,24 @@ def _helpers(config: Mapping[str, object], registry: str, path: Path) -> list[st
     return list(dict.fromkeys(helpers))
 
 
-def _entry(config: Mapping[str, object], registry: str) -> Mapping[str, object] | None:
+def _from_auths(config: Mapping[str, object], registry: str, path: Path) -> Credential | None:
+    """Returns the login in `auths`; None if there is none, or the empty entry that a helper leaves there."""
     entry = _lookup(config.get("auths"), registry)
-    return entry if isinstance(entry, dict) else None
-
-
-def _from_entry(entry: Mapping[str, object], registry: str, path: Path) -> Credential | None:
-    """Returns the credential in one entry of `auths`; None for the empty entry that a helper leaves there."""
+    if not isinstance(entry, dict):
+        return None
     source = f"the entry {registry} of {path}"
-    username, password = _text(entry, "username"), _text(entry, "password")
-    if auth := _text(entry, "auth"):
-        username, password = _decode(auth, source)
-    identity = _text(entry, "identitytoken")
-    credential = Credential(source, username, password, identity, _text(entry, "registrytoken"))
+    text = {key: value if isinstance(value, str) else "" for key, value in entry.items()}
+    username, password = text.get("username", ""), text.get("password", "")
+    if auth := text.get("auth"):
+        try:
+            username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
+        except ValueError:
+            colon = ""
+        if not colon:
+            raise LoginRefused(f'"auth" in {source} is not base64 of USER:PASSWORD; log in again')
+        password = password.rstrip("\0")
+    credential = Credential(source, username, password, text.get("identitytoken", ""), text.get("registrytoken", ""))
     return None if credential.anonymous else credential
-
-
-def _text(entry: Mapping[str, object], key: str) -> str:
-    value = entry.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _decode(auth: str, source: str) -> tuple[str, str]:
-    try:
-        username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
-    except ValueError:
-        colon = ""
-    if not colon:
-        raise LoginRefused(f'"auth" in {source} is not base64 of USER:PASSWORD; log in again')
-    return username, password.rstrip("\0")
 
 
 def _ask_helper(
@@ -175,9 +157,8 @@ def _ask_helper(
         notes.append(f"{program}, which it names, is not installed here")
         return None
     except subprocess.TimeoutExpired:
-        raise LoginRefused(
-            f"the credential helper {program} (named by {path}) did not answer for {registry} in {HELPER_SECONDS:g} s"
-        ) from None
+        late = f"did not answer for {registry} in {HELPER_SECONDS:g} s"
+        raise LoginRefused(f"the credential helper {program} (named by {path}) {late}") from None
     if done.returncode != 0:
         notes.append(f"{program} has none either (exit code {done.returncode})")
         return None
@@ -194,6 +175,5 @@ def _from_helper(answer: bytes, program: str, registry: str) -> Credential:
         # from None, and no quote: what a helper prints may be the secret
         raise LoginRefused(f"the credential helper {program} gave no Username and Secret for {registry}") from None
     source = f"the credential helper {program}"
-    if username == _IDENTITY_USER:
-        return Credential(source, identity_token=secret)
-    return Credential(source, username, secret)
+    is_token = username == _IDENTITY_USER
+    return Credential(source, identity_token=secret) if is_token else Credential(source, username, secret)

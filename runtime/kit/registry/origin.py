@@ -41,8 +41,9 @@ class Origin:
 
     @property
     def is_loopback(self) -> bool:
-        """Tells whether requests to it stay on this machine."""
-        return is_loopback(self.host)
+        """Tells whether requests to it stay on this machine: localhost, 127.0.0.0/8, ::1."""
+        address = _address(self.host)
+        return self.host == "localhost" if address is None else address.is_loopback
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -54,12 +55,6 @@ def registry_origin(registry: str, *, plain_http: bool) -> Origin:
     host = _DOCKER_HUB_API if registry == DOCKER_HUB else registry
     secure = Origin.of(f"https://{host}")
     return Origin.of(f"http://{host}") if plain_http or secure.is_loopback else secure
-
-
-def is_loopback(host: str) -> bool:
-    """Tells whether it is localhost, in 127.0.0.0/8, or ::1."""
-    address = _address(host)
-    return host == "localhost" if address is None else address.is_loopback
 
 
 def redirect_refusal(source: Origin, target: Origin, *, plain_http: bool) -> str | None:

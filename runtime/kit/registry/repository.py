@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from runtime.errors import DigestMismatch, Failure, InvalidManifest, NotFound, RegistryUnavailable, SizeMismatch
@@ -103,13 +104,12 @@ class Repository:
         address, accept = self._names.manifest_url(tag_or_digest), {"Accept": ", ".join(_MANIFESTS)}
         with self._get(address, accept, budget) as response:
             if response.status_code == 404:
-                response.close()
+                response.close()  # `tags` needs a connection, too
                 raise self._not_found(tag_or_digest)
             if response.status_code != 200:
                 raise self._failure(response, f"manifest {tag_or_digest}")
-            self._check_readable(response)
             raw = read_capped(response, MAX_DOCUMENT_BYTES)
-        _check_headers(response, raw)
+            self._check_headers(response, raw)
         return raw
 
     def _body(self, response: requests.Response, descriptor: Descriptor, offset: int) -> Body:
@@ -123,12 +123,25 @@ class Repository:
             raise SizeMismatch(f"blob {descriptor.digest} ends after {offset} bytes, wanted {descriptor.size}")
         raise self._failure(response, f"blob {descriptor.digest}")
 
-    def _check_readable(self, response: requests.Response) -> None:
-        kind, encoding = _content_type(response), response.headers.get("Content-Encoding", "identity")
+    def _check_headers(self, response: requests.Response, raw: bytes) -> None:
+        """Compares what the headers claim with the body: nothing relies on them, but a wrong one is an error.
+
+        A digest of another algorithm is legal (a registry may store under its own). Type confusion: CVE-2021-41190.
+        """
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind == "text/html":
             raise InvalidManifest(f"{self._host} answered with a web page instead of a manifest: is it a registry?")
+        encoding = response.headers.get("Content-Encoding", "identity")
         if encoding.lower() != "identity":
             raise InvalidManifest(f"{self._host} sent the manifest encoded as {encoding[:20]!r}, asked for as it is")
+        claimed, seen = response.headers.get("Docker-Content-Digest", ""), Digest.of(raw)
+        if claimed.startswith("sha256:") and claimed != str(seen):
+            raise DigestMismatch(f"the registry calls the manifest {claimed[:80]}, its bytes are {seen}: refused")
+        inside = None
+        with suppress(ValueError, RecursionError, AttributeError):
+            inside = json.loads(raw).get("mediaType")
+        if isinstance(inside, str) and inside and kind in _MANIFESTS and kind != inside:
+            raise InvalidManifest(f"the registry sent the manifest as {kind}, it calls itself {inside[:80]}: refused")
 
     def _not_found(self, tag_or_digest: str) -> NotFound:
         where, tags = f"{self._host}/{self._name}", self.tags()
@@ -143,40 +156,11 @@ class Repository:
         raise_if_passing(response)
         status, origin = response.status_code, Origin.of(response.url)
         said = _said(response)
-        if origin != self._client.origin and status in (400, 401, 403):
-            return Transient(
-                f"{origin}, where it was redirected to, answered {status}{said}"
-            )  # signed addresses expire
+        if origin != self._client.origin and status in (400, 401, 403):  # signed addresses expire
+            return Transient(f"{origin}, where it was redirected to, answered {status}{said}")
         if status == 403:
             return self._login.refused(f"it answered 403 for {what}{said}")
         return RegistryUnavailable(f"{origin} answered {status} for {what} of {self._name}{said}")
-
-
-def _content_type(response: requests.Response) -> str:
-    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-
-def _check_headers(response: requests.Response, raw: bytes) -> None:
-    """Compares what the headers claim with the body: nothing relies on them, but a wrong one is an error.
-
-    A digest of another algorithm is legal (a registry may store under its own). Type confusion: CVE-2021-41190.
-    """
-    claimed = response.headers.get("Docker-Content-Digest", "")
-    seen = Digest.of(raw)
-    if claimed.startswith("sha256:") and claimed != str(seen):
-        raise DigestMismatch(f"the registry calls the manifest {claimed[:80]}, its bytes are {seen}: refused")
-    kind, inside = _content_type(response), _media_type(raw)
-    if inside and kind in _MANIFESTS and kind != inside:
-        raise InvalidManifest(f"the registry sent the manifest as {kind}, it calls itself {inside[:80]}: refused")
-
-
-def _media_type(raw: bytes) -> str:
-    try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError):
-        return ""
-    value = document.get("mediaType") if isinstance(document, dict) else None
-    return value if isinstance(value, str) else ""
 
 
 def _range_start(response: requests.Response, descriptor: Descriptor, offset: int) -> int:

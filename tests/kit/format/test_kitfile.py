@@ -22,7 +22,9 @@ def parse(**document: object) -> Kitfile:
 def test_every_golden_kitfile_is_read(kit: Golden) -> None:
     kitfile = Kitfile.parse_json(kit.blob(kit.manifest["config"]["digest"]).read_bytes())
     assert kitfile.name == kit.config["package"].get("name", "")
-    assert [entry.path for entry in kitfile.docs] == [item["path"] for item in kit.config.get("docs", [])]
+    assert [entry.path for section, entry in kitfile.entries if section == "docs"] == [
+        item["path"] for item in kit.config.get("docs", [])
+    ]
     model = kit.config.get("model", {})
     assert (kitfile.model.framework if kitfile.model else "") == model.get("framework", "")
     assert (kitfile.model.parameters if kitfile.model else None) == model.get("parameters")
@@ -45,14 +47,11 @@ def test_every_field_is_read() -> None:
             "diffId": OTHER,
         },
     )
-    part = Entry("labels.txt", "labels", "labels", Digest.parse(OTHER), Digest.parse(PIN))
+    part = Entry("labels.txt", Digest.parse(OTHER), Digest.parse(PIN))
     assert kitfile.model == ModelEntry(
         path="model",
-        name="m",
         framework="ONNX",
         format="onnx",
-        version="1",
-        description="x",
         parts=(part,),
         parameters={"serving": {"labels": ["a"]}},
         digest=Digest.parse(PIN),
@@ -78,7 +77,7 @@ def test_an_entry_without_a_path_is_the_folder_itself() -> None:
 
 def test_a_remote_dataset_has_no_layer() -> None:
     kitfile = parse(datasets=[{"path": "data", "remotePath": "s3://b/k"}, {"path": "d.csv", "digest": PIN}])
-    assert [entry.remote for entry in kitfile.datasets] == [True, False]
+    assert [entry.remote for _, entry in kitfile.entries] == [True, False]
     assert [entry.path for entry in kitfile.layered] == ["d.csv"]
 
 
@@ -163,15 +162,15 @@ UNSERVABLE = {
     "nameless": ({}, "the kit has no model to serve, nor anything else"),
     "dataset": (
         {"package": {"name": "data"}, "datasets": [{"path": "data.csv"}]},
-        "kit 'data' has no model to serve, only 1 dataset (data.csv)",
+        "kit 'data' has no model to serve, only dataset 'data.csv'",
     ),
     "many": (
         {"code": [{"path": p} for p in "abcd"], "docs": [{"path": "e"}], "prompts": [{"path": "f"}, {"path": "g"}]},
-        "the kit has no model to serve, only 4 code entries (a, b, c, …) and 1 docs entry (e) and 2 prompts (f, g)",
+        "the kit has no model to serve, only code 'a', code 'b', code 'c', code 'd', docs 'e', …",
     ),
     "no-path": (
         {"model": {"name": "m", "parts": [{"path": "p"}]}},
-        "the kit has no model to serve, only 1 model part (p)",
+        "the kit has no model to serve, only part 'p'",
     ),
 }
 
@@ -221,4 +220,4 @@ def test_any_json_is_read_or_refused(document: dict[str, object]) -> None:
         kitfile = Kitfile.parse_json(raw)
     except InvalidKitfile:
         return
-    assert not [entry.path for _, entry in kitfile.entries() if entry.path.startswith(("/", "../"))]
+    assert not [entry.path for _, entry in kitfile.entries if entry.path.startswith(("/", "../"))]

@@ -77,16 +77,13 @@ def test_json_is_yaml() -> None:
 
 def test_a_kitfile_as_people_write_it() -> None:
     kitfile = Kitfile.parse_yaml(
-        "manifestVersion: v1.0.0  # as in the docs\npackage: {name: flight, authors: [Team]}\n"
+        "manifestVersion: v1.0.0  # as in the docs\npackage: {name: flight, version: 1.0, authors: [Team]}\n"
         "model: {name: classifier, path: ./models/c.joblib, framework: sklearn:1.3.0, version: 1.0}\n"
         "code: [{path: ./notebooks, description: training}]\n"
     )
     assert kitfile.model is not None
-    assert (kitfile.model.path, kitfile.model.framework, kitfile.model.version) == (
-        "models/c.joblib",
-        "sklearn:1.3.0",
-        "1.0",
-    )
+    assert (kitfile.model.path, kitfile.model.framework) == ("models/c.joblib", "sklearn:1.3.0")
+    assert kitfile.version == "1.0"
     assert [entry.path for entry in kitfile.code] == ["notebooks"]
 
 
