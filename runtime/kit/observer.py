@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from runtime.errors import Cancelled
+
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
     from runtime.kit.format.manifest import Manifest
@@ -32,3 +34,9 @@ class Observer(Protocol):
 
     def cancelled(self) -> bool:
         """Whether to stop now. Called at least every tenth of a second."""
+
+
+def check(observer: Observer) -> None:
+    """Raises Cancelled if the observer says so."""
+    if observer.cancelled():
+        raise Cancelled("the pull was cancelled")

@@ -18,48 +18,41 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from runtime.errors import Cancelled, InvalidManifest, StorageFailed
+from runtime.errors import InvalidManifest, StorageFailed
 from runtime.kit.cache.kits import unpacked
 from runtime.kit.cache.store import Store, storing
+from runtime.kit.fetch import fetch_blobs
 from runtime.kit.files import require_room
 from runtime.kit.format.kitfile import Kitfile, check_servable
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, Manifest
 from runtime.kit.format.media_types import OCI_MANIFEST
 from runtime.kit.format.placing import Placed, needed, place, unplaced
-from runtime.kit.source import RegistrySource
+from runtime.kit.observer import check
+from runtime.kit.source import PullOptions, RegistrySource
 from runtime.kit.threads import Threads
 
 if TYPE_CHECKING:
+    from runtime.kit.disk.layout import LayoutSource
     from runtime.kit.format.digest import Digest
     from runtime.kit.format.reference import Reference
     from runtime.kit.installed.receipt import Receipt
     from runtime.kit.observer import Observer, Phase
-    from runtime.kit.source import Source
-    from runtime.kit.unpack.walk import Layers, Opened
+    from runtime.kit.unpack.walk import Layers
+
+    Source = RegistrySource | LayoutSource
 
 __all__ = ["Kit", "PullOptions", "Resolved", "Verified", "fetch", "pull", "resolve", "verified_layers"]
 
 THREADS: Final = 4
 _SHOWN: Final = 5
 """How many layers a warning names."""
-MOST_OPEN: Final = 200
-"""Verified blobs that stay open from their check to their unpacking; further ones are checked twice."""
 
 Verified = Literal["true", "receipt", "false"]
 """What the files of a kit were compared with: the blobs that its manifest names; the receipt in their own folder, which
 whoever can write there could have forged; or nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class PullOptions:
-    """What a pull may be told."""
-
-    cache_dir: Path
-    plain_http: bool = False
-    retry_budget_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +135,7 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
     manifest = resolved.manifest
     assert manifest is not None  # of everything but a plain folder
     with verified_layers(resolved, options, observer, into_cache=True) as layers, _timed(observer, "unpack"):
-        check = partial(_check, resolved, observer)
-        root, replaced = unpacked(Store(options.cache_dir), manifest.digest, layers, check)
+        root, replaced = unpacked(Store(options.cache_dir), manifest.digest, layers, partial(check, observer))
     if replaced:
         observer.warning("kit.differed", folder=str(root), action="unpacked again from verified blobs")
     done = len(manifest.raw) + manifest.config.size + sum(blob.size for blob in resolved.blobs.values())
@@ -165,9 +157,8 @@ def verified_layers(
         stack.callback(resolved.source.close)
         with _timed(observer, "fetch"):
             _check_room(resolved, store, into_cache=into_cache)
-            fetching = _Fetch(resolved, resolved.source, observer)
-            files = fetching.run(stack)
-        yield partial(fetching.opened, files)
+            layers = fetch_blobs(needed(resolved.placed), resolved.source, resolved.threads, observer, stack)
+        yield layers
     if resolved.reference.kind == "registry":
         _enter(resolved, store, observer)
 
@@ -201,8 +192,7 @@ def _fetch_folder(resolved: Resolved, root: Path, observer: Observer) -> Kit:
         return Kit(reference, None, kitfile, root, verified="false", verified_bytes=0)
 
     def reached(path: str, done_bytes: int, total_bytes: int) -> None:
-        if observer.cancelled():
-            raise Cancelled(f"the check of folder {str(root)!r} was cancelled")
+        check(observer)
         observer.progress(path, done_bytes, total_bytes)
 
     from runtime.kit.installed.recheck import check_writers, recheck
@@ -219,7 +209,11 @@ def _read_head(reference: Reference, options: PullOptions, threads: Threads, obs
     found, raw = source.resolve(reference)
     manifest = Manifest.parse(raw, expected=found.digest, subject=str(found))
     threads.post(partial(observer.resolved, found, manifest))
-    config = _read_config(source, manifest.config, threads)
+    head = manifest.config
+    if head.size > MAX_DOCUMENT_BYTES:
+        raise InvalidManifest(f"the config {head.digest} has {head.size} bytes, at most {MAX_DOCUMENT_BYTES} are read")
+    with source.blob(head, lambda _: threads.check()) as file:
+        config = file.read()
     kitfile = Kitfile.parse_json(config, manifest.layers)
     threads.post(partial(observer.kitfile, kitfile))
     placed = place(kitfile, manifest)
@@ -235,22 +229,7 @@ def _source(reference: Reference, options: PullOptions, threads: Threads) -> Sou
         from runtime.kit.disk.layout import open_source
 
         return open_source(reference)
-    return RegistrySource(
-        reference,
-        Store(options.cache_dir),
-        threads,
-        plain_http=options.plain_http,
-        retry_budget_seconds=options.retry_budget_seconds,
-    )
-
-
-def _read_config(source: Source, config: Descriptor, threads: Threads) -> bytes:
-    if config.size > MAX_DOCUMENT_BYTES:
-        raise InvalidManifest(
-            f"the config {config.digest} has {config.size} bytes, at most {MAX_DOCUMENT_BYTES} are read"
-        )
-    with source.blob(config, lambda _: threads.check()) as file:
-        return file.read()
+    return RegistrySource(reference, options, threads)
 
 
 def _check_room(resolved: Resolved, store: Store, *, into_cache: bool) -> None:
@@ -275,61 +254,6 @@ def _enter(resolved: Resolved, store: Store, observer: Observer) -> None:
         store.name(name, resolved.manifest, OCI_MANIFEST)
     except StorageFailed as error:
         observer.warning("cache.not_indexed", reference=text, reason=str(error))
-
-
-def _check(resolved: Resolved, observer: Observer) -> None:
-    if observer.cancelled():
-        raise Cancelled(f"the pull of {resolved.reference} was cancelled")
-
-
-class _Fetch:
-    """One fetch: how far it is."""
-
-    def __init__(self, resolved: Resolved, source: Source, observer: Observer) -> None:
-        self._resolved, self._source, self._observer = resolved, source, observer
-        self._paths = {each.layer.descriptor.digest: each.entry.path for each in reversed(needed(resolved.placed))}
-        self._total = sum(blob.size for blob in resolved.blobs.values())
-        self._positions = dict.fromkeys(resolved.blobs, 0)
-        self._done = 0
-
-    def run(self, stack: ExitStack) -> dict[Digest, BinaryIO]:
-        """Fetches every needed blob once, verified; the first MOST_OPEN stay open until the stack closes."""
-        files: dict[Digest, BinaryIO] = {}
-        stack.callback(lambda: [file.close() for file in files.values()])
-        self._observer.progress("", 0, self._total)
-        jobs = [partial(self._fetch, blob, files) for blob in self._resolved.blobs.values()]
-        self._resolved.threads.run(jobs, self._observer)
-        return files
-
-    def opened(self, files: dict[Digest, BinaryIO]) -> Opened:
-        """Yields each entry with its blob at its beginning. One that did not stay open is opened and checked again."""
-        for each in needed(self._resolved.placed):
-            blob = each.layer.descriptor
-            if file := files.get(blob.digest):
-                file.seek(0)
-                yield each, file
-            else:
-                with self._source.blob(blob, lambda _: _check(self._resolved, self._observer)) as again:
-                    yield each, again
-
-    def _fetch(self, blob: Descriptor, files: dict[Digest, BinaryIO]) -> None:
-        with ExitStack() as stack:
-            file = stack.enter_context(self._source.blob(blob, partial(self._reached, blob.digest)))
-            self._resolved.threads.check()
-            if len(files) < MOST_OPEN:
-                files[blob.digest] = file
-                stack.pop_all()
-
-    def _reached(self, digest: Digest, position: int) -> None:
-        """Progress of one blob, in its thread, which also learns here that it shall stop."""
-        self._resolved.threads.check()
-        self._resolved.threads.post(partial(self._tell, digest, position))
-
-    def _tell(self, digest: Digest, position: int) -> None:
-        if position > self._positions[digest]:  # else the bytes came before: a download begins again
-            self._done += position - self._positions[digest]
-            self._positions[digest] = position
-            self._observer.progress(self._paths[digest], self._done, self._total)
 
 
 @contextmanager

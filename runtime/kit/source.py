@@ -1,59 +1,51 @@
-"""Where the manifest and the blobs of a kit come from: an OCI layout, an archive, or a registry behind the cache."""
+"""A registry behind the cache: asked only for what is not here."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from runtime.errors import DigestMismatch, SizeMismatch
+from runtime.kit.cache.store import Store
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, verified_digest
 
 if TYPE_CHECKING:
-    from runtime.kit.cache.store import Store
     from runtime.kit.format.reference import Reference
     from runtime.kit.registry.repository import Repository
     from runtime.kit.threads import Threads
 
 
-class Source(Protocol):
-    """Two questions, whoever answers them. What comes out of `blob` has been verified."""
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """What a pull may be told."""
 
-    def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
-        """Returns the reference with its digest, and the manifest's bytes as they are stored.
-
-        Raises NotFound, naming tags that exist, and whatever reaching the source can raise.
-        """
-
-    def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
-        """Returns an open, seekable file at its beginning, whose size and digest have been checked.
-
-        `reached` gets each position in the blob, and an earlier one when bytes are read again. The caller closes the
-        file. Raises SizeMismatch, DigestMismatch, NotFound, and what `reached` raises (so a pull can be cancelled).
-        """
-
-    def close(self) -> None:
-        """Closes connections: a server that runs for months has no use for them."""
+    cache_dir: Path
+    plain_http: bool = False
+    retry_budget_seconds: float = 30.0
 
 
 class RegistrySource:
-    """One repository of a registry, asked only for what is not in the cache. See `Source`.
+    """The manifest and the blobs of a kit in a registry; `disk.layout.LayoutSource` is the same for a disk.
 
     It imports what speaks HTTP only when something has to be asked for.
     """
 
-    def __init__(
-        self, reference: Reference, store: Store, threads: Threads, *, plain_http: bool, retry_budget_seconds: float
-    ) -> None:
-        self._reference, self._store, self._threads = reference, store, threads
-        self._plain_http, self._budget = plain_http, retry_budget_seconds
+    def __init__(self, reference: Reference, options: PullOptions, threads: Threads) -> None:
+        self._reference, self._options, self._threads = reference, options, threads
+        self._store = Store(options.cache_dir)
         self._lock = threading.Lock()
         self._opened: Repository | None = None
 
     def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
-        """Needs no request for a digest that is in the cache; else the cache keeps the manifest."""
+        """Returns the reference with its digest, and the manifest's bytes as they are stored.
+
+        Needs no request for a digest that is in the cache. Raises NotFound, naming tags that exist.
+        """
         if reference.digest and (raw := self._store.read(reference.digest, MAX_DOCUMENT_BYTES)) is not None:
             return reference, raw
         self._store.prepare()
@@ -63,7 +55,11 @@ class RegistrySource:
         return reference.with_digest(digest), raw
 
     def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
-        """From the cache, else from the registry."""
+        """Returns an open, seekable file at its beginning, whose size and digest have been checked.
+
+        `reached` gets each position in the blob, and an earlier one when bytes are read again. Raises SizeMismatch,
+        DigestMismatch, NotFound, and what `reached` raises (so a pull can be cancelled).
+        """
         if (file := self._cached(descriptor, reached)) is not None:
             return file
         with self._store.locked(descriptor.digest.hex, self._threads.check):
@@ -72,7 +68,7 @@ class RegistrySource:
             return self._fetch(descriptor, reached)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes connections: a server that runs for months has no use for them."""
         if self._opened is not None:
             self._opened.close()
 
@@ -113,8 +109,8 @@ class RegistrySource:
 
                 self._opened = Repository(
                     self._reference,
-                    plain_http=self._plain_http,
-                    retry_budget_seconds=self._budget,
+                    plain_http=self._options.plain_http,
+                    retry_budget_seconds=self._options.retry_budget_seconds,
                     pause=self._threads.pause,
                 )
             return self._opened

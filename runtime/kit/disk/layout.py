@@ -63,7 +63,7 @@ def open_archive(file: Path) -> "LayoutSource":
 
 
 class LayoutSource:
-    """The manifests and blobs that are files of an OCI layout. See `kit.source.Source`."""
+    """The manifests and blobs that are files of an OCI layout. See `kit.source.RegistrySource`."""
 
     def __init__(self, name: str, open_member: OpenMember) -> None:
         self._name = name

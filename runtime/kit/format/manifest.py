@@ -81,7 +81,8 @@ class Manifest(NamedTuple):
         if document.get("schemaVersion") != 2:
             raise InvalidManifest(f"{subject} has another schemaVersion than 2")
         config = parse_descriptor(document.get("config"), f"{subject}: config")
-        listed = document.get("layers") or []  # KitOps 1.7 writes null for a kit without layers
+        listed = document.get("layers")
+        listed = [] if listed is None else listed  # KitOps 1.7 writes null for a kit without layers
         if not isinstance(listed, list):
             raise InvalidManifest(f"{subject}: layers is not a list")
         layers = tuple(

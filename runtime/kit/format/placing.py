@@ -14,14 +14,9 @@ from runtime.kit.format.kitfile import Entry, Kitfile, Section
 from runtime.kit.format.manifest import Layer, Manifest
 
 _KINDS: dict[Section, str] = {
-    "model": "model",
-    "part": "modelpart",
-    "code": "code",
-    "dataset": "dataset",
-    "docs": "docs",
-    "prompt": "code",
+    "model": "model", "part": "modelpart", "code": "code", "dataset": "dataset", "docs": "docs", "prompt": "code",
     "mcp": "mcpb",
-}
+}  # fmt: skip
 _SERVED = ("model", "part", "code")
 
 

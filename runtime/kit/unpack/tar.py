@@ -16,19 +16,10 @@ MAX_EXTENSION_BYTES = 64 << 10
 
 _FILE, _FOLDER = (b"0", b"\x00"), b"5"
 _REFUSED = {
-    b"1": "a hard link",
-    b"2": "a symbolic link",
-    b"3": "a character device",
-    b"4": "a block device",
-    b"6": "a FIFO",
-    b"7": "a contiguous file",
-    b"D": "a folder dump",
-    b"K": "a long link name",
-    b"M": "a continued file",
-    b"S": "a sparse file",
-    b"V": "a volume label",
-    b"g": "a global PAX header",
-}
+    b"1": "a hard link", b"2": "a symbolic link", b"3": "a character device", b"4": "a block device", b"6": "a FIFO",
+    b"7": "a contiguous file", b"D": "a folder dump", b"K": "a long link name", b"M": "a continued file",
+    b"S": "a sparse file", b"V": "a volume label", b"g": "a global PAX header",
+}  # fmt: skip
 
 
 class Member(NamedTuple):

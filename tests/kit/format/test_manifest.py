@@ -204,7 +204,7 @@ INVALID = {
     "schema-3": ({"schemaVersion": 3}, "it has another schemaVersion than 2"),
     "schema-missing": ({"schemaVersion": ...}, "it has another schemaVersion than 2"),
     "config-missing": ({"config": None, "artifactType": KIT_TYPE}, "it: config is not a descriptor"),
-    "layers-object": ({"layers": {"a": 1}}, "it: layers is not a list"),
+    "layers-object": ({"layers": {}}, "it: layers is not a list"),
     "layer-text": ({"layers": ["x"]}, "it: layer 1 is not a descriptor"),
     "no-media-type": ({"layers": [blob(), blob("")]}, "it: layer 2 has no mediaType"),
     "media-type-long": (
