@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 from runtime.errors import StorageFailed
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from runtime.kit.format.digest import DigestCheck
 
 CHUNK_BYTES: Final = 256 << 10
@@ -78,9 +76,7 @@ class NewFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
             self._path.unlink(missing_ok=True)
             os.close(self._fd)

@@ -65,8 +65,8 @@ class Store:
         self._check_owners()
 
     def blob_path(self, digest: Digest) -> Path:
-        """Returns where the blob is, if it is here. The only place where a blob's name is made."""
-        return self.root / "blobs" / digest.algorithm / digest.hex
+        """Returns where the blob is, if it is here."""
+        return self.root / digest.blob_path
 
     def kit_path(self, digest: Digest) -> Path:
         """Returns where the tree of the kit with this manifest is, if it was unpacked."""

@@ -82,15 +82,14 @@ class LayoutSource:
             digest, size = reference.digest, next((d.size for d in listed if d.digest == reference.digest), None)
         else:
             reference = replace(reference, tag=self._tag(listed, reference))
-            found = self._tagged(listed, reference.tag or "")
-            digest, size = found.digest, found.size
-        raw = self._small(_blob_path(digest), f"manifest {digest}")
+            digest, size = self._tagged(listed, reference.tag)
+        raw = self._small(digest.blob_path, f"manifest {digest}")
         verified_digest(raw, digest, size)
         return reference.with_digest(digest), raw
 
     def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
         """Opens a blob and checks it."""
-        file = self._open(_blob_path(descriptor.digest))
+        file = self._open(descriptor.digest.blob_path)
         subject = f"blob {descriptor.digest} in {self._name}"
         if file is None:
             raise NotFound(f"{self._name} has no blob {descriptor.digest}; {_AGAIN}")
@@ -119,13 +118,18 @@ class LayoutSource:
             raise NotFound(f"{self._name} has several tags, name one of them: {_some(tags)}")
         return tags[0]
 
-    def _tagged(self, listed: list[Descriptor], tag: str) -> Descriptor:
-        found = [item for item in listed if item.annotations.get(REF_NAME) == tag]
+    def _tagged(self, listed: list[Descriptor], tag: str | None) -> tuple[Digest, int]:
+        found = {(item.digest, item.size) for item in listed if item.annotations.get(REF_NAME) == tag}
         if not found:
-            raise NotFound(f"{self._name} has no tag {tag!r}; {_what_there_is(listed)}")
-        if len({item.digest for item in found}) > 1:
+            digests = ", ".join(str(item.digest) for item in listed[:3])
+            untagged = (
+                f"it has no tags, ask for one of its digests: {digests}" if digests else "it lists no manifests at all"
+            )
+            tags = _tags(listed)
+            raise NotFound(f"{self._name} has no tag {tag!r}; {f'it has {_some(tags)}' if tags else untagged}")
+        if len(found) > 1:
             raise InvalidManifest(f"{self._name} has several manifests with the tag {tag!r}; ask for one by its digest")
-        return found[0]
+        return found.pop()
 
     def _document(self, name: str) -> dict[str, object]:
         return read_object(self._small(name, name), f"{self._name}: {name}", InvalidManifest)
@@ -152,17 +156,6 @@ def _tags(listed: list[Descriptor]) -> list[str]:
 
 def _some(tags: list[str]) -> str:
     return ", ".join(newest(tags)) + (" and others" if len(tags) > len(newest(tags)) else "")
-
-
-def _what_there_is(listed: list[Descriptor]) -> str:
-    if tags := _tags(listed):
-        return f"it has {_some(tags)}"
-    digests = ", ".join(str(item.digest) for item in listed[:3])
-    return f"it has no tags, ask for one of its digests: {digests}" if digests else "it lists no manifests at all"
-
-
-def _blob_path(digest: Digest) -> str:
-    return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
 def _open(path: Path, *, follow: bool = False) -> BinaryIO | None:

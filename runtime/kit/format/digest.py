@@ -46,6 +46,11 @@ class Digest:
         """Returns the digest of `data`."""
         return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
 
+    @property
+    def blob_path(self) -> str:
+        """The path of its blob in an OCI layout, which the cache is, too."""
+        return f"blobs/{self.algorithm}/{self.hex}"
+
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
 

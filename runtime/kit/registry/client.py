@@ -139,9 +139,8 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
                 return response
             response.close()
             url = self._target(here, url, location)
-        raise RegistryUnavailable(
-            f"{home} redirects more than {MAX_REDIRECTS} times; is this the registry's own address?"
-        )
+        problem = f"{home} redirects more than {MAX_REDIRECTS} times"
+        raise RegistryUnavailable(f"{problem}; is this the registry's own address?")
 
     def _target(self, source: Origin, url: str, location: str) -> str:
         try:
@@ -205,9 +204,8 @@ def read_capped(response: requests.Response, most: int) -> bytes:
         chunks.append(chunk)
         taken += len(chunk)
         if taken > most:
-            raise RegistryUnavailable(
-                f"{Origin.of(response.url)} sent more than {most} bytes where a short answer belongs"
-            )
+            here = Origin.of(response.url)
+            raise RegistryUnavailable(f"{here} sent more than {most} bytes where a short answer belongs")
     return b"".join(chunks)
 
 

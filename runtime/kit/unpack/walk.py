@@ -87,15 +87,12 @@ class _Walk:
         return True
 
     def _tar(self, placed: Placed, content: Expanded, subject: str) -> bool:
-        entry = entry_path(placed.entry.path)
         reader = TarReader(content.read, subject)
         for member in reader:
             self._budget.take_member(subject)
             self._budget.check(member.size, subject)
-            name = f"{placed.prefix}/{member.name}" if placed.prefix else member.name
-            parts = self._checked(member.name, name, entry, subject, is_folder=member.is_folder)
             size = None if member.is_folder else member.size
-            if not self._member(parts, size, reader.data(), subject, is_folder=member.is_folder):
+            if not self._member(placed, member.name, size, reader.data(), subject, is_folder=member.is_folder):
                 return False
         return True
 
@@ -106,38 +103,34 @@ class _Walk:
         """
         if placed.layer.path is None:
             raise InvalidManifest(f"{subject} is a raw file without the annotation {FILE_PATH}, which names it")
-        name = placed.layer.path
-        parts = self._checked(name, name, entry_path(placed.entry.path), subject, is_folder=False)
         descriptor = placed.layer.descriptor
         stated = _stated_size(descriptor.annotations.get(FILE_METADATA))
         size = stated if placed.layer.compression else descriptor.size
         if stated not in (None, size):
             raise SizeMismatch(f"{subject} has {descriptor.size} bytes, its annotation says {stated}")
         chunks = _counted(iter(lambda: content.read(CHUNK_BYTES), b""), stated, subject)
-        return self._member(parts, size, chunks, subject, is_folder=False)
-
-    def _checked(self, written: str, name: str, entry: Parts, subject: str, *, is_folder: bool) -> Parts:
-        try:
-            checked_parts(written, self._limits)
-            parts = checked_parts(name, self._limits)
-        except ValueError as problem:
-            raise UnsafeArchive(f"{subject} has a member {written[:200]!r} that is refused: {problem}") from problem
-        if not lies_under(parts, entry, is_folder=is_folder):
-            wanted = "/".join(entry)
-            raise UnsafeArchive(f"{subject} has a member {name[:200]!r} outside of its entry's path, {wanted!r}")
-        return parts
+        return self._member(placed._replace(prefix=""), placed.layer.path, size, chunks, subject, is_folder=False)
 
     def _member(
-        self, parts: Parts, size: int | None, chunks: Iterator[bytes], subject: str, *, is_folder: bool
+        self, placed: Placed, name: str, size: int | None, chunks: Iterator[bytes], subject: str, *, is_folder: bool
     ) -> bool:
         try:
+            parts = self._parts(placed, name, is_folder=is_folder)
             new = self.names.add_folder(parts) if is_folder else self.names.add_file(parts)
         except ValueError as problem:
-            name = "/".join(parts)
             raise UnsafeArchive(f"{subject} has a member {name[:200]!r} that is refused: {problem}") from problem
         if not all(self._tree.folder(folder) for folder in new):
             return False
         return is_folder or self._tree.file(parts, size, chunks)
+
+    def _parts(self, placed: Placed, name: str, *, is_folder: bool) -> Parts:
+        """Splits the name of a member. Raises ValueError with the reason why it is refused."""
+        parts = checked_parts(name, self._limits)
+        if placed.prefix:
+            parts = checked_parts(f"{placed.prefix}/{name}", self._limits)
+        if not lies_under(parts, entry_path(placed.entry.path), is_folder=is_folder):
+            raise ValueError(f"it is outside of its entry's path, {placed.entry.path!r}")
+        return parts
 
 
 def _diff_id(placed: Placed, subject: str) -> DigestCheck | None:
