@@ -121,12 +121,7 @@ class LayoutSource:
     def _tagged(self, listed: list[Descriptor], tag: str | None) -> tuple[Digest, int]:
         found = {(item.digest, item.size) for item in listed if item.annotations.get(REF_NAME) == tag}
         if not found:
-            digests = ", ".join(str(item.digest) for item in listed[:3])
-            untagged = (
-                f"it has no tags, ask for one of its digests: {digests}" if digests else "it lists no manifests at all"
-            )
-            tags = _tags(listed)
-            raise NotFound(f"{self._name} has no tag {tag!r}; {f'it has {_some(tags)}' if tags else untagged}")
+            raise NotFound(f"{self._name} has no tag {tag!r}; {_what_there_is(listed)}")
         if len(found) > 1:
             raise InvalidManifest(f"{self._name} has several manifests with the tag {tag!r}; ask for one by its digest")
         return found.pop()
@@ -156,6 +151,13 @@ def _tags(listed: list[Descriptor]) -> list[str]:
 
 def _some(tags: list[str]) -> str:
     return ", ".join(newest(tags)) + (" and others" if len(tags) > len(newest(tags)) else "")
+
+
+def _what_there_is(listed: list[Descriptor]) -> str:
+    if tags := _tags(listed):
+        return f"it has {_some(tags)}"
+    digests = ", ".join(str(item.digest) for item in listed[:3])
+    return f"it has no tags, ask for one of its digests: {digests}" if digests else "it lists no manifests at all"
 
 
 def _open(path: Path, *, follow: bool = False) -> BinaryIO | None:

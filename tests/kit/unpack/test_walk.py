@@ -336,7 +336,11 @@ def test_a_raw_layer_is_the_file(root: Path) -> None:
         ),
         (raw(b"1", "../x"), UnsafeArchive, "has a member '../x' that is refused: it has a '..' component"),
         (raw(b"1", "/x"), UnsafeArchive, "has a member '/x' that is refused: it is absolute"),
-        (raw(b"1", "x"), UnsafeArchive, "has a member 'x' outside of its entry's path, 'm/a.bin'"),
+        (
+            raw(b"1", "x"),
+            UnsafeArchive,
+            "has a member 'x' that is refused: it is outside of its entry's path, 'm/a.bin'",
+        ),
         (raw(b"1", size=2), SizeMismatch, "has 1 bytes, its annotation says 2"),
         (raw(b"1", size=2, compression="gzip"), SizeMismatch, "holds 1 bytes, its annotation says 2"),
     ],
