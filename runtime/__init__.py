@@ -1,3 +1,20 @@
-"""Serves a ModelKit: an OCI reference in, verified predictions out."""
+"""Serves a ModelKit: an OCI reference in, verified predictions out.
 
-__version__ = "0.1.0"
+`app` and `load` are for programs (docs/library.md); everything else is private to the command `runtime`.
+"""
+
+from runtime.version import __version__
+
+TYPE_CHECKING = False  # a worker is started before anything is imported that can wait, `typing` too
+if TYPE_CHECKING:
+    from runtime.library import app, load
+
+__all__ = ["__version__", "app", "load"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from runtime import library
+
+    return getattr(library, name)

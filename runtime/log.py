@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, Literal
 
@@ -172,10 +172,15 @@ def _as_json(encode: Encode) -> Callable[[str, str, dict[str, object]], str]:
 
 
 def _as_text(level: str, event: str, fields: dict[str, object]) -> str:
-    message = fields.get("message") or " ".join([event, *(f"{key}={_word(value)}" for key, value in fields.items())])
+    message = fields.get("message") or in_words(event, fields)
     lines = message if isinstance(message, tuple) else (message,)
     text = "\n".join(str(line).translate(_CONTROL) for line in lines)
     return f"{_COLOURS[level]}{text}\x1b[0m\n" if _COLOURS[level] else f"{text}\n"
+
+
+def in_words(event: str, fields: Mapping[str, object]) -> str:
+    """The event's name and keys, as one line."""
+    return " ".join([event, *(f"{key}={_word(value)}" for key, value in fields.items() if key != "message")])
 
 
 def _word(value: object) -> str:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from runtime import __version__
 from runtime.commands import COMMANDS
 from runtime.errors import InvalidSetting
 from runtime.options import KIT_COMMANDS, OPTIONS, PULL_COMMANDS, Option, names, path, switch
+from runtime.version import __version__
 
 if TYPE_CHECKING:
     from runtime.kit.pull import PullOptions
+    from runtime.link.messages import Terms
     from runtime.log import Style
 
 _REFERENCE_FORMS: Final = """\
@@ -108,6 +109,12 @@ class Settings:
         from runtime.kit.pull import PullOptions  # not needed before the first worker has its order
 
         return PullOptions(cache_dir=self.cache_dir, plain_http=self.plain_http, retry_budget_seconds=self.retry_budget)
+
+    def terms(self, threads: int, sandbox: str) -> Terms:
+        """What these settings say about loading a model in a process that has `threads` threads for a prediction."""
+        from runtime.link.messages import Terms
+
+        return Terms(self.adapter, self.trust, self.allow_global, threads, sandbox, sandbox == "require")
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

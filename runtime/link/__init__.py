@@ -1,4 +1,4 @@
 """What the supervisor and its workers share: the channel, shared memory, metrics, and what a kit says about its model.
 
-May import: adapters, runtime.kit.format.
+May import: adapters, runtime.kit, runtime.kit.format.
 """

@@ -11,9 +11,12 @@ import math
 import types
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from runtime.link.model_files import ModelFacts  # noqa: TC001 - the types of fields are read at run time
+from runtime.link.model_files import ModelFacts
+
+if TYPE_CHECKING:
+    from runtime.kit.pull import Kit
 
 LONGEST_TEXT: Final = 2000
 """Characters of a text that a worker sends."""
@@ -29,6 +32,18 @@ is met. `Failure` is all that should not happen."""
 M = TypeVar("M")
 
 
+class Terms(NamedTuple):
+    """What the operator says about loading a model."""
+
+    adapter: str | None
+    trust: str
+    allow_globals: tuple[str, ...]
+    threads: int
+    sandbox: str
+    """As the operator asked; later how this process is confined."""
+    require_sandbox: bool
+
+
 class Order(NamedTuple):
     """To a worker, first: what it serves and under which terms. The board and a listening socket come with it."""
 
@@ -36,13 +51,7 @@ class Order(NamedTuple):
     slot: int
     accept: bool
     """Accept connections at once, not only when the model is loaded."""
-    adapter: str | None
-    trust: str
-    allow_globals: tuple[str, ...]
-    threads: int
-    sandbox: str
-    """As the operator asked; later how this worker is confined."""
-    require_sandbox: bool
+    terms: Terms
     readable: tuple[str, ...]
     """Folders that the worker may read, beside the interpreter and its libraries."""
     log_style: str
@@ -73,6 +82,14 @@ class Load(NamedTuple):
     verified: str
     layers: Mapping[str, str]
     """Digests of layers by the path that each filled."""
+
+    @classmethod
+    def of(cls, kit: Kit) -> Load:
+        """The message about a pulled kit."""
+        reference, digest = kit.reference, str(kit.digest) if kit.digest else None
+        layers = {path: str(digest) for path, digest in kit.layers.items()}
+        return cls(reference.name, ModelFacts.of(kit.kitfile), str(kit.root), str(reference), reference.tag, digest,
+                   kit.verified, layers)  # fmt: skip
 
 
 class Stop(NamedTuple):

@@ -125,7 +125,7 @@ class Supervisor:
         self._meter.verified(kit.verified_bytes)
         self._model.phase = "loading"
         self._log.info("kit.verified", **_what_was_verified(kit, self.reference))
-        self._workers.load(_as_message(self.reference.name, kit), self._settings.workers)
+        self._workers.load(Load.of(kit), self._settings.workers)
 
     # what workers do (`workers.Owner`)
 
@@ -232,16 +232,3 @@ def _what_was_verified(kit: Kit, asked: Reference) -> dict[str, object]:
         message = f"{verified} by receipt: every byte is what the receipt in {asked} says, of {kit.reference}"
         return {"message": message, **facts, "folder": str(asked)}
     return {"message": f"{verified}: every byte is what {kit.digest} says", **facts}
-
-
-def _as_message(name: str, kit: Kit) -> Load:
-    return Load(
-        model=name,
-        facts=ModelFacts.of(kit.kitfile),
-        root=str(kit.root),
-        reference=str(kit.reference),
-        tag=kit.reference.tag,
-        digest=str(kit.digest) if kit.digest else None,
-        verified=kit.verified,
-        layers={path: str(digest) for path, digest in kit.layers.items()},
-    )

@@ -23,7 +23,7 @@ from runtime.serving.served import Served
 from runtime.worker.declared import Declared
 
 if TYPE_CHECKING:
-    from runtime.link.messages import Load, Order
+    from runtime.link.messages import Load, Terms
     from runtime.link.metrics import Meter
     from runtime.link.model_files import ModelFacts
     from runtime.log import Log
@@ -42,33 +42,33 @@ class Loaded:
     """How many samples it was held against."""
 
 
-def load(kit: Load, order: Order, *, limits: Limits, meter: Meter, log: Log) -> Loaded:
-    """Loads the kit of a supervisor's message under the terms of its order.
+def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> Loaded:
+    """Loads the kit of a supervisor's message under the terms of its terms.
 
     Raises:
         AdapterError: the model cannot be loaded, or may not.
         InvalidKitfile: what the kit says about serving cannot be.
         SamplesDiffer: the model does not answer what its author saw.
     """
-    _say_terms(order, meter, log)
+    _say_terms(terms, meter, log)
     facts, root = kit.facts, Path(kit.root)
     declared = Declared.parse(facts.parameters)
     if declared.batching:
         log.warning("batching.not_used", reason="this version predicts every request by itself, whatever the kit says")
     samples = _read_samples(root, declared.samples)
-    options = declared.options(trust=order.trust, allow_globals=order.allow_globals, threads=order.threads)
+    options = declared.options(trust=terms.trust, allow_globals=terms.allow_globals, threads=terms.threads)
     try:
         adapter, model = adapters.load(
             facts.files(root),
             options if options.inputs else replace(options, inputs=_seen_in(samples)),
             framework=facts.framework,
             format=facts.format,
-            adapter=order.adapter,
+            adapter=terms.adapter,
             warn=lambda message: log.warning("model.odd", reason=message),
         )
     except Refused as refused:
         raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
-    served = Served(model, _provenance(kit, order, facts, adapter.name), limits, meter, log)
+    served = Served(model, _provenance(kit, terms, facts, adapter.name), limits, meter, log)
     prepare(served, CODECS)
     for number, sample in enumerate(samples, 1):
         _replay(served, number, sample)
@@ -77,20 +77,20 @@ def load(kit: Load, order: Order, *, limits: Limits, meter: Meter, log: Log) -> 
     return Loaded(served, request, len(samples))
 
 
-def _say_terms(order: Order, meter: Meter, log: Log) -> None:
-    confined = order.sandbox.startswith("landlock")
+def _say_terms(terms: Terms, meter: Meter, log: Log) -> None:
+    confined = terms.sandbox.startswith("landlock")
     meter.sandboxed(confined)
-    meter.unsafe_loading(order.trust == "unsafe")
-    if order.trust == "unsafe":
+    meter.unsafe_loading(terms.trust == "unsafe")
+    if terms.trust == "unsafe":
         log.warning("trust.unsafe", reason="--trust unsafe: whatever the kit holds may run in this process")
-    if order.sandbox.startswith("none"):
-        if order.require_sandbox:
-            raise Refused(f"--sandbox require, and this worker cannot be confined ({order.sandbox})")
-        log.warning("worker.not_sandboxed", reason=order.sandbox)
-    log.debug("worker.sandboxed", sandbox=order.sandbox)
+    if terms.sandbox.startswith("none"):
+        if terms.require_sandbox:
+            raise Refused(f"--sandbox require, and this worker cannot be confined ({terms.sandbox})")
+        log.warning("worker.not_sandboxed", reason=terms.sandbox)
+    log.debug("worker.sandboxed", sandbox=terms.sandbox)
 
 
-def _provenance(kit: Load, order: Order, facts: ModelFacts, adapter: str) -> Provenance:
+def _provenance(kit: Load, terms: Terms, facts: ModelFacts, adapter: str) -> Provenance:
     return Provenance(
         name=kit.model,
         reference=kit.reference,
@@ -99,8 +99,8 @@ def _provenance(kit: Load, order: Order, facts: ModelFacts, adapter: str) -> Pro
         framework=facts.framework,
         adapter=adapter,
         verified=kit.verified,
-        trust=order.trust,
-        sandbox=order.sandbox,
+        trust=terms.trust,
+        sandbox=terms.sandbox,
     )
 
 

@@ -34,7 +34,8 @@ def main(control: int, supervisor: int) -> None:
     except EOFError:  # the supervisor ended before it said what to do
         sys.exit(1)
     assert order, "the channel waits for it"
-    order = order._replace(sandbox=shut_in(order.sandbox, order.readable))
+    terms = order.terms._replace(sandbox=shut_in(order.terms.sandbox, order.readable))
+    order = order._replace(terms=terms)
     from runtime.worker.service import Service
 
     sys.setswitchinterval(_SWITCH_SECONDS)

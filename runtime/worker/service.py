@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -29,42 +29,13 @@ from runtime.serving.http.server import Server
 from runtime.serving.protocol.example import example_request
 from runtime.serving.protocols import CODECS
 from runtime.worker.failures import failed
+from runtime.worker.health import BoardHealth
 from runtime.worker.loading import load
 
 if TYPE_CHECKING:
     from runtime.link.channel import Channel
     from runtime.link.model_files import ModelFacts
     from runtime.serving.served import Served
-
-
-class BoardHealth:
-    """`runtime.serving.health.Health`, read from what all processes share."""
-
-    def __init__(self, board: Board, model_name: str) -> None:
-        self._board, self._model, self.model_names = board, board.models[0], (model_name,)
-
-    @property
-    def draining(self) -> bool:
-        """Whether the server is on its way out."""
-        return self._board.draining
-
-    @property
-    def ready(self) -> bool:
-        """Whether some worker has the model and nobody has asked the server to stop."""
-        return not self._board.draining and self._model.phase == "ready" and self._model.workers_ready > 0
-
-    def model_ready(self, name: str) -> bool:
-        """Whether predictions of this model are answered."""
-        return self.ready and name in self.model_names
-
-    def report(self) -> dict[str, Any]:
-        """The body of `GET /v2/health/ready`."""
-        if self.ready:
-            return {"ready": True, "live": True}
-        done, total = self._model.progress_bytes
-        phase = "draining" if self._board.draining else self._model.phase
-        reason = "no worker is ready" if phase == "ready" else phase
-        return {"ready": False, "live": True, "reason": reason, "progress": {"bytes": done, "total_bytes": total}}
 
 
 class Service:
@@ -84,7 +55,7 @@ class Service:
             in_flight_bytes=order.in_flight_bytes,
             in_flight=order.in_flight,
             deadline_seconds=order.deadline_seconds,
-            threads=order.threads,
+            threads=order.terms.threads,
             log_inputs=order.log_inputs,
         )
         self._served: dict[str, Served] = {}
@@ -139,7 +110,7 @@ class Service:
 
     def _prepare(self, facts: ModelFacts) -> None:
         """Imports the framework that the Kitfile names, while the layers are still on their way."""
-        asked = self._order.adapter
+        asked = self._order.terms.adapter
         try:
             adapter = adapters.guess(facts.path, framework=facts.framework, format=facts.format, adapter=asked)
             if adapter:
@@ -149,7 +120,7 @@ class Service:
 
     async def _load_and_accept(self, kit: Load) -> None:
         started = time.monotonic()
-        work = partial(load, kit, self._order, limits=self._limits, meter=self._meter, log=self._log)
+        work = partial(load, kit, self._order.terms, limits=self._limits, meter=self._meter, log=self._log)
         try:
             loaded = await asyncio.get_running_loop().run_in_executor(None, work)
             example = shown(loaded.request) or shown(example_request(loaded.served.model))

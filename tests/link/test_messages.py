@@ -13,6 +13,7 @@ from runtime.link.messages import (
     Prepare,
     Ready,
     Stop,
+    Terms,
     Verdict,
     one_line,
     read,
@@ -24,8 +25,8 @@ FACTS = ModelFacts("model.onnx", "onnx", "", {"serving": {"samples": "s.json", "
 READY = Ready("m", "onnx", "landlock-7", 2, 0.25, "{}")
 FAILED = Failed("m", "LoadFailed", "it is corrupt")
 MESSAGES = [
-    Order("m", 1, True, None, "restricted", ("a.B",), 2, "auto", False, ("/kits", "/caf\udce9"), "json", "info", False, 1, 2,
-          3, 30.0),
+    Order("m", 1, True, Terms(None, "restricted", ("a.B",), 2, "auto", False), ("/kits", "/caf\udce9"), "json", "info",
+          False, 1, 2, 3, 30.0),
     Prepare("m", FACTS),
     Load("m", FACTS, "/kits/m", "host/m:v1", None, "sha256:0", "true", {".": "sha256:1"}),
     Stop("m", 7.0),

@@ -23,11 +23,11 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
 
-from runtime import __version__
 from runtime.errors import RegistryUnavailable
 from runtime.kit.registry.login import MAX_TOKEN_BYTES, Login, TokenRequest
 from runtime.kit.registry.origin import Origin, redirect_refusal
 from runtime.kit.registry.retry import Transient
+from runtime.version import __version__
 
 _UNUSED: Final = ("isoduration", "rfc3987_syntax")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runtime import __version__
+from runtime.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

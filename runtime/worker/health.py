@@ -1,0 +1,38 @@
+"""How far a server is, for the answers about health: read from what all its processes share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.link.board import Board
+
+
+class BoardHealth:
+    """`runtime.serving.health.Health`, read from what all processes share."""
+
+    def __init__(self, board: Board, model_name: str) -> None:
+        self._board, self._model, self.model_names = board, board.models[0], (model_name,)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is on its way out."""
+        return self._board.draining
+
+    @property
+    def ready(self) -> bool:
+        """Whether some worker has the model and nobody has asked the server to stop."""
+        return not self._board.draining and self._model.phase == "ready" and self._model.workers_ready > 0
+
+    def model_ready(self, name: str) -> bool:
+        """Whether predictions of this model are answered."""
+        return self.ready and name in self.model_names
+
+    def report(self) -> dict[str, Any]:
+        """The body of `GET /v2/health/ready`."""
+        if self.ready:
+            return {"ready": True, "live": True}
+        done, total = self._model.progress_bytes
+        phase = "draining" if self._board.draining else self._model.phase
+        reason = "no worker is ready" if phase == "ready" else phase
+        return {"ready": False, "live": True, "reason": reason, "progress": {"bytes": done, "total_bytes": total}}

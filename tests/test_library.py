@@ -1,0 +1,192 @@
+"""`runtime.load` and `runtime.app`: a kit in somebody else's process, under somebody else's server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+import runtime
+from adapters.base import Refused
+from runtime.errors import InvalidInput, InvalidReference, InvalidSetting, NotFound
+from runtime.library import Options
+from tests.places import KITS, ROOT
+
+IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
+FLOWER = [[5.1, 3.5, 1.4, 0.2]]
+BODY = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 4], "data": FLOWER[0]}]}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    folder.chmod(0o700)
+    return folder
+
+
+def talk_to(application: Starlette, exchange: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
+    """Runs `exchange` with a client of the application, in this process and without a lifespan of its own."""
+
+    async def whole() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://test") as client:
+            await asyncio.wait_for(exchange(client), 60)
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("flower", [FLOWER, np.array(FLOWER, np.float32)], ids=["lists", "array"])
+def test_a_loaded_kit_predicts_in_this_process(cache: Path, flower: Any) -> None:
+    served = runtime.load(IRIS, cache_dir=cache)
+    outputs = served.predict({"X": flower})
+    assert outputs["label"].tolist() == [0]
+    assert served.provenance.digest is not None
+    with pytest.raises(InvalidInput, match="expected shape"):
+        served.predict({"X": [[1.0, 2.0]]})
+    served.close()
+
+
+def test_a_kit_that_is_refused_by_a_server_is_refused_by_a_library(cache: Path) -> None:
+    with pytest.raises(Refused, match=r"builtins\.print"):
+        runtime.load(f"oci:{KITS / 'evil-pickle'}:v1", cache_dir=cache)
+
+
+@pytest.mark.parametrize(
+    ("reference", "options", "error", "text"),
+    [
+        pytest.param("oci:/nowhere:v1", {}, NotFound, "/nowhere", id="no layout"),
+        pytest.param("a b", {}, InvalidReference, "a b", id="no reference"),
+        pytest.param(IRIS, {"trust": "blind"}, InvalidSetting, "--trust is 'blind'", id="no trust level"),
+        pytest.param(IRIS, {"threads": -1}, InvalidSetting, "--threads is '-1'", id="no number of threads"),
+        pytest.param(IRIS, {"port": 80}, TypeError, "unknown option port; there are model_name", id="no such option"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    cache: Path, reference: str, options: Any, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text) as raised:
+        runtime.load(reference, **{"cache_dir": cache, **options})
+    assert "\n" not in str(raised.value)
+
+
+def test_options_that_are_given_win_over_variables(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIME_MODEL_NAME", "of-the-environment")
+    monkeypatch.setenv("RUNTIME_TRUST", "data")
+    served = runtime.load(IRIS, cache_dir=cache, trust="restricted")
+    assert (served.name, served.provenance.trust) == ("of-the-environment", "restricted")
+    served.close()
+
+
+def test_events_go_to_the_logger_of_the_library(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "modelkit_runtime"):
+        runtime.load(IRIS, cache_dir=cache).close()
+    assert any(record.getMessage().startswith("kit.resolved reference=") for record in caplog.records)
+
+
+def test_mounted_with_its_lifespan_it_is_ready_when_the_application_is(cache: Path) -> None:
+    kit = runtime.app(IRIS, cache_dir=cache)
+    application = Starlette(routes=[Mount("/iris", kit)], lifespan=kit.lifespan)
+
+    async def exchange(client: httpx.AsyncClient) -> None:
+        async with application.router.lifespan_context(application):
+            assert (await client.get("/iris/v2/health/ready")).status_code == 200
+            answer = await client.post("/iris/v2/models/iris-onnx/infer", json=BODY)
+            assert answer.json()["outputs"][0]["data"] == [0]
+            assert "runtime_kit_info{" in (await client.get("/iris/metrics")).text
+
+    talk_to(application, exchange)
+
+
+def test_mounted_without_a_lifespan_the_first_request_has_it_loaded(cache: Path) -> None:
+    application = Starlette(routes=[Mount("/iris", runtime.app(IRIS, cache_dir=cache))])
+
+    async def exchange(client: httpx.AsyncClient) -> None:
+        first = await client.post("/iris/v2/models/iris-onnx/infer", json=BODY)
+        assert (first.status_code, first.headers["retry-after"]) == (503, "1")
+        while (await client.get("/iris/v2/health/ready")).status_code != 200:  # noqa: ASYNC110 - what a load balancer does
+            await asyncio.sleep(0.01)
+        assert (await client.post("/iris/v2/models/iris-onnx/infer", json=BODY)).status_code == 200
+
+    talk_to(application, exchange)
+
+
+def test_mounted_without_a_lifespan_a_kit_that_cannot_be_had_stays_unready(caplog: pytest.LogCaptureFixture) -> None:
+    application = Starlette(routes=[Mount("/iris", runtime.app("oci:/nowhere:v1"))])
+
+    async def exchange(client: httpx.AsyncClient) -> None:
+        while (answer := await client.get("/iris/v2/health/ready")).json()["reason"] != "failed":  # noqa: ASYNC110 - what a load balancer does
+            await asyncio.sleep(0.01)
+        assert answer.status_code == 503
+
+    talk_to(application, exchange)
+    assert any("/nowhere" in record.getMessage() for record in caplog.records)
+
+
+SERVERS = [
+    pytest.param(["uvicorn", "--port", "0"], id="uvicorn"),
+    pytest.param(["hypercorn", "--bind", "127.0.0.1:0"], id="hypercorn"),
+]
+
+
+def start(server: list[str], folder: Path, reference: str, cache: Path) -> subprocess.Popen[str]:
+    """A server as anybody would start it, serving what `kit.py` in `folder` names `app`."""
+    (folder / "kit.py").write_text(f"import runtime\n\napp = runtime.app({reference!r}, cache_dir={str(cache)!r})\n")
+    command = [sys.executable, "-m", *server, "kit:app"]
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{folder}:{ROOT}", "HOME": str(folder)}
+    return subprocess.Popen(
+        command, env=environ, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_bare_server_serves_a_kit(tmp_path: Path, cache: Path, server: list[str]) -> None:
+    with start(server, tmp_path, IRIS, cache) as process:
+        assert process.stderr is not None
+        try:
+            url = next(word for line in process.stderr for word in line.split() if word.startswith("http://"))
+            with httpx.Client(base_url=url) as client:
+                assert client.get("/v2/health/ready").status_code == 200
+                answer = client.post("/v2/models/iris-onnx/infer", json=BODY)
+                assert answer.json()["outputs"][0]["data"] == [0]
+                assert answer.headers["modelkit-digest"].startswith("sha256:")
+        finally:
+            process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert "Traceback" not in rest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_bare_server_says_in_one_line_why_there_is_no_kit(tmp_path: Path, cache: Path, server: list[str]) -> None:
+    with start(server, tmp_path, "oci:/nowhere:v1", cache) as process:
+        _, said = process.communicate(timeout=60)
+    assert "runtime: there is no folder '/nowhere' with an OCI layout" in said
+
+
+def test_the_page_about_the_library_shows_what_works(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("RUNTIME_CACHE_DIR", str(cache))
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block, "docs/library.md", "exec"), {})
+
+
+def test_the_page_about_the_library_names_every_option() -> None:
+    text = (ROOT / "docs" / "library.md").read_text()
+    listed = re.search(r"Keyword arguments are.*?`log_inputs`", text, re.DOTALL)
+    assert listed
+    assert re.findall(r"`(\w{4,})`", listed[0]) == list(Options.__annotations__)
