@@ -3,6 +3,6 @@
 `app` is the ASGI application, `served` one loaded model, `inference` one request, `protocols` the table of protocols,
 `statuses` the table from failures to statuses.
 
-May import: adapters.base, runtime.errors, runtime.link.metrics, runtime.serving.engine, runtime.serving.protocol,
-runtime.serving.protocol.v2.codec.
+May import: adapters.base, runtime.errors, runtime.link.board, runtime.link.metrics, runtime.log,
+runtime.serving.engine, runtime.serving.protocol, runtime.serving.protocol.v2.codec.
 """

@@ -17,20 +17,19 @@ from runtime.errors import RequestFailed
 from runtime.link.metrics import PROTOCOLS
 from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
 from runtime.serving.inference import Endpoint, infer, refuse, request_id, told_of
-from runtime.serving.models import Models
 from runtime.serving.protocol.codec import prepare
 from runtime.serving.protocols import CODECS
+from runtime.serving.served import Models, Served
 from runtime.serving.statuses import Response
 from runtime.serving.wording import quoted
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from runtime.log import Log
     from runtime.serving.engine.limits import Limits
     from runtime.serving.health import Health
-    from runtime.serving.journal import Log
     from runtime.serving.protocol.codec import Codec
-    from runtime.serving.served import Served
 
 _MOST_PATHS: Final = 1024
 
@@ -56,7 +55,7 @@ class App:
     def served_at(self, path: str) -> Endpoint | None:
         """What a POST to `path` asks for a prediction; only for paths that have been asked for before."""
         endpoint = self._endpoints.get(path)
-        if endpoint is None or self._models.get(endpoint.served.name) is not endpoint.served:
+        if endpoint is None or self._models.served.get(endpoint.served.name) is not endpoint.served:
             return None
         return endpoint
 
@@ -127,7 +126,7 @@ class App:
             write = self._log.info if response.status != 500 else self._log.error
             write("request.refused", id=request_id(dict(scope["headers"])), status=response.status,
                   method=method if inputs or method in HTTPMethod.__members__ else "***", **line)  # fmt: skip
-        return self._models.stamped(response, scope.get("path_params", {}))
+        return self._models.stamp(response, scope.get("path_params", {}))
 
 
 def _pattern(path: str) -> re.Pattern[str]:

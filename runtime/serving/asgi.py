@@ -8,7 +8,7 @@ from runtime.errors import Overloaded
 from runtime.serving.media import announced_length, too_large
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
     from runtime.serving.engine.limits import Limits
     from runtime.serving.media import Head
@@ -27,27 +27,27 @@ class Bodies:
         self._in_flight = 0
 
     async def read(self, head: Head, receive: Receive, longest: int) -> bytes:
-        """A whole body of at most `--max-body-bytes`, and of at most `longest` bytes, which its protocol allows.
+        """Returns a whole body of at most `--max-body-bytes` and at most `longest` bytes, which its protocol allows.
 
         Raises TooLarge, before anything is read where the length is announced; Overloaded if memory is short.
         """
         most, whose = min((self._limits.body_bytes, "--max-body-bytes"), (longest, "this protocol"))
         announced = announced_length(head)
-        if announced > most:
-            raise too_large(most, whose)
-        message = await receive()
-        pieces = [_piece(message)]
-        length, booked = len(pieces[0]), 0
+        pieces: list[bytes] = []
+        length, booked, more = 0, 0, True
         try:
-            while message.get("more_body", False):
-                booked += self._book(max(announced, length) - booked, booked)
+            while more and max(announced, length) <= most:
+                if pieces:
+                    booked += self._book(max(announced, length) - booked, booked)
                 message = await receive()
-                pieces.append(_piece(message))
-                length += len(pieces[-1])
-                if length > most:
-                    raise too_large(most, whose)
+                if message["type"] != "http.request":
+                    raise ClientGone
+                pieces.append(message.get("body", b""))
+                length, more = length + len(pieces[-1]), message.get("more_body", False)
         finally:
             self._in_flight -= booked
+        if max(announced, length) > most:
+            raise too_large(most, whose)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _book(self, more: int, own: int) -> int:
@@ -56,13 +56,6 @@ class Bodies:
             raise Overloaded(f"overloaded: bodies in flight hold {self._in_flight} bytes; try again")
         self._in_flight += more
         return more
-
-
-def _piece(message: Message) -> bytes:
-    if message["type"] != "http.request":
-        raise ClientGone
-    body: bytes = message.get("body", b"")
-    return body
 
 
 def local_path(scope: Scope) -> str:

@@ -29,8 +29,7 @@ _OK: Final = OUTCOME_RUNS["ok"]
 _ID_BYTES: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._:@/+=-"
 _LONGEST_ID: Final = 128
 _LOGGED_ID: Final = 64
-_WARM_UPS: Final = 5
-_WARM_UP_SECONDS: Final = 0.5
+_REHEARSAL_SECONDS: Final = 0.5
 _PREFIX: Final = os.urandom(4).hex()
 _numbers: Final = itertools.count(1)
 
@@ -178,28 +177,20 @@ def told_of(error: Exception, *, inputs: bool) -> tuple[RequestFailed, RequestFa
     return failure, told, line
 
 
-def rehearse(served: Served, codec: Codec, body: bytes) -> Response:
-    """The answer to a request, in no account of any kind; raises what decoding and the model raise.
+def rehearse(served: Served, codec: Codec, body: bytes, *, times: int = 1) -> Response:
+    """Answers a request `times` times, fewer if that takes half a second, and notes what one takes; in no account.
 
-    For the thread that loads the model, before the first request.
+    For the thread that loads the model, before the first request. Raises what the codec and the model raise.
     """
     request = codec.decode({}, body, served)
     request.id = "rehearsal"
-    return codec.encode(served, request, served.engine.predict(request))
-
-
-def warm_up(served: Served, codec: Codec, body: bytes) -> None:
-    """Answers a request a few times, as `rehearse` does, and notes what it takes."""
-    request = codec.decode({}, body, served)
-    request.id = "rehearsal"
     began, least = perf_counter(), float("inf")
-    for _ in range(_WARM_UPS):
+    while times > 0 and perf_counter() - began < _REHEARSAL_SECONDS:
         started = perf_counter()
-        codec.encode(served, request, served.engine.predict(request))
-        least = min(least, perf_counter() - started)
-        if perf_counter() - began > _WARM_UP_SECONDS:
-            break
+        answer = codec.encode(served, request, served.engine.predict(request))
+        times, least = times - 1, min(least, perf_counter() - started)
     served.engine.learn(request, least)
+    return answer
 
 
 def _is_id(text: str) -> bool:

@@ -33,11 +33,6 @@ class Provenance(NamedTuple):
         """The versions that URLs may name; answers report the first one."""
         return self.versions or ("1",)
 
-    @property
-    def version(self) -> str:
-        """The version that answers report."""
-        return self.served_versions[0]
-
     def headers(self) -> tuple[Header, ...]:
         """`modelkit-digest`, `modelkit-reference` and `modelkit-verified`, for every answer about this model."""
         origin = ((b"modelkit-reference", _visible(self.reference)), (b"modelkit-verified", _visible(self.verified)))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Scope
 
-    from runtime.serving.models import Models
+    from runtime.serving.served import Models
 
 _ALIVE: Final = Page("/", lambda *_: Response(200, (JSON,), b'{"status":"alive"}'), quiet=True)
 
@@ -62,7 +62,7 @@ def _answer(page: Page, codec: Codec, models: Models, refused: Refuse) -> Callab
     async def answer(request: Request) -> ASGIApp:
         parameters = request.path_params
         try:
-            response = models.stamped(page.answer(models, parameters), parameters)
+            response = models.stamp(page.answer(models, parameters), parameters)
         except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
             response = refused(error, request.scope, codec, quiet=page.quiet)
         return partial(deliver, response)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -13,25 +13,11 @@ from runtime.link.metrics import BUCKETS, FAMILIES, OFFSETS, RUN, WIDTH, Family,
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
+    from runtime.link.board import Board
     from runtime.serving.provenance import Provenance
 
 
-class Slots(Protocol):
-    """What `render` needs of `runtime.link.board.Board`."""
-
-    @property
-    def slots(self) -> int:
-        """How many there are, the supervisor's included."""
-
-    def slot(self, index: int, /) -> memoryview[float]:
-        """The doubles of one."""
-
-    @property
-    def workers_ready(self) -> int:
-        """How many workers answer predictions now; the board knows that itself."""
-
-
-def render(board: Slots, models: Sequence[Provenance], protocols: Sequence[str]) -> bytes:
+def render(board: Board, models: Sequence[Provenance], protocols: Sequence[str]) -> bytes:
     """All slots together in Prometheus' text format.
 
     `models` and `protocols` are the names of those that slots count by number; metrics of a model appear with its name.
@@ -41,7 +27,7 @@ def render(board: Slots, models: Sequence[Provenance], protocols: Sequence[str])
     return generate_latest(registry)
 
 
-def _merged(board: Slots) -> list[float]:
+def _merged(board: Board) -> list[float]:
     slots = [counts(board.slot(index)[:WIDTH]) for index in range(board.slots)]
     merged: list[float] = []
     for family in FAMILIES:

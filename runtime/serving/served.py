@@ -1,4 +1,4 @@
-"""One loaded model and everything that answering for it takes, whatever the protocol."""
+"""What is served: one loaded model with all that answering for it takes, and the table of them by name."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from runtime.errors import NotReady, UnknownModel
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.protocol.arrays import arrays_of
+from runtime.serving.wording import listed, shown
 
 if TYPE_CHECKING:
     from adapters.base import Arrays, Model
     from runtime.link.metrics import Meter, Requests
+    from runtime.log import Log
     from runtime.serving.engine.limits import Limits
-    from runtime.serving.journal import Log
+    from runtime.serving.health import Health
     from runtime.serving.provenance import Header, Provenance
     from runtime.serving.statuses import Response
 
@@ -27,20 +30,19 @@ class Served:
         self.model, self.provenance, self.limits, self.meter, self.log = model, provenance, limits, meter, log
         self.signature = Signature.of(model)
         self.engine = Engine(model, self.signature, limits, self.name)
-        self.headers = provenance.headers()
-        """On every answer about this model."""
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
         self.meters: dict[str, Requests] = {}
         """The account of each protocol's requests, by its name."""
+        self._origin = provenance.headers()
         self._stamped: dict[tuple[Header, ...], tuple[Header, ...]] = {}
         self._usual: tuple[Header, ...] = ()
         self._one_at_a_time = threading.Lock()
 
     def predict(self, inputs: Mapping[str, Any]) -> Arrays:
-        """The model's default outputs for arrays or nested lists by name, checked and converted as a request's are.
+        """Returns the default outputs for arrays or nested lists by name, checked and converted as a request's are.
 
-        For programs that have no server: it waits, in the thread that calls, and is in no metric and no log.
+        For programs without a server: it runs in the thread that calls, and no metric or log knows of it.
 
         Raises:
             InvalidInput: the inputs do not fit the model.
@@ -53,19 +55,49 @@ class Served:
             return self.engine.predict(request)
 
     def stamp(self, response: Response) -> Response:
-        """The answer with the headers that say where the model is from; as it is if it has them from `stamped`."""
+        """Returns the answer with the headers that say where the model is from, if it lacks them."""
         if response.headers is self._usual:
             return response
         return response._replace(headers=self.stamped(response.headers))
 
     def stamped(self, headers: tuple[Header, ...]) -> tuple[Header, ...]:
-        """`headers`, one of a few tuples, and those that say where the model is from."""
+        """Returns `headers`, one of a few tuples, and those that say where the model is from."""
         if headers not in self._stamped:
-            whole = headers + self.headers
+            whole = headers + self._origin
             self._stamped[headers] = self._stamped[whole] = whole
         self._usual = self._stamped[headers]
         return self._usual
 
-    def close(self) -> None:
-        """Lets go of the threads, waiting for none."""
-        self.engine.close()
+
+class Models:
+    """The served models by name, a mapping that is filled while the server runs."""
+
+    def __init__(self, served: Mapping[str, Served], health: Health) -> None:
+        self.served, self.health = served, health
+
+    def find(self, model: str, version: str | None = None) -> Served:
+        """Returns the model of that name. Raises UnknownModel, and NotReady if it is still to come."""
+        served, names = self.served.get(model), self.health.model_names
+        if served is None:
+            if not self.health.ready and not self.served and (model in names or not names):
+                raise NotReady(f"model {shown(model)} is not ready: {self._reason()}; try again")
+            raise UnknownModel(f"unknown model {shown(model)}; this server has {listed(self.served or names)}")
+        versions = served.provenance.served_versions
+        if version is not None and version not in versions:
+            raise UnknownModel(f"unknown version {shown(version)} of model {shown(model)}; it has {listed(versions)}")
+        return served
+
+    def find_ready(self, model: str, version: str | None = None) -> Served:
+        """As `find`; raises NotReady also while predictions should not be sent here."""
+        served = self.find(model, version)
+        if not self.health.model_ready(model):
+            raise NotReady(f"model {listed([model])} is not ready: {self._reason()}")
+        return served
+
+    def stamp(self, response: Response, parameters: Mapping[str, str]) -> Response:
+        """Returns the answer with the headers of the model that its path's parameters name, if they name one."""
+        served = self.served.get(parameters.get("model", ""))
+        return response if served is None else served.stamp(response)
+
+    def _reason(self) -> str:
+        return str(self.health.report().get("reason", "loading"))

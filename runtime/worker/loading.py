@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -13,7 +13,7 @@ import adapters
 from adapters.base import Refused, TensorSpec
 from runtime.errors import RequestFailed, SamplesDiffer
 from runtime.link.model_files import in_layer
-from runtime.serving.inference import rehearse, warm_up
+from runtime.serving.inference import rehearse
 from runtime.serving.protocol.codec import prepare
 from runtime.serving.protocol.example import example_request
 from runtime.serving.protocol.v2.codec import V2_JSON
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from runtime.log import Log
     from runtime.serving.engine.limits import Limits
     from runtime.worker.samples import Sample
+
+
+_WARM_UPS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,6 @@ def _replay(served: Served, number: int, sample: Sample) -> None:
 
 def _warm_up(served: Served, request: Mapping[str, Any], log: Log) -> None:
     try:
-        warm_up(served, V2_JSON, orjson.dumps(request))
+        rehearse(served, V2_JSON, orjson.dumps(request), times=_WARM_UPS)
     except RequestFailed as error:  # zeros need not mean anything to this model
         log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))

@@ -22,7 +22,7 @@ from runtime.serving import served as serving_wing
 from runtime.serving.app import App
 from runtime.serving.engine.limits import Limits
 from runtime.serving.http.server import Server
-from runtime.serving.inference import Endpoint, warm_up
+from runtime.serving.inference import Endpoint, rehearse
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.example import example_request
 from runtime.serving.protocol.v2.codec import V2_JSON
@@ -183,7 +183,7 @@ def app_of(
         one = served[provenance.name] = serving_wing.Served(loaded, provenance, limits, Meter(slots.slot(1)), lines.log)
         prepare(one, codecs)
         if warm:
-            warm_up(one, V2_JSON, orjson.dumps(example_request(loaded)))
+            rehearse(one, V2_JSON, orjson.dumps(example_request(loaded)), times=5)
     scrape = lambda: render(slots, [provenance], [codec.name for codec in codecs])  # noqa: E731
     app = App(served, health=health, scrape=scrape, limits=limits, log=lines.log, codecs=codecs)
     return Served(served, health, limits, lines, slots, app)
@@ -217,6 +217,6 @@ def serving(*models: Model, **options: Any) -> Iterator[Served]:
         served.loop.call_soon_threadsafe(stopping.set)
         thread.join(20)
         for one in served.models.values():
-            one.close()
+            one.engine.close()
         served.lines.close()
     assert not thread.is_alive()

@@ -1,19 +1,27 @@
-"""The application below a path of a Starlette application, in process and under a bare uvicorn."""
+"""The application below a path of a Starlette application: in process, under a bare uvicorn and under hypercorn."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+import websocket
+from starlette.websockets import WebSocketDisconnect
 
 from tests.serving.mounted import app
-from tests.serving.support import BODY, DIGEST, INFER
+from tests.serving.support import BODY, DIGEST, INFER, app_of, model
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it would rather have httpx's successor
+    from starlette.testclient import TestClient
 
 REQUESTS = [
     pytest.param("GET", "/", 200, "theirs", id="the other application"),
@@ -24,6 +32,10 @@ REQUESTS = [
     pytest.param("GET", "/models/nothing", 404, "not found: '/nothing'", id="unknown"),
     pytest.param("GET", "/models/metrics", 200, "runtime_workers_ready", id="metrics"),
 ]
+SERVERS = {
+    "uvicorn": ["uvicorn", "tests.serving.mounted:app", "--port", "0", "--no-access-log", "--ws", "wsproto"],
+    "hypercorn": ["hypercorn", "tests.serving.mounted:app", "--bind", "127.0.0.1:0"],
+}
 
 
 def check(answer: httpx.Response, status: int, text: str) -> None:
@@ -46,26 +58,55 @@ def test_below_a_path_of_starlette_everything_is_as_at_the_root(method: str, pat
         check(answer, status, text)
 
 
-@pytest.fixture(scope="module")
-def uvicorn_url() -> Iterator[str]:
-    """A `uvicorn` process as anybody would start it, and its address."""
-    command = [sys.executable, "-m", "uvicorn", "tests.serving.mounted:app", "--port", "0", "--no-access-log"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+def test_starlettes_test_client_starts_asks_and_stops_it():
+    with TestClient(app_of(model()).app) as client:
+        assert client.post(INFER, content=BODY).json()["outputs"][0]["data"] == [0]
+        assert client.get("/v2/health/ready").json() == {"ready": True, "live": True}
+
+
+PATHS = [INFER, "/", "/nothing", "/metrics"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_websocket_on_any_path_is_refused_before_it_is_accepted(path: str):
+    with TestClient(app_of(model()).app) as client:
+        client.post(INFER, content=BODY)  # the path is known by now
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
+            pass
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server's process as anybody would start it, and its address; it may say nothing but that it runs."""
+    said: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-m", *SERVERS[request.param]], stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stderr is not None
-            url = next(word for line in process.stderr for word in line.split() if word.startswith("http://"))
-            reader = threading.Thread(target=process.stderr.read)  # or a full pipe would stop it
+            found = next(filter(None, (re.search(r"http://[\d.]+:\d+", line) for line in process.stderr)))
+            reader = threading.Thread(target=lambda: said.extend(process.stderr or ()))  # or a full pipe would stop it
             reader.start()
-            yield url
+            yield found[0]
         finally:
             process.terminate()
             assert process.wait(20) in (0, -15)
             reader.join(20)
+    assert not [line for line in said if "Traceback" in line or "ERROR" in line]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "status", "text"), REQUESTS)
-def test_a_bare_uvicorn_process_serves_it(uvicorn_url: str, method: str, path: str, status: int, text: str):
-    with httpx.Client(base_url=uvicorn_url) as client:
+def test_any_asgi_server_serves_it(url: str, method: str, path: str, status: int, text: str):
+    with httpx.Client(base_url=url) as client:
         for _ in range(2):
             check(client.request(method, path, content=BODY if method == "POST" else None), status, text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PATHS)
+def test_a_websocket_is_refused_under_any_asgi_server(url: str, path: str):
+    for below in ("/models", ""):
+        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+            websocket.create_connection(url.replace("http", "ws") + below + path, timeout=10)
+        assert refused.value.status_code in (403, 404)

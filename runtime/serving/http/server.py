@@ -15,9 +15,9 @@ from runtime.serving.http.state import State, affordable, readable
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from runtime.log import Log
     from runtime.serving.engine.limits import Limits
     from runtime.serving.health import Health
-    from runtime.serving.journal import Log
 
 _BACKLOG: Final = 2048
 _SETTLE_SECONDS: Final = 0.05

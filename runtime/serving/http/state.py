@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from runtime.log import Log
     from runtime.serving.engine.limits import Limits
     from runtime.serving.health import Health
     from runtime.serving.inference import Endpoint
-    from runtime.serving.journal import Log
 
 _RESERVED: Final = 64
 """File descriptors kept for the model's files, the log, and connections that are being turned away."""

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from runtime.errors import RequestFailed
     from runtime.serving.engine.request import Request
     from runtime.serving.media import Head
-    from runtime.serving.models import Models
-    from runtime.serving.served import Served
+    from runtime.serving.served import Models, Served
     from runtime.serving.statuses import Response
 
 

@@ -10,7 +10,7 @@ from runtime.serving.engine.request import Request
 from runtime.serving.protocol.datatypes import ALIASES
 from runtime.serving.protocol.json_document import kind_of, read_document
 from runtime.serving.protocol.json_elements import array_of
-from runtime.serving.protocol.v2.form import NAME
+from runtime.serving.protocol.v2.encode import NAME
 from runtime.serving.wording import listed, quoted, shown
 
 if TYPE_CHECKING:

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 
 from runtime.errors import InvalidInput, PredictFailed
-from runtime.serving.protocol.v2.form import NAME, Form
-from runtime.serving.statuses import Response
+from runtime.serving.protocol.example import advice
+from runtime.serving.statuses import JSON, Response
 from runtime.serving.wording import quoted
 
 if TYPE_CHECKING:
     from adapters.base import Arrays
     from runtime.serving.engine.request import Request
+    from runtime.serving.provenance import Header
     from runtime.serving.served import Served
 
+NAME: Final = "v2_json"
 _FEW: Final = 64
 _AS_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
+
+
+class Form(NamedTuple):
+    """What does not change from request to request of one model: in `served.forms[NAME]`."""
+
+    headers: tuple[Header, ...]
+    head: bytes
+    outputs: Mapping[str, bytes]
+    """By name: the text before the shape."""
+    advice: str
+
+    @classmethod
+    def of(cls, served: Served) -> Form:
+        """Returns the form of `served`."""
+        model = {"model_name": served.name, "model_version": served.provenance.served_versions[0]}
+        outputs = {
+            spec.name: orjson.dumps({"name": spec.name, "datatype": spec.datatype})[:-1] + b',"shape":'
+            for spec in served.model.outputs
+        }
+        head = orjson.dumps(model)[:-1] + b',"id":'
+        return cls(served.stamped((JSON,)), head, outputs, advice(served.model, served.name))
 
 
 def encode(served: Served, request: Request, outputs: Arrays) -> Response:
