@@ -6,11 +6,10 @@ import io
 import logging
 import sys
 import threading
-import traceback
 import warnings
 from typing import TYPE_CHECKING, Final
 
-from runtime.log import LEVELS
+from runtime.log import LEVELS, fault
 
 if TYPE_CHECKING:
     from runtime.log import Log
@@ -21,8 +20,11 @@ _LONGEST_TEXT: Final = 1000
 def listen(log: Log, *, stderr: bool = False) -> None:
     """Sends what libraries report from now on to `log`. `stderr`: also what is printed to `sys.stderr`."""
 
-    def warned(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        log.debug("library.warned", category=category.__name__, reason=_one_line(str(message)))
+    def warned(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
+    ) -> None:
+        text = f"at {filename}:{lineno}" if log.private else str(message)
+        log.debug("library.warned", category=category.__name__, reason=_one_line(text))
 
     def raised(kind: type[BaseException], error: BaseException | None, where: str) -> None:
         if kind is not SystemExit:
@@ -72,9 +74,10 @@ class _Printed(io.TextIOBase):
 
 
 def _facts(log: Log, error: BaseException) -> dict[str, object]:
-    facts: dict[str, object] = {"error": _one_line(f"{type(error).__name__}: {error}")}
+    found = fault(error, texts=not log.private)
+    facts: dict[str, object] = {"error": _one_line(found["cause"])}
     if log.enabled("debug"):
-        facts["traceback"] = "".join(traceback.format_exception(error))
+        facts["traceback"] = found["trace"]
     return facts
 
 

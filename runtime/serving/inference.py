@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from runtime.errors import PredictFailed, RequestFailed
 from runtime.link.metrics import OUTCOME_RUNS
-from runtime.serving.journal import fault
+from runtime.log import fault
 from runtime.serving.media import Head, check_encoding, check_meaning, media_type, too_large
 from runtime.serving.statuses import Response, status_of
 
@@ -168,12 +168,12 @@ def told_of(error: Exception, *, inputs: bool) -> tuple[RequestFailed, RequestFa
     if isinstance(error, RequestFailed) and not isinstance(error, PredictFailed):
         line = {"reason": str(error) if inputs else error.logged}
         if error.__cause__ is not None:
-            line["cause"] = fault(error.__cause__, inputs=inputs)["cause"]
+            line["cause"] = fault(error.__cause__, texts=inputs)["cause"]
         return error, error, line
     failure = error if isinstance(error, PredictFailed) else PredictFailed("the runtime failed")
     error_id = f"{_PREFIX}-e{next(_numbers):x}"
     told = PredictFailed(f"inference failed (error id {error_id})")
-    line = {"reason": str(failure), "error_id": error_id, **fault(error.__cause__ or error, inputs=inputs)}
+    line = {"reason": str(failure), "error_id": error_id, **fault(error.__cause__ or error, texts=inputs)}
     return failure, told, line
 
 

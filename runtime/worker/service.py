@@ -133,6 +133,7 @@ class Service:
         seconds = time.monotonic() - started
         self._meter.model_loaded(seconds)
         provenance = loaded.served.provenance
+        self._log.private = not self._limits.log_inputs  # from now on there are inputs that texts could quote
         self._served[kit.model] = loaded.served
         await self._accept()
         ready = Ready(

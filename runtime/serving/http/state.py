@@ -7,7 +7,7 @@ import resource
 import select
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.serving.journal import fault
+from runtime.log import fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,8 +43,8 @@ class State:
         self.closing = False
 
     def failed(self, error: BaseException) -> None:
-        """Logs a fault of ours."""
-        self.log.error("request.failed", **fault(error, inputs=self.limits.log_inputs))
+        """Logs a fault of ours, without its text, which may hold values of a request."""
+        self.log.error("request.failed", **fault(error, texts=self.limits.log_inputs))
 
 
 def affordable(connections: int) -> int:

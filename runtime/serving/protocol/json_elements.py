@@ -45,7 +45,7 @@ def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Arra
     if data and type(data[0]) is list:
         data = _flat(spec, shape, data)
     if len(data) != count:
-        raise _fault(spec, f"shape {shown(shape)} wants {count} elements, got {len(data)}")
+        raise _fault(spec, f"shape {shown(shape)} wants {shown(count)} elements, got {len(data)}")
     array = _READERS[spec.datatype](spec, data)
     return array if len(shape) == 1 else array.reshape(shape)
 

@@ -143,7 +143,7 @@ def test_a_failure_is_logged_without_the_values_that_may_be_in_it():
     with served() as (listener, lines):
         raw(listener.getsockname()[1], "/raises")
         (event,) = lines.events("request.failed")
-    assert event["cause"].startswith("ValueError in application ")
+    assert event["cause"].startswith("ValueError in application (")
     assert SECRET not in repr(lines.events())
 
 
