@@ -1,0 +1,127 @@
+"""A served model called in-process: arrays and lists in, arrays out, by the rules of a request."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adapters.base import TensorSpec
+from runtime.errors import InvalidInput, PredictFailed
+from runtime.serving.served import Served
+from tests.serving.support import app_of, echo, iris_like, model
+
+ROW = [5.1, 3.5, 1.4, 0.2]
+
+
+def served(*models: Any, **options: Any) -> Served:
+    return app_of(*models, warm=False, **options).model
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [ROW, ROW],
+        (tuple(ROW), tuple(ROW)),
+        np.array([ROW, ROW], np.float32),
+        np.array([ROW, ROW]),
+        np.asfortranarray(np.array([ROW, ROW], np.float32)),
+        [np.array(ROW), np.array(ROW)],
+        [[np.float32(value) for value in ROW]] * 2,
+        np.array([ROW, ROW], object),
+    ],
+    ids=["lists", "tuples", "FP32", "FP64", "Fortran", "arrays in a list", "numpy scalars", "objects"],
+)
+def test_arrays_and_nested_lists_are_what_a_request_would_be(rows: Any):
+    seen: list[Any] = []
+
+    def predict(arrays: Any, wanted: Any) -> Any:
+        seen.append(arrays["X"])
+        return iris_like(arrays, wanted)
+
+    outputs = served(model(predict)).predict({"X": rows})
+    assert outputs["label"].tolist() == [0, 0]
+    assert outputs["scores"].shape == (2, 3)
+    (x,) = seen
+    assert (x.dtype, x.shape, x.flags.c_contiguous) == (np.float32, (2, 4), True)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value", "wanted"),
+    [
+        ("INT8", [1, 2.0], [1, 2]),
+        ("INT64", np.array([2**62]), [2**62]),
+        ("INT64", np.array([3], np.uint8), [3]),
+        ("BOOL", [True, 0, 1], [True, False, True]),
+        ("BYTES", ["a", b"\xff", np.str_("é")], [b"a", b"\xff", "é".encode()]),
+        ("BYTES", np.array(["a", "bc"]), [b"a", b"bc"]),
+        ("FP16", np.array([1, 2]), [1.0, 2.0]),
+        ("FP32", np.array([np.inf], np.float32), [np.inf]),
+    ],
+)
+def test_values_are_converted_where_nothing_is_lost(datatype: str, value: Any, wanted: list[Any]):
+    assert served(echo(datatype)).predict({"x": value})["y"].tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("datatype", "inputs", "said"),
+    [
+        ("INT8", {"x": [1.5]}, "element 0: INT8 wants a whole number, got 1.5"),
+        ("INT8", {"x": np.array([1, 300])}, "element 1: 300 is out of range for INT8"),
+        ("FP32", {"x": ["7"]}, "FP32 wants a number or null, got '7'"),
+        ("FP32", {"x": [[1.0]]}, r"expected shape [-1] (-1: any), got [1, 1]"),
+        ("FP32", {"x": [[1.0], [1.0, 2.0]]}, "data does not match shape [2]: its nesting differs"),
+        ("FP32", {"x": np.zeros((2, 2), np.float32)}, r"expected shape [-1] (-1: any), got [2, 2]"),
+        ("FP32", {"x": [np.zeros((2, 3)), np.zeros((2, 4))]}, "input 'x'"),
+        ("BYTES", {"x": ["\ud800"]}, "UnicodeEncodeError: cannot be read as an array"),
+        ("BYTES", {"x": [1]}, "BYTES wants a string, got 1"),
+        ("FP32", {"x": [1.0], "z": [1.0]}, "unknown input 'z'; expected 'x'"),
+        ("FP32", {}, "missing input 'x'; expected 'x', got "),
+    ],
+)
+def test_what_does_not_fit_the_model_is_said_as_to_a_client(datatype: str, inputs: Any, said: str):
+    with pytest.raises(InvalidInput) as refused:
+        served(echo(datatype)).predict(inputs)
+    assert said in str(refused.value)
+
+
+def test_the_one_input_of_a_model_may_have_any_name_and_outputs_are_the_default_ones():
+    loaded = served(model(default_outputs=("scores",)))
+    assert list(loaded.predict({"anything": [ROW]})) == ["scores"]
+    two = served(
+        model(lambda arrays, wanted: {"n": np.array(len(arrays))}, outputs=(TensorSpec("n", "INT64", ()),),
+              inputs=(TensorSpec("a", "FP32", ()), TensorSpec("b", "FP32", (), optional=True)))
+    )  # fmt: skip
+    assert two.predict({"a": 1.0})["n"] == 1
+    assert two.predict({"b": np.float32(2), "a": 1})["n"] == 2
+
+
+def test_a_model_that_raises_is_one_failure_with_its_cause():
+    def failing(arrays: Any, wanted: Any) -> Any:
+        raise KeyError("no")
+
+    with pytest.raises(PredictFailed, match="the model raised") as failed:
+        served(model(failing)).predict({"X": [ROW]})
+    assert isinstance(failed.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("threadsafe", [True, False])
+def test_only_a_threadsafe_model_is_called_by_several_threads_at_once(threadsafe: bool):
+    inside, gate = threading.Semaphore(0), threading.Event()
+
+    def predict(arrays: Any, wanted: Any) -> Any:
+        inside.release()
+        assert gate.wait(20)
+        return iris_like(arrays, wanted)
+
+    loaded = served(model(predict, threadsafe=threadsafe))
+    threads = [threading.Thread(target=loaded.predict, args=({"X": [ROW]},)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert inside.acquire(timeout=20)
+    assert inside.acquire(timeout=20 if threadsafe else 0.05) is threadsafe
+    gate.set()
+    for thread in threads:
+        thread.join(20)
