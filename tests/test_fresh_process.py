@@ -40,6 +40,11 @@ SERVER = {"numpy", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "any
         pytest.param("runtime.kit.pull", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER | {"yaml"}, id="kit wing"),
         pytest.param("runtime.serving.app", FRAMEWORKS | TEST_TOOLS | REGISTRY, id="serving wing"),
         pytest.param("runtime.worker.main", FRAMEWORKS | TEST_TOOLS | REGISTRY, id="worker"),
+        pytest.param(
+            "runtime.worker.service",
+            FRAMEWORKS | TEST_TOOLS | REGISTRY | {"starlette", "anyio", "prometheus_client"},
+            id="what a worker has before it accepts",
+        ),
         pytest.param("adapters", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER, id="adapters"),
     ],
 )
@@ -53,3 +58,21 @@ def packages_after(code: str) -> set[str]:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     return set(json.loads(done.stdout))
+
+
+def test_predictions_before_and_after_a_model_is_ready_do_not_wait_for_starlette() -> None:
+    program = """
+import asyncio
+from tests.serving.support import BODY, INFER, StaticHealth, app_of, model
+
+def post(app):
+    sent = []
+    async def receive(): return {"type": "http.request", "body": BODY}
+    async def send(message): sent.append(message)
+    asyncio.run(app({"type": "http", "method": "POST", "path": INFER, "headers": []}, receive, send))
+    return sent[0]["status"]
+
+assert post(app_of(health=StaticHealth(ready=False)).app) == 503
+assert post(app_of(model()).app) == 200
+"""
+    assert "starlette" not in packages_after(program.rstrip())
