@@ -1,8 +1,8 @@
-"""The seam between the runtime and a framework: frozen values, no base class to inherit, no hooks.
+"""The contract between the runtime and a framework: frozen dataclasses, no base class to inherit, no hooks.
 
-An adapter is one `Adapter` value. Its `load` turns the files of a verified kit into a `Model`; the runtime does the
-rest (names, datatypes and shapes are checked before `predict` is called; permits, deadlines, batching, encoding).
-This file imports neither the runtime nor numpy nor any framework.
+An adapter is one `Adapter` value. Its `load` turns the files of a verified kit into a `Model`. The runtime does the
+rest: it checks names, datatypes and shapes before it calls `predict`, and handles permits, deadlines and encoding.
+This module imports neither the runtime, nor numpy, nor a framework.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ DATATYPES = {
     "FP64": "float64",
     "BYTES": "object",
 }
-"""The Open Inference Protocol's datatypes, as numpy names them. BYTES is an object array of `bytes`."""
+"""Datatype of the Open Inference Protocol -> name of the numpy dtype. BYTES is an object array of `bytes`.
+
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md#tensor-data-types
+"""
 
 
 class AdapterError(Exception):
-    """What loading a model may raise; `str()` is one whole line for a person."""
+    """What `load` may raise, besides MemoryError; `str()` is one whole line for a person."""
 
 
 class LoadFailed(AdapterError):
@@ -44,7 +47,7 @@ class LoadFailed(AdapterError):
 
 
 class Refused(AdapterError):
-    """The trust policy does not allow what a file wants to do; `file` is its path in the kit, if it is one."""
+    """The trust level does not allow what a file needs; `file` is its path in the kit, "" if no file is at fault."""
 
     def __init__(self, message: str, *, file: str = "") -> None:
         super().__init__(message)
@@ -52,11 +55,11 @@ class Refused(AdapterError):
 
 
 class MissingFramework(AdapterError):
-    """The adapter's framework is not installed; the message names the extra that installs it."""
+    """The framework is not installed; the message says how to install it."""
 
 
 class NoAdapter(AdapterError):
-    """No adapter claims the model; the message says what was asked for and which adapters there are."""
+    """No adapter knows the model; the message says what was asked for and which adapters exist."""
 
 
 class AmbiguousModel(AdapterError):
@@ -64,12 +67,12 @@ class AmbiguousModel(AdapterError):
 
 
 class WrongInput(Exception):
-    """What `predict` raises for inputs that fit the signature and still cannot be used: text that is not UTF-8."""
+    """What `predict` raises for inputs that fit the signature but cannot be used, such as text that is not UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output: Open Inference Protocol datatype, shape with -1 for a free dimension."""
+    """One input or output. In `shape`, -1 is a dimension of any size."""
 
     name: str
     datatype: str
@@ -79,12 +82,12 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What a kit's model is made of. All paths are relative to `root`, cleaned, with forward slashes."""
+    """The files of a kit. All paths are relative to `root`, normalised, with forward slashes."""
 
     root: Path
     """The verified folder."""
     path: str
-    """`model.path`: a file, a folder or `.`; when `load` gets it, the one file the choice fell on."""
+    """`model.path`: a file, a folder or `.`. In the value that an adapter's `load` gets: the chosen file."""
     parts: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
@@ -96,23 +99,27 @@ class Options:
     """What the kit (`model.parameters.serving`) and the operator say about loading the model."""
 
     inputs: tuple[TensorSpec, ...] = ()
-    """For frameworks that cannot tell."""
+    """`serving.inputs`: what the kit's author says, mostly for files that do not say it."""
+    sampled: tuple[TensorSpec, ...] = ()
+    """The inputs as the kit's samples have them. Only for what neither the file nor `inputs` says."""
     outputs: tuple[str, ...] = ()
-    """Default outputs, by name."""
+    """Names of the default outputs."""
     labels: tuple[str, ...] | None = None
     trust: str = "restricted"
     """data, restricted, signed or unsafe."""
     allow_globals: tuple[str, ...] = ()
-    """Exact names a pickle may use beside the adapter's own list."""
+    """Exact names (`module.name`) that a pickle may use, in addition to the allow-list."""
     threads: int = 0
-    """Threads one predict may use; 0: the framework's own choice."""
+    """Threads of one `predict`; 0: the framework's own default."""
+    confined: bool = False
+    """True if this process can open no files but the kit's (Landlock): no devices, no compilers, no secrets."""
     own: Mapping[str, object] = field(default_factory=dict)
-    """`serving.options`: the adapter's own, to be validated by it."""
+    """`serving.options`: keys that the adapter defines and checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A loaded model. `predict` is synchronous, called from any thread, one call at a time unless `threadsafe`."""
+    """A loaded model. `predict` is synchronous and runs in any thread, one call at a time unless `threadsafe`."""
 
     platform: str
     inputs: tuple[TensorSpec, ...]
@@ -120,28 +127,28 @@ class Model:
     predict: Callable[[Arrays, tuple[str, ...]], Arrays]
     """(inputs by name, wanted output names) -> outputs by name: C-contiguous arrays of the declared datatypes."""
     default_outputs: tuple[str, ...] | None = None
-    """What an absent or empty `outputs` means; None: all."""
+    """The outputs of a request that names none; None: all."""
     batch: bool = False
-    """The claim that axis 0 of every input and output is a batch axis."""
+    """True if axis 0 of every input and output is a batch axis."""
     threadsafe: bool = False
     labels: tuple[str, ...] | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
-    """The adapter's own facts for the model metadata."""
+    """Further facts for the model metadata; the value of `warning` is logged as well."""
     interrupt: Callable[[int], None] | None = None
-    """Ends the predict that runs in the thread with this identifier, where the framework can."""
+    """Ends the `predict` that runs in the thread with this identifier, if the framework can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """One framework. Importable without it; `load` imports it."""
+    """One framework. The module that defines it is importable without the framework; `load` imports it."""
 
     name: str
     frameworks: tuple[str, ...]
-    """Case-folded spellings of `model.framework` and `model.format` that mean this adapter."""
+    """Values of `model.framework` and `model.format` that mean this adapter, in lower case."""
     suffixes: tuple[str, ...]
-    """File suffixes it claims, with the dot, lower case."""
+    """Suffixes of its files, with the dot, in lower case."""
     sniff: Callable[[bytes], bool]
-    """Whether the first 4,096 bytes of a file look like this framework's."""
+    """True if the first 4,096 bytes of a file look like this framework's."""
     load: Callable[[ModelFiles, Options], Model]
-    prepare: Callable[[], None] = lambda: None
-    """Imports the framework, so that it can be done before the files are there. Raises MissingFramework."""
+    prepare: Callable[[], object] = lambda: None
+    """Imports the framework; called while the files are still being pulled. Raises MissingFramework."""

@@ -1,31 +1,31 @@
-"""Reading `serving.options`: each adapter names the keys it knows and what they may hold."""
+"""Checks that adapters share: of the keys of `serving.options`, and of what a model file says about itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from adapters.base import LoadFailed
+from adapters.wording import listed
 
 Check = Callable[[object], str | None]
-"""What is wrong with a value, as the words after "must be"; None: nothing."""
+"""Returns what is wrong with a value, as the words after "must be"; None: nothing."""
 
 
-def check(own: Mapping[str, object], known: Mapping[str, Check], adapter: str) -> None:
-    """Raises LoadFailed for a key that the adapter does not know, or a value that it cannot use."""
+def check(own: Mapping[str, object], known: Mapping[str, Check], adapter: str) -> dict[str, Any]:
+    """Returns the options, each of a known key and with a valid value. Raises LoadFailed."""
     for key, value in own.items():
         if key not in known:
-            raise LoadFailed(
-                f"serving.options.{key} is not an option of the {adapter} adapter; it knows {_listed(known)}"
-            )
+            keys = listed(sorted(known), at_most=len(known))
+            raise LoadFailed(f"serving.options.{key} is not an option of the {adapter} adapter; it knows {keys}")
         if wrong := known[key](value):
-            raise LoadFailed(f"serving.options.{key} is {value!r}; it must be {wrong}")
+            raise LoadFailed(f"serving.options.{key} is {value!r:.64}; it must be {wrong}")
+    return dict(own)
 
 
 def whole(value: object) -> str | None:
-    """Accepts a number of threads and the like: a whole number, not negative."""
-    return (
-        None if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else "a whole number, 0 or more"
-    )
+    """Accepts 0 and positive integers, such as a number of threads."""
+    return None if type(value) is int and value >= 0 else "a whole number, 0 or more"
 
 
 def flag(value: object) -> str | None:
@@ -44,14 +44,20 @@ def texts(value: object) -> str | None:
 
 
 def mapping(value: object) -> str | None:
-    """Accepts a map with texts as keys."""
+    """Accepts an object with texts as keys."""
     return None if isinstance(value, Mapping) and all(isinstance(k, str) for k in value) else "a map"
 
 
 def one_of(*choices: str) -> Check:
     """Accepts one of these texts."""
-    return lambda value: None if value in choices else f"one of {_listed(choices)}"
+    return lambda value: None if value in choices else f"one of {listed(sorted(choices))}"
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
+class Damaged(ValueError):
+    """Parts of a model file contradict each other."""
+
+
+def need(holds: Any, otherwise: str) -> None:
+    """Raises Damaged with the text `otherwise`, unless `holds`."""
+    if not holds:
+        raise Damaged(otherwise)

@@ -1,22 +1,22 @@
-"""Which adapter serves a kit, and which one file of it: operator, format, framework, then the file itself."""
+"""Chooses the adapter of a kit and the one file it loads: by operator, format, framework, suffix, content."""
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
 from adapters import python
-from adapters.base import Adapter, AdapterError, AmbiguousModel, LoadFailed, Model, ModelFiles, NoAdapter, Options
+from adapters.base import Adapter, AmbiguousModel, LoadFailed, Model, ModelFiles, NoAdapter, Options
 from adapters.boosted import catboost, lightgbm, xgboost
-from adapters.elsewhere import advice
 from adapters.onnx import adapter as onnx
 from adapters.pytorch import adapter as pytorch
 from adapters.sklearn import adapter as sklearn
-from adapters.spelling import spellings
 from adapters.trust import check_level
+from adapters.wording import failing, listed, reason
 
 ADAPTERS: Final[tuple[Adapter, ...]] = (
     onnx.ADAPTER,
@@ -28,27 +28,47 @@ ADAPTERS: Final[tuple[Adapter, ...]] = (
     python.ADAPTER,
 )
 GROUP: Final = "modelkit_runtime.adapters"
+"""The entry points of adapters in other packages."""
 HEAD_BYTES: Final = 4096
 SNIFFED_FILES: Final = 256
-"""In a folder with more files than this only those with a known suffix are looked into."""
+"""In a folder with more files, only those with a known suffix are read."""
+ELSEWHERE: Final = {
+    "GGUF": ("gguf ggml llama.cpp llama-cpp", ".gguf .ggml .ggmf .llamafile", "serve it with llama.cpp"),
+    "TensorFlow": ("tensorflow tf tf-lite tflite savedmodel saved-model", ".pb .tflite .tfrecords",
+                   "convert it to ONNX with tf2onnx"),
+    "Keras": ("keras", ".keras .h5 .hdf5", "export it to ONNX with model.export(format='onnx')"),
+    "MLflow": ("mlflow", "", "pack the model file inside (model.pkl, model.onnx) as model.path"),
+    "Hugging Face": ("transformers huggingface hugging-face", "", "export it to ONNX with optimum"),
+    "TensorRT": ("tensorrt trt", ".engine .plan", "pack the ONNX file it was built from"),
+    "OpenVINO": ("openvino", "", "pack the ONNX file it was built from"),
+    "Core ML": ("coreml core-ml", ".mlmodel .coreml", "convert it to ONNX with coremltools or onnxmltools"),
+    "PMML": ("pmml", ".pmml", "convert the model to ONNX with skl2onnx"),
+    "PaddlePaddle": ("paddle paddlepaddle", ".pdmodel", "convert it to ONNX with paddle2onnx"),
+    "Caffe": ("caffe", ".caffemodel", "convert it to ONNX"),
+    "JAX": ("jax flax", "", "export it to ONNX with jax2onnx"),
+    "TorchServe": ("torchserve", ".mar", "pack the TorchScript or .pt2 file inside it"),
+}  # fmt: skip
+"""Formats that are not served here: their names, their suffixes, and what to do instead."""
 
 Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
+    """A file, and the adapters that know its suffix and its first bytes."""
+
     path: str
     by_suffix: tuple[Adapter, ...]
     by_content: tuple[Adapter, ...]
 
     @property
     def rank(self) -> int:
-        """3: name and content agree; 2: content alone; 1: name alone; 0: nothing known."""
+        """3: name and content agree; 2: content alone; 1: name alone; 0: unknown."""
         agreed = any(a in self.by_suffix for a in self.by_content)
         return 3 if agreed else 2 if self.by_content else 1 if self.by_suffix else 0
 
-    def verdict(self, asked: Adapter | None) -> Adapter | None:
-        """The adapter this file is for; `asked` wins where the file allows it."""
+    def adapter(self, asked: Adapter | None) -> Adapter | None:
+        """Returns the adapter of this file: `asked` if the file allows it."""
         fits = self.by_content or self.by_suffix
         if asked in fits:
             return asked
@@ -63,42 +83,40 @@ def choose(
     adapter: str | None = None,
     warn: Warn,
 ) -> tuple[Adapter, ModelFiles]:
-    """The adapter, and `files` with `path` on the one file chosen.
+    """Returns the adapter, and `files` with `path` set to the chosen file.
 
-    In order: the operator's `adapter`, `model.format`, `model.framework`, the file's suffix, its content.
-
-    A file that contradicts what the Kitfile says wins, with one `warn`.
-    Raises NoAdapter, AmbiguousModel, and LoadFailed when `files.path` is not in the kit.
+    In this order: the operator's `adapter`, `model.format`, `model.framework`, the file's suffix, its content. A file
+    that contradicts the Kitfile decides, with one call of `warn`.
+    Raises NoAdapter, AmbiguousModel, and LoadFailed if `files.path` is not in the kit.
     """
-    candidates = _candidate_paths(files)
+    paths = _candidate_paths(files)
     if adapter is not None:
-        return _fitted(_named(adapter), files, candidates)
+        return _of_operator(_named(adapter), files, paths)
     asked = _asked(framework, format)
     if asked is not None and not asked.suffixes:
-        return asked, files  # it makes no claim about files, so no file can contradict it
-    chosen, path = _by_files(files, candidates, asked, _known(asked))
+        return asked, files  # it claims no files, so no file can contradict it
+    chosen, path = _by_files(files, paths, asked, _known(asked))
     if chosen is None:
-        chosen, path = _by_files(files, candidates, None, _third_party())
+        chosen, path = _by_files(files, paths, None, _third_party())
     if chosen is None:
         raise NoAdapter(_no_adapter(files.path, framework, format))
-    said = format if format and asked is _spelled(format, _known(asked)) else framework
     if chosen is not asked and (framework or format):
+        said = format if format and asked is _spelled(format, _known(asked)) else framework
         warn(f"the Kitfile says {said or format!r}; {path} is of {chosen.name}: the file decides")
     return chosen, replace(files, path=path)
 
 
 def guess(
     path: str,
-    parts: Sequence[str] = (),  # noqa: ARG001 - names of a folder's files may decide one day, as they do in choose
     *,
     framework: str | None,
     format: str | None,  # noqa: A002 - the Kitfile's word
     adapter: str | None = None,
 ) -> Adapter | None:
-    """The adapter that `choose` will likely take, from names alone; None when only the files can tell.
+    """Returns the adapter that `choose` will probably take, from names alone; None if only the files can tell.
 
-    It may be wrong: content decides in the end, so whoever imports the framework early on this word must not fail
-    on it. Raises NoAdapter when the name asked for is unknown and the path says nothing either.
+    A caller that imports the framework early must not fail on a wrong guess: the content decides later. Raises
+    NoAdapter if neither the names nor the suffix are known.
     """
     if adapter is not None:
         return _named(adapter)
@@ -126,37 +144,45 @@ def load(
     adapter: str | None = None,
     warn: Warn,
 ) -> tuple[Adapter, Model]:
-    """The chosen adapter and its loaded model. Raises AdapterError and nothing else."""
+    """Returns the chosen adapter and its loaded model. Raises AdapterError and MemoryError, nothing else."""
     check_level(options.trust)
     chosen, found = choose(files, framework=framework, format=format, adapter=adapter, warn=warn)
-    try:
+    with failing(f"{found.path} cannot be loaded by the {chosen.name} adapter"):
         model = chosen.load(found, options)
-    except AdapterError:
-        raise
-    except Exception as error:  # whatever a framework raises for a bad file ends in one line
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise LoadFailed(f"{found.path} cannot be loaded by the {chosen.name} adapter: {reason}") from error
     if "warning" in model.properties:
         warn(model.properties["warning"])
-    return chosen, _completed(model, options, found.path)
-
-
-def _completed(model: Model, options: Options, path: str) -> Model:
-    """The model with what the kit says about it: labels and default outputs."""
     names = [spec.name for spec in model.outputs]
     if unknown := [name for name in options.outputs if name not in names]:
-        raise LoadFailed(f"serving.outputs names {unknown[0]!r}; {path} gives {', '.join(names)}")
+        raise LoadFailed(f"serving.outputs names {unknown[0]!r}; {found.path} gives {listed(names)}")
     labels = model.labels if options.labels is None else options.labels
-    return replace(model, labels=labels, default_outputs=options.outputs or model.default_outputs)
+    return chosen, replace(model, labels=labels, default_outputs=options.outputs or model.default_outputs)
+
+
+def spellings(text: str) -> tuple[str, ...]:
+    """Returns what `Scikit-learn`, `sklearn:1.3.0` or `torch==2.1` may mean, most exact first, without versions."""
+    lower = text.strip().casefold()
+    whole = re.sub(r"[\s_]+", "-", lower)
+    cut = re.split(r"[:=<>~!@/;,(\s]", lower, maxsplit=1)[0]
+    bare = re.sub(r"[-_]?v?\d+(\.\d+)*$", "", cut)
+    return tuple(dict.fromkeys(form.strip("-").removeprefix(".") for form in (whole, cut, bare) if form.strip("-.")))
+
+
+def advice(framework: str | None, form: str | None, path: str) -> str | None:
+    """Returns a line for a model of a format that is known and not served here; None for every other."""
+    said = {form for text in (form, framework) if text for form in spellings(text)}
+    for name, (frameworks, suffixes, instead) in ELSEWHERE.items():
+        if said & set(frameworks.split()) or path.casefold().endswith(tuple(suffixes.split())):
+            return f"{name} models are not served by this runtime ({path}): {instead}"
+    return None
 
 
 def _candidate_paths(files: ModelFiles) -> list[str]:
-    """The file at `files.path`, or the files below that folder which the Kitfile does not name as something else."""
+    """Returns the file at `files.path`, or the files of that folder that the Kitfile does not name as parts or code."""
     if files.path in files.files:
         return [files.path]
     below = [f for f in files.files if files.path == "." or f.startswith(files.path + "/")]
     if not below:
-        raise LoadFailed(f"model.path {files.path!r} is not in the kit, which holds {_listed(files.files)}")
+        raise LoadFailed(f"model.path {files.path!r} is not in the kit, which holds {listed(files.files)}")
     others = [
         p for p in (*files.parts, *files.code) if p != files.path and not files.path.startswith(p + "/") and p != "."
     ]
@@ -169,34 +195,48 @@ def _by_files(
 ) -> tuple[Adapter | None, str]:
     candidates = _examined(files, paths, known)
     if len(candidates) == 1:
-        return candidates[0].verdict(asked) or asked, candidates[0].path
-    mine = [c for c in candidates if asked is not None and c.verdict(asked) is asked]
-    best = _best(mine) or _best([c for c in candidates if c.rank])
-    if len(best) == 1:
-        return best[0].verdict(asked), best[0].path
-    if best:
-        raise AmbiguousModel(_ambiguous(files.path, best, asked))
+        return candidates[0].adapter(asked) or asked, candidates[0].path
+    mine = [c for c in candidates if asked is not None and c.adapter(asked) is asked]
+    best = _best(files, mine, asked) or _best(files, candidates, asked)
+    if best is not None:
+        return best.adapter(asked), best.path
     if asked is not None:
-        raise NoAdapter(f"model.path {files.path!r} holds no file of {asked.name}: {_listed(paths)}")
+        raise NoAdapter(f"model.path {files.path!r} holds no file of {asked.name}: {listed(paths)}")
     return None, files.path
 
 
-def _best(candidates: list[_Candidate]) -> list[_Candidate]:
+def _of_operator(chosen: Adapter, files: ModelFiles, paths: list[str]) -> tuple[Adapter, ModelFiles]:
+    """Returns the operator's adapter and the file that fits it best; no file contradicts the operator."""
+    if not chosen.suffixes:
+        return chosen, files
+    candidates = _examined(files, paths, (chosen,))
+    best = candidates[0] if len(candidates) == 1 else _best(files, candidates, chosen)
+    if best is None:
+        raise NoAdapter(f"model.path {files.path!r} holds no file of {chosen.name}: {listed(paths)}")
+    return chosen, replace(files, path=best.path)
+
+
+def _best(files: ModelFiles, candidates: list[_Candidate], asked: Adapter | None) -> _Candidate | None:
+    """Returns the candidate of the highest rank; None if none is known. Raises AmbiguousModel if there are several."""
     top = max((c.rank for c in candidates), default=0)
-    return [c for c in candidates if c.rank == top]
+    best = [c for c in candidates if c.rank == top]
+    if top and len(best) > 1:
+        found = listed(f"{c.path} ({a.name})" for c in best if (a := c.adapter(asked)))
+        raise AmbiguousModel(f"model.path {files.path!r} could mean any of {found}; name one file in model.path")
+    return best[0] if top else None
 
 
 def _examined(files: ModelFiles, paths: list[str], known: tuple[Adapter, ...]) -> list[_Candidate]:
-    look_into_all = len(paths) <= SNIFFED_FILES
     found = []
     for path in paths:
         by_suffix = _by_suffix(path, known)
-        head = _head(files, path) if by_suffix or look_into_all else b""
+        head = read_head(files, path) if by_suffix or len(paths) <= SNIFFED_FILES else b""
         found.append(_Candidate(path, by_suffix, tuple(a for a in known if head and a.sniff(head))))
     return found
 
 
-def _head(files: ModelFiles, path: str) -> bytes:
+def read_head(files: ModelFiles, path: str) -> bytes:
+    """Returns the first bytes of a file, as `Adapter.sniff` gets them. Raises LoadFailed."""
     try:
         with (files.root / path).open("rb") as file:
             return file.read(HEAD_BYTES)
@@ -204,32 +244,19 @@ def _head(files: ModelFiles, path: str) -> bytes:
         raise LoadFailed(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _fitted(chosen: Adapter, files: ModelFiles, paths: list[str]) -> tuple[Adapter, ModelFiles]:
-    """The operator's adapter with the file that fits it best; no file can contradict the operator."""
-    if not chosen.suffixes:
-        return chosen, files
-    candidates = _examined(files, paths, (chosen,))
-    best = candidates if len(candidates) == 1 else _best([c for c in candidates if c.rank])
-    if len(best) > 1:
-        raise AmbiguousModel(_ambiguous(files.path, best, chosen))
-    if not best:
-        raise NoAdapter(f"model.path {files.path!r} holds no file of {chosen.name}: {_listed(paths)}")
-    return chosen, replace(files, path=best[0].path)
-
-
 def _by_suffix(path: str, known: Iterable[Adapter]) -> tuple[Adapter, ...]:
-    return tuple(a for a in known if path.casefold().endswith(a.suffixes) and a.suffixes)
+    return tuple(a for a in known if a.suffixes and path.casefold().endswith(a.suffixes))
 
 
 def _named(name: str) -> Adapter:
     found = _spelled(name, ADAPTERS) or _spelled(name, _third_party())
     if found is None:
-        raise NoAdapter(f"no adapter is called {name!r}; there are {_names((*ADAPTERS, *_third_party()))}")
+        raise NoAdapter(f"no adapter is called {name!r}; there are {_names()}")
     return found
 
 
 def _asked(framework: str | None, form: str | None) -> Adapter | None:
-    """What the Kitfile asks for. Entry points are scanned (35 ms) only for names that are none of ours."""
+    """Returns what the Kitfile asks for. Entry points are read (35 ms) only for names that no adapter of ours has."""
     names = [name for name in (form, framework) if name]
     ours = next((found for name in names if (found := _spelled(name, ADAPTERS))), None)
     if ours is not None or not names:
@@ -243,22 +270,25 @@ def _known(asked: Adapter | None) -> tuple[Adapter, ...]:
 
 def _spelled(text: str, known: Iterable[Adapter]) -> Adapter | None:
     forms = spellings(text)
-    by_name = [a for form in forms for a in known if form == a.name or form in a.frameworks or f".{form}" in a.suffixes]
-    return by_name[0] if by_name else None
+    return next(
+        (a for form in forms for a in known if form == a.name or form in a.frameworks or f".{form}" in a.suffixes), None
+    )
 
 
 @cache
 def _third_party() -> tuple[Adapter, ...]:
+    """Returns the adapters of other packages. https://packaging.python.org/en/latest/specifications/entry-points/"""
     from importlib.metadata import entry_points
 
     found = []
     for point in entry_points(group=GROUP):
+        named = f"the adapter {point.name!r} ({point.value})"
         try:
             value = point.load()
         except Exception as error:  # another's package may be broken in any way
-            raise NoAdapter(f"the adapter {point.name!r} ({point.value}) cannot be imported: {error}") from error
+            raise NoAdapter(f"{named} cannot be imported: {reason(error)}") from error
         if not isinstance(value, Adapter):
-            raise NoAdapter(f"the adapter {point.name!r} ({point.value}) is no adapters.base.Adapter")
+            raise NoAdapter(f"{named} is no adapters.base.Adapter")
         found.append(value)
     return tuple(found)
 
@@ -267,20 +297,10 @@ def _no_adapter(path: str, framework: str | None, form: str | None) -> str:
     if told := advice(framework, form, path):
         return told
     said = " and ".join(f"{key} {value!r}" for key, value in (("format", form), ("framework", framework)) if value)
-    there = f"there are {_names((*ADAPTERS, *_third_party()))}"
     asked = f"the Kitfile says {said}" if said else "the Kitfile names no framework"
-    return f"no adapter for {path!r}: {asked}, and the file is of no known kind; {there}; choose one with --adapter"
+    kinds = f"the file is of no known kind; there are {_names()}; choose one with --adapter"
+    return f"no adapter for {path!r}: {asked}, and {kinds}"
 
 
-def _ambiguous(path: str, candidates: list[_Candidate], asked: Adapter | None) -> str:
-    listed = ", ".join(f"{c.path} ({found.name})" for c in candidates if (found := c.verdict(asked)))
-    return f"model.path {path!r} could mean any of {listed}; name one file in model.path"
-
-
-def _names(adapters: Iterable[Adapter]) -> str:
-    return ", ".join(dict.fromkeys(a.name for a in adapters))
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:8]) or "nothing"
-    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
+def _names() -> str:
+    return ", ".join(dict.fromkeys(a.name for a in (*ADAPTERS, *_third_party())))

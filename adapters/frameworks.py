@@ -1,4 +1,4 @@
-"""Importing a framework when it is needed, and saying how to get it when it is not there."""
+"""Imports a framework when it is needed, and says how to install it when it is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from adapters.base import MissingFramework
 
 
 def framework(module: str, extra: str) -> Any:
-    """The imported module. Raises MissingFramework, naming the extra that installs it.
+    """Returns the imported module. Raises MissingFramework with the extra that installs it.
 
     Typed `Any`: the frameworks are optional and most of them carry no types.
     """

@@ -1,4 +1,4 @@
-"""Between arrays as the protocol has them (BYTES is an object array of `bytes`) and arrays as frameworks have them."""
+"""Between arrays of the protocol, where BYTES is an object array of `bytes`, and arrays of frameworks."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from adapters.base import DATATYPES, WrongInput
+from adapters.base import DATATYPES, LoadFailed, TensorSpec, WrongInput
+from adapters.wording import listed
 
 Array = np.ndarray[Any, Any]
 
 DTYPES: Final = {datatype: np.dtype(name) for datatype, name in DATATYPES.items()}
-"""OIP datatype -> numpy dtype."""
 DATATYPE: Final = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def to_text(array: Array, what: str) -> Array:
-    """BYTES as an object array of `str`. Raises WrongInput where an element is not UTF-8."""
+    """Returns BYTES as an object array of `str`. Raises WrongInput if an element is not UTF-8."""
     texts = np.empty(array.size, dtype=object)
     for i, value in enumerate(array.ravel().tolist()):
         try:
@@ -27,7 +27,7 @@ def to_text(array: Array, what: str) -> Array:
 
 
 def from_text(array: Array) -> Array:
-    """An array of anything with a text (`str`, numbers, None) as BYTES."""
+    """Returns an array of `str`, numbers or None as BYTES: the text of each element."""
     flat = array.ravel().tolist()
     data = np.empty(len(flat), dtype=object)
     for i, value in enumerate(flat):
@@ -36,9 +36,9 @@ def from_text(array: Array) -> Array:
 
 
 def to_protocol(array: Array) -> Array:
-    """The array in a datatype of the protocol, C-contiguous: strings and mixed objects become BYTES.
+    """Returns the array in a datatype of the protocol, C-contiguous; strings and objects become BYTES.
 
-    Raises TypeError for what has no datatype (complex numbers, dates, wider floats).
+    Raises TypeError for a dtype without a datatype: complex numbers, dates, long doubles.
     """
     if array.dtype.kind in "OUS":
         return from_text(array)
@@ -47,3 +47,29 @@ def to_protocol(array: Array) -> Array:
         raise TypeError(f"{array.dtype} has no datatype in the protocol")
     # asarray with order="C" keeps 0 dimensions, ascontiguousarray would add one
     return np.asarray(array, dtype=native, order="C")
+
+
+def check_lengths(columns: dict[str, Array]) -> None:
+    """Raises WrongInput unless all columns have the same number of rows."""
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = listed(f"{name}: {len(column)}" for name, column in columns.items())
+        raise WrongInput(f"the columns have different numbers of rows: {lengths}")
+
+
+def example(datatype: str, shape: tuple[int, ...], text: bytes = b"a") -> Array:
+    """Returns an array of zeros, or of `text` if it is BYTES: something to run a model on."""
+    made = np.zeros(shape, DTYPES[datatype])
+    if datatype == "BYTES":
+        made.fill(text)
+    return made
+
+
+def spec_of(name: str, first: Array, second: Array) -> TensorSpec:
+    """Returns the spec of an output from two runs on inputs of different sizes: what differs is -1.
+
+    Raises LoadFailed if its dtype has no datatype.
+    """
+    if first.dtype not in DATATYPE:
+        raise LoadFailed(f"output {name!r} is {first.dtype}, which has no datatype in the protocol")
+    shape = tuple(a if a == b else -1 for a, b in zip(first.shape, second.shape, strict=True))
+    return TensorSpec(name, DATATYPE[first.dtype], shape)

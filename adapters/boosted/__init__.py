@@ -1,4 +1,4 @@
-"""Boosted trees: XGBoost, LightGBM, CatBoost.
+"""Boosted trees: XGBoost, LightGBM, CatBoost, an adapter each, and what they share (`rows`).
 
 May import: adapters.
 """

@@ -1,94 +1,86 @@
-"""CatBoost, from its own CBM files."""
+"""The CatBoost adapter: CBM files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final
 
-from adapters import checks as own
 from adapters.base import Adapter, LoadFailed, Model, ModelFiles, Options, TensorSpec
 from adapters.frameworks import framework
+from adapters.wording import failing
 
-if TYPE_CHECKING:
-    from adapters.base import Arrays
-
-KNOWN: Final = {"threads": own.whole}
 KINDS: Final = {"predict": "Class", "predict_proba": "Probability", "raw": "RawFormulaVal"}
 
 
-def prepare() -> None:
-    """Imports CatBoost."""
-    framework("catboost", "catboost")
-
-
 def load(files: ModelFiles, options: Options) -> Model:
-    """The model in `files.path`. Raises LoadFailed, MissingFramework."""
-    own.check(options.own, KNOWN, "catboost")
+    """Returns the model in `files.path`. Raises LoadFailed, MissingFramework."""
     catboost = framework("catboost", "catboost")
-    from adapters.boosted import catboost_input
+    from adapters.boosted import rows
 
+    threads = rows.threads_of(options, "catboost")
     model = catboost.CatBoost()
-    try:
-        # never load_model(blob=…): it reads past the end of bytes that are cut off
+    with failing(f"{files.path} cannot be loaded by CatBoost {catboost.__version__}"):
+        # never load_model(blob=…): it reads past the end of a file that is cut off
         model.load_model(str(files.root / files.path), format="cbm")
-    except (catboost.CatBoostError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise LoadFailed(f"{files.path} cannot be loaded by CatBoost {catboost.__version__}: {reason}") from error
-    threads = int(str(options.own.get("threads", options.threads or 1)))
-    given = catboost_input.rows_of(catboost, model, options)
-    predict = _predict(model, threads)
-    outputs = _outputs(model, predict, given.example())
+    names = [str(name) for name in model.feature_names_]
+    if model.get_cat_feature_indices() or model.get_text_feature_indices():
+        given, shown = _columns(catboost, model, options, names), []
+    else:
+        given = rows.rows_of(options, len(names), names)
+        shown = [] if names == [str(i) for i in range(len(names))] else names
+    answers = KINDS if len(model.classes_) else ("predict", "raw")
+    return rows.as_model(catboost, given, _predict(model, threads), answers, names=shown, labels=model.classes_)
 
-    def answer(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
-        built = given.build(arrays)
-        return {name: predict(name, built) for name in wanted}
 
-    return Model(
-        platform="catboost",
-        inputs=given.specs,
-        outputs=outputs,
-        predict=answer,
-        default_outputs=("predict",),
-        batch=True,
-        labels=tuple(str(label) for label in model.classes_) or None,
-        properties={"catboost_version": catboost.__version__, **given.described},
-    )
+def _columns(catboost: Any, model: Any, options: Options, names: list[str]) -> Any:
+    """Returns the rows of a model with categories or texts: a column for each feature, BYTES for those."""
+    import numpy as np
+
+    from adapters.boosted import rows
+    from adapters.values import check_lengths, to_text
+
+    if model.get_embedding_feature_indices():
+        raise LoadFailed("CatBoost models with embedding features are not served: export the model to ONNX")
+    categories, texts = sorted(model.get_cat_feature_indices()), sorted(model.get_text_feature_indices())
+    named = [f"x{name}" if name.isdigit() else name for name in names]
+    sampled = {s.name: s.datatype for s in options.sampled if s.datatype != "BYTES"}
+    kinds = ["BYTES" if i in (*categories, *texts) else sampled.get(n, "FP32") for i, n in enumerate(named)]
+    specs = options.inputs or tuple(TensorSpec(n, k, (-1,)) for n, k in zip(named, kinds, strict=True))
+    if sorted(s.name for s in specs) != sorted(named):
+        raise LoadFailed(f"serving.inputs must name the model's features: {', '.join(named)}")
+    ordered = sorted(specs, key=lambda s: named.index(s.name))
+
+    def build(arrays: dict[str, Any]) -> Any:
+        check_lengths(arrays)
+        made = np.empty((len(arrays[named[0]]), len(ordered)), dtype=object)
+        for i, spec in enumerate(ordered):
+            array = arrays[spec.name]
+            made[:, i] = to_text(array, f"input {spec.name!r}") if spec.datatype == "BYTES" else array
+        return catboost.Pool(made, cat_features=categories, text_features=texts, feature_names=names)
+
+    return rows.Rows(specs, build)
 
 
 def _predict(model: Any, threads: int) -> Callable[[str, Any], Any]:
     from adapters.values import to_protocol
 
     is_classifier = bool(len(model.classes_))
+    exponent = not is_classifier and str(model.get_all_params().get("loss_function")) in ("Poisson", "Tweedie")
 
     def predict(name: str, built: Any) -> Any:
-        kind = KINDS[name] if is_classifier or name == "raw" else "RawFormulaVal"
-        if name == "predict" and not is_classifier:
-            kind = "Exponent" if str(model.get_all_params().get("loss_function")) in ("Poisson", "Tweedie") else kind
-        made = model.predict(built, prediction_type=kind, thread_count=threads)
-        array = to_protocol(made)
-        return array.reshape(len(array)) if name == "predict" and array.ndim == 2 and array.shape[1] == 1 else array
+        kind = KINDS[name] if is_classifier or name == "raw" else "Exponent" if exponent else "RawFormulaVal"
+        array = to_protocol(model.predict(built, prediction_type=kind, thread_count=threads))
+        return array.reshape(len(array)) if name == "predict" and array.shape[1:] == (1,) else array
 
     return predict
-
-
-def _outputs(model: Any, predict: Callable[[str, Any], Any], example: Any) -> tuple[TensorSpec, ...]:
-    from adapters.values import DATATYPE
-
-    names = KINDS if len(model.classes_) else ("predict", "raw")
-    made = {name: predict(name, example) for name in names}
-    return tuple(TensorSpec(name, DATATYPE[array.dtype], (-1, *array.shape[1:])) for name, array in made.items())
-
-
-def sniff(head: bytes) -> bool:
-    """Whether `head` begins a CBM file."""
-    return head.startswith(b"CBM1")
 
 
 ADAPTER = Adapter(
     name="catboost",
     frameworks=("catboost", "cat-boost"),
     suffixes=(".cbm",),
-    sniff=sniff,
+    sniff=lambda head: head.startswith(b"CBM1"),
     load=load,
-    prepare=prepare,
+    prepare=partial(framework, "catboost", "catboost"),
 )

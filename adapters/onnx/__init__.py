@@ -1,4 +1,4 @@
-"""ONNX models through onnxruntime.
+"""ONNX models through ONNX Runtime: reads the file, checks what it may use, opens a session.
 
 May import: adapters.
 """

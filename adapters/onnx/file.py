@@ -1,7 +1,8 @@
-"""What an ONNX file says before ONNX Runtime sees it: operators, external data, class labels, declared shapes.
+"""What an ONNX file says before ONNX Runtime reads it: operators, external data, class labels, declared shapes.
 
-A reader of the protobuf wire format that knows just the messages which matter here (onnx.proto3 of ONNX 1.19) and walks
-the rest by length, so a file of many gigabytes costs no more than its graph. Pure: bytes in, facts or `LoadFailed` out.
+A reader of the protobuf wire format (https://protobuf.dev/programming-guides/encoding/) for the messages that matter
+here, of https://github.com/onnx/onnx/blob/v1.19.0/onnx/onnx.proto3. It skips all others by their length, so a file of
+many gigabytes costs no more than its graph. Pure: bytes in, facts or `LoadFailed` out.
 """
 
 from __future__ import annotations
@@ -9,18 +10,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from adapters.base import LoadFailed
 
 Buffer = memoryview
-"""The whole file, never sliced: messages are (start, end) within it."""
+"""The whole file; a message is (start, end) within it."""
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 DEPTH: Final = 100
-"""How deep protobuf's own parser goes."""
+"""The depth to which protobuf's own parser reads."""
 
-# message -> field number -> message of that field; what is not named here is skipped by its length
+# message -> field number -> message of that field; every other field is skipped by its length
 CHILDREN: Final[dict[str, dict[int, str]]] = {
     "Model": {7: "Graph", 20: "Training", 25: "Function"},
     "Training": {1: "Graph", 2: "Graph"},
@@ -31,7 +33,7 @@ CHILDREN: Final[dict[str, dict[int, str]]] = {
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
     "Tensor": {},
 }
-# what a model's first bytes may be: field number -> wire type
+# fields of a ModelProto: number -> wire type
 MODEL_FIELDS: Final = {
     1: VARINT, 2: LENGTH, 3: LENGTH, 4: LENGTH, 5: VARINT, 6: LENGTH, 7: LENGTH, 8: LENGTH, 14: LENGTH, 20: LENGTH,
     25: LENGTH, 26: LENGTH,
@@ -39,12 +41,12 @@ MODEL_FIELDS: Final = {
 
 
 class Malformed(ValueError):
-    """The bytes are not the protobuf message that they should be."""
+    """The bytes are not the protobuf message that is expected there."""
 
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """One entry of a tensor's external data, as written."""
+    """Where a tensor's external data is, as the file says it."""
 
     location: str
     offset: int
@@ -53,21 +55,21 @@ class External:
 
 @dataclass(slots=True)
 class Facts:
-    """What a model file says of itself."""
+    """What a model file says about itself."""
 
     operators: set[tuple[str, str]] = field(default_factory=set)
-    """(domain, operator) of every node, subgraphs and functions included."""
+    """(domain, operator) of every node, in subgraphs and functions too."""
     functions: set[tuple[str, str]] = field(default_factory=set)
     """(domain, name) of the functions that the file itself defines."""
     externals: list[External] = field(default_factory=list)
     zipmaps: dict[str, tuple[str | int, ...]] = field(default_factory=dict)
     """Output name of a ZipMap node -> its class labels."""
     shapes: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
-    """Graph inputs and outputs (of a sequence or an optional: its elements); None where the file gives no shape."""
+    """Of graph inputs and outputs (for a sequence or an optional: of its elements); None if the file gives none."""
 
 
 def read_facts(data: Buffer, name: str) -> Facts:
-    """What the model in `data` says of itself. Raises LoadFailed when it is not one whole ONNX model."""
+    """Returns what the model in `data` says about itself. Raises LoadFailed if it is not one whole ONNX model."""
     facts = Facts()
     try:
         _walk(data, facts)
@@ -77,7 +79,7 @@ def read_facts(data: Buffer, name: str) -> Facts:
 
 
 def looks_like_onnx(head: bytes) -> bool:
-    """Whether `head` begins an ONNX model: known fields only, IR version and a graph among them."""
+    """True if `head` begins an ONNX model: known fields only, with an IR version and a graph."""
     seen = set()
     data = memoryview(head)
     at = 0
@@ -110,7 +112,7 @@ def _varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
 
 
 def fields(data: Buffer, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yields (field number, value or start, end) of one message; end is 0 for numbers. Groups are refused."""
+    """Yields (field number, value or start, end) of a message; end is 0 for numbers. Raises Malformed for groups."""
     while at < end:
         tag, at = _varint(data, at, end)
         number, wire = tag >> 3, tag & 7
@@ -154,20 +156,23 @@ def _text(data: Buffer, start: int, end: int) -> str:
     return bytes(data[start:end]).decode()
 
 
+def _members(data: Buffer, start: int, end: int, *numbers: int) -> Iterator[tuple[int, int, int]]:
+    """Yields (field number, start, end) of the texts and messages in the fields `numbers` of a message."""
+    return (found for found in fields(data, start, end) if found[0] in numbers and found[2])
+
+
+def _texts(data: Buffer, start: int, end: int, *numbers: int) -> tuple[str, ...]:
+    """Returns the texts in the fields `numbers` of a message, each the last one, as protobuf reads it."""
+    found = {number: _text(data, at, stop) for number, at, stop in _members(data, start, end, *numbers)}
+    return tuple(found.get(number, "") for number in numbers)
+
+
 def _read_node(data: Buffer, start: int, end: int, facts: Facts) -> None:
-    texts: dict[int, str] = {}
-    outputs: list[str] = []
-    attributes: list[tuple[int, int]] = []
-    for number, at, stop in fields(data, start, end):
-        if number in (4, 7) and stop:
-            texts[number] = _text(data, at, stop)
-        elif number == 2 and stop:
-            outputs.append(_text(data, at, stop))
-        elif number == 5 and stop:
-            attributes.append((at, stop))
-    facts.operators.add((texts.get(7, ""), texts.get(4, "")))
-    if texts.get(4) == "ZipMap" and outputs:
-        facts.zipmaps[outputs[0]] = tuple(label for a in attributes for label in _class_labels(data, *a))
+    domain, operator = _texts(data, start, end, 7, 4)
+    facts.operators.add((domain, operator))
+    if operator == "ZipMap" and (output := next(_members(data, start, end, 2), None)):
+        attributes = (_class_labels(data, at, stop) for _, at, stop in _members(data, start, end, 5))
+        facts.zipmaps[_text(data, *output[1:])] = tuple(chain.from_iterable(attributes))
 
 
 def _class_labels(data: Buffer, start: int, end: int) -> list[str | int]:
@@ -194,51 +199,40 @@ def _signed(value: int) -> int:
 
 def _read_tensor(data: Buffer, start: int, end: int, facts: Facts) -> None:
     locations, numbers = list[str](), {}
-    for number, at, stop in fields(data, start, end):
-        if number == 13 and stop:
-            key, value = _entry(data, at, stop)
-            if key == "location":
-                locations.append(value)
-            elif key in ("offset", "length"):
-                if not value.isascii() or not value.isdigit():
-                    raise Malformed(f"the {key} of external data is {value[:40]!r}")
-                numbers[key] = int(value)
+    for _, at, stop in _members(data, start, end, 13):
+        key, value = _texts(data, at, stop, 1, 2)
+        if key == "location":
+            locations.append(value)
+        elif key in ("offset", "length"):
+            if not value.isascii() or not value.isdigit():
+                raise Malformed(f"the {key} of external data is {value[:40]!r}")
+            numbers[key] = int(value)
     facts.externals += [External(text, numbers.get("offset", 0), numbers.get("length")) for text in locations]
 
 
-def _entry(data: Buffer, start: int, end: int) -> tuple[str, str]:
-    texts = {number: _text(data, at, stop) for number, at, stop in fields(data, start, end) if stop}
-    return texts.get(1, ""), texts.get(2, "")
-
-
 def _read_function(data: Buffer, start: int, end: int, facts: Facts) -> None:
-    texts = {n: _text(data, at, stop) for n, at, stop in fields(data, start, end) if n in (1, 10) and stop}
-    facts.functions.add((texts.get(10, ""), texts.get(1, "")))
+    domain, name = _texts(data, start, end, 10, 1)
+    facts.functions.add((domain, name))
 
 
 def _read_signature(data: Buffer, start: int, end: int, facts: Facts) -> None:
-    for number, at, stop in fields(data, start, end):
-        if number in (11, 12) and stop:
-            name, shape = "", None
-            for inner, begin, finish in fields(data, at, stop):
-                if inner == 1 and finish:
-                    name = _text(data, begin, finish)
-                elif inner == 2 and finish:
-                    shape = _shape_of_type(data, begin, finish)
-            facts.shapes[name] = shape
+    for _, at, stop in _members(data, start, end, 11, 12):
+        (name,) = _texts(data, at, stop, 1)
+        shapes = [_shape_of_type(data, *kind[1:]) for kind in _members(data, at, stop, 2)]
+        facts.shapes[name] = shapes[-1] if shapes else None
 
 
 def _shape_of_type(data: Buffer, start: int, end: int, depth: int = 0) -> tuple[int, ...] | None:
-    """The shape in a TypeProto: of a tensor (1, sparse 8), or of what a sequence (4) or optional (9) holds."""
-    for number, at, stop in fields(data, start, end):
-        if not stop or depth > 4:
-            continue
+    """Returns the shape in a TypeProto: of a tensor (1, sparse 8), or of what a sequence (4) or optional (9) holds."""
+    for number, at, stop in _members(data, start, end, 1, 4, 8, 9):
+        if depth > 4:
+            break
+        inside = next(_members(data, at, stop, 1 if number in (4, 9) else 2), None)
+        if inside is None:
+            return None
         if number in (4, 9):
-            inner = [(a, s) for n, a, s in fields(data, at, stop) if n == 1 and s]
-            return _shape_of_type(data, *inner[0], depth + 1) if inner else None
-        if number in (1, 8):
-            shapes = [(a, s) for n, a, s in fields(data, at, stop) if n == 2 and s]
-            return tuple(_dimension(data, a, s) for n, a, s in fields(data, *shapes[0]) if n == 1) if shapes else None
+            return _shape_of_type(data, *inside[1:], depth + 1)
+        return tuple(_dimension(data, a, s) for _, a, s in _members(data, *inside[1:], 1))
     return None
 
 

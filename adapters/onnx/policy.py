@@ -1,4 +1,4 @@
-"""What an ONNX file may ask for: operators that come with ONNX Runtime, data from regular files of its own kit."""
+"""What an ONNX file may use: operators that are part of ONNX Runtime, and data in regular files of its own kit."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from adapters.base import LoadFailed, ModelFiles, Refused
+from adapters.wording import listed
 
 if TYPE_CHECKING:
-    from adapters.onnx.file import External, Facts
+    from adapters.onnx.file import Facts
 
 DOMAINS: Final = frozenset({
     "", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training",
     "com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental", "com.ms.internal.nhwc", "org.pytorch.aten",
 })  # fmt: skip
-"""ONNX's own domains and those built into ONNX Runtime."""
+"""ONNX's own operator domains and those built into ONNX Runtime.
+
+https://github.com/microsoft/onnxruntime/blob/main/include/onnxruntime/core/graph/constants.h
+"""
 
 
 def check_operators(facts: Facts, name: str) -> None:
-    """Raises Refused when the graph uses operators that neither ONNX Runtime nor the file itself defines."""
+    """Raises Refused if the graph uses an operator that neither ONNX Runtime nor the file itself defines."""
     foreign = sorted((d, op) for d, op in facts.operators - facts.functions if d not in DOMAINS)
     if foreign:
         domain, operator = foreign[0]
@@ -31,41 +35,35 @@ def check_operators(facts: Facts, name: str) -> None:
 
 
 def check_external_data(facts: Facts, files: ModelFiles) -> None:
-    """Holds external data to regular, single-link files of the kit, named exactly. Raises Refused, LoadFailed.
+    """Raises Refused or LoadFailed unless external data is in regular files of the kit that have no other hard link.
 
-    ONNX Runtime itself refuses paths that leave the folder, but follows hard links, and gives a
-    meaning of its own to locations that are memory addresses.
+    https://onnx.ai/onnx/repo-docs/ExternalData.html. ONNX Runtime itself refuses paths that leave the folder, but it
+    follows hard links, and it reads some locations as memory addresses.
     """
-    folder = posixpath.dirname(files.path)
     for location in sorted({external.location for external in facts.externals}):
-        member = _member(location, folder, files)
-        size = _single_file_size(member, files)
-        for external in facts.externals:
-            if external.location == location:
-                _check_range(external, size, files.path)
+        size = _size(_member(location, files), files)
+        ends = [e.offset + (e.length or 0) for e in facts.externals if e.location == location]
+        if max(ends) > size:
+            raise LoadFailed(f"{files.path} wants {max(ends)} bytes of {location!r}, which has {size}")
 
 
-def _member(location: str, folder: str, files: ModelFiles) -> str:
+def _member(location: str, files: ModelFiles) -> str:
+    """Returns the file of the kit that `location` names."""
     clean = posixpath.normpath(location)
-    if (
-        not location
-        or "\0" in location
-        or "\\" in location
-        or location.startswith(("/", "*/"))
-        or ".." in clean.split("/")
-    ):
+    odd = not location or "\0" in location or "\\" in location or location.startswith(("/", "*/"))
+    if odd or ".." in clean.split("/"):
         raise Refused(
             f"{files.path} keeps data in {location!r}, which is not the name of a file beside it", file=files.path
         )
     if ".." in location.split("/"):
         raise Refused(f"{files.path} keeps data in {location!r}; write the name without '..'", file=files.path)
-    member = posixpath.normpath(posixpath.join(folder, clean))
+    member = posixpath.normpath(posixpath.join(posixpath.dirname(files.path), clean))
     if member not in files.files:
-        raise LoadFailed(f"{files.path} keeps data in {location!r}, which is not in the kit: {_listed(files.files)}")
+        raise LoadFailed(f"{files.path} keeps data in {location!r}, which is not in the kit: {listed(files.files)}")
     return member
 
 
-def _single_file_size(member: str, files: ModelFiles) -> int:
+def _size(member: str, files: ModelFiles) -> int:
     facts = (files.root / member).lstat()
     if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
         raise Refused(
@@ -73,14 +71,3 @@ def _single_file_size(member: str, files: ModelFiles) -> int:
             file=member,
         )
     return facts.st_size
-
-
-def _check_range(external: External, size: int, name: str) -> None:
-    end = external.offset + (external.length or 0)
-    if end > size:
-        raise LoadFailed(f"{name} wants {end} bytes of {external.location!r}, which has {size}")
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:8])
-    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown

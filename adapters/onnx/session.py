@@ -1,4 +1,4 @@
-"""An ONNX Runtime session as a `Model`."""
+"""An ONNX Runtime session as a `Model`: https://onnxruntime.ai/docs/api/python/api_summary.html"""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
-from adapters import checks as own
+from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
-from adapters.confinement import device_hint
 from adapters.onnx.values import Read, Write, reader, writer
+from adapters.trust import device_hint
+from adapters.wording import failing, listed, reason
 
 if TYPE_CHECKING:
     from adapters.base import Arrays
@@ -25,20 +26,20 @@ LEVELS: Final = {
 }
 SOURCE: Final = re.compile(r"\S+\.(?:cc|h):\d+ ")
 SIGNATURE: Final = re.compile(r"^(?:[^()]*::[^()]*\([^()]*\)(?: const)? |[A-Z]\w+ (?=[A-Z]))")
-KNOWN: Final[Mapping[str, own.Check]] = {
-    "intra_op_threads": own.whole,
-    "inter_op_threads": own.whole,
-    "allow_spinning": own.flag,
-    "optimization": own.one_of(*LEVELS),
-    "device": own.text,
-    "providers": own.texts,
+KNOWN: Final[Mapping[str, checks.Check]] = {
+    "intra_op_threads": checks.whole,
+    "inter_op_threads": checks.whole,
+    "allow_spinning": checks.flag,
+    "optimization": checks.one_of(*LEVELS),
+    "device": checks.text,
+    "providers": checks.texts,
 }
 
 
 def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> Model:
-    """The session over `files.path` as a model. Raises LoadFailed with one line for whatever ONNX Runtime says."""
-    own.check(options.own, KNOWN, "onnx")
-    session = _session(ort, files, options)
+    """Returns the model in `files.path`. Raises LoadFailed with what ONNX Runtime says, in one line."""
+    own = checks.check(options.own, KNOWN, "onnx")
+    session = _session(ort, files, options, own)
     inputs, readers = _inputs(session, facts, options, files.path)
     outputs, writers = _outputs(session, facts, files.path)
     running: dict[int, Any] = {}
@@ -55,39 +56,35 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
     )
 
 
-def _session(ort: Any, files: ModelFiles, options: Options) -> Any:
-    providers = _providers(ort, options.own)
-    try:
-        session = ort.InferenceSession(
-            str(files.root / files.path), _session_options(ort, options), providers=providers, enable_fallback=0
-        )
-    except Exception as error:
-        raise LoadFailed(f"{files.path} cannot be loaded by ONNX Runtime {ort.__version__}: {plain(error)}") from error
+def _session(ort: Any, files: ModelFiles, options: Options, own: Mapping[str, Any]) -> Any:
+    providers = _providers(ort, own)
+    settings = _session_options(ort, own, options.threads)
+    with failing(f"{files.path} cannot be loaded by ONNX Runtime {ort.__version__}", plain):
+        session = ort.InferenceSession(str(files.root / files.path), settings, providers=providers, enable_fallback=0)
     taken = session.get_providers()
     if left := [name for name, _ in providers if name not in taken]:
-        took = f"ONNX Runtime took {taken}{device_hint()}"
+        took = f"ONNX Runtime took {taken}{device_hint(options)}"
         raise LoadFailed(f"the provider {left[0]} was asked for and cannot be used; {took}")
     return session
 
 
-def _session_options(ort: Any, options: Options) -> Any:
-    wanted: dict[str, Any] = dict(options.own)
+def _session_options(ort: Any, own: Mapping[str, Any], threads: int) -> Any:
     made = ort.SessionOptions()
-    made.log_severity_level = 4  # what went wrong is in the exception; ONNX Runtime would print it as well
-    made.intra_op_num_threads = wanted.get("intra_op_threads", options.threads)
-    made.inter_op_num_threads = wanted.get("inter_op_threads", 0)
-    # Spinning threads burn a core between requests for a few microseconds in the next one.
-    spinning = "1" if wanted.get("allow_spinning", False) else "0"
+    made.log_severity_level = 4  # the reason is in the exception; ONNX Runtime would print it as well
+    made.intra_op_num_threads = own.get("intra_op_threads", threads)
+    made.inter_op_num_threads = own.get("inter_op_threads", 0)
+    # Spinning threads use a whole core between requests, to save a few microseconds in the next one.
+    spinning = "1" if own.get("allow_spinning", False) else "0"
     made.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     made.add_session_config_entry("session.inter_op.allow_spinning", spinning)
     made.add_session_config_entry("session.load_model_format", "ONNX")
-    made.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[wanted.get("optimization", "all")])
+    made.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[own.get("optimization", "all")])
     return made
 
 
-def _providers(ort: Any, wanted: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
-    device, _, index = str(wanted.get("device", "")).casefold().partition(":")
-    asked = list(wanted.get("providers", ())) or ([device] if device else ["cpu"])
+def _providers(ort: Any, own: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
+    device, _, index = own.get("device", "").casefold().partition(":")
+    asked = own.get("providers") or [device or "cpu"]
     available = ort.get_available_providers()
     by_name = {name.casefold().removesuffix("executionprovider"): name for name in available}
     found = []
@@ -101,10 +98,10 @@ def _providers(ort: Any, wanted: Mapping[str, Any]) -> list[tuple[str, dict[str,
     return found
 
 
-def plain(error: Exception) -> str:
-    """ONNX Runtime's reason in one line, without its error code, source positions and absolute paths."""
-    text = " ".join(str(error).split())
-    if SOURCE.search(text):  # everything before the last source position is where, not what
+def plain(error: BaseException) -> str:
+    """Returns ONNX Runtime's reason in one line, without its error code, source positions and absolute paths."""
+    text = reason(error, longest=10_000)
+    if SOURCE.search(text):  # the reason comes after the last source position
         text = SIGNATURE.sub("", SOURCE.split(text)[-1])
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"^Load model from .*? failed: ?", "", text)
@@ -113,14 +110,17 @@ def plain(error: Exception) -> str:
 
 def _inputs(session: Any, facts: Facts, options: Options, name: str) -> tuple[tuple[TensorSpec, ...], dict[str, Read]]:
     required = session.get_inputs()
-    told = {spec.name: spec for spec in options.inputs}
+    told = {spec.name: spec.shape for spec in options.inputs}
     if unknown := set(told) - {i.name for i in required}:
-        raise LoadFailed(f"serving.inputs names {min(unknown)!r}; {name} has {', '.join(i.name for i in required)}")
+        raise LoadFailed(f"serving.inputs names {min(unknown)!r}; {name} has {listed(i.name for i in required)}")
+    one = len(required) == len(options.sampled) == 1  # then its name is free, as in requests
+    sampled = {required[0].name if one else spec.name: spec.shape for spec in options.sampled}
     specs: list[TensorSpec] = []
     readers: dict[str, Read] = {}
     for given in (*required, *session.get_overridable_initializers()):
         datatype, read = reader(given.type, f"input {given.name!r} of {name}")
-        shape = told[given.name].shape if given.name in told else _shape(given, facts)
+        shape = told[given.name] if given.name in told else _shape(given, facts)
+        shape = sampled.get(given.name) if shape is None else shape
         if shape is None:
             raise LoadFailed(f"input {given.name!r} of {name} has no shape in the file; say it in serving.inputs")
         specs.append(TensorSpec(given.name, datatype, shape, optional=len(specs) >= len(required)))
@@ -140,7 +140,7 @@ def _outputs(session: Any, facts: Facts, name: str) -> tuple[tuple[TensorSpec, .
             shape = (-1, *(facts.shapes.get(made.name) or ()))
         else:
             known = _shape(made, facts)
-            shape = (-1,) if known is None else known  # unknown rank: nothing truer can be said
+            shape = (-1,) if known is None else known  # of an unknown rank; the protocol cannot say that
         specs.append(TensorSpec(made.name, datatype, shape))
         if write is not None:
             writers[made.name] = write
@@ -148,7 +148,7 @@ def _outputs(session: Any, facts: Facts, name: str) -> tuple[tuple[TensorSpec, .
 
 
 def _shape(node: Any, facts: Facts) -> tuple[int, ...] | None:
-    """-1 for symbolic and unknown dimensions; None when neither the file nor shape inference knows the rank."""
+    """Returns -1 for symbolic and unknown dimensions; None if neither the file nor shape inference knows the rank."""
     if not node.shape and facts.shapes.get(node.name, ()) is None:
         return None
     return tuple(d if isinstance(d, int) and d >= 0 else -1 for d in node.shape)

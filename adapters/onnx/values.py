@@ -1,4 +1,4 @@
-"""ONNX Runtime's types (`tensor(float)`, `seq(map(string,tensor(float)))`) as datatypes, and their conversions."""
+"""ONNX Runtime's types, such as `tensor(float)` or `seq(map(string,tensor(float)))`, as datatypes of the protocol."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Write = Callable[[Any], Any]
 
 
 def reader(onnx_type: str, what: str) -> tuple[str, Read | None]:
-    """(datatype, conversion from the protocol's array or None) of an input. Raises LoadFailed, naming the type."""
+    """Returns (datatype, conversion from the protocol's array or None) of an input. Raises LoadFailed with the type."""
     element = _inside(onnx_type, "tensor")
     if element not in NUMBERS:
         raise _no_datatype(onnx_type, what)
@@ -31,7 +31,7 @@ def reader(onnx_type: str, what: str) -> tuple[str, Read | None]:
 
 
 def writer(onnx_type: str, labels: tuple[str | int, ...] | None, what: str) -> tuple[str, Write | None]:
-    """(datatype, conversion to the protocol's array or None) of an output. Raises LoadFailed, naming the type.
+    """Returns (datatype, conversion to the protocol's array or None) of an output. Raises LoadFailed with the type.
 
     A sequence of maps becomes a tensor with a column for each of the ZipMap's `labels`; tensors are stacked.
     """

@@ -1,4 +1,4 @@
-"""Reads pickles through an allow-list; runs nothing that a file names beyond it.
+"""Pickle and joblib files, read through an allow-list of names; nothing else that a file names is imported or called.
 
 May import: adapters.
 """

@@ -1,10 +1,11 @@
-"""Which globals a pickle names, without making or calling anything: for the message of a refusal, and for inspection.
+"""The globals that a pickle names, read without making or calling anything: for messages and inspection.
 
-It decides nothing (a scanner is no gate): the strict unpickler does.
+What decides whether a pickle is loaded is the unpickler, never this scan.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,11 @@ import numpy as np
 
 from adapters.pickles.file import Bounded, PurePython, open_pickle
 from adapters.pickles.parts import make_dtype, set_dtype_state
-from adapters.pickles.rules import canonical, permitted
+from adapters.pickles.rules import JOBLIB_ARRAY, canonical, permitted
 
 
 class Inert:
-    """Stands for anything a pickle makes."""
+    """Replaces every object that the pickle would make."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -36,16 +37,16 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         self.names = names
 
     def find_class(self, module: str, name: str) -> Any:
-        """An inert stand-in for the global."""
+        """Notes the global and returns a replacement."""
         self.names.add((module, name))
         return Inert(f"{canonical(module, name)[0]}.{name}")
 
     def get_extension(self, code: int) -> None:
-        """An inert stand-in."""
+        """Replaces an object of copyreg's registry."""
         self.append(Inert(f"extension {code}"))
 
     def persistent_load(self, pid: Any) -> Any:
-        """An inert stand-in."""
+        """Replaces a persistent object."""
         return Inert(f"persistent {pid}"[:40])
 
     def _made(self, maker: Any, args: Any) -> Any:
@@ -67,12 +68,12 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         self.append(self._made(klass, args))
 
     def load_build(self) -> None:
-        """BUILD without setting anything, but for the arrays that joblib put between the opcodes."""
+        """BUILD: sets only the state of dtypes, and skips the arrays that joblib writes between the opcodes."""
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, np.dtype):
             set_dtype_state(target, state)
-        elif isinstance(target, Inert) and target.name == "joblib.numpy_pickle.NumpyArrayWrapper":
+        elif isinstance(target, Inert) and target.name == ".".join(JOBLIB_ARRAY):
             self._skip_array(state)
 
     def _skip_array(self, state: Any) -> None:
@@ -82,10 +83,7 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
             return
         if state.get("numpy_array_alignment_bytes") is not None:
             self._stream.read(self._stream.read(1)[0])
-        count = dtype.itemsize
-        for size in state["shape"]:
-            count *= int(size)
-        self._stream.read(count)
+        self._stream.read(dtype.itemsize * math.prod(int(size) for size in state["shape"]))
 
     def _ignore_one(self) -> None:
         self.stack.pop()
@@ -93,44 +91,38 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
     def _ignore_two(self) -> None:
         del self.stack[-2:]
 
-    def _ignore_marked(self) -> None:
-        self.pop_mark()
-
-
-for _opcode, _method in {
-    pickle.REDUCE: Names.load_reduce,
-    pickle.NEWOBJ: Names.load_reduce,
-    pickle.NEWOBJ_EX: Names.load_newobj_ex,
-    pickle.BUILD: Names.load_build,
-    pickle.APPEND: Names._ignore_one,  # noqa: SLF001 - its own
-    pickle.APPENDS: Names._ignore_marked,  # noqa: SLF001
-    pickle.SETITEM: Names._ignore_two,  # noqa: SLF001
-    pickle.SETITEMS: Names._ignore_marked,  # noqa: SLF001
-    pickle.ADDITEMS: Names._ignore_marked,  # noqa: SLF001
-}.items():
-    Names.dispatch[_opcode[0]] = _method
+    dispatch.update({
+        pickle.REDUCE[0]: load_reduce,
+        pickle.NEWOBJ[0]: load_reduce,
+        pickle.NEWOBJ_EX[0]: load_newobj_ex,
+        pickle.BUILD[0]: load_build,
+        pickle.APPEND[0]: _ignore_one,
+        pickle.APPENDS[0]: PurePython.pop_mark,
+        pickle.SETITEM[0]: _ignore_two,
+        pickle.SETITEMS[0]: PurePython.pop_mark,
+        pickle.ADDITEMS[0]: PurePython.pop_mark,
+    })  # fmt: skip
 
 
 def global_names(path: Path, name: str) -> set[tuple[str, str]]:
-    """(module, name) of the globals in the file, as far as it can be read."""
+    """Returns (module, name) of the globals in the file, as far as it can be read."""
     found: set[tuple[str, str]] = set()
     with open_pickle(path, name) as stream:
         try:
             Names(stream, found).load()
-        except Exception:  # noqa: BLE001 - a broken or hostile pickle ends the walk, not the answer
+        except Exception:  # noqa: BLE001 - a broken or hostile pickle ends the scan; the names before count
             return found
     return found
 
 
 def denied_names(path: Path, name: str, allowed: frozenset[str]) -> set[str]:
-    """`module.name` of those globals in the file that the allow-list does not have."""
-    return {".".join(canonical(m, n)) for m, n in global_names(path, name) if not _is_permitted(m, n, allowed)}
+    """Returns `module.name` of those globals in the file that are not on the allow-list."""
+    found = global_names(path, name) - {JOBLIB_ARRAY}
+    return {".".join(canonical(m, n)) for m, n in found if not _is_permitted(m, n, allowed)}
 
 
 def _is_permitted(module: str, name: str, allowed: frozenset[str]) -> bool:
-    if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
-        return True
     try:
         return permitted(module, name, allowed) is not None
     except (ImportError, AttributeError):
-        return True  # allowed, and not installed: another message
+        return True  # allowed, but not installed: the unpickler says that

@@ -1,6 +1,7 @@
-"""The only functions that a pickle may call at `--trust restricted`: small makers of containers, dtypes, arrays.
+"""The functions that a pickle may call at `--trust restricted`: they make containers, dtypes and arrays.
 
-Each takes the place of what the pickle names, and checks what it is given: numpy's own reconstructors believe a pickle.
+Each replaces the function that the pickle names, and checks its arguments, which numpy's own functions do not:
+https://github.com/numpy/numpy/blob/v2.3.0/numpy/_core/src/multiarray/methods.c (array_setstate).
 """
 
 from __future__ import annotations
@@ -17,24 +18,19 @@ DTYPE: Final = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDG]|[biufcSUVOa]\d*)")
 
 
 class BadPickle(ValueError):
-    """The pickle asks for something that no genuine one does."""
+    """The pickle does something that no pickle of a model does."""
 
 
 class Compiled:
-    """An extension class as a pickle has it: callable with numbers and arrays, or given to its module's makers."""
+    """An extension class for a pickle: to be called with numbers and arrays, or given to functions of its module."""
 
     def __init__(self, cls: Any) -> None:
         self.cls = cls
 
     def __call__(self, *args: Any) -> Any:
-        """An instance, of checked arguments."""
+        """Returns an instance. Raises BadPickle for unusual arguments."""
         _check_arguments(self.cls, args)
         return self.cls(*(_uncompiled(a) for a in args))
-
-
-def compiled(cls: Any) -> Compiled:
-    """The stand-in for an extension class."""
-    return Compiled(cls)
 
 
 def _uncompiled(thing: Any) -> Any:
@@ -71,7 +67,7 @@ def bare_instance(cls: Any) -> Any:
 
 
 def reconstructor(cls: Any, base: Any, state: Any) -> Any:
-    """`copyreg._reconstructor`: how protocols 0 and 1 make an instance."""
+    """`copyreg._reconstructor`, which makes instances in protocols 0 and 1."""
     if not isinstance(cls, type) or base not in (object, dict):
         raise BadPickle("an instance is made on an unusual base")
     made: Any = object.__new__(cls) if base is object else dict.__new__(cls)
@@ -91,33 +87,33 @@ def make_bytes(*args: Any) -> bytes:
 
 
 def make_bytearray(*args: Any) -> bytearray:
-    """As `make_bytes`."""
+    """The same for `bytearray`."""
     return bytearray(make_bytes(*args))
 
 
 def encode(text: Any, encoding: Any = "latin1") -> bytes:
-    """`_codecs.encode`: how protocols below 3 write bytes."""
+    """`_codecs.encode`, which makes bytes in protocols below 3."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise BadPickle("text is encoded in an unusual way")
     return text.encode("latin1")
 
 
 def ordered_dict(*args: Any) -> OrderedDict[Any, Any]:
-    """An OrderedDict, empty or of pairs."""
+    """Returns an OrderedDict, empty or of pairs."""
     return OrderedDict(*args)
 
 
 def default_dict(factory: Any = None) -> defaultdict[Any, Any]:
-    """A defaultdict of plain containers and numbers."""
+    """Returns a defaultdict of plain containers and numbers."""
     if factory not in (None, int, float, list, dict, str, tuple):
         raise BadPickle("a defaultdict would call something else than a plain type")
     return defaultdict(factory)
 
 
 def make_dtype(code: Any, *_: Any) -> np.dtype[Any]:
-    """A new dtype object, which its state may then change (`set_dtype_state`)."""
+    """Returns a new dtype, whose state may follow (`set_dtype_state`)."""
     if isinstance(code, type) and issubclass(code, np.generic):
-        return np.dtype(code, copy=True)  # never the shared one, whose state nobody may change
+        return np.dtype(code, copy=True)  # never numpy's shared one, whose state must not change
     if not isinstance(code, str | bytes):
         raise BadPickle("a dtype is made of something else than a code")
     text = code.decode("latin1") if isinstance(code, bytes) else code
@@ -127,7 +123,7 @@ def make_dtype(code: Any, *_: Any) -> np.dtype[Any]:
 
 
 def set_dtype_state(dtype: np.dtype[Any], state: Any) -> None:
-    """Byte order and fields of a dtype, rebuilt from checked values: numpy's own believes flags that hide objects."""
+    """Sets byte order and fields of a dtype. Numpy's own function accepts flags that hide objects in it."""
     _version, order, subdtype, names, fields = state[:5]
     if subdtype is not None or order not in ("<", ">", "|", "="):
         raise BadPickle("a dtype has an unusual state")
@@ -145,14 +141,14 @@ def _structured(names: Any, fields: Any, itemsize: Any) -> np.dtype[Any]:
 
 
 def empty_array(cls: Any, shape: Any, dtype: Any) -> np.ndarray[Any, Any]:
-    """numpy's `_reconstruct`: an array of no elements, whose state follows."""
+    """numpy's `_reconstruct`: returns an array of no elements, whose state follows."""
     if cls is not np.ndarray or math.prod(shape) != 0:
         raise BadPickle("an array is made in an unusual way")
     return np.empty(shape, dtype="b" if dtype in ("b", b"b") else np.dtype(dtype))
 
 
 def set_array_state(array: np.ndarray[Any, Any], state: Any) -> None:
-    """The contents of an array made by `empty_array`."""
+    """Sets the contents of an array made by `empty_array`."""
     *_, shape, dtype, fortran, data = state
     if not isinstance(dtype, np.dtype) or not isinstance(data, list if dtype.hasobject else bytes):
         raise BadPickle("an array has contents that are not of its type")
@@ -161,7 +157,7 @@ def set_array_state(array: np.ndarray[Any, Any], state: Any) -> None:
 
 
 def array_from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any, axis_order: Any = None) -> np.ndarray[Any, Any]:
-    """numpy's `_frombuffer`: arrays in protocol 5."""
+    """numpy's `_frombuffer`, which makes arrays in protocol 5."""
     if not isinstance(dtype, np.dtype) or dtype.hasobject or not isinstance(buffer, bytes | bytearray):
         raise BadPickle("an array is made of something else than bytes")
     flat = np.frombuffer(buffer, dtype=dtype)
@@ -171,7 +167,7 @@ def array_from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any, axis_orde
 
 
 def make_scalar(dtype: Any, data: Any = None) -> Any:
-    """numpy's `scalar`: one number or text."""
+    """numpy's `scalar`: returns one number or text."""
     if not isinstance(dtype, np.dtype) or dtype.hasobject:
         raise BadPickle("a scalar is made of an object")
     raw = data.encode("latin1") if isinstance(data, str) else data
@@ -189,11 +185,12 @@ def empty_masked_array(cls: Any, base: Any, shape: Any, dtype: Any) -> Any:
 
 GENERATORS: Final[dict[str, Any]] = {
     name: getattr(np.random, name) for name in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
-}  # the bit generators that numpy has
+}
+"""The bit generators of numpy."""
 
 
 def bit_generator(kind: Any = "MT19937", *_: Any) -> Any:
-    """A bit generator, by name or class."""
+    """Returns a bit generator, by name or class."""
     name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
     if name not in GENERATORS or (not isinstance(kind, str) and kind is not GENERATORS[name]):
         raise BadPickle("a random generator of an unknown kind is made")
@@ -201,19 +198,21 @@ def bit_generator(kind: Any = "MT19937", *_: Any) -> Any:
 
 
 def random_state(kind: Any = "MT19937", *_: Any) -> Any:
-    """A RandomState. The maker that a pickle passes along is not called."""
-    made: Any = kind if isinstance(kind, tuple(GENERATORS.values())) else bit_generator(kind)
-    return np.random.RandomState(made)
+    """Returns a RandomState. The function that a pickle passes along is not called."""
+    return np.random.RandomState(_made(kind))
 
 
 def generator(kind: Any = "MT19937", *_: Any) -> Any:
-    """A Generator, as `random_state`."""
-    made: Any = kind if isinstance(kind, tuple(GENERATORS.values())) else bit_generator(kind)
-    return np.random.Generator(made)
+    """Returns a Generator, in the same way."""
+    return np.random.Generator(_made(kind))
+
+
+def _made(kind: Any) -> Any:
+    return kind if isinstance(kind, tuple(GENERATORS.values())) else bit_generator(kind)
 
 
 def seed_sequence(cls: Any, checksum: Any, state: Any = None) -> Any:
-    """An empty SeedSequence (what it was seeded with does not matter to a prediction), or one with its numbers."""
+    """Returns a SeedSequence, empty (predictions do not depend on the seed) or with its numbers."""
     from numpy.random import bit_generator as module
 
     if cls is not module.SeedSequence or not isinstance(checksum, int):

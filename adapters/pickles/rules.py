@@ -1,8 +1,8 @@
-"""The allow-list: what a scikit-learn pickle may name, exactly, and what each name may be used for.
+"""The allow-list: the exact names that a scikit-learn pickle may use, and for what.
 
-Three uses, kept apart: a class whose instances a pickle may make without calling anything (`cls.__new__(cls)` and its
-state), a function of ours or of numpy's that it may call to put an array together, and a value that it may hold and
-never call. Everything else is refused by name, before any module is imported for it.
+There are three uses. CLASS: the pickle may make instances, by `cls.__new__(cls)` and their state. CALL: it may call the
+function, most of them in `parts`. VALUE: it may hold the object and never call it. Any other name is refused before
+its module is imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CLASS, CALL, VALUE = "class", "call", "value"
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """What a name turned into, and the one use that it may have. `any`: the operator allowed it by name."""
+    """What the pickle gets for a name, and its one use. `any`: every use, as the operator allowed the name."""
 
     use: str
     thing: Any
@@ -30,7 +30,9 @@ class Permitted:
 
 SKLEARN: Final = re.compile(r"sklearn(\.\w+)+")
 CLOSED: Final = frozenset({"tests", "externals", "conftest", "experimental", "datasets", "_build_utils", "_testing"})
-"""Parts of scikit-learn that no model is made of."""
+"""Parts of scikit-learn that no model needs."""
+JOBLIB_ARRAY: Final = ("joblib.numpy_pickle", "NumpyArrayWrapper")
+"""The class that joblib writes in place of an array."""
 
 CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "builtins.set": set,
@@ -96,6 +98,10 @@ _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 
+_LOSSES: Final = (
+    "AbsoluteError", "ExponentialLoss", "HalfBinomialLoss", "HalfGammaLoss", "HalfMultinomialLoss", "HalfPoissonLoss",
+    "HalfSquaredError", "HalfTweedieLoss", "HalfTweedieLossIdentity", "HuberLoss", "PinballLoss",
+)  # fmt: skip
 _CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
     "numpy.random.bit_generator": ("SeedSequence",),
     "scipy.interpolate._bsplines": ("BSpline",),
@@ -106,9 +112,7 @@ _CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
         "HalfLogitLink", "IdentityLink", "Interval", "LogLink", "LogitLink", "MultinomialLogit",
     ),
     "sklearn._loss.loss": (
-        "AbsoluteError", "ExponentialLoss", "HalfBinomialLoss", "HalfBinomialLossArrayAPI", "HalfGammaLoss",
-        "HalfMultinomialLoss", "HalfMultinomialLossArrayAPI", "HalfPoissonLoss", "HalfPoissonLossArrayAPI",
-        "HalfSquaredError", "HalfTweedieLoss", "HalfTweedieLossIdentity", "HuberLoss", "PinballLoss",
+        *_LOSSES, "HalfBinomialLossArrayAPI", "HalfMultinomialLossArrayAPI", "HalfPoissonLossArrayAPI",
     ),
     "sklearn.calibration": ("_CalibratedClassifier",),
     "sklearn.cluster._birch": ("_CFNode", "_CFSubcluster"),
@@ -135,10 +139,6 @@ _DISTANCES: Final = (
     "Mahalanobis", "Manhattan", "Matching", "Minkowski", "RogersTanimoto", "RussellRao", "SEuclidean", "SokalMichener",
     "SokalSneath",
 )  # fmt: skip
-_LOSSES: Final = (
-    "AbsoluteError", "ExponentialLoss", "HalfBinomialLoss", "HalfGammaLoss", "HalfMultinomialLoss", "HalfPoissonLoss",
-    "HalfSquaredError", "HalfTweedieLoss", "HalfTweedieLossIdentity", "HuberLoss", "PinballLoss",
-)  # fmt: skip
 _COMPILED: Final[Mapping[str, tuple[str, ...]]] = {
     "sklearn._loss._loss": tuple(f"Cy{name}" for name in _LOSSES),
     "sklearn.linear_model._sgd_fast": (
@@ -149,11 +149,11 @@ _COMPILED: Final[Mapping[str, tuple[str, ...]]] = {
     "sklearn.neighbors._ball_tree": ("BallTree", "BallTree32", "BallTree64"),
     "sklearn.tree._tree": ("Tree",),
 }  # fmt: skip
-"""Extension classes, which pickles make by calling them with numbers, or through a function of their module."""
+"""Extension classes: pickles call them with numbers, or call a function of their module."""
 
 
 def names(table: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    """`module.name` of every entry."""
+    """Returns `module.name` of every entry."""
     return frozenset(f"{module}.{name}" for module, listed in table.items() for name in listed)
 
 
@@ -163,7 +163,7 @@ COMPILED: Final = names(_COMPILED)
 
 
 def canonical(module: str, name: str) -> tuple[str, str]:
-    """Today's name of what Python 2 and numpy 1 called otherwise."""
+    """Returns today's module and name of what had others in Python 2 and numpy 1."""
     module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
     if module == "numpy.core" or module.startswith("numpy.core."):
         module = module.replace("numpy.core", "numpy._core", 1)
@@ -171,9 +171,9 @@ def canonical(module: str, name: str) -> tuple[str, str]:
 
 
 def permitted(module: str, name: str, allowed: frozenset[str]) -> Permitted | None:
-    """What the pickle gets for `module.name`; None when it may not have it.
+    """Returns what the pickle gets for `module.name`; None if it is not on the allow-list.
 
-    Raises ImportError and AttributeError where an allowed name is not in this installation.
+    Raises ImportError or AttributeError if an allowed name is not installed.
     """
     module, name = canonical(module, name)
     full = f"{module}.{name}"
@@ -194,7 +194,7 @@ def _of_sklearn(module: str, name: str, full: str) -> Permitted | None:
     if not SKLEARN.fullmatch(module) or CLOSED.intersection(module.split(".")):
         return None
     if full in COMPILED:
-        return Permitted(CALL, parts.compiled(_attribute(module, name)))
+        return Permitted(CALL, parts.Compiled(_attribute(module, name)))
     if module in _COMPILED:
         if name == "newObj":
             return Permitted(CALL, parts.bare_instance)

@@ -1,12 +1,13 @@
-"""Loading pickles and joblib files through the allow-list of `pickle_rules`: an unpickler, not a scanner.
+"""Loads pickle and joblib files through the allow-list of `rules`: an unpickler, not a scanner.
 
-It is the pure-Python unpickler with the opcodes narrowed to what genuine models need: nothing is called but the makers
-in `pickle_parts`, instances are made by `cls.__new__(cls)` and their state, and joblib's arrays (and the pickles nested
-in them) are read here, without joblib.
+The pure-Python unpickler, with its opcodes narrowed to what models need (all of them, described:
+https://github.com/python/cpython/blob/3.11/Lib/pickletools.py). It calls only the functions in `parts`, makes instances
+with `cls.__new__(cls)` and sets their state, and reads joblib's arrays, and the pickles nested in them, without joblib.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 from collections import OrderedDict, defaultdict
@@ -15,27 +16,27 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from adapters.base import LoadFailed, ModelFiles
+from adapters.base import AdapterError, LoadFailed, ModelFiles
 from adapters.pickles.file import Bounded, PurePython, open_pickle
 from adapters.pickles.parts import BadPickle, Compiled, set_array_state, set_dtype_state
-from adapters.pickles.rules import CALL, CLASS, Permitted, canonical, permitted
+from adapters.pickles.rules import CALL, CLASS, JOBLIB_ARRAY, Permitted, canonical, permitted
 from adapters.trust import names_refused
+from adapters.wording import failing
 
 MAX_MEMO: Final = 10_000_000
 MAX_DEPTH: Final = 1000
 CONVERT: Final = "python -c \"import joblib, skops.io as s; s.dump(joblib.load('{file}'), 'model.skops')\""
 
 
-class Denied(Exception):
-    """The pickle named what the allow-list does not have."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+class Denied(AdapterError):
+    """The pickle names something that is not on the allow-list; `str()` is that name."""
 
 
 class ArrayOnDisk:
-    """joblib's NumpyArrayWrapper: where an array stands in the stream."""
+    """joblib's NumpyArrayWrapper: the bytes of an array follow in the stream.
+
+    https://github.com/joblib/joblib/blob/1.5.2/joblib/numpy_pickle.py
+    """
 
     subclass: object
     shape: tuple[int, ...]
@@ -45,43 +46,39 @@ class ArrayOnDisk:
 
 
 class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
-    """One pickle stream under the rules. `versions`: of scikit-learn, as the estimators in it state them."""
+    """Reads one pickle stream under the rules. `versions`: those of scikit-learn that estimators in it state."""
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(PurePython.dispatch)
 
-    def __init__(self, stream: Bounded, allowed: frozenset[str], depth: int = 0) -> None:
+    def __init__(self, stream: Bounded, file: str, allowed: frozenset[str], depth: int = 0) -> None:
         super().__init__(stream, encoding="latin1")
-        self._stream = stream
-        self._allowed = allowed
-        self._depth = depth
+        self._stream, self._file = stream, file
+        self._allowed, self._depth = allowed, depth
         self._known: dict[int, Permitted] = {}
         self.versions: set[str] = set()
 
     # -- names
 
     def find_class(self, module: str, name: str) -> Any:
-        """What the pickle gets for a global. Raises Denied."""
-        if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
-            found: Permitted | None = Permitted(CLASS, ArrayOnDisk)
-        else:
-            found = self._permitted(module, name)
+        """Returns what the pickle gets for a global. Raises Denied."""
+        found: Permitted | None = Permitted(CLASS, ArrayOnDisk)
+        if (module, name) != JOBLIB_ARRAY:
+            try:
+                found = permitted(module, name, self._allowed)
+            except (ImportError, AttributeError) as error:
+                said = f"{self._file}: {module}.{name} is not in the installed version: {error}"
+                raise LoadFailed(said) from error
         if found is None:
             raise Denied(".".join(canonical(module, name)))
         self._known[id(found.thing)] = found
         return found.thing
 
-    def _permitted(self, module: str, name: str) -> Permitted | None:
-        try:
-            return permitted(module, name, self._allowed)
-        except (ImportError, AttributeError) as error:
-            raise LoadFailed(f"{module}.{name} is not in the installed version: {error}") from error
-
     def get_extension(self, code: int) -> Any:
-        """Refuses: the registry of copyreg is not the kit's."""
+        """Raises BadPickle: no model uses the registry of copyreg."""
         raise BadPickle(f"extension code {code}")
 
     def persistent_load(self, pid: Any) -> Any:
-        """Refuses: no pickle of a model has persistent objects."""
+        """Raises BadPickle: no model has persistent objects."""
         raise BadPickle(f"persistent object {str(pid)[:40]!r}")
 
     # -- what may be called and made
@@ -93,7 +90,7 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         return found
 
     def load_reduce(self) -> None:
-        """REDUCE: calls one of the makers."""
+        """REDUCE: calls a function of `parts`, or one that the operator allowed."""
         args = self.stack.pop()
         maker = self.stack[-1]
         self._known_as(maker, CALL)
@@ -105,7 +102,7 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         self.stack[-1] = self._instance(self.stack[-1], args)
 
     def load_newobj_ex(self) -> None:
-        """NEWOBJ_EX: the same; keywords only for what the operator allowed."""
+        """NEWOBJ_EX: the same; keywords only for a class that the operator allowed."""
         keywords = self.stack.pop()
         args = self.stack.pop()
         self.stack[-1] = self._instance(self.stack[-1], args, keywords)
@@ -123,7 +120,7 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
     # -- state
 
     def load_build(self) -> None:
-        """BUILD: state for an instance that this pickle made, never for a class, a function or a module."""
+        """BUILD: sets the state of an instance that this pickle made, never of a class, function or module."""
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, ArrayOnDisk):
@@ -143,7 +140,7 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
             self._check_names(state)
             if isinstance(version := state.get("_sklearn_version"), str):
                 self.versions.add(version)
-        # looked up on the class: an attribute that the pickle set itself is not called
+        # taken from the class: an attribute that the pickle has set is never called
         if (setter := getattr(cls, "__setstate__", None)) is not None:
             setter(target, state)
         elif isinstance(state, dict):
@@ -172,9 +169,7 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
             return self._nested()
         if wrapper.numpy_array_alignment_bytes is not None:
             self._stream.read(self._stream.read(1)[0])
-        count = 1
-        for size in wrapper.shape:
-            count *= int(size)
+        count = math.prod(int(size) for size in wrapper.shape)
         data = self._stream.read(count * wrapper.dtype.itemsize)
         flat = np.frombuffer(bytearray(data), dtype=wrapper.dtype, count=count)  # a copy, so that it can be written to
         array = flat.reshape(wrapper.shape[::-1]).transpose() if wrapper.order == "F" else flat.reshape(wrapper.shape)
@@ -183,12 +178,12 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
     def _nested(self) -> Any:
         if self._depth > 50:
             raise BadPickle("pickles are nested deeper than 50")
-        inner = Strict(self._stream, self._allowed, self._depth + 1)
+        inner = Strict(self._stream, self._file, self._allowed, self._depth + 1)
         made = inner.load()
         self.versions |= inner.versions
         return made
 
-    # -- containers: only those that a pickle made itself, so that no method of anything else is called
+    # -- containers: of plain types only, so that no method of any other object is called
 
     def _container(self, thing: Any, *kinds: type) -> None:
         if type(thing) not in kinds:
@@ -227,32 +222,35 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
     # -- budgets
 
     def load_mark(self) -> None:
-        """MARK: within the depth."""
+        """MARK: up to a depth."""
         if len(self.metastack) > MAX_DEPTH:
             raise BadPickle(f"objects nest deeper than {MAX_DEPTH}")
         super().load_mark()
 
     def load_memoize(self) -> None:
-        """MEMOIZE: within the budget."""
+        """MEMOIZE: up to a number of objects."""
         if len(self.memo) > MAX_MEMO:
             raise BadPickle(f"more than {MAX_MEMO} objects")
         super().load_memoize()
 
+    def load_bytearray8(self) -> None:
+        """BYTEARRAY8: what is there, and not first an empty one of the length that the pickle says."""
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
-for _opcode, _method in {
-    pickle.REDUCE: Strict.load_reduce,
-    pickle.NEWOBJ: Strict.load_newobj,
-    pickle.NEWOBJ_EX: Strict.load_newobj_ex,
-    pickle.BUILD: Strict.load_build,
-    pickle.APPEND: Strict.load_append,
-    pickle.APPENDS: Strict.load_appends,
-    pickle.SETITEM: Strict.load_setitem,
-    pickle.SETITEMS: Strict.load_setitems,
-    pickle.ADDITEMS: Strict.load_additems,
-    pickle.MARK: Strict.load_mark,
-    pickle.MEMOIZE: Strict.load_memoize,
-}.items():
-    Strict.dispatch[_opcode[0]] = _method
+    dispatch.update({
+        pickle.REDUCE[0]: load_reduce,
+        pickle.NEWOBJ[0]: load_newobj,
+        pickle.NEWOBJ_EX[0]: load_newobj_ex,
+        pickle.BUILD[0]: load_build,
+        pickle.APPEND[0]: load_append,
+        pickle.APPENDS[0]: load_appends,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.ADDITEMS[0]: load_additems,
+        pickle.MARK[0]: load_mark,
+        pickle.MEMOIZE[0]: load_memoize,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+    })  # fmt: skip
 
 
 def _plain_class(thing: Any) -> Any:
@@ -260,30 +258,19 @@ def _plain_class(thing: Any) -> Any:
 
 
 def load_pickle(files: ModelFiles, *, trust: str, allowed: frozenset[str] = frozenset()) -> tuple[Any, frozenset[str]]:
-    """(the object in the pickle or joblib file `files.path`, scikit-learn's versions that it states).
+    """Returns the object in the file `files.path`, and the versions of scikit-learn that it states.
 
-    Raises Refused, naming every global that is not allowed; LoadFailed for a broken file.
+    Raises Refused with every global that is not allowed, LoadFailed for a broken file.
     """
     path = files.root / files.path
-    with open_pickle(path, files.path) as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of another version: said once and better in the model's properties
-        strict = Strict(stream, allowed)
+    # a warning about another version is left out: the model's properties say it
+    with open_pickle(path, files.path) as stream, warnings.catch_warnings(action="ignore"):
+        strict = Strict(stream, files.path, allowed)
         try:
-            made = strict.load()
+            with failing(f"{files.path} is not a whole pickle of a model"):
+                return strict.load(), frozenset(strict.versions)
         except Denied as denied:
             from adapters.pickles.names import denied_names
 
-            names = {denied.name} | denied_names(path, files.path, allowed)
+            names = {str(denied)} | denied_names(path, files.path, allowed)
             raise names_refused(files.path, "a pickle", names, trust, CONVERT.format(file=files.path)) from denied
-        except LoadFailed as error:
-            raise LoadFailed(f"{files.path}: {error}") from error
-        except (RecursionError, MemoryError) as error:
-            raise LoadFailed(f"{files.path} is not a pickle of a model: {type(error).__name__}") from error
-        except Exception as error:  # a broken pickle can raise anything
-            raise LoadFailed(f"{files.path} is not a whole pickle of a model: {reason(error)}") from error
-    return made, frozenset(strict.versions)
-
-
-def reason(error: BaseException) -> str:
-    """The error in one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

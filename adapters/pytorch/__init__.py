@@ -1,4 +1,4 @@
-"""PyTorch: exported programs, TorchScript, weights with the kit's code.
+"""PyTorch: exported programs, TorchScript, and weights with the kit's own code.
 
 May import: adapters, adapters.pickles.
 """

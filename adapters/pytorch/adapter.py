@@ -1,43 +1,35 @@
-"""PyTorch: exported programs (.pt2), TorchScript, and weights together with the kit's own code."""
+"""The PyTorch adapter: exported programs (.pt2), TorchScript, and weights with the kit's own code."""
 
 from __future__ import annotations
+
+from functools import partial
+from typing import Final
 
 from adapters.base import Adapter, Model, ModelFiles, Options
 from adapters.frameworks import framework
 from adapters.pickles.file import TORCH_MAGIC
 
-
-def prepare() -> None:
-    """Imports PyTorch."""
-    framework("torch", "pytorch")
+MEMBERS: Final = (
+    b"data", b".data/", b"archive_format", b"constants", b"code/", b".format_version", b"version", b"byteorder",
+)  # fmt: skip
+"""The first member of an archive of torch: https://docs.pytorch.org/docs/stable/export/pt2_archive.html"""
 
 
 def load(files: ModelFiles, options: Options) -> Model:
-    """The model in `files.path`. Raises LoadFailed, Refused, MissingFramework."""
-    prepare()
-    from adapters.pytorch import file as torch_file
+    """Returns the model in `files.path`. Raises LoadFailed, Refused, MissingFramework."""
+    framework("torch", "pytorch")
+    from adapters.pytorch import file
 
-    return torch_file.load_model(files, options)
+    return file.load_model(files, options)
 
 
 def sniff(head: bytes) -> bool:
-    """Whether `head` begins an archive of torch's, an old torch.save file or a safetensors file."""
+    """True if `head` begins an archive of torch, a file of torch.save before 1.6, or a safetensors file."""
     if head.startswith(TORCH_MAGIC):
         return True
     if head.startswith(b"PK\x03\x04"):
         name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
-        inside = name.partition(b"/")[2]
-        known = (
-            b"data",
-            b".data/",
-            b"archive_format",
-            b"constants",
-            b"code/",
-            b".format_version",
-            b"version",
-            b"byteorder",
-        )
-        return inside.startswith(known)
+        return name.partition(b"/")[2].startswith(MEMBERS)
     return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= 1 << 24 and b'"' in head[8:64]
 
 
@@ -47,5 +39,5 @@ ADAPTER = Adapter(
     suffixes=(".pt2", ".pt", ".pth", ".ptl", ".safetensors", ".torchscript"),
     sniff=sniff,
     load=load,
-    prepare=prepare,
+    prepare=partial(framework, "torch", "pytorch"),
 )

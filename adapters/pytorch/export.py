@@ -1,9 +1,10 @@
-"""Exported programs (.pt2) without the ways in that `torch.export.load` leaves open.
+"""Exported programs (.pt2), checked before `torch.export` loads them, which can run code that a file brings.
 
-torch 2.13 falls back to a full unpickle where a strict one fails, evaluates the expressions in the file with sympy,
-looks targets up anywhere below `torch`, and writes names from the file into source that it executes. Here a file is
-read with torch's own archive reader (so that no other zip reader sees another file) and every member and every string
-of the program is held to what `torch.export.save` writes, before torch's own loader gets it.
+torch 2.13 unpickles everything if a strict unpickle fails, evaluates the expressions in the file with sympy, looks
+targets up anywhere below `torch`, and writes names from the file into source that it executes. So every member and
+every string of the program has to be what `torch.export.save` writes. The archive is read with torch's own reader:
+another zip reader could see another file. Format: https://docs.pytorch.org/docs/stable/export/pt2_archive.html, schema
+of the program: https://github.com/pytorch/pytorch/blob/main/torch/_export/serde/schema.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import re
 import sys
 import tempfile
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -26,6 +26,7 @@ from adapters.base import LoadFailed, ModelFiles, TensorSpec
 from adapters.pytorch.model import WIDER, Loaded
 from adapters.trust import content_refused
 from adapters.values import DATATYPE
+from adapters.wording import failing
 
 MEMBERS: Final = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)|models/model\.json"
@@ -35,7 +36,7 @@ MEMBERS: Final = re.compile(
 IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*")
 DOTTED: Final = re.compile(r"[\w.+:\-]*")
 SYMBOL: Final = re.compile(r"[A-Za-z]\w*|-?\d+(\.\d+)?(e[+-]?\d+)?")
-"""What stands in quotes in an expression: a symbol's name or a number's digits."""
+"""A text in an expression: the name of a symbol or the digits of a number."""
 FUNCTIONS: Final = frozenset({
     "Abs", "Add", "And", "BooleanFalse", "BooleanTrue", "CeilDiv", "CeilToInt", "CleanDiv", "Eq", "Equality", "Float",
     "FloatPow", "FloatTrueDiv", "FloorDiv", "FloorToInt", "Ge", "GreaterThan", "Gt", "Half", "Identity", "Infinity",
@@ -60,30 +61,31 @@ OPERATORS: Final = frozenset({
 NAMESPACES: Final = frozenset({"aten", "prims", "quantized", "quantized_decomposed"})
 CONTAINERS: Final = frozenset({None, "builtins.dict", "builtins.list", "builtins.tuple", "collections.OrderedDict"})
 FREE_TEXT: Final = frozenset({"metadata", "as_string", "guards_code", "as_strings"})
-"""Keys below which text is data: quoted with repr, or never read (the guards are dropped)."""
+"""Keys below which text is data: torch quotes it with repr, or does not read it (the guards are dropped)."""
 AGAIN: Final = "torch.export.save of torch 2.13, with tensors as examples; or ONNX, with torch.onnx.export"
 
 
-def record_names(path: Path, name: str) -> list[str]:
-    """The members of one of torch's archives. Raises LoadFailed."""
-    try:
-        return list(torch._C.PyTorchFileReader(str(path)).get_all_records())  # noqa: SLF001 - no public reader
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise LoadFailed(f"{name} is not a whole archive of PyTorch: {reason}") from error
+def _reader(files: ModelFiles) -> Any:
+    """Returns torch's archive reader, the one that its loader uses. Raises LoadFailed."""
+    with failing(f"{files.path} is not a whole archive of PyTorch"):
+        return torch._C.PyTorchFileReader(str(files.root / files.path))  # noqa: SLF001 - it has no public name
 
 
-def pickled_records(files: ModelFiles) -> list[str]:
-    """The members of an exported program that are pickled (the sample inputs, if there are any)."""
-    return [name for name in record_names(files.root / files.path, files.path) if name.endswith(".pt")]
+def record_names(files: ModelFiles) -> list[str]:
+    """Returns the members of an archive of torch. Raises LoadFailed."""
+    return list(_reader(files).get_all_records())
+
+
+def pickled(records: list[str]) -> list[str]:
+    """Returns the members of an exported program that are pickled: the sample inputs, if there are any."""
+    return [name for name in records if name.endswith(".pt")]
 
 
 def load_exported(files: ModelFiles, device: torch.device, *, strict: bool) -> Loaded:
-    """The exported program in `files.path`. Raises Refused where it holds what could run code, unless not `strict`."""
-    path = files.root / files.path
+    """Returns the exported program in `files.path`. If `strict`, raises Refused for what could run code."""
     if strict:
-        check_archive(path, files.path)
-    with path.open("rb") as file:
+        check_archive(files)
+    with (files.root / files.path).open("rb") as file:
         programs = _load_pt2()(file).exported_programs
     if "model" not in programs:
         raise LoadFailed(f"{files.path} holds no exported program called 'model'")
@@ -98,9 +100,9 @@ def load_exported(files: ModelFiles, device: torch.device, *, strict: bool) -> L
 
 
 def _load_pt2() -> Any:
-    """torch's loader of the archive; not torch.export.load, which tries an older format when this one fails.
+    """Returns torch's loader of the archive; torch.export.load would try an older format if this one fails.
 
-    Importing it imports torch's compiler, which wants a folder to write to: given one that exists, it writes nothing.
+    Importing it imports torch's compiler, which needs the name of a folder that exists, but writes nothing to it.
     """
     try:
         tempfile.gettempdir()
@@ -134,15 +136,15 @@ def _signature(program: Any, name: str) -> tuple[tuple[TensorSpec, ...], Any]:
     return tuple(specs), arrange
 
 
-def check_archive(path: Path, name: str) -> None:
-    """Raises Refused where a member or a string of the program is not what `torch.export.save` writes."""
-    reader = torch._C.PyTorchFileReader(str(path))  # noqa: SLF001 - the reader that load_pt2 uses
+def check_archive(files: ModelFiles) -> None:
+    """Raises Refused if a member or a string of the program is not what `torch.export.save` writes."""
+    name, reader = files.path, _reader(files)
     records = list(reader.get_all_records())
     if odd := sorted(record for record in records if not MEMBERS.fullmatch(record)):
         raise content_refused(name, f"has the member {odd[0]!r}", AGAIN)
     for config in (record for record in records if record.endswith("_config.json")):
-        if pickled := [k for k, v in json.loads(reader.get_record(config))["config"].items() if v["use_pickle"]]:
-            raise content_refused(name, f"has the pickled tensor {pickled[0]!r}", AGAIN)
+        if tensors := [k for k, v in json.loads(reader.get_record(config))["config"].items() if v["use_pickle"]]:
+            raise content_refused(name, f"has the pickled tensor {tensors[0]!r}", AGAIN)
     if "data/sample_inputs/model.pt" in records and (sample := reader.get_record("data/sample_inputs/model.pt")):
         _check_sample(sample, name)
     try:
@@ -154,24 +156,22 @@ def check_archive(path: Path, name: str) -> None:
 def _check_sample(data: bytes, name: str) -> None:
     try:
         torch.load(io.BytesIO(data), weights_only=True)
-    except Exception as error:  # torch would unpickle it all now
+    except MemoryError:
+        raise
+    except Exception as error:  # here torch would unpickle everything
         raise content_refused(name, f"has sample inputs that are more than tensors ({wanted(error)})", AGAIN) from error
 
 
 def wanted(error: Exception) -> str:
-    """The global that torch's weights-only unpickler stopped at, or its reason."""
+    """Returns the global at which torch's weights-only unpickler stopped, or its reason."""
     text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
     named = re.search(r"GLOBAL (\S+)|Unsupported class (\S+)", text)
-    found = (
-        next((group for group in named.groups() if group), "")
-        if named
-        else text.partition("WeightsUnpickler error: ")[2]
-    )
+    found = named[1] or named[2] if named else text.partition("WeightsUnpickler error: ")[2]
     return (found or text)[:120].strip("`'. ")
 
 
 class Suspect(ValueError):
-    """A string that torch would evaluate, look up or write into source."""
+    """A string in the program that torch would evaluate, look up or write into source."""
 
 
 def _check_program(program: Any) -> None:
@@ -210,7 +210,7 @@ def _check_text(key: str, text: str) -> None:
 
 
 def _check_expression(text: str) -> None:
-    """Holds what sympy will evaluate to calls of its own functions, symbols, numbers and arithmetic."""
+    """Raises Suspect unless sympy would evaluate only its own functions, symbols, numbers and arithmetic."""
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, RecursionError, MemoryError) as error:
@@ -236,7 +236,7 @@ def _check_operator(target: str) -> None:
 
 @cache
 def _dispatched() -> frozenset[str]:
-    """The operators of torch's own dispatcher that take no file name."""
+    """Returns the operators of torch's dispatcher that take no file name."""
     found = set()
     for schema in torch._C._jit_get_all_schemas():  # noqa: SLF001 - the list of operators has no public name
         namespace, _, operator = schema.name.partition("::")

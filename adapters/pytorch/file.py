@@ -1,4 +1,4 @@
-"""From a file of PyTorch's to a callable module: each kind by its own loader, never by another when that fails."""
+"""From a file of PyTorch to a callable module: each kind has one loader, and no other is tried if it fails."""
 
 from __future__ import annotations
 
@@ -10,62 +10,55 @@ from typing import Any, Final
 
 import torch
 
-from adapters import checks as own
-from adapters import confinement, kit_code
+from adapters import checks, kit_code
 from adapters.base import LoadFailed, Model, ModelFiles, Options
-from adapters.confinement import device_hint
 from adapters.frameworks import framework
 from adapters.pickles.file import TORCH_MAGIC
-from adapters.pytorch import export as torch_export
-from adapters.pytorch import model as torch_model
-from adapters.trust import allows_code, code_refused, kind_refused
+from adapters.pytorch import export
+from adapters.pytorch.model import Loaded, as_model
+from adapters.trust import allows_code, code_refused, device_hint, kind_refused
+from adapters.wording import failing, reason
 
 EXPORT: Final = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64")
-KNOWN: Final[dict[str, own.Check]] = {
-    "entrypoint": own.text,
-    "arguments": own.mapping,
-    "device": own.text,
-    "dtype": own.one_of(*DTYPES),
-    "threads": own.whole,
-    "compile": own.flag,
-    "weights_only": own.flag,
-    "example": own.mapping,
+KNOWN: Final[dict[str, checks.Check]] = {
+    "entrypoint": checks.text,
+    "arguments": checks.mapping,
+    "device": checks.text,
+    "dtype": checks.one_of(*DTYPES),
+    "threads": checks.whole,
+    "compile": checks.flag,
+    "weights_only": checks.flag,
+    "example": checks.mapping,
 }
 SCALARS: Final = ("int", "float", "bool", "number")
 """Arguments of TorchScript that are numbers, not tensors."""
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 MAX_TENSORS: Final = 65_536
-"""Of a safetensors file: its own reader takes seconds and half a gigabyte for many empty tensors."""
+"""Of a safetensors file: for many empty tensors its own reader takes seconds and half a gigabyte."""
 
 
 def load_model(files: ModelFiles, options: Options) -> Model:
-    """The model in `files.path`. Raises LoadFailed, Refused."""
-    own.check(options.own, KNOWN, "pytorch")
-    device = _device(options)
-    if threads := int(str(options.own.get("threads", options.threads))):
+    """Returns the model in `files.path`. Raises LoadFailed, Refused."""
+    own = checks.check(options.own, KNOWN, "pytorch")
+    device = _device(own.get("device", "cpu"), options)
+    if threads := own.get("threads", options.threads):
         torch.set_num_threads(threads)
     kind, loader = _loader(files)
-    try:
+    with failing(f"{files.path} cannot be loaded by PyTorch {torch.__version__} as {kind}"):
         loaded = loader(files, options, device)
-    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise LoadFailed(f"{files.path} cannot be loaded by PyTorch {torch.__version__} as {kind}: {reason}") from error
-    return torch_model.as_model(loaded, files, options, device, kind)
+    return as_model(loaded, files, options, device, kind)
 
 
-def _device(options: Options) -> torch.device:
-    text = str(options.own.get("device", "cpu"))
-    try:
+def _device(text: str, options: Options) -> torch.device:
+    hint = device_hint(options)
+    with failing(f"the device {text!r} was asked for and cannot be used", lambda error: reason(error, 120) + hint):
         device = torch.device(text)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise LoadFailed(f"the device {text!r} was asked for and cannot be used: {reason}{device_hint()}") from error
     return device
 
 
-Loader = Callable[[ModelFiles, Options, torch.device], torch_model.Loaded]
+Loader = Callable[[ModelFiles, Options, torch.device], Loaded]
 
 
 def _loader(files: ModelFiles) -> tuple[str, Loader]:
@@ -73,7 +66,7 @@ def _loader(files: ModelFiles) -> tuple[str, Loader]:
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"PK\x03\x04"):
-        records = torch_export.record_names(path, files.path)
+        records = export.record_names(files)
         if "archive_format" in records:
             return "an exported program", _exported
         if "constants.pkl" in records and any(name.startswith("code/") for name in records):
@@ -86,20 +79,20 @@ def _loader(files: ModelFiles) -> tuple[str, Loader]:
     raise LoadFailed(f"{files.path} is none of an exported program, TorchScript, torch.save weights or safetensors")
 
 
-def _exported(files: ModelFiles, options: Options, device: torch.device) -> torch_model.Loaded:
-    if options.trust == "data" and (pickled := torch_export.pickled_records(files)):
-        reason = f"its member {pickled[0]} is pickled"
-        raise kind_refused(files.path, "an exported program", "data", reason, "export it to ONNX", "restricted")
-    return torch_export.load_exported(files, device, strict=not allows_code(options.trust))
+def _exported(files: ModelFiles, options: Options, device: torch.device) -> Loaded:
+    if options.trust == "data" and (pickled := export.pickled(export.record_names(files))):
+        why = f"its member {pickled[0]} is pickled"
+        raise kind_refused(files.path, "an exported program", "data", why, "export it to ONNX", "restricted")
+    return export.load_exported(files, device, strict=not allows_code(options.trust))
 
 
-def _script(files: ModelFiles, options: Options, device: torch.device) -> torch_model.Loaded:
+def _script(files: ModelFiles, options: Options, device: torch.device) -> Loaded:
+    why = "TorchScript can read and write files"
     if options.trust == "data":
-        reason = "TorchScript can read and write files"
-        raise kind_refused(files.path, "TorchScript", "data", reason, EXPORT, "restricted")
-    if not allows_code(options.trust) and not confinement.confined():
-        reason = "TorchScript can read and write files, and this worker is not confined by Landlock"
-        raise kind_refused(files.path, "TorchScript", options.trust, reason, EXPORT, None)
+        raise kind_refused(files.path, "TorchScript", "data", why, EXPORT, "restricted")
+    if not allows_code(options.trust) and not options.confined:
+        why += ", and this worker is not confined by Landlock"
+        raise kind_refused(files.path, "TorchScript", options.trust, why, EXPORT, None)
     module = torch.jit.load(str(files.root / files.path), map_location=device).eval()
     types = [str(argument.type) for argument in module.forward.schema.arguments[1:]]
 
@@ -107,10 +100,10 @@ def _script(files: ModelFiles, options: Options, device: torch.device) -> torch_
         kinds = (*types, *("Tensor" for _ in tensors))  # a forward with defaults may take fewer
         return tuple(t.item() if k in SCALARS else t for t, k in zip(tensors, kinds, strict=False)), {}
 
-    return torch_model.Loaded(module, arrange=arrange)
+    return Loaded(module, arrange=arrange)
 
 
-def _weights(files: ModelFiles, options: Options, device: torch.device) -> torch_model.Loaded:
+def _weights(files: ModelFiles, options: Options, device: torch.device) -> Loaded:
     text = _entrypoint(files, options)
     weights_only = bool(options.own.get("weights_only", True))
     with kit_code.on_path(files):
@@ -118,25 +111,26 @@ def _weights(files: ModelFiles, options: Options, device: torch.device) -> torch
             state = torch.load(files.root / files.path, map_location=device, weights_only=weights_only)
         except pickle.UnpicklingError as error:
             raise LoadFailed(
-                f"{files.path} holds more than weights ({torch_export.wanted(error)}); save model.state_dict(), "
+                f"{files.path} holds more than weights ({export.wanted(error)}); save model.state_dict(), "
                 "or say weights_only: false in serving.options to unpickle it all"
             ) from error
     return _with_state(files, options, text, state)
 
 
-def _safetensors(files: ModelFiles, options: Options, device: torch.device) -> torch_model.Loaded:
+def _safetensors(files: ModelFiles, options: Options, device: torch.device) -> Loaded:
     text = _entrypoint(files, options)
     check_safetensors(files.root / files.path, files.path)
     reader = framework("safetensors.torch", "pytorch")
-    try:
+    with failing(f"{files.path} is not a whole safetensors file"):
         state = reader.load_file(files.root / files.path, device=str(device))
-    except Exception as error:  # safetensors has one class of its own, below Exception
-        raise LoadFailed(f"{files.path} is not a whole safetensors file: {error}") from error
     return _with_state(files, options, text, state)
 
 
 def check_safetensors(path: Path, name: str) -> None:
-    """Holds the header to a size, a number of tensors and names that occur once. Raises LoadFailed."""
+    """Raises LoadFailed if the header is too long, has too many tensors or a name twice.
+
+    https://github.com/huggingface/safetensors/blob/main/README.md#format
+    """
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > MAX_HEADER_BYTES:
@@ -169,7 +163,7 @@ def _entrypoint(files: ModelFiles, options: Options) -> str:
     return text
 
 
-def _with_state(files: ModelFiles, options: Options, text: str, state: Any) -> torch_model.Loaded:
+def _with_state(files: ModelFiles, options: Options, text: str, state: Any) -> Loaded:
     make = kit_code.entrypoint(files, text)
     arguments: Any = options.own.get("arguments", {})
     module = make(**arguments)
@@ -178,4 +172,4 @@ def _with_state(files: ModelFiles, options: Options, text: str, state: Any) -> t
     if isinstance(state, torch.nn.Module):
         raise LoadFailed(f"{files.path} holds a whole module, not weights; save model.state_dict()")
     module.load_state_dict(state.get("state_dict", state) if isinstance(state, dict) else state)
-    return torch_model.Loaded(module.eval())
+    return Loaded(module.eval())

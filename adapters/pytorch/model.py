@@ -12,30 +12,30 @@ import numpy as np
 import torch
 
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
-from adapters.confinement import confined
-from adapters.values import DATATYPE, DTYPES
+from adapters.values import DTYPES, spec_of
+from adapters.wording import reason
 
 if TYPE_CHECKING:
     from adapters.base import Arrays
 
 WIDER: Final = {torch.bfloat16: torch.float32}
-"""What has no datatype in the protocol, and what carries it without loss."""
+"""Types without a datatype in the protocol, and the type that holds their values without loss."""
 FREE: Final = ((2, 3), (17, 18), (64, 65), (224, 225), (1600, 1601))
-"""Sizes tried for free dimensions in the dry run, in pairs: what differs between two runs is free in the outputs."""
+"""Sizes of free dimensions in the dry run, in pairs: an output dimension that differs between the two runs is free."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A module, and what its file says of its inputs."""
+    """A module, and what its file says about its inputs."""
 
     module: Callable[..., Any]
     inputs: tuple[TensorSpec, ...] = ()
     arrange: Callable[[list[Any]], tuple[tuple[Any, ...], Mapping[str, Any]]] | None = None
-    """From the tensors in the order of `inputs` to (args, kwargs); None: one positional argument each."""
+    """Turns the tensors, in the order of `inputs`, into (args, kwargs); None: one positional argument each."""
 
 
 def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.device, kind: str) -> Model:
-    """The module with its inputs, and the outputs that a dry run shows."""
+    """Returns the model of a module, with the outputs that a dry run shows."""
     inputs = _inputs(loaded, options, files.path)
     module = _prepared(loaded.module, options, device)
     run = _runner(module, loaded, inputs, device, _dtype(options))
@@ -52,7 +52,7 @@ def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.
 
 
 def _inputs(loaded: Loaded, options: Options, name: str) -> tuple[TensorSpec, ...]:
-    specs = options.inputs or loaded.inputs
+    specs = options.inputs or loaded.inputs or options.sampled
     if not specs:
         raise LoadFailed(f"{name} does not say what it takes; say it in serving.inputs: name, datatype, shape of each")
     if loaded.inputs and len(specs) != len(loaded.inputs):
@@ -72,7 +72,7 @@ def _prepared(module: Any, options: Options, device: torch.device) -> Any:
         module.to(device=device, dtype=_dtype(options))
     if not options.own.get("compile"):
         return module
-    if confined():
+    if options.confined:
         raise LoadFailed(
             "serving.options.compile wants to run a C++ compiler, which a worker confined by Landlock may not; "
             "serve with --sandbox off, or without compile"
@@ -81,7 +81,7 @@ def _prepared(module: Any, options: Options, device: torch.device) -> Any:
 
 
 def _copied(module: Any) -> Any:
-    """A copy for the dry run, so that a module that keeps state begins its first request as its file left it."""
+    """Returns a copy for the dry run, so that a module with state starts its first request in the state of its file."""
     try:
         return copy.deepcopy(module)
     except (RuntimeError, TypeError, AttributeError):  # not every module can be copied; most keep no state
@@ -114,9 +114,9 @@ def _predict(run: Run) -> Callable[[Arrays, tuple[str, ...]], Arrays]:
 
 
 def named(made: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor) of whatever a module returned, named by its keys, fields or positions; `output` for a single one.
+    """Yields (name, tensor) of what a module returned, named by keys, fields or positions; a single one is `output`.
 
-    Raises TypeError for what is no tensor, number, or container of them; None is left out.
+    Leaves out None. Raises TypeError for anything but tensors, numbers and containers of them.
     """
     if isinstance(made, torch.Tensor):
         yield prefix or "output", made
@@ -137,7 +137,7 @@ def named(made: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def to_array(tensor: torch.Tensor) -> Any:
-    """The tensor as an array of the protocol: on the CPU, dense, without gradients, C-contiguous."""
+    """Returns the tensor as an array of the protocol: on the CPU, dense, without gradients, C-contiguous."""
     plain = tensor.detach()
     plain = plain.to_dense() if plain.layout != torch.strided else plain
     return np.asarray(plain.to("cpu", WIDER.get(plain.dtype, plain.dtype)).resolve_conj().numpy(), order="C")
@@ -153,11 +153,11 @@ def _dry_run(run: Run, inputs: tuple[TensorSpec, ...], options: Options, name: s
             if not any(-1 in spec.shape for spec in inputs):
                 break
             continue
-        return tuple(_spec(key, array, second[key], name) for key, array in first.items())
-    reason = " ".join(str(error).split())[-200:]
+        return tuple(spec_of(key, array, second[key]) for key, array in first.items())
+    assert error is not None  # FREE is not empty
     raise LoadFailed(
         f"{name} cannot be run on zeros, so its outputs are not known (serving.options.example gives inputs another "
-        f"number than 0): {reason}"
+        f"number than 0): {reason(error, longest=10_000)[-200:]}"
     ) from error
 
 
@@ -172,10 +172,3 @@ def _example(inputs: tuple[TensorSpec, ...], options: Options, free: int) -> dic
         )
         for spec in inputs
     }
-
-
-def _spec(key: str, first: Any, second: Any, name: str) -> TensorSpec:
-    if first.dtype not in DATATYPE:
-        raise LoadFailed(f"output {key!r} of {name} is {first.dtype}, which has no datatype in the protocol")
-    shape = tuple(a if a == b else -1 for a, b in zip(first.shape, second.shape, strict=True))
-    return TensorSpec(key, DATATYPE[first.dtype], shape)

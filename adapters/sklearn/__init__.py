@@ -1,4 +1,4 @@
-"""scikit-learn estimators: joblib, pickle, skops.
+"""scikit-learn estimators from joblib, pickle and skops files, checked before they predict.
 
 May import: adapters, adapters.pickles.
 """

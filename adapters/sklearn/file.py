@@ -1,39 +1,43 @@
-"""From a joblib, pickle or skops file to an estimator, under the trust level."""
+"""From a joblib, pickle or skops file to an estimator, as the trust level allows it."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from adapters.base import LoadFailed, ModelFiles, Options
 from adapters.frameworks import framework
+from adapters.kit_code import on_path
 from adapters.pickles.file import FREE_BYTES, RATIO, looks_like_skops
 from adapters.pickles.rules import COMPILED, permitted
-from adapters.pickles.unpickler import CONVERT, load_pickle, reason
-from adapters.sklearn.checks import check_structures
+from adapters.pickles.unpickler import CONVERT, load_pickle
+from adapters.sklearn.structures import check_structures
 from adapters.trust import allows_code, kind_refused, names_refused
+from adapters.wording import failing
 
 SKOPS_TRUSTED: Final = {name for name in COMPILED if not name.startswith("sklearn.linear_model.")} | {
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 }
-"""What skops leaves to its caller because its contents are not checked: `sklearn_checks` checks them."""
+"""Types that skops leaves to its caller, because it does not check their contents: `structures` does.
+
+https://skops.readthedocs.io/en/stable/persistence.html
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An estimator, and the version of scikit-learn that the file says it was saved by."""
+    """An estimator, and the version of scikit-learn that saved it, if its file says so."""
 
     estimator: Any
     version: str | None
 
 
 def load_estimator(files: ModelFiles, options: Options) -> Found:
-    """The estimator in `files.path`, its structures checked. Raises LoadFailed, Refused."""
+    """Returns the estimator in `files.path`, its structures checked. Raises LoadFailed, Refused."""
     with (files.root / files.path).open("rb") as file:
         head = file.read(4096)
     if looks_like_skops(head):
@@ -52,70 +56,32 @@ def load_estimator(files: ModelFiles, options: Options) -> Found:
 
 def _any_pickle(files: ModelFiles) -> Found:
     joblib = framework("joblib", "sklearn")
-    with _kit_on_path(files), _recorded() as caught:
-        try:
-            made = joblib.load(files.root / files.path)
-        except Exception as error:  # what a pickle does is the kit's business at this level
-            raise LoadFailed(f"{files.path} cannot be unpickled: {reason(error)}") from error
+    recorded = warnings.catch_warnings(record=True, action="always")
+    with on_path(files), recorded as caught, failing(f"{files.path} cannot be unpickled"):
+        made = joblib.load(files.root / files.path)
     return Found(made, _version(caught))
 
 
-@contextmanager
-def _kit_on_path(files: ModelFiles) -> Iterator[None]:
-    from adapters.kit_code import on_path
-
-    with on_path(files):
-        yield
-
-
-@contextmanager
-def _recorded() -> Iterator[list[warnings.WarningMessage]]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield caught
-
-
-def _version(caught: list[warnings.WarningMessage]) -> str | None:
-    found = [getattr(w.message, "original_sklearn_version", None) for w in caught]
+def _version(caught: list[warnings.WarningMessage] | None) -> str | None:
+    """Returns the version in scikit-learn's warning that another one saved the model."""
+    found = [getattr(w.message, "original_sklearn_version", None) for w in caught or ()]
     return next((v for v in found if v), None)
 
 
 def _skops(files: ModelFiles, options: Options) -> Found:
     skops = framework("skops.io", "sklearn")
-    path = files.root / files.path
-    try:
+    with failing(f"{files.path} cannot be read by skops {sys.modules['skops'].__version__}"):
         untrusted = untrusted_types(files)
         if refused := refused_types(untrusted, options):
             raise names_refused(files.path, "a skops file", refused, options.trust, "export it to ONNX with skl2onnx")
-        with _recorded() as caught:  # never with the kit on the path: its modules could stand in for any other
-            made = skops.load(path, trusted=sorted(untrusted))
-    except (ImportError, AttributeError, zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
-        raise LoadFailed(
-            f"{files.path} cannot be read by skops {sys.modules['skops'].__version__}: {reason(error)}"
-        ) from error
+        # never with the kit on the path: its modules could replace any other
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            made = skops.load(files.root / files.path, trusted=sorted(untrusted))
     return Found(made, _version(caught))
 
 
 def untrusted_types(files: ModelFiles) -> set[str]:
-    """The types in a skops file that skops leaves to its caller; nothing of it is made. Raises LoadFailed."""
-    _check_size(files)
-    return set(framework("skops.io", "sklearn").get_untrusted_types(file=files.root / files.path))
-
-
-def refused_types(untrusted: Iterable[str], options: Options) -> set[str]:
-    """Those of the types in a skops file which skops does not vouch for, that the trust level does not allow either."""
-    return {name for name in untrusted if not _skops_may(name, options)}
-
-
-def _skops_may(name: str, options: Options) -> bool:
-    if name in SKOPS_TRUSTED or name in options.allow_globals or allows_code(options.trust):
-        return True
-    module, _, attribute = name.rpartition(".")
-    # What a pickle may name, skops may too: it makes instances and sets their state, and calls nothing else.
-    return options.trust != "data" and permitted(module, attribute, frozenset()) is not None
-
-
-def _check_size(files: ModelFiles) -> None:
+    """Returns the types in a skops file that skops leaves to its caller, without making any. Raises LoadFailed."""
     path = files.root / files.path
     try:
         with zipfile.ZipFile(path) as archive:
@@ -124,3 +90,17 @@ def _check_size(files: ModelFiles) -> None:
         raise LoadFailed(f"{files.path} is not a whole skops file: {error}") from error
     if expanded > max(FREE_BYTES, RATIO * path.stat().st_size):
         raise LoadFailed(f"{files.path} says it grows past {RATIO} times its size when decompressed")
+    return set(framework("skops.io", "sklearn").get_untrusted_types(file=path))
+
+
+def refused_types(untrusted: Iterable[str], options: Options) -> set[str]:
+    """Returns those of the untrusted types of a skops file that the trust level does not allow either."""
+    return {name for name in untrusted if not _may_be_made(name, options)}
+
+
+def _may_be_made(name: str, options: Options) -> bool:
+    if name in SKOPS_TRUSTED or name in options.allow_globals or allows_code(options.trust):
+        return True
+    module, _, attribute = name.rpartition(".")
+    # What a pickle may name, skops may too: it makes instances and sets their state, and calls nothing else.
+    return options.trust != "data" and permitted(module, attribute, frozenset()) is not None

@@ -1,4 +1,4 @@
-"""What a fitted estimator wants to be given: a matrix, columns of a DataFrame, texts; read off its fitted parts."""
+"""What a fitted estimator takes: a matrix, columns of a DataFrame, texts. Its fitted parts say it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import numpy as np
 
 from adapters.base import LoadFailed, Options, TensorSpec, WrongInput
 from adapters.frameworks import framework
-from adapters.values import DATATYPE, DTYPES, to_text
+from adapters.sklearn.structures import walk
+from adapters.values import DATATYPE, check_lengths, example, to_text
 
 MAX_COLUMNS: Final = 64
-"""More columns than a request may have inputs are taken as one matrix."""
+"""A request has at most 64 inputs, so a model with more columns takes them as one matrix."""
 ROWS: Final = 2
-"""Rows of the dry run: of a single one some estimators make an answer without its first axis."""
+"""Rows of the dry run: for a single row some estimators give an answer without its first axis."""
 INNER: Final = ("best_estimator_", "estimator_", "regressor_", "base_estimator_", "estimator")
+TEXT_STEPS: Final = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The specs of the inputs, how they become what the estimator's methods take, and rows that it should accept."""
+    """The specs of the inputs, how their arrays become what the estimator takes, and arrays that it should accept."""
 
     specs: tuple[TensorSpec, ...]
     build: Callable[[dict[str, Any]], Any]
@@ -30,7 +32,10 @@ class Inputs:
 
 
 def inputs_of(estimator: Any, options: Options) -> Inputs:
-    """The inputs of the estimator, or of `serving.inputs` where the kit says them."""
+    """Returns the inputs of the estimator, or those of `serving.inputs` if the kit says them. Raises LoadFailed.
+
+    What no fitted part says, samples may: matrix or columns, and the datatype of numbers. Never how many columns.
+    """
     if options.inputs:
         return _as_told(estimator, options.inputs)
     first = first_step(estimator)
@@ -41,17 +46,22 @@ def inputs_of(estimator: Any, options: Options) -> Inputs:
     names = _names(estimator)
     width = len(names) or getattr(estimator, "n_features_in_", None)
     if width is None:
-        return _without_width(estimator, first)
-    kinds = column_kinds(estimator, names, int(width))
-    if names and len(names) <= MAX_COLUMNS:
+        return _without_width(estimator, first, options.sampled)
+    as_matrix = [spec.shape for spec in options.sampled] == [(-1, int(width))]
+    default = options.sampled[0].datatype if as_matrix else "FP64"
+    sampled = {spec.name: spec.datatype for spec in options.sampled}
+    learnt = column_kinds(estimator, names, int(width))
+    kinds = [kind or sampled.get(name, default) for kind, name in zip(learnt, names or [""] * int(width), strict=True)]
+    is_mixed = len(set(kinds)) > 1
+    if names and len(names) <= MAX_COLUMNS and (is_mixed or not as_matrix):
         return _columns(names, kinds, needs_frame=_needs_frame(estimator, kinds))
-    if len(set(kinds)) > 1:
+    if is_mixed:
         return _columns([f"x{i}" for i in range(len(kinds))], kinds, needs_frame=False)
-    return _matrix("x", kinds[0] if kinds else "FP64", int(width), names if _needs_frame(estimator, kinds) else ())
+    return _matrix("x", kinds[0] if kinds else default, int(width), names if _needs_frame(estimator, kinds) else ())
 
 
 def first_step(estimator: Any) -> Any:
-    """The part that sees the input first: through pipelines, searches, calibration, voting."""
+    """Returns the part that gets the input first: in pipelines, searches, calibration, voting."""
     for _ in range(20):
         if hasattr(estimator, "steps"):
             steps = [step for _, step in estimator.steps if step is not None and step != "passthrough"]
@@ -85,7 +95,7 @@ def _is_dict_vectorizer(step: Any) -> bool:
 
 
 def _takes_text(step: Any) -> bool:
-    return type(step).__name__ in ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
+    return type(step).__name__ in TEXT_STEPS
 
 
 def _names(estimator: Any) -> list[str]:
@@ -96,11 +106,11 @@ def _names(estimator: Any) -> list[str]:
 # -- kinds of columns
 
 
-def column_kinds(estimator: Any, names: Sequence[str], width: int) -> list[str]:
-    """A datatype for each column: that of the categories an encoder learnt, FP64 where nothing else is known."""
+def column_kinds(estimator: Any, names: Sequence[str], width: int) -> list[str | None]:
+    """Returns a datatype for each column, that of the categories an encoder learnt; None if nothing says it."""
     kinds: list[str | None] = [None] * width
     _mark(estimator, list(range(width)), list(names), kinds)
-    return [kind or "FP64" for kind in kinds]
+    return kinds
 
 
 def _mark(step: Any, columns: list[int], names: list[str], kinds: list[str | None]) -> None:
@@ -120,7 +130,7 @@ def _mark(step: Any, columns: list[int], names: list[str], kinds: list[str | Non
 
 
 def _parallel_steps(step: Any) -> list[Any]:
-    """The parts of a union, or the steps of a pipeline up to the first that makes other columns."""
+    """Returns the parts of a union, or the steps of a pipeline up to the first that makes other columns."""
     if not hasattr(step, "steps"):
         return [inner for _, inner in step.transformer_list]
     steps = [inner for _, inner in step.steps]
@@ -169,14 +179,12 @@ def _positions(chosen: Any, names: list[str], width: int) -> list[int]:
 # -- builders
 
 
-def _one_column(name: str, datatype: str, convert: Callable[[Any], Any] | None, example: Any) -> Inputs:
+def _one_column(name: str, datatype: str, convert: Callable[[Any], Any] | None, text: bytes) -> Inputs:
     def build(arrays: dict[str, Any]) -> Any:
         texts = to_text(arrays[name], f"input {name!r}").tolist()
         return convert(texts) if convert else texts
 
-    value = np.empty(ROWS, dtype=object)
-    value.fill(example)
-    return Inputs((TensorSpec(name, datatype, (-1,)),), build, {name: value})
+    return Inputs((TensorSpec(name, datatype, (-1,)),), build, {name: example("BYTES", (ROWS,), text)})
 
 
 def _dictionaries(texts: list[str]) -> list[Any]:
@@ -191,16 +199,21 @@ def _dictionaries(texts: list[str]) -> list[Any]:
     return made
 
 
-def _matrix(name: str, datatype: str, width: int, names: Sequence[str]) -> Inputs:
+def _matrix(name: str, datatype: str, width: int, names: Sequence[str] = ()) -> Inputs:
+    """Returns the input `name`; with `names` it becomes a DataFrame of these columns."""
     spec = TensorSpec(name, datatype, (-1, width))
-    frame = framework("pandas", "sklearn") if names else None
+    pandas = framework("pandas", "sklearn") if names else None
 
     def build(arrays: dict[str, Any]) -> Any:
-        found = arrays[name]
-        found = to_text(found, f"input {name!r}") if datatype == "BYTES" else found
-        return found if frame is None else frame.DataFrame(found, columns=list(names))
+        found = _read(arrays[name], spec)
+        return found if pandas is None else pandas.DataFrame(found, columns=list(names))
 
-    return Inputs((spec,), build, {name: _example(datatype, (ROWS, max(width, 1)))})
+    return Inputs((spec,), build, {name: example(datatype, (ROWS, max(width, 1)))})
+
+
+def _vector(name: str, datatype: str) -> Inputs:
+    spec = TensorSpec(name, datatype, (-1,))
+    return Inputs((spec,), lambda arrays: _read(arrays[name], spec), {name: example(datatype, (ROWS,))})
 
 
 def _columns(names: Sequence[str], kinds: Sequence[str], *, needs_frame: bool) -> Inputs:
@@ -208,94 +221,66 @@ def _columns(names: Sequence[str], kinds: Sequence[str], *, needs_frame: bool) -
     pandas = framework("pandas", "sklearn") if needs_frame else None
 
     def build(arrays: dict[str, Any]) -> Any:
-        _check_lengths(arrays)
-        read = {s.name: _column(arrays[s.name], s) for s in specs}
+        check_lengths(arrays)
+        read = {s.name: _read(arrays[s.name], s) for s in specs}
         return pandas.DataFrame(read, copy=False) if pandas is not None else _stacked(list(read.values()))
 
-    return Inputs(specs, build, {s.name: _example(s.datatype, (ROWS,)) for s in specs})
+    return Inputs(specs, build, {s.name: example(s.datatype, (ROWS,)) for s in specs})
 
 
-def _column(array: Any, spec: TensorSpec) -> Any:
+def _read(array: Any, spec: TensorSpec) -> Any:
     return to_text(array, f"input {spec.name!r}") if spec.datatype == "BYTES" else array
 
 
 def _stacked(columns: list[Any]) -> Any:
     if all(c.dtype == columns[0].dtype for c in columns):
         return np.stack(columns, axis=1)
-    made = np.empty(
-        (len(columns[0]), len(columns)), dtype=object if any(c.dtype == object for c in columns) else np.float64
-    )
+    common = object if any(c.dtype == object for c in columns) else np.float64
+    made = np.empty((len(columns[0]), len(columns)), dtype=common)
     for i, column in enumerate(columns):
         made[:, i] = column
     return made
 
 
-def _check_lengths(arrays: dict[str, Any]) -> None:
-    lengths = {name: len(value) for name, value in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{name}: {length}" for name, length in list(lengths.items())[:8])
-        raise WrongInput(f"the columns have different numbers of rows: {listed}")
-
-
-def _example(datatype: str, shape: tuple[int, ...]) -> Any:
-    if datatype == "BYTES":
-        made = np.empty(shape, dtype=object)
-        made.fill(b"a")
-        return made
-    return np.zeros(shape, dtype=DTYPES[datatype])
-
-
 def _needs_frame(estimator: Any, kinds: Sequence[str]) -> bool:
-    """Whether columns are picked by name somewhere; otherwise a plain matrix in the same order is the same to it."""
+    """True if columns are picked by name somewhere. If not, a matrix in the same order gives the same answers."""
     if not _names(estimator):
         return False
-    from adapters.sklearn.checks import walk
-
     by_name = ("transformers_", "transformers", "func")
     return len(set(kinds)) > 1 or any(hasattr(thing, a) for thing in walk(estimator) for a in by_name)
 
 
-def _without_width(estimator: Any, first: Any) -> Inputs:
-    if type(first).__name__ == "IsotonicRegression":
-        return _vector("x", "FP64")
+def _without_width(estimator: Any, first: Any, sampled: tuple[TensorSpec, ...]) -> Inputs:
     classes = getattr(first, "classes_", None)
     if type(first).__name__ in ("LabelEncoder", "LabelBinarizer") and classes is not None:
         return _vector("x", _kind(np.asarray(classes)))
+    if sampled:
+        return _as_told(estimator, sampled)
+    if type(first).__name__ == "IsotonicRegression":
+        return _vector("x", "FP64")
     if hasattr(estimator, "predict") or hasattr(estimator, "transform"):
-        return _any_width()
+        return _matrix("x", "FP64", -1)
     raise LoadFailed(f"a {type(estimator).__name__} does not say what it takes; say it in serving.inputs")
 
 
-def _vector(name: str, datatype: str) -> Inputs:
-    spec = TensorSpec(name, datatype, (-1,))
-    return Inputs((spec,), lambda arrays: _column(arrays[name], spec), {name: _example(datatype, (ROWS,))})
-
-
-def _any_width() -> Inputs:
-    return Inputs((TensorSpec("x", "FP64", (-1, -1)),), lambda arrays: arrays["x"], {"x": np.zeros((ROWS, 1))})
-
-
 def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Inputs:
-    names = _names(estimator)
-    if len(specs) == 1 and len(specs[0].shape) > 1:
-        (spec,) = specs
-        kinds = [spec.datatype] * len(names)
-        made = _matrix(spec.name, spec.datatype, spec.shape[-1], names if _needs_frame(estimator, kinds) else ())
-        return Inputs(specs, made.build, made.example)
-    if len(specs) == 1 and (_takes_text(first := first_step(estimator)) or _is_dict_vectorizer(first)):
-        convert = _dictionaries if _is_dict_vectorizer(first) else None
-        made = _one_column(specs[0].name, "BYTES", convert, b"{}" if convert else b"a")
-        return Inputs(specs, made.build, made.example)
-    if len(specs) == 1 and not names:
-        made = _vector(specs[0].name, specs[0].datatype)
-        return Inputs(specs, made.build, made.example)
-    told = [s.name for s in specs]
-    if names and set(told) != set(names):
-        odd = min(set(told) - set(names) or set(names) - set(told))
-        raise LoadFailed(
-            f"serving.inputs and the columns the model was fitted on differ in {odd!r}; it wants {', '.join(names)}"
-        )
-    by_name = {s.name: s for s in specs}
-    kinds = [by_name[n].datatype for n in names or told]
-    made = _columns(names or told, kinds, needs_frame=_needs_frame(estimator, kinds))
+    names, first, only = _names(estimator), first_step(estimator), specs[0]
+    if len(specs) == 1 and len(only.shape) > 1:
+        kinds = [only.datatype] * len(names)
+        made = _matrix(only.name, only.datatype, only.shape[-1], names if _needs_frame(estimator, kinds) else ())
+    elif len(specs) == 1 and _is_dict_vectorizer(first):
+        made = _one_column(only.name, "BYTES", _dictionaries, b"{}")
+    elif len(specs) == 1 and _takes_text(first):
+        made = _one_column(only.name, "BYTES", None, b"a")
+    elif len(specs) == 1 and not names:
+        made = _vector(only.name, only.datatype)
+    else:
+        kinds_of = {s.name: s.datatype for s in specs}
+        if names and set(kinds_of) != set(names):
+            odd = min(set(kinds_of) - set(names) or set(names) - set(kinds_of))
+            raise LoadFailed(
+                f"serving.inputs and the columns the model was fitted on differ in {odd!r}; it wants {', '.join(names)}"
+            )
+        kinds = [kinds_of[n] for n in names or kinds_of]
+        made = _columns(names or list(kinds_of), kinds, needs_frame=_needs_frame(estimator, kinds))
     return Inputs(specs, made.build, made.example)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from adapters import checks as own
+from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
-from adapters.sklearn.checks import walk
 from adapters.sklearn.input import Inputs, inputs_of
+from adapters.sklearn.structures import walk
 from adapters.values import DATATYPE, DTYPES, to_protocol
 
 if TYPE_CHECKING:
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 METHODS: Final = (
     "predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform", "apply",
 )  # fmt: skip
-"""The methods of scikit-learn that take rows and give rows; the first that a model has is its default output."""
-KNOWN: Final = {"n_jobs": own.whole}
+"""The methods of scikit-learn that take rows and return rows; the first that a model has is its default output."""
 
 
 def as_model(found: Found, files: ModelFiles, options: Options) -> Model:
-    """The estimator with its inputs, and an output for each method that it has."""
-    own.check(options.own, KNOWN, "sklearn")
+    """Returns the model of the estimator, with an output for each method that it has."""
+    own = checks.check(options.own, {"n_jobs": checks.whole}, "sklearn")
     estimator = found.estimator
     methods = [name for name in METHODS if callable(getattr(estimator, name, None))]
     if not methods:
         raise LoadFailed(f"{files.path} holds a {type(estimator).__name__}, which has none of {', '.join(METHODS)}")
-    _set_jobs(estimator, int(str(options.own.get("n_jobs", 1))))
-    _quiet()
+    _set_jobs(estimator, own.get("n_jobs", 1))
+    # a matrix in the order of the columns is what inputs_of promises; scikit-learn would warn of it at each place once
+    warnings.filterwarnings("ignore", message="X does not have valid feature names")
     inputs = inputs_of(estimator, options)
     outputs = {name: _specs(estimator, name, inputs) for name in methods}
     return Model(
@@ -49,24 +49,20 @@ def as_model(found: Found, files: ModelFiles, options: Options) -> Model:
 
 
 def _set_jobs(estimator: Any, jobs: int) -> None:
-    """One thread a prediction unless said otherwise: starting threads costs more than most predictions."""
+    """Sets the threads of a prediction; 1 is the default, as starting threads costs more than most predictions."""
     for thing in walk(estimator):
         if getattr(thing, "n_jobs", None) is not None:
             thing.n_jobs = jobs
 
 
-def _quiet() -> None:
-    # a matrix in the order of the columns is what inputs_of promises; the warning would be printed at each place once
-    warnings.filterwarnings("ignore", message="X does not have valid feature names")
-
-
 def _specs(estimator: Any, method: str, inputs: Inputs) -> tuple[TensorSpec, ...]:
-    """Names, datatypes and shapes of what a method gives, from one dry run."""
+    """Returns names, datatypes and shapes of what a method returns, from one dry run."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             made = getattr(estimator, method)(inputs.build(inputs.example))
-    except Exception:  # noqa: BLE001 - zeros are no valid row for every model; then the classes have to tell
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - zeros are not a valid row of every model; then the classes have to tell
         return (_spec_without_run(estimator, method),)
     if isinstance(made, list | tuple) and made and all(hasattr(m, "shape") for m in made):
         return tuple(_spec(f"{method}_{i}", array) for i, array in enumerate(made))
@@ -88,7 +84,7 @@ def _spec_without_run(estimator: Any, method: str) -> TensorSpec:
 
 
 def dense(made: Any) -> Any:
-    """What a method gave as an array of the protocol: sparse matrices filled, DataFrames without their names."""
+    """Returns the answer of a method as an array of the protocol: sparse matrices filled, DataFrames without names."""
     if hasattr(made, "toarray"):
         made = made.toarray()
     elif hasattr(made, "to_numpy"):
@@ -120,7 +116,7 @@ def _predict(
 
 
 def _as_declared(array: Any, spec: TensorSpec) -> Any:
-    if array.ndim < len(spec.shape):  # of a single row some estimators drop the first axis
+    if array.ndim < len(spec.shape):  # for a single row some estimators drop the first axis
         array = array.reshape(1, *array.shape)
     dtype = DTYPES[spec.datatype]
     return array if array.dtype == dtype else array.astype(dtype)

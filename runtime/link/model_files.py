@@ -1,4 +1,4 @@
-"""From a kit to what an adapter gets: the only place where the two meet."""
+"""From a kit to what an adapter gets: the only module that knows both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ModelFacts(NamedTuple):
-    """What the Kitfile says about the model, as far as loading it needs; it travels to a worker."""
+    """What loading a model needs to know from the Kitfile; it is sent to a worker."""
 
     path: str
     framework: str
@@ -26,7 +26,7 @@ class ModelFacts(NamedTuple):
 
     @classmethod
     def of(cls, kitfile: Kitfile) -> ModelFacts:
-        """The facts of a kit that has a model; others are refused before anything is fetched."""
+        """Returns the facts of a kit that has a model; others are refused before anything is fetched."""
         model = kitfile.model
         assert model is not None, "check_servable passed"
         assert model.path is not None, "check_servable passed"
@@ -34,14 +34,14 @@ class ModelFacts(NamedTuple):
         return cls(model.path, model.framework, model.format, model.parameters, parts, code)
 
     def files(self, root: Path) -> ModelFiles:
-        """The files below the verified folder `root`."""
+        """Returns the model's files in the verified folder `root`."""
         from adapters.base import ModelFiles  # not before there are files: a supervisor never needs it
 
         return ModelFiles(root, self.path, self.parts, self.code, _regular_files(root))
 
 
 def in_layer(file: str, layers: Mapping[str, str]) -> str:
-    """` (layer sha256:…)`: where `file` came from, of `layers` by entry; "" where nothing tells."""
+    """Returns ` (layer sha256:…)`, the layer that `file` came in, of `layers` by entry; "" if it is not known."""
     entries = [path for path in layers if path in (".", file) or file.startswith(path + "/")]
     return f" (layer {layers[max(entries, key=len)]})" if file and entries else ""
 
@@ -51,4 +51,4 @@ def _regular_files(root: Path) -> tuple[str, ...]:
     for folder, _, names in os.walk(root):
         paths = (Path(folder, name) for name in names)
         found += [path.relative_to(root).as_posix() for path in paths if path.is_file() and not path.is_symlink()]
-    return tuple(sorted(path for path in found if path != RECEIPT_NAME))  # it says what the kit is, and is none of it
+    return tuple(sorted(path for path in found if path != RECEIPT_NAME))  # the receipt is not part of the kit

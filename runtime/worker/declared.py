@@ -1,7 +1,7 @@
-"""`model.parameters.serving` of a Kitfile: what the kit's author says to the runtime, typed strictly.
+"""`model.parameters.serving` of a Kitfile: what the kit's author tells the runtime, checked strictly.
 
-Other keys of `parameters` are the author's own. A key we do not know inside `serving` is an error that lists those we
-know: a misspelt `lables` must not pass in silence.
+Other keys of `parameters` are the author's own. An unknown key inside `serving` is an error that lists the known ones,
+so that a misspelt `lables` is noticed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Batching(NamedTuple):
     """How requests may be joined."""
 
     max_size: int
-    """Rows."""
+    """In rows."""
     max_delay_ms: float = 0.0
 
 
@@ -31,31 +31,29 @@ class Declared(NamedTuple):
 
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[str, ...] = ()
-    """Default outputs."""
+    """Names of the default outputs."""
     labels: tuple[str, ...] | None = None
     batching: Batching | None = None
     samples: str | None = None
-    """A file inside the kit."""
+    """The path of a file in the kit."""
     own: Mapping[str, object] = {}
-    """`serving.options`: the adapter's own."""
+    """`serving.options`: keys that the adapter defines."""
 
     @classmethod
     def parse(cls, parameters: object) -> Declared:
-        """What `model.parameters`, of whatever type, declares under `serving`. Raises InvalidKitfile."""
+        """Returns what `model.parameters`, a value of any type, declares under `serving`. Raises InvalidKitfile."""
         serving = parameters.get("serving") if isinstance(parameters, Mapping) else None
         if serving is None:
             return cls()
         given = _object(serving, _WHERE)
         _only(given, _KEYS, _WHERE)
-        read = {
-            _KEYS[key][0]: _KEYS[key][1](value, f"{_WHERE}.{key}") for key, value in given.items() if value is not None
-        }
-        return cls(**read)
+        read = {key: _KEYS[key](value, f"{_WHERE}.{key}") for key, value in given.items() if value is not None}
+        own = read.pop("options", {})
+        return cls(**read, own=own)
 
-    def options(self, *, trust: str = "restricted", allow_globals: tuple[str, ...] = (), threads: int = 0) -> Options:
-        """What an adapter gets: the kit's words and, in the arguments, the operator's."""
-        return Options(inputs=self.inputs, outputs=self.outputs, labels=self.labels, trust=trust,
-                       allow_globals=allow_globals, threads=threads, own=self.own)  # fmt: skip
+    def options(self, **others: Any) -> Options:
+        """Returns what an adapter gets: this, and the other fields of Options in `others`."""
+        return Options(inputs=self.inputs, outputs=self.outputs, labels=self.labels, own=self.own, **others)
 
 
 def _wrong(where: str, wanted: str, got: object) -> InvalidKitfile:
@@ -74,12 +72,6 @@ def _object(value: object, where: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _list(value: object, where: str) -> list[Any]:
-    if not isinstance(value, list | tuple):
-        raise _wrong(where, "a list", value)
-    return list(value)
-
-
 def _name(value: object, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise _wrong(where, "a non-empty string", value)
@@ -92,29 +84,36 @@ def _whole(value: object, where: str, least: int) -> int:
     return value
 
 
-def _distinct(values: list[T], where: str) -> tuple[T, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise InvalidKitfile(f"Kitfile: {where} names {quoted(value)} twice")
-    return tuple(values)
+def _each(value: object, where: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(where, "a list", value)
+    return tuple(read(item, f"{where}[{index}]") for index, item in enumerate(value))
+
+
+def _distinct(names: list[str], where: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidKitfile(f"Kitfile: {where} names {quoted(name)} twice")
+        seen.add(name)
 
 
 def _names(value: object, where: str) -> tuple[str, ...]:
-    return _distinct([_name(item, f"{where}[{index}]") for index, item in enumerate(_list(value, where))], where)
+    names = _each(value, where, _name)
+    _distinct([*names], where)
+    return names
 
 
-def _labels(value: object, where: str) -> tuple[str, ...]:
-    labels = _list(value, where)
-    for index, label in enumerate(labels):
-        if type(label) not in (str, int):
-            raise _wrong(f"{where}[{index}]", "a string", label)
-    return tuple(map(str, labels))
+def _label(value: object, where: str) -> str:
+    if type(value) not in (str, int):
+        raise _wrong(where, "a string", value)
+    return str(value)
 
 
 def _inputs(value: object, where: str) -> tuple[TensorSpec, ...]:
-    specs = [_input(item, f"{where}[{index}]") for index, item in enumerate(_list(value, where))]
+    specs = _each(value, where, _input)
     _distinct([spec.name for spec in specs], where)
-    return tuple(specs)
+    return specs
 
 
 def _input(value: object, where: str) -> TensorSpec:
@@ -128,8 +127,7 @@ def _input(value: object, where: str) -> TensorSpec:
     optional = given.get("optional", False)
     if type(optional) is not bool:
         raise _wrong(f"{where}.optional", "true or false", optional)
-    shape = _list(given["shape"], f"{where}.shape")
-    sizes = tuple(_whole(size, f"{where}.shape[{axis}]", -1) for axis, size in enumerate(shape))
+    sizes = _each(given["shape"], f"{where}.shape", lambda size, at: _whole(size, at, -1))
     return TensorSpec(_name(given["name"], f"{where}.name"), given["datatype"], sizes, optional)
 
 
@@ -151,11 +149,11 @@ def _samples(value: object, where: str) -> str:
     return str(path)
 
 
-_KEYS: Final[Mapping[str, tuple[str, Callable[[object, str], Any]]]] = {
-    "inputs": ("inputs", _inputs),
-    "outputs": ("outputs", _names),
-    "labels": ("labels", _labels),
-    "batching": ("batching", _batching),
-    "samples": ("samples", _samples),
-    "options": ("own", _object),
+_KEYS: Final[Mapping[str, Callable[[object, str], Any]]] = {
+    "inputs": _inputs,
+    "outputs": _names,
+    "labels": lambda value, where: _each(value, where, _label),
+    "batching": _batching,
+    "samples": _samples,
+    "options": _object,
 }

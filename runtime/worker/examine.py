@@ -26,13 +26,13 @@ def main(control: int, parent: int) -> None:
     channel = Channel(socket.socket(fileno=control), takes_files=True)
     order = channel.receive(Examine)
     assert order, "the channel waits for it"
-    shut_in("auto", [order.root])
-    for verdict in _look(order):
+    confined = shut_in("auto", [order.root]).startswith("landlock")
+    for verdict in _look(order, confined=confined):
         channel.send(verdict)
     os._exit(0)  # a framework may take seconds to clean up after itself
 
 
-def _look(order: Examine) -> Iterator[Verdict]:
+def _look(order: Examine, *, confined: bool) -> Iterator[Verdict]:
     import adapters
     from adapters.base import AdapterError, Options
     from adapters.inspection import verdicts
@@ -47,6 +47,6 @@ def _look(order: Examine) -> Iterator[Verdict]:
         yield Verdict(None, adapter.name, "; ".join([f"by the file {found.path}", *warned]))
     except AdapterError as error:
         yield Verdict(None, None, str(error))
-    options = Options(trust=order.trust, allow_globals=order.allow_globals)
+    options = Options(trust=order.trust, allow_globals=order.allow_globals, confined=confined)
     for verdict in verdicts(files, options, chosen):
         yield Verdict(verdict.path, verdict.adapter, verdict.refused)

@@ -53,7 +53,7 @@ def shut_in(mode: str, readable: Iterable[str]) -> str:
     """
     if mode == "off":
         return "off"
-    from adapters.confinement import confine, interpreter_paths
+    from runtime.worker.confinement import confine, interpreter_paths
 
     try:
         abi = confine((*interpreter_paths(), *map(Path, readable)))

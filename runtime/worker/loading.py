@@ -1,16 +1,17 @@
-"""From a verified kit to a served model that has proved itself: load, replay the author's samples, warm up."""
+"""From a verified kit to a model that may be served: load, replay the author's samples, warm up."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 import adapters
-from adapters.base import Refused, TensorSpec
+from adapters.base import Refused
+from adapters.wording import reason
 from runtime.errors import RequestFailed, SamplesDiffer
 from runtime.link.model_files import in_layer
 from runtime.serving.inference import rehearse
@@ -21,6 +22,7 @@ from runtime.serving.protocols import CODECS
 from runtime.serving.provenance import Provenance
 from runtime.serving.served import Served
 from runtime.worker.declared import Declared
+from runtime.worker.samples import Sample, common_inputs, read_samples
 
 if TYPE_CHECKING:
     from runtime.link.messages import Load, Terms
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from runtime.link.model_files import ModelFacts
     from runtime.log import Log
     from runtime.serving.engine.limits import Limits
-    from runtime.worker.samples import Sample
 
 
 _WARM_UPS: Final = 5
@@ -40,30 +41,36 @@ class Loaded:
 
     served: Served
     request: Mapping[str, Any]
-    """A request that it answers, to show."""
+    """A request that it answers, as an example; as large as the kit's first sample."""
     samples: int
-    """How many samples it was held against."""
+    """How many samples it answered as their author saw it."""
 
 
 def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> Loaded:
-    """Loads the kit of a supervisor's message under the terms of its terms.
+    """Loads the kit of a supervisor's message under the terms of its operator.
 
     Raises:
         AdapterError: the model cannot be loaded, or may not.
         InvalidKitfile: what the kit says about serving cannot be.
         SamplesDiffer: the model does not answer what its author saw.
     """
-    _say_terms(terms, meter, log)
+    confined = _say_terms(terms, meter, log)
     facts, root = kit.facts, Path(kit.root)
     declared = Declared.parse(facts.parameters)
     if declared.batching:
         log.warning("batching.not_used", reason="this version predicts every request by itself, whatever the kit says")
-    samples = _read_samples(root, declared.samples)
-    options = declared.options(trust=terms.trust, allow_globals=terms.allow_globals, threads=terms.threads)
+    samples = read_samples(root / declared.samples) if declared.samples else ()
+    options = declared.options(
+        sampled=common_inputs(samples),
+        trust=terms.trust,
+        allow_globals=terms.allow_globals,
+        threads=terms.threads,
+        confined=confined,
+    )
     try:
         adapter, model = adapters.load(
             facts.files(root),
-            options if options.inputs else replace(options, inputs=_seen_in(samples)),
+            options,
             framework=facts.framework,
             format=facts.format,
             adapter=terms.adapter,
@@ -74,13 +81,14 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> 
     served = Served(model, _provenance(kit, terms, facts, adapter.name), limits, meter, log)
     prepare(served, CODECS)
     for number, sample in enumerate(samples, 1):
-        _replay(served, number, sample)
+        replay(served, number, sample)
     request = samples[0].request if samples else example_request(model)
-    _warm_up(served, request, log)
+    _warm_up(served, samples[0].body if samples else orjson.dumps(request), log)
     return Loaded(served, request, len(samples))
 
 
-def _say_terms(terms: Terms, meter: Meter, log: Log) -> None:
+def _say_terms(terms: Terms, meter: Meter, log: Log) -> bool:
+    """Says under which terms the kit is loaded; returns whether this process is confined. Raises Refused."""
     confined = terms.sandbox.startswith("landlock")
     meter.sandboxed(confined)
     meter.unsafe_loading(terms.trust == "unsafe")
@@ -91,6 +99,7 @@ def _say_terms(terms: Terms, meter: Meter, log: Log) -> None:
             raise Refused(f"--sandbox require, and this worker cannot be confined ({terms.sandbox})")
         log.warning("worker.not_sandboxed", reason=terms.sandbox)
     log.debug("worker.sandboxed", sandbox=terms.sandbox)
+    return confined
 
 
 def _provenance(kit: Load, terms: Terms, facts: ModelFacts, adapter: str) -> Provenance:
@@ -107,39 +116,18 @@ def _provenance(kit: Load, terms: Terms, facts: ModelFacts, adapter: str) -> Pro
     )
 
 
-def _read_samples(root: Path, path: str | None) -> tuple[Sample, ...]:
-    if path is None:
-        return ()
-    from runtime.worker.samples import read_samples  # most kits have none
-
-    return read_samples(root / path)
-
-
-def _seen_in(samples: Sequence[Sample]) -> tuple[TensorSpec, ...]:
-    """The signature that the samples' requests have in common, for frameworks that cannot tell; axis 0 is free."""
-    shapes: dict[tuple[str, str], list[list[int]]] = {}
-    for sample in samples:
-        for tensor in sample.request.get("inputs", ()):
-            shapes.setdefault((tensor["name"], tensor["datatype"]), []).append(list(tensor["shape"]))
-    return tuple(TensorSpec(name, datatype, _common(seen)) for (name, datatype), seen in shapes.items())
-
-
-def _common(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    axes = zip(*shapes, strict=False)
-    return tuple(sizes[0] if axis and len(set(sizes)) == 1 else -1 for axis, sizes in enumerate(axes))
-
-
-def _replay(served: Served, number: int, sample: Sample) -> None:
+def replay(served: Served, number: int, sample: Sample) -> None:
+    """Asks the model a sample's request, as a client would. Raises SamplesDiffer if it answers anything else."""
     try:
-        answer = rehearse(served, V2_JSON, orjson.dumps(sample.request)).body
+        answer = rehearse(served, V2_JSON, sample.body).body
     except RequestFailed as error:
-        cause = f": {error.__cause__}" if error.__cause__ else ""
+        cause = f": {reason(error.__cause__)}" if error.__cause__ else ""
         raise SamplesDiffer(f"sample {number}: the model does not answer its request: {error}{cause}") from error
     sample.check(number, orjson.loads(answer))
 
 
-def _warm_up(served: Served, request: Mapping[str, Any], log: Log) -> None:
+def _warm_up(served: Served, body: bytes, log: Log) -> None:
     try:
-        rehearse(served, V2_JSON, orjson.dumps(request), times=_WARM_UPS)
-    except RequestFailed as error:  # zeros need not mean anything to this model
+        rehearse(served, V2_JSON, body, times=_WARM_UPS)
+    except RequestFailed as error:  # zeros need not be a valid input of this model
         log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))

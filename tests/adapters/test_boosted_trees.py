@@ -42,8 +42,9 @@ def test_golden_kit_answers_right(name: str, tmp_path: Path) -> None:
 
 
 def xgb(root: Path, path: str, frame: Any = X, **parameters: Any) -> xgboost.Booster:
-    matrix = xgboost.DMatrix(frame, label=Y, enable_categorical=True)
-    booster = xgboost.train({"objective": "multi:softprob", "num_class": 3, **parameters}, matrix, 3)
+    matrix = xgboost.DMatrix(frame, label=Y, enable_categorical=True, nthread=1)
+    wanted = {"objective": "multi:softprob", "num_class": 3, "nthread": 1, **parameters}
+    booster = xgboost.train(wanted, matrix, 3)
     booster.save_model(root / path)
     return booster
 
@@ -91,6 +92,32 @@ def test_xgboost_takes_columns_by_name_and_categories_as_codes(tmp_path: Path) -
         opened(tmp_path, "m.json", inputs=(TensorSpec("c", "FP32", (-1,)), TensorSpec("a", "FP32", (-1,))))
 
 
+MATRIX = (TensorSpec("rows", "FP64", (-1, 2)),)
+COLUMNS = (TensorSpec("b", "FP64", (-1,)), TensorSpec("a", "INT64", (-1,)))
+
+
+@pytest.mark.parametrize(
+    ("sampled", "inputs"),
+    [
+        pytest.param((), (TensorSpec("x", "FP32", (-1, 2)),), id="no samples"),
+        pytest.param(MATRIX, (TensorSpec("x", "FP64", (-1, 2)),), id="another datatype"),
+        pytest.param(COLUMNS, COLUMNS, id="columns"),
+        pytest.param((TensorSpec("x", "FP64", (-1, 3)),), (TensorSpec("x", "FP32", (-1, 2)),), id="another width"),
+        pytest.param((TensorSpec("x", "BYTES", (-1, 2)),), (TensorSpec("x", "FP32", (-1, 2)),), id="texts"),
+        pytest.param((TensorSpec("c", "FP32", (-1,)),), (TensorSpec("x", "FP32", (-1, 2)),), id="no such column"),
+    ],
+)
+def test_samples_say_only_what_the_file_leaves_open(sampled: Any, inputs: Any, tmp_path: Path) -> None:
+    xgb(tmp_path, "m.json", pd.DataFrame({"a": X[:, 0], "b": X[:, 1]}))
+    assert opened(tmp_path, "m.json", sampled=sampled)[1].inputs == inputs
+
+
+def test_width_of_a_matrix_comes_from_the_file(tmp_path: Path) -> None:
+    xgb(tmp_path, "m.json")
+    _, model = opened(tmp_path, "m.json", inputs=(TensorSpec("rows", "FP64", (-1, -1)),))
+    assert model.inputs == (TensorSpec("rows", "FP64", (-1, 6)),)
+
+
 def _tree(model: Any) -> Any:
     return model["learner"]["gradient_booster"]["model"]["trees"][0]
 
@@ -121,7 +148,8 @@ def test_damaged_xgboost_model_never_gets_to_predict(name: str, tmp_path: Path) 
 
 
 def lgb(root: Path, path: str = "m.txt", frame: Any = X, **parameters: Any) -> lightgbm.Booster:
-    wanted = {"objective": "multiclass", "num_class": 3, "min_data_in_leaf": 1, "verbose": -1} | parameters
+    wanted = {"objective": "multiclass", "num_class": 3, "min_data_in_leaf": 1, "verbose": -1, "num_threads": 1}
+    wanted |= parameters
     data = lightgbm.Dataset(frame, Y, params={"verbose": -1}, free_raw_data=False)
     booster = lightgbm.train(wanted, data, 3)
     booster.save_model(root / path)
@@ -209,7 +237,9 @@ def cat(root: Path, model: Any, frame: Any = X, labels: Any = Y, **fit: Any) -> 
 
 def test_catboost_answers_as_the_model_itself(tmp_path: Path) -> None:
     names = np.array(["a", "b", "c"])[Y]
-    trained = cat(tmp_path, catboost.CatBoostClassifier(iterations=5, allow_writing_files=False), labels=names)
+    trained = cat(
+        tmp_path, catboost.CatBoostClassifier(iterations=5, thread_count=1, allow_writing_files=False), labels=names
+    )
     chosen, model = opened(tmp_path, "m.cbm")
     assert (chosen, model.labels) == ("catboost", ("a", "b", "c"))
     got = model.predict({"x": X}, ("predict", "predict_proba", "raw"))
@@ -219,7 +249,9 @@ def test_catboost_answers_as_the_model_itself(tmp_path: Path) -> None:
 
 
 def test_catboost_regression(tmp_path: Path) -> None:
-    trained = cat(tmp_path, catboost.CatBoostRegressor(iterations=5, allow_writing_files=False), labels=X[:, 0])
+    trained = cat(
+        tmp_path, catboost.CatBoostRegressor(iterations=5, thread_count=1, allow_writing_files=False), labels=X[:, 0]
+    )
     _, model = opened(tmp_path, "m.cbm")
     assert [(o.name, o.datatype, o.shape) for o in model.outputs] == [
         ("predict", "FP64", (-1,)),
@@ -230,7 +262,7 @@ def test_catboost_regression(tmp_path: Path) -> None:
 
 def test_catboost_takes_categories_as_text(tmp_path: Path) -> None:
     frame = pd.DataFrame({"n": X[:, 0], "c": np.array(["red", "green", "blue"])[Y]})
-    classifier = catboost.CatBoostClassifier(iterations=5, allow_writing_files=False)
+    classifier = catboost.CatBoostClassifier(iterations=5, thread_count=1, allow_writing_files=False)
     trained = cat(tmp_path, classifier, frame, cat_features=["c"])
     _, model = opened(tmp_path, "m.cbm")
     assert [(s.name, s.datatype) for s in model.inputs] == [("n", "FP32"), ("c", "BYTES")]
@@ -238,6 +270,11 @@ def test_catboost_takes_categories_as_text(tmp_path: Path) -> None:
     colours[:] = [c.encode() for c in frame["c"]]
     got = model.predict({"n": X[:, 0].copy(), "c": colours}, ("predict_proba",))["predict_proba"]
     np.testing.assert_array_equal(got, trained.predict_proba(frame))
+    with pytest.raises(WrongInput, match="different numbers of rows: n: 1, c: 2"):
+        model.predict({"n": X[:1, 0], "c": colours[:2]}, ("predict",))
+    sampled = (TensorSpec("n", "FP64", (-1,)), TensorSpec("c", "FP64", (-1,)))
+    _, model = opened(tmp_path, "m.cbm", sampled=sampled)
+    assert [(s.name, s.datatype) for s in model.inputs] == [("n", "FP64"), ("c", "BYTES")]
 
 
 # -- files that are cut off
@@ -247,7 +284,7 @@ def test_catboost_takes_categories_as_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["xgboost", "lightgbm", "catboost"])
 def test_truncated_file_fails_in_one_line(kind: str, part: float, tmp_path: Path) -> None:
     if kind == "catboost":
-        cat(tmp_path, catboost.CatBoostRegressor(iterations=2, allow_writing_files=False))
+        cat(tmp_path, catboost.CatBoostRegressor(iterations=2, thread_count=1, allow_writing_files=False))
     path = {"xgboost": "m.ubj", "lightgbm": "m.txt", "catboost": "m.cbm"}[kind]
     (xgb if kind == "xgboost" else lgb)(tmp_path, path) if kind != "catboost" else None
     data = (tmp_path / path).read_bytes()

@@ -9,7 +9,7 @@ import pytest
 
 from adapters import ADAPTERS, choose, guess
 from adapters.base import AmbiguousModel, LoadFailed, MissingFramework, NoAdapter
-from adapters.spelling import spellings
+from adapters.choose import spellings
 
 from .kits import files_in, unpack
 

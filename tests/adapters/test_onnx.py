@@ -107,6 +107,8 @@ def test_shapes_come_from_the_file(shape: Any, seen: Any, batch: bool, tmp_path:
     assert model.inputs == (TensorSpec("x", "FP32", seen),)
     assert model.outputs == (TensorSpec("y", "FP32", seen),)
     assert model.batch is batch
+    for sampled in (TensorSpec("x", "FP32", (-1, 9)), TensorSpec("x", "INT64", (-1,))):
+        assert opened(tmp_path, sampled=(sampled,)).inputs == model.inputs
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,8 @@ def test_input_without_a_shape_needs_the_kit_to_say_it(tmp_path: Path) -> None:
     identity(tmp_path, shape=None)
     with pytest.raises(LoadFailed, match=r"input 'x' of m\.onnx has no shape in the file; say it in serving.inputs"):
         opened(tmp_path)
-    model = opened(tmp_path, inputs=(TensorSpec("x", "FP32", (-1, 2)),))
+    assert opened(tmp_path, sampled=(TensorSpec("any", "FP32", (-1, 3)),)).inputs == (TensorSpec("x", "FP32", (-1, 3)),)
+    model = opened(tmp_path, inputs=(TensorSpec("x", "FP32", (-1, 2)),), sampled=(TensorSpec("x", "FP32", (-1, 3)),))
     assert model.inputs[0].shape == (-1, 2)
     assert model.predict({"x": np.ones((3, 2), np.float32)}, ("y",))["y"].shape == (3, 2)
 
@@ -417,7 +420,7 @@ def test_content_of_onnx_is_known(tmp_path: Path) -> None:
 
 
 def test_onnxruntime_neither_reports_to_its_makers_nor_marks_the_home_folder(tmp_path: Path) -> None:
-    script = "from adapters.onnx import adapter as onnx; ort = onnx._onnxruntime(); import sys; ort.InferenceSession(sys.argv[1])"
+    script = "from adapters.onnx import adapter as onnx; ort = onnx.onnxruntime(); import sys; ort.InferenceSession(sys.argv[1])"
     files = unpack("iris-bare", tmp_path).files
     model = files.root / files.path
     home = tmp_path / "home"

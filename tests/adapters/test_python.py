@@ -31,6 +31,12 @@ def own(path, options):
 def fails(path, options):
     raise OSError("no\\nway")
 
+def huge(path, options):
+    return bytearray(1 << 62)
+
+def leaves(path, options):
+    raise SystemExit(0)
+
 def nothing(path, options):
     return 3
 
@@ -97,6 +103,7 @@ def test_kit_code_needs_trust(kit: Any, trust: str) -> None:
         ("code_of_the_kit:number", X, "is a int, not a callable"),
         ("code_of_the_kit:nothing", X, "made a int, neither a Model nor a callable"),
         ("code_of_the_kit:fails", X, "failed: OSError: no way"),
+        ("code_of_the_kit:leaves", X, "failed: SystemExit: 0"),
         ("code_of_the_kit:stumbles", X, "cannot be run on zeros: ZeroDivisionError"),
         ("code_of_the_kit:plain", (), r"whose inputs serving\.inputs must say"),
     ],
@@ -105,3 +112,13 @@ def test_what_is_wrong_is_said_in_one_line(kit: Any, name: str | None, inputs: A
     with pytest.raises(LoadFailed, match=words) as caught:
         served(kit, name, inputs=inputs)
     assert "\n" not in str(caught.value)
+
+
+def test_memory_that_is_missing_is_not_the_models_fault(kit: Any) -> None:
+    with pytest.raises(MemoryError):
+        served(kit, "code_of_the_kit:huge")
+
+
+def test_samples_say_the_inputs_where_the_kit_does_not(kit: Any) -> None:
+    options = Options(sampled=X, trust="unsafe", own={"entrypoint": "code_of_the_kit:several"})
+    assert load(kit, options, framework="python", format=None, warn=print)[1].inputs == X

@@ -91,14 +91,14 @@ def test_torchscript_needs_confinement(tmp_path: Path) -> None:
 CONFINED = """
 import sys
 from pathlib import Path
-from adapters.confinement import confine, interpreter_paths
+from runtime.worker.confinement import confine, interpreter_paths
 confine((*interpreter_paths(), Path(sys.argv[1])))
 import numpy as np
 from adapters import load
 from adapters.base import ModelFiles, Options, TensorSpec
 files = ModelFiles(Path(sys.argv[1]), "m.pt", files=("m.pt",))
 for own in OWN:
-    options = Options(inputs=(TensorSpec("x", "FP32", (-1,)),), threads=1, own=own)
+    options = Options(inputs=(TensorSpec("x", "FP32", (-1,)),), confined=True, threads=1, own=own)
     try:
         _, model = load(files, options, framework=None, format=None, warn=print)
         print(model.predict({"x": np.ones(2, np.float32)}, ("output",))["output"].tolist())
@@ -296,11 +296,25 @@ def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def weights(kit: Path, trust: str = "unsafe", path: str = "w.safetensors", inputs: Any = X, **own: Any) -> Model:
+def weights(
+    kit: Path, trust: str = "unsafe", path: str = "w.safetensors", inputs: Any = X, sampled: Any = (), **own: Any
+) -> Model:
     own = {"entrypoint": "net_of_test:Net"} | own
     return opened(
-        kit, path, trust=trust, code=("net_of_test.py",), inputs=inputs, own={k: v for k, v in own.items() if v}
+        kit,
+        path,
+        trust=trust,
+        code=("net_of_test.py",),
+        inputs=inputs,
+        sampled=sampled,
+        own={k: v for k, v in own.items() if v},
     )
+
+
+def test_samples_say_the_inputs_of_weights_alone(kit: Path) -> None:
+    assert weights(kit, inputs=(), sampled=X).inputs == X
+    exported(kit)
+    assert opened(kit, sampled=(TensorSpec("x", "FP32", (-1, 9)),)).inputs[0] == TensorSpec("x", "FP32", (-1, 4))
 
 
 def test_arguments_dtype_and_threads_are_taken(kit: Path) -> None:

@@ -260,6 +260,30 @@ def test_inputs_of_the_kit_win_and_must_fit(tmp_path: Path) -> None:
         )
 
 
+NAMED = pd.DataFrame(X[:, :2], columns=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "sampled", "inputs"),
+    [
+        pytest.param(LogisticRegression().fit(X, Y), (TensorSpec("rows", "FP32", (-1, 8)),),
+                     [("x", "FP32", (-1, 8))], id="another datatype"),
+        pytest.param(LogisticRegression().fit(X, Y), (TensorSpec("rows", "FP32", (-1, 9)),),
+                     [("x", "FP64", (-1, 8))], id="another width"),
+        pytest.param(LogisticRegression().fit(NAMED, Y), (TensorSpec("a", "FP32", (-1,)),),
+                     [("a", "FP32", (-1,)), ("b", "FP64", (-1,))], id="a column"),
+        pytest.param(LogisticRegression().fit(NAMED, Y), (TensorSpec("rows", "INT64", (-1, 2)),),
+                     [("x", "INT64", (-1, 2))], id="a matrix for a frame"),
+        pytest.param(OneHotEncoder().fit([["a"], ["b"]]), (TensorSpec("x", "FP64", (-1, 1)),),
+                     [("x", "BYTES", (-1, 1))], id="categories"),
+        pytest.param(CountVectorizer().fit(["a bc"]), (TensorSpec("x", "FP64", (-1, 1)),),
+                     [("text", "BYTES", (-1,))], id="texts"),
+    ],
+)  # fmt: skip
+def test_samples_say_only_what_no_fitted_part_says(estimator: Any, sampled: Any, inputs: Any, tmp_path: Path) -> None:
+    assert [(s.name, s.datatype, s.shape) for s in served(estimator, tmp_path, sampled=sampled).inputs] == inputs
+
+
 # -- outputs
 
 

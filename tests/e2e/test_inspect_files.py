@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from adapters.confinement import landlock_abi
 from runtime.commands.files import Verdict, examine
 from runtime.errors import NotExamined
 from runtime.kit.format.reference import Reference
@@ -19,6 +18,7 @@ from runtime.link.messages import one_line
 from runtime.log import Log
 from runtime.progress import Progress
 from runtime.settings import Settings
+from runtime.worker.confinement import landlock_abi
 from tests.e2e.misbehaving import ATTACKS, LOUD
 from tests.e2e.server import PATIENCE_SECONDS, run
 from tests.kit.made import made_kit

@@ -3,6 +3,8 @@
 That a kit is the same tree from its layout, whatever it holds, tests/kit/test_pull.py shows: here one of each form.
 """
 
+import json
+
 import httpx
 import pytest
 
@@ -98,6 +100,42 @@ def test_a_plain_folder_is_served_as_unverified(tmp_path):
             assert_right(answer.json(), cases("iris-onnx")[0])
             assert client.get("/v2/models/iris").json()["properties"]["verified"] == "false"
         assert server.stop() == 0
+
+
+def with_sample(folder, name, shape, **more):
+    sample = {"request": {"inputs": [{"name": name, "datatype": "FP32", "shape": shape, "data": [0.5] * 4, **more}]}}
+    (folder / "iris.onnx").write_bytes(_model_bytes())
+    (folder / "samples.json").write_text(json.dumps({"samples": [{**sample, "response": {"outputs": []}}]}))
+    model = "{path: iris.onnx, parts: [{path: samples.json}], parameters: {serving: {samples: samples.json}}}"
+    (folder / "Kitfile").write_text(f"package: {{name: iris}}\nmodel: {model}\n")
+    return str(folder)
+
+
+def test_samples_prove_answers_and_say_nothing_of_shapes_or_names(tmp_path):
+    kit = with_sample(tmp_path, "input_0", [1, 4])
+    with Server(f"iris={kit}", "--drain-delay", "0", cache=tmp_path / "cache") as server:
+        with server.ready() as client:
+            (seen,) = client.get("/v2/models/iris").json()["inputs"]
+            assert seen == {"name": "X", "datatype": "FP32", "shape": [-1, 4]}
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "code", "words"),
+    [
+        ({"data": None}, 76, ["sample 1: the model does not answer its request: input 'X': data must be an array"]),
+        ({"data": [[0.5] * 5]}, 76, ["sample 1: the model does not answer its request"]),
+        ({"data": [{"a": [[]]}, None, "x", 0.5]}, 76, ["element 0", "an object"]),
+    ],
+)
+def test_samples_that_the_model_does_not_answer_end_in_one_line(broken, code, words, tmp_path):
+    ends(with_sample(tmp_path, "X", [1, 4], **broken), code, words, tmp_path / "cache")
+
+
+def test_samples_that_are_none_end_in_one_line(tmp_path):
+    kit = with_sample(tmp_path, "X", [1, 4])
+    (tmp_path / "samples.json").write_text('{"samples": [{"request": {}, "response": {"outputs": [{"name": "y"}]}}]}')
+    ends(kit, 65, ["samples.json: sample 1: outputs[0]: datatype is missing"], tmp_path / "cache")
 
 
 def test_batching_that_a_kit_asks_for_in_vain_is_said(tmp_path):

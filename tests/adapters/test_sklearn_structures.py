@@ -101,7 +101,11 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
         put("estimators_", lambda e: np.c_[e, e]),
         "number of trees a stage",
     ),
-    "hist child": (lambda: HistGradientBoostingClassifier(max_iter=2), hist("left", 0, 10**6), "points outside"),
+    "hist child": (
+        lambda: HistGradientBoostingClassifier(max_iter=2),
+        hist("left", 0, 10**6),
+        "points to node 1000000",
+    ),
     "hist feature": (lambda: HistGradientBoostingClassifier(max_iter=2), hist("feature_idx", 0, 10**6), "not there"),
     "hist categories": (
         lambda: HistGradientBoostingClassifier(max_iter=2),

@@ -1,7 +1,7 @@
-"""Confining this process with Landlock: files that it may read and write, no TCP, no signals out. No package needed.
+"""Confines this process with Landlock: which files it may read and write, no TCP, no signals to other processes.
 
-Source: linux/landlock.h. Landlock binds the calling thread and what it starts later, so it has to
-be applied before anything starts a thread (importing numpy does).
+https://docs.kernel.org/userspace-api/landlock.html; numbers from linux/landlock.h. Landlock binds the calling thread
+and those that it starts later, so it is applied before anything starts a thread (importing numpy does).
 """
 
 from __future__ import annotations
@@ -20,49 +20,36 @@ CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same numbers on e
 VERSION_FLAG, PATH_BENEATH, NO_NEW_PRIVS, O_PATH = 1, 1, 38, os.O_PATH
 READ_FILE, READ_DIR, WRITE_FILE, TRUNCATE = 1 << 2, 1 << 3, 1 << 1, 1 << 14
 FILE_RIGHTS_OF: Final = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-"""ABI version from which on the kernel knows these file rights."""
+"""ABI version -> the file rights that the kernel knows from there on."""
 SYSTEM: Final = (
     "/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/dev/null", "/proc/self",
     "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices", "/sys/bus/pci", "/sys/fs/cgroup",
 )  # fmt: skip
-"""What interpreters and numeric libraries read of a system."""
-
-_applied = 0
-
-
-def confined() -> bool:
-    """Whether this process has confined itself."""
-    return _applied > 0
-
-
-def device_hint() -> str:
-    """What to add where a device cannot be used: confined, no device file can be opened."""
-    return "; a worker confined by Landlock opens no device: serve with --sandbox off" if confined() else ""
+"""What interpreters and numeric libraries read from the system."""
 
 
 def landlock_abi() -> int:
-    """The Landlock ABI of the running kernel; 0 where there is none or it may not be asked."""
+    """Returns the Landlock ABI of the running kernel; 0 if there is none or the process may not use it."""
     return max(0, _syscall(CREATE_RULESET, None, 0, VERSION_FLAG))
 
 
 def interpreter_paths() -> tuple[Path, ...]:
-    """This interpreter, its libraries and the system's: what an import may need to read."""
+    """Returns this interpreter, its libraries and the system's: what an import may need to read."""
     own = {sys.prefix, sys.base_prefix, *(entry for entry in sys.path if entry)}
     return tuple(path for path in map(Path, (*SYSTEM, *sorted(own))) if path.exists())
 
 
 def confine(read: Iterable[Path], write: Iterable[Path] = (Path("/dev/null"),)) -> int:
-    """Applies Landlock for good and returns its ABI: only files below `read` are readable, only `write` writable.
+    """Applies Landlock, for good, and returns its ABI. Only files below `read` can be read, only `write` written.
 
-    Also no TCP connect or bind (ABI 4) and no signal or abstract socket out of this process's tree (ABI 6), where the
-    kernel has them. Raises OSError where Landlock is not there, or when another thread runs already.
+    Newer kernels also refuse TCP connect and bind (ABI 4) and signals and abstract sockets to other processes (ABI 6).
+    Raises OSError if there is no Landlock, or if another thread is running.
     """
-    global _applied
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - names only
         raise OSError(errno.EBUSY, "Landlock would not bind the threads that run already")
     abi = landlock_abi()
     if not abi:
-        raise OSError(errno.EOPNOTSUPP, "this kernel has no Landlock, or the container engine keeps it away")
+        raise OSError(errno.EOPNOTSUPP, "this kernel has no Landlock, or the container engine forbids it")
     handled = FILE_RIGHTS_OF[max(version for version in FILE_RIGHTS_OF if version <= abi)]
     ruleset = _create(abi, handled)
     try:
@@ -74,7 +61,6 @@ def confine(read: Iterable[Path], write: Iterable[Path] = (Path("/dev/null"),)) 
         _checked(_syscall(RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     finally:
         os.close(ruleset)
-    _applied = abi
     return abi
 
 

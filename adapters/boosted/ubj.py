@@ -1,24 +1,27 @@
-"""What XGBoost's compiled code believes of a model and never checks: children, features, groups.
+"""XGBoost's UBJ, and what its compiled code never checks in a model: children, features, classes of trees.
 
-Reads the UBJ (Universal Binary JSON) that XGBoost itself writes of the model it has loaded, so that one reader serves
-its JSON and UBJ files. A wrong child index made `predict` crash in 3.2.0.
+UBJ is Universal Binary JSON (https://ubjson.org), the schema is in
+https://xgboost.readthedocs.io/en/release_3.2.0/tutorials/saving_model.html. XGBoost writes the model that it has loaded
+as UBJ, so one check covers JSON and UBJ files. A wrong child index made `predict` crash in 3.2.0.
 """
 
 from __future__ import annotations
 
 import json
-import struct
 from typing import Any, Final
 
 import numpy as np
 
 from adapters.base import LoadFailed
+from adapters.boosted.rows import check_children, check_features
+from adapters.checks import need
+from adapters.wording import reason
 
 NUMBERS: Final = {b"i": ">i1", b"U": ">u1", b"I": ">i2", b"l": ">i4", b"L": ">i8", b"d": ">f4", b"D": ">f8"}
 
 
 class Ubj:
-    """One UBJ document; typed arrays become numpy arrays without a Python object for each number."""
+    """A reader of one UBJ document. Typed arrays become numpy arrays, without a Python object for each number."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -32,7 +35,7 @@ class Ubj:
         return found
 
     def read(self) -> Any:
-        """The next value."""
+        """Returns the next value."""
         return self._of(self._take(1))
 
     def _of(self, kind: bytes) -> Any:
@@ -71,23 +74,23 @@ class Ubj:
 
 
 def check_whole(data: bytes, name: str) -> None:
-    """Raises LoadFailed when `data` is not one whole document: XGBoost 3.2.0 aborts on some that are cut off."""
+    """Raises LoadFailed unless `data` is one whole document: XGBoost 3.2.0 aborts on some that are cut off."""
     try:
         if data.startswith((b"{L", b"{l", b"{i", b"{U", b"{I")):
             Ubj(data).read()
         else:
             json.loads(data)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise LoadFailed(f"{name} is not a whole XGBoost model in JSON or UBJ: {error}") from error
+        raise LoadFailed(f"{name} is not a whole XGBoost model in JSON or UBJ: {reason(error)}") from error
 
 
 def check_trees(data: bytes, name: str) -> None:
-    """Raises LoadFailed where a tree of the model in `data` would be walked out of its arrays."""
+    """Raises LoadFailed if a tree of the model in `data` could be walked out of its arrays."""
     try:
         learner = Ubj(data).read()["learner"]
         _check_booster(learner["gradient_booster"], learner["learner_model_param"])
-    except (KeyError, ValueError, TypeError, IndexError, struct.error) as error:
-        raise LoadFailed(f"{name} holds an XGBoost model that is damaged: {error}") from error
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise LoadFailed(f"{name} holds an XGBoost model that is damaged: {reason(error)}") from error
 
 
 def _check_booster(booster: Any, sizes: Any) -> None:
@@ -98,20 +101,13 @@ def _check_booster(booster: Any, sizes: Any) -> None:
     groups = max(1, int(sizes["num_class"])) * max(1, int(sizes.get("num_target", 1)))
     model = booster["model"]
     info = np.asarray(model["tree_info"])
-    if len(info) != len(model["trees"]) or (info < 0).any() or (info >= groups).any():
-        raise ValueError("a tree is for a class that there is not")
+    known = len(info) == len(model["trees"]) and ((info >= 0) & (info < groups)).all()
+    need(known, "a tree is for a class that there is not")
     for i, tree in enumerate(model["trees"]):
-        _check_tree(tree, features, i)
-
-
-def _check_tree(tree: Any, features: int, i: int) -> None:
-    left, right, split = (np.asarray(tree[key]) for key in ("left_children", "right_children", "split_indices"))
-    count = len(left)
-    if not count == len(right) == len(split) == int(tree["tree_param"]["num_nodes"]) or not count:
-        raise ValueError(f"tree {i} says other numbers of nodes than it has")
-    inner = left != -1
-    children = np.concatenate([left[inner], right[inner]])
-    if (children <= 0).any() or (children >= count).any() or len(np.unique(children)) != len(children):
-        raise ValueError(f"a node of tree {i} points outside, or two to the same node")
-    if (split[inner] < 0).any() or (split[inner] >= features).any():
-        raise ValueError(f"a node of tree {i} asks for a feature past its {features}")
+        left, right, split = (np.asarray(tree[key]) for key in ("left_children", "right_children", "split_indices"))
+        count = len(left)
+        agree = count == len(right) == len(split) == int(tree["tree_param"]["num_nodes"]) and count
+        need(agree, f"tree {i} says other numbers of nodes than it has")
+        inner = left != -1
+        check_children(np.concatenate([left[inner], right[inner]]), count, i)
+        check_features(split[inner], features, i)

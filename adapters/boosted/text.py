@@ -1,0 +1,107 @@
+"""LightGBM's model text, checked before LightGBM reads it: 4.7.0 aborts or runs for ever on a damaged one.
+
+Format: a header of `key=value` lines, then blocks `Tree=N`, each as long as `tree_sizes` in the header says, then
+`end of trees` and what the writer adds. Its writer and reader:
+https://github.com/microsoft/LightGBM/blob/master/src/boosting/gbdt_model_text.cpp and src/io/tree.cpp.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import numpy as np
+
+from adapters.base import LoadFailed
+from adapters.boosted.rows import check_children, check_features
+from adapters.checks import need
+from adapters.wording import reason
+
+END: Final = "end of trees\n"
+VERSIONS: Final = ("v2", "v3", "v4")
+"""Of the text. LightGBM 4.7 itself does not check it."""
+NODES: Final = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
+"""What a tree has for each of its inner nodes."""
+
+
+def checked(data: bytes, name: str) -> str:
+    """Returns the text up to the end of its trees, if its parts agree. Raises LoadFailed.
+
+    What follows (importances, training parameters) predicts nothing, and LightGBM crashes if it is cut off.
+    """
+    try:
+        text = data.decode()
+        end = _check(text)
+    except (ValueError, KeyError, IndexError) as error:  # UnicodeDecodeError is a ValueError
+        raise LoadFailed(f"{name} is not a whole LightGBM model: {reason(error)}") from error
+    return text[:end] + END
+
+
+def _check(text: str) -> int:
+    """Returns where the trees end."""
+    first = text.find("\nTree=")
+    need(text.startswith("tree\n") and first > 0, "it has no trees")
+    header = _pairs(text[:first])
+    told = header.get("version", "none")
+    need(told in VERSIONS, f"it is of version {told}, and {', '.join(VERSIONS)} are read")
+    features, per_round = int(header["max_feature_idx"]) + 1, int(header["num_tree_per_iteration"])
+    sizes = [int(size) for size in header["tree_sizes"].split()]
+    need(0 < features < 1 << 31 and 0 < per_round < 1 << 20, "its sizes make no sense")
+    need(int(header["num_class"]) == per_round and not len(sizes) % per_round, "its classes and trees do not agree")
+    classes = re.search(r"num_class:(\d+)", header.get("objective", ""))
+    need(classes is None or int(classes[1]) == per_round, "its objective is for another number of classes")
+    need(len(header["feature_names"].split()) == features, "it names another number of features than it has")
+    at = first + 1
+    for i, size in enumerate(sizes):
+        block = text[at : at + size]
+        need(block.startswith(f"Tree={i}\n") and len(block) == size, f"tree {i} is not where tree_sizes says")
+        _check_tree(_pairs(block), features, i)
+        at += size
+    need(text.startswith(END, at), "its trees do not end where tree_sizes says")
+    return at
+
+
+def _pairs(lines: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in lines.splitlines() if "=" in line)
+
+
+def _check_tree(tree: dict[str, str], features: int, i: int) -> None:
+    leaves = int(tree["num_leaves"])
+    need(leaves >= 1 and _count(tree, "leaf_value") == leaves, f"tree {i} says other numbers of leaves than it has")
+    if leaves > 1:
+        inner = leaves - 1
+        need(all(_count(tree, key) == inner for key in NODES), f"tree {i} says other numbers of nodes than it has")
+        check_features(_ints(tree, "split_feature"), features, i)
+        children = np.concatenate([_ints(tree, "left_child"), _ints(tree, "right_child")])
+        need((~children[children < 0] < leaves).all(), f"a node of tree {i} points outside")  # ~n is leaf n
+        check_children(children[children >= 0], inner, i)
+        _check_categories(tree, i)
+    if tree.get("is_linear") == "1":
+        _check_linear(tree, features, leaves, i)
+
+
+def _check_categories(tree: dict[str, str], i: int) -> None:
+    categories = int(tree["num_cat"])
+    nodes = (_ints(tree, "decision_type") & 1) == 1
+    chosen = np.array(tree["threshold"].split(), dtype=float)[nodes]
+    need(((chosen >= 0) & (chosen < categories)).all(), f"tree {i} asks for categories that it does not have")
+    if categories:
+        bounds = _ints(tree, "cat_boundaries")
+        rising = len(bounds) == categories + 1 and bounds[0] == 0 and (np.diff(bounds) >= 0).all()
+        need(rising and _count(tree, "cat_threshold") == bounds[-1], f"tree {i} has other categories than it says")
+
+
+def _check_linear(tree: dict[str, str], features: int, leaves: int, i: int) -> None:
+    counts, used = _ints(tree, "num_features"), _ints(tree, "leaf_features")
+    need(len(counts) == leaves == _count(tree, "leaf_const"), f"tree {i} has another number of linear leaves")
+    agree = (counts >= 0).all() and counts.sum() == len(used) == _count(tree, "leaf_coeff")
+    need(agree, f"tree {i} has other coefficients than it says")
+    check_features(used, features, i)
+
+
+def _count(tree: dict[str, str], key: str) -> int:
+    return len(tree.get(key, "").split())
+
+
+def _ints(tree: dict[str, str], key: str) -> Any:
+    return np.array(tree.get(key, "").split(), dtype=np.int64)
