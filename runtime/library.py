@@ -175,7 +175,7 @@ class _Kit:
         """Lets go of the model's threads."""
         self._board.draining = True
         for served in self._served.values():
-            served.close()
+            served.engine.close()
 
     def _progress(self, done: int, total: int) -> None:
         self._state.progress_bytes = (done, total)

@@ -54,7 +54,6 @@ def test_a_loaded_kit_predicts_in_this_process(cache: Path, flower: Any) -> None
     assert served.provenance.digest is not None
     with pytest.raises(InvalidInput, match="expected shape"):
         served.predict({"X": [[1.0, 2.0]]})
-    served.close()
 
 
 def test_a_kit_that_is_refused_by_a_server_is_refused_by_a_library(cache: Path) -> None:
@@ -85,12 +84,11 @@ def test_options_that_are_given_win_over_variables(cache: Path, monkeypatch: pyt
     monkeypatch.setenv("RUNTIME_TRUST", "data")
     served = runtime.load(IRIS, cache_dir=cache, trust="restricted")
     assert (served.name, served.provenance.trust) == ("of-the-environment", "restricted")
-    served.close()
 
 
 def test_events_go_to_the_logger_of_the_library(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "modelkit_runtime"):
-        runtime.load(IRIS, cache_dir=cache).close()
+        runtime.load(IRIS, cache_dir=cache)
     assert any(record.getMessage().startswith("kit.resolved reference=") for record in caplog.records)
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from runtime.version import __version__
 from runtime.serving.protocol.codec import Page
 from runtime.serving.statuses import JSON, RETRY, Response
+from runtime.version import __version__
 
 if TYPE_CHECKING:
     from adapters.base import TensorSpec
