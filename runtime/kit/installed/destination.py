@@ -69,7 +69,7 @@ class Destination:
         Raises Usage for files that no unpack put here, StorageFailed, and what `reached` raises.
         """
         receipt = self._receipt()
-        self._check_strangers(receipt)
+        self._refuse_foreign_files(receipt)
         if receipt is None:
             return "it is empty" if not self._staged.exists() else "an earlier unpack was ended before it was done"
         if receipt.manifest.digest != reference.digest:
@@ -98,7 +98,7 @@ class Destination:
         `check` may raise to give up until files get their names. Raises what `unpack` raises, and Usage as `holds`.
         """
         before = self._receipt()
-        self._check_strangers(before)
+        self._refuse_foreign_files(before)
         with self._writing():
             if before is None:
                 self._clear()  # what a crash left
@@ -136,7 +136,7 @@ class Destination:
     def _receipt(self) -> Receipt | None:
         return read_receipt(self.folder / RECEIPT_NAME)
 
-    def _check_strangers(self, receipt: Receipt | None) -> None:
+    def _refuse_foreign_files(self, receipt: Receipt | None) -> None:
         """Refuses a folder with files that are neither of a kit that was unpacked here nor of the cache."""
         try:
             with FoundTree(self.folder) as tree:
@@ -144,9 +144,9 @@ class Destination:
         except OSError as problem:
             raise StorageFailed(f"cannot read folder {str(self.folder)!r}: {problem.strerror}") from problem
         ours = {RECEIPT_NAME, *(receipt.files if receipt else self._crashed_files())}
-        if strangers := [path for path in found if path not in ours and not path.startswith(STAGING_NAME + "/")]:
-            names = ", ".join(map(repr, strangers[:_SHOWN]))
-            more = f" and {len(strangers) - _SHOWN} more" if len(strangers) > _SHOWN else ""
+        if foreign := [path for path in found if path not in ours and not path.startswith(STAGING_NAME + "/")]:
+            names = ", ".join(map(repr, foreign[:_SHOWN]))
+            more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
             raise Usage(
                 f"cannot unpack into {str(self.folder)!r}: it holds {names}{more}, which `runtime unpack` did not put "
                 "there; take that away, or choose another folder"
@@ -179,7 +179,7 @@ class Destination:
         sync_folder(self.folder)
 
     def _clear(self) -> None:
-        """Removes everything but the staging folder, the cache and `lost+found`; strangers have been refused before."""
+        """Removes everything but the staging folder, the cache and `lost+found`; others have been refused before."""
         for item in list(os.scandir(self.folder)):
             if item.name not in (STAGING_NAME, LOST_AND_FOUND) and not self.beside(item.name):
                 remove(Path(item.path))

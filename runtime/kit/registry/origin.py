@@ -76,7 +76,7 @@ def realm_refusal(registry: Origin, realm: Origin) -> str | None:
 def may_hold_credentials(registry: Origin, realm: Origin) -> bool:
     """Tells whether the registry's credentials may go to this token service: same host, or known as the registry's.
 
-    A common parent domain is not enough: many strangers share `azurecr.io` or `co.uk`.
+    A common parent domain is not enough: many registries of different owners share `azurecr.io` or `co.uk`.
     """
     return realm.host == registry.host or _TOKEN_HOSTS.get(registry.host) == realm.host
 

@@ -27,6 +27,7 @@ BAD = {
 @pytest.mark.parametrize("text", [SHA256, SHA512])
 def test_a_digest_prints_back_to_itself(text: str) -> None:
     assert str(Digest.parse(text)) == text
+    assert Digest.parse(text).blob_path == f"blobs/{text.replace(':', '/')}"
 
 
 @pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD.keys())
