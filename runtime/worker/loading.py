@@ -47,7 +47,7 @@ class Loaded:
 
 
 def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> Loaded:
-    """Loads the kit of a supervisor's message under the terms of its operator.
+    """Loads the kit of a supervisor's message under the operator's terms.
 
     Raises:
         AdapterError: the model cannot be loaded, or may not.
