@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,12 +11,26 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.extras import MISSING
 from tests.lying_registry import LyingRegistry
 from tests.places import KITS
 from tests.registries import Registry, TokenService
 
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("calm")  # on a busy machine any example may take long
+
+
+def pytest_report_header() -> str:
+    """Says what is not tested, if anything."""
+    return f"not installed, and left out with the tests that need them: {', '.join(sorted(MISSING)) or 'nothing'}"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leaves out modules that import what is not there."""
+    if not MISSING or collection_path.suffix != ".py":
+        return None
+    imported = set(re.findall(r"^(?:from|import) (\w+)", collection_path.read_text(), re.MULTILINE))
+    return True if imported & MISSING else None
 
 
 @pytest.fixture(scope="session")

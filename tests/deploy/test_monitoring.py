@@ -49,6 +49,13 @@ def test_every_alert_has_a_test() -> None:
     assert alerts == {test["alertname"] for case in cases for test in case["alert_rule_test"] if test["exp_alerts"]}
 
 
+def test_the_events_that_alerts_speak_of_are_logged_by_the_runtime() -> None:
+    named = set(re.findall(r"([a-z]+\.[a-z_]+) in the log", (MONITORING / "rules.yaml").read_text()))
+    sources = "".join(path.read_text() for path in (ROOT / "runtime").rglob("*.py"))
+    assert len(named) > 1
+    assert [event for event in named if f'"{event}"' not in sources] == []
+
+
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A Prometheus that has scraped a server twice, with predictions in between."""

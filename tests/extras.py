@@ -1,0 +1,8 @@
+"""What this environment lacks: on a Python for which some package has no wheel. `make test` has them all."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+OPTIONAL = ("catboost", "lightgbm", "pandas", "promql_parser", "skl2onnx", "sklearn", "skops", "torch", "xgboost")
+MISSING = {name for name in OPTIONAL if find_spec(name) is None}
