@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.image.engine import BASE, Engine, base_archive, build_arguments, dockerd, podman
+from tests.ports import free_port
 
 STORE = Path("/var/tmp/modelkit-runtime-image-tests")
 """Outlives a run: the second one finds the base and the layers that did not change."""
@@ -67,6 +67,5 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture
 def port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    """A port that nobody listens on."""
+    return free_port()

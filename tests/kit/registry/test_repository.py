@@ -209,9 +209,9 @@ def test_retry_after_is_waited_for(lying: Lying, tmp_path: Path, form: str) -> N
     from email.utils import formatdate
 
     registry = lying("iris-bare")
+    started = time.monotonic()
     wait = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)
     registry.lie("/manifests/", refusal(429, Retry_After=wait), times=1)
-    started = time.monotonic()
     pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=10.0)
     assert time.monotonic() - started > 0.9
     assert len(registry.seen("/manifests/")) == 2
