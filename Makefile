@@ -20,7 +20,7 @@ ENGINE   = $(shell command -v podman || echo docker)
 EXTRAS  ?=
 BUILD   ?=
 
-.PHONY: serve help test test-fast venv lint format programs lock image test-image
+.PHONY: serve help test test-fast venv lint picture format programs lock image test-image
 .DELETE_ON_ERROR:
 
 serve: .venv/.core  ## Serves the example kit on port 8080, or PORT.
@@ -43,6 +43,9 @@ lint: venv  ## Style and types: ruff, mypy.
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check --quiet .
 	.venv/bin/python -m mypy
+
+picture: venv  ## Draws who imports whom into docs/architecture.md.
+	.venv/bin/python docs/draw_imports.py
 
 format: venv  ## Puts every file into the project's style.
 	.venv/bin/python -m ruff check --fix .

@@ -83,6 +83,7 @@ def drawn() -> str:
 
 
 if __name__ == "__main__":
-    text = PAGE.read_text()
-    before, begin, rest = text.partition(_BEGIN)
-    PAGE.write_text(before + begin + picture(read_imports()) + _END + rest.partition(_END)[2])
+    before, begin, rest = PAGE.read_text().partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    assert end, f"{PAGE} has no place for the picture"
+    PAGE.write_text(before + begin + picture(read_imports()) + end + after)

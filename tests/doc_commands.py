@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.places import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "loadtests").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "loadtests").glob("*.md"))]
 REGISTRY = "registry.example.com"
 """Stands for the reader's own registry; tests put the address of a real one in its place."""
 

@@ -15,7 +15,7 @@ from runtime.supervisor.process import _KEPT_PREFIXES, _KEPT_VARIABLES
 from tests.places import ROOT
 
 EVENT = r"[a-z]+\.[a-z_]+"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "loadtests/README.md"]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "loadtests/README.md"]
 
 
 def row(option: Option) -> str:
