@@ -15,7 +15,12 @@ from runtime.supervisor.process import _KEPT_PREFIXES, _KEPT_VARIABLES
 from tests.places import ROOT
 
 EVENT = r"[a-z]+\.[a-z_]+"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "loadtests/README.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "loadtests/README.md",
+]
 
 
 def row(option: Option) -> str:
@@ -106,6 +111,21 @@ def test_every_variable_that_a_worker_inherits_is_documented() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    folders = "runtime|adapters|tests|docs|deploy|examples|loadtests|requirements"
+    named = re.findall(rf"`((?:{folders})/[^`\s*…]*)`", page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_decisions_are_listed_and_short() -> None:
+    pages = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"), key=lambda page: int(page.name.partition("-")[0]))
+    listed = re.findall(r"^\d+\. \[(.*)\]\((.*)\)$", (ROOT / "docs/decisions/README.md").read_text(), re.MULTILINE)
+    titles = [page.read_text().partition("\n")[0].partition(". ")[2] for page in pages]
+    assert listed == [(title, page.name) for title, page in zip(titles, pages, strict=True)]
+    assert [page.name for page in pages if not 25 <= len(page.read_text().splitlines()) <= 60] == []
 
 
 def test_readme_is_short() -> None:
