@@ -2,13 +2,15 @@
 
     python docs/draw_imports.py
 
-A box is a room. A room with rooms inside has up to two: what those build on, and the rest. An arrow that follows from
-others is left out: where A imports B and B imports C, A may import C as well.
+A box is a room. A room with rooms inside has a box for each floor: its modules that build on nothing but one another,
+those that build on the first floor by way of other rooms, and so on. An arrow that follows from others is left out:
+where A imports B and B imports C, A may import C as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import grimp
@@ -32,10 +34,8 @@ def room_of(graph: grimp.ImportGraph, module: str) -> str:
 
 def picture(graph: grimp.ImportGraph) -> str:
     """Returns the graph in Mermaid's language."""
-    box_of = {module: _box(graph, module) for module in sorted(graph.modules)}
-    arrows: dict[str, set[str]] = {box: set() for box in sorted(set(box_of.values()))}
-    for module, box in box_of.items():
-        arrows[box] |= {box_of[other] for other in graph.find_modules_directly_imported_by(module)} - {box}
+    box_of = boxes(graph)
+    arrows = arrows_between(graph, box_of)
     labels = {box: _label(box, [module for module in box_of if box_of[module] == box]) for box in arrows}
     outside = [box for box in arrows if not box.startswith(_WINGS)]
     lines = ["flowchart TD", *(f"  {_id(box)}[{labels[box]}]" for box in outside)]
@@ -46,16 +46,36 @@ def picture(graph: grimp.ImportGraph) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _box(graph: grimp.ImportGraph, module: str) -> str:
-    room = room_of(graph, module)
-    inner = {each for each in graph.find_descendants(room) if room_of(graph, each) != room}
-    return f"{room} {'base' if inner & graph.find_downstream_modules(module) else 'top'}" if inner else room
+def boxes(graph: grimp.ImportGraph) -> dict[str, str]:
+    """Returns the box of each module."""
+    rooms = {module: room_of(graph, module) for module in sorted(graph.modules)}
+    outer = {room for room in rooms.values() if any(rooms[each] != room for each in graph.find_descendants(room))}
+    arrows = arrows_between(graph, {module: module if room in outer else room for module, room in rooms.items()})
+    reached = {point: _reached(arrows, point) for point in arrows}
+
+    @cache
+    def floor(module: str) -> int:
+        room = rooms[module]
+        beside = (floor(other) for other in arrows[module] if rooms[other] == room and module not in reached[other])
+        below = (1 + floor(far) for other in arrows[module] if rooms[other] != room
+                 for far in reached[other] if rooms[far] == room and module not in reached[far])  # fmt: skip
+        return max((0, *beside, *below))
+
+    return {module: f"{room} {floor(module)}" if room in outer else room for module, room in rooms.items()}
+
+
+def arrows_between(graph: grimp.ImportGraph, box_of: Mapping[str, str]) -> Arrows:
+    """Returns which boxes each box imports."""
+    arrows: dict[str, set[str]] = {box: set() for box in sorted(set(box_of.values()))}
+    for module, box in box_of.items():
+        arrows[box] |= {box_of[other] for other in graph.find_modules_directly_imported_by(module)} - {box}
+    return arrows
 
 
 def _label(box: str, modules: list[str]) -> str:
-    room, _, part = box.partition(" ")
+    room, _, floor = box.partition(" ")
     names = [module.removeprefix(f"{room}.") for module in modules if module != room]
-    return f'"{room.replace(".", "/")}{"<br>" + ", ".join(names) if part else ""}"'
+    return f'"{room.replace(".", "/")}{"<br>" + ", ".join(names) if floor and names else ""}"'
 
 
 def _id(box: str) -> str:

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from runtime.commands import COMMANDS
+from runtime.command_names import COMMANDS
 from runtime.supervisor.process import WorkerProcess
 
 TYPE_CHECKING = False  # `typing` takes longer to import than a worker should wait

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from runtime.commands import COMMANDS
+from runtime.command_names import COMMANDS
 from runtime.log import LEVELS
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from runtime.commands import COMMANDS
+from runtime.command_names import COMMANDS
 from runtime.errors import InvalidSetting
 from runtime.options import KIT_COMMANDS, OPTIONS, PULL_COMMANDS, Option, names, path, switch
 from runtime.version import __version__
