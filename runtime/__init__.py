@@ -1,6 +1,12 @@
 """Serves a ModelKit: an OCI reference in, verified predictions out.
 
 `app` and `load` are for programs (docs/library.md); everything else is private to the command `runtime`.
+
+May import: adapters, runtime.commands, runtime.kit, runtime.kit.format, runtime.link, runtime.serving,
+runtime.serving.engine, runtime.supervisor, runtime.worker.
+Imported by: runtime.commands, runtime.kit, runtime.kit.cache, runtime.kit.disk, runtime.kit.format,
+runtime.kit.installed, runtime.kit.registry, runtime.kit.unpack, runtime.serving, runtime.serving.engine,
+runtime.serving.http, runtime.serving.protocol, runtime.serving.protocol.v2, runtime.supervisor, runtime.worker.
 """
 
 from runtime.version import __version__

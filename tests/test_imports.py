@@ -5,55 +5,75 @@ from __future__ import annotations
 import graphlib
 import importlib
 import re
+from pathlib import Path
 
-import grimp
 import pytest
 
-FREE = {"runtime", "adapters"}
-"""Without a door: the entry of the program (cli, settings, log …), and the table of adapters."""
+from docs.draw_imports import arrows_between, boxes, drawn, picture, read_imports, room_of
+from tests.places import ROOT
+
+GRAPH = read_imports()
+ROOMS = sorted(module for module in GRAPH.modules if GRAPH.find_children(module))
+OUTSIDE = {"", "crds", "deploy", "e2e", "image", "kits"}
+"""Folders of tests that stand for no room: they look at the whole from outside, or are what tests read."""
 
 
-@pytest.fixture(scope="module")
-def graph() -> grimp.ImportGraph:
-    return grimp.build_graph("runtime", "adapters", cache_dir=None)
+def door(room: str, sentence: str) -> set[str]:
+    """The rooms and modules that the door of `room` names after `sentence`."""
+    found = re.search(rf"{sentence}: ([^:]*?)\.$", importlib.import_module(room).__doc__ or "", re.MULTILINE)
+    assert found, f"{room} does not say '{sentence}: …'"
+    return set(re.split(r",\s+", found[1])) - {"nothing"}
 
 
-@pytest.fixture(scope="module")
-def running() -> grimp.ImportGraph:
-    return grimp.build_graph("runtime", "adapters", exclude_type_checking_imports=True, cache_dir=None)
+def imported_by(room: str) -> set[str]:
+    """The modules outside a room that its modules import."""
+    inside = {module for module in GRAPH.modules if room_of(GRAPH, module) == room}
+    return {other for module in inside for other in GRAPH.find_modules_directly_imported_by(module)} - inside
 
 
-def rooms() -> list[str]:
-    whole = grimp.build_graph("runtime", "adapters", cache_dir=None)
-    return sorted(module for module in whole.modules if whole.find_children(module) and module not in FREE)
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_what_its_door_says_and_nothing_else(room: str) -> None:
+    imported, allowed = imported_by(room), door(room, "May import")
+    assert {other for other in imported if not {other, room_of(GRAPH, other)} & allowed} == set()
+    assert {name for name in allowed if not any(name in (other, room_of(GRAPH, other)) for other in imported)} == set()
 
 
-def door(room: str) -> set[str]:
-    """The modules and rooms that the door of `room` names."""
-    said = importlib.import_module(room).__doc__ or ""
-    found = re.search(r"May import: ([^.]*(?:\.\w[^.]*)*)\.$", said, re.MULTILINE)
-    assert found, f"{room} does not say what it may import"
-    return set(re.split(r",\s+", found[1]))
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_imported_by_those_that_its_door_names_and_nobody_else(room: str) -> None:
+    importers = {other for other in ROOMS if room in {room_of(GRAPH, module) for module in imported_by(other)}}
+    assert importers == door(room, "Imported by")
 
 
-def room_of(graph: grimp.ImportGraph, module: str) -> str:
-    return module if graph.find_children(module) else module.rpartition(".")[0]
+def test_nothing_but_the_module_entry_imports_the_command_line() -> None:
+    assert GRAPH.find_modules_that_directly_import("runtime.cli") == {"runtime.__main__"}
 
 
-@pytest.mark.parametrize("room", rooms())
-def test_a_room_imports_what_its_door_says_and_nothing_else(graph: grimp.ImportGraph, room: str) -> None:
-    inside = {module for module in graph.modules if room_of(graph, module) == room}
-    imported = {other for module in inside for other in graph.find_modules_directly_imported_by(module)} - inside
-    allowed = door(room)
-    assert {other for other in imported if not {other, room_of(graph, other)} & allowed} == set()
-    assert {name for name in allowed if not any(name in (other, room_of(graph, other)) for other in imported)} == set()
-
-
-def test_nothing_but_the_module_entry_imports_the_command_line(graph: grimp.ImportGraph) -> None:
-    importers = {module for module in graph.modules if "runtime.cli" in graph.find_modules_directly_imported_by(module)}
-    assert importers <= {"runtime.__main__"}
-
-
-def test_no_module_stands_on_a_cycle(running: grimp.ImportGraph) -> None:
-    imports = {module: running.find_modules_directly_imported_by(module) for module in running.modules}
+def test_no_module_stands_on_a_cycle_not_even_for_its_types() -> None:
+    imports = {module: GRAPH.find_modules_directly_imported_by(module) for module in GRAPH.modules}
     graphlib.TopologicalSorter(imports).prepare()  # raises CycleError with the cycle in it
+
+
+def test_no_box_of_the_picture_stands_on_a_cycle() -> None:
+    graphlib.TopologicalSorter(arrows_between(GRAPH, boxes(GRAPH))).prepare()
+
+
+def test_the_picture_in_the_architecture_is_of_these_imports() -> None:
+    assert drawn() == picture(GRAPH), "draw it with: make picture"
+
+
+def folder_of(room: str) -> str:
+    """Where the tests of a room are, below `tests`."""
+    return room.removeprefix("runtime.").replace(".", "/") if room != "runtime" else ""
+
+
+def test_every_folder_of_tests_is_that_of_a_room() -> None:
+    tests = ROOT / "tests"
+    folders = {path.parent.relative_to(tests).as_posix().removeprefix(".") for path in tests.rglob("test_*.py")}
+    assert folders - OUTSIDE - {folder_of(room) for room in ROOMS} == set()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_has_its_tests(room: str) -> None:
+    folder = ROOT / "tests" / folder_of(room)
+    named = f"test_{Path(folder).name}*.py"
+    assert list(folder.glob("test_*.py")) or list(folder.parent.glob(named)), f"none in {folder}, no {named} beside it"

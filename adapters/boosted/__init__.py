@@ -1,4 +1,5 @@
 """Boosted trees: XGBoost, LightGBM, CatBoost, an adapter each, and what they share (`rows`).
 
 May import: adapters.
+Imported by: adapters.
 """

@@ -1,4 +1,5 @@
 """PyTorch: exported programs, TorchScript, and weights with the kit's own code.
 
 May import: adapters, adapters.pickles.
+Imported by: adapters.
 """

@@ -3,4 +3,5 @@
 May import: adapters, runtime.errors, runtime.exits, runtime.kit, runtime.kit.cache, runtime.kit.format,
 runtime.kit.installed, runtime.kit.unpack, runtime.libraries, runtime.link, runtime.log, runtime.progress,
 runtime.settings, runtime.supervisor.
+Imported by: runtime.
 """

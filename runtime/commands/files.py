@@ -66,7 +66,7 @@ def examine(
     paths = facts.files(kit.root).files
     process = WorkerProcess(0, module)
     try:
-        process.output = Output(process, log)
+        process.finish_output = Output(process, log).finish
         process.tell(Examine(facts, str(kit.root), settings.adapter, settings.trust, settings.allow_global))
         chosen, files = _checked(_messages(process, seconds, cancelled), paths)
     except BaseException:

@@ -5,4 +5,6 @@ make, six times as long, and is used if something is checked or compared otherwi
 
 May import: runtime.errors, runtime.kit.cache, runtime.kit.disk, runtime.kit.format, runtime.kit.installed,
 runtime.kit.registry, runtime.kit.unpack.
+Imported by: runtime, runtime.commands, runtime.kit.cache, runtime.kit.disk, runtime.kit.installed,
+runtime.kit.registry, runtime.kit.unpack, runtime.link, runtime.supervisor.
 """

@@ -5,4 +5,6 @@
 
 May import: adapters.base, runtime.errors, runtime.link.board, runtime.link.metrics, runtime.log,
 runtime.serving.engine, runtime.serving.protocol, runtime.serving.protocol.v2.codec.
+Imported by: runtime, runtime.serving.engine, runtime.serving.http, runtime.serving.protocol,
+runtime.serving.protocol.v2, runtime.worker.
 """

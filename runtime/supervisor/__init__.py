@@ -2,4 +2,5 @@
 
 May import: adapters.base, runtime.errors, runtime.exits, runtime.kit, runtime.kit.format, runtime.libraries,
 runtime.link, runtime.log, runtime.progress, runtime.settings.
+Imported by: runtime, runtime.commands.
 """

@@ -68,7 +68,7 @@ class Launcher:
             deadline_seconds=settings.inference_timeout,
         )
         worker.tell(order, files=(*self.board.files, self.listener_of(worker.slot).fileno(), _STANDARD_ERROR))
-        worker.output = Output(worker, self.log, own_stdout=settings.command == "serve")
+        worker.finish_output = Output(worker, self.log, own_stdout=settings.command == "serve").finish
 
     def listener_of(self, slot: int) -> Listener:
         """The supervisor's copy of a worker's socket. Raises OSError if it has to be made and cannot."""

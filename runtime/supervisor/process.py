@@ -9,12 +9,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.link.messages import Message
-    from runtime.supervisor.output import Output
 
 _CONTROL = 3
 """Where a worker finds its end of the channel."""
@@ -56,8 +55,8 @@ class WorkerProcess:
         """Models that it serves."""
         self.not_understood = 0
         """How often it sent what is no message."""
-        self.output: Output | None = None
-        """Reads `streams`, once somebody wants to know."""
+        self.finish_output: Callable[[], None] | None = None
+        """Waits until what it wrote is reported; set by what reads `streams`, if anything does."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         pipes: list[int] = []
@@ -95,8 +94,8 @@ class WorkerProcess:
     def reap(self) -> str:
         """After its end: frees what it held here and says how it ended."""
         _kill_group(self.pid)  # until `waitpid` nobody else can get this number
-        if self.output:
-            self.output.finish()
+        if self.finish_output:
+            self.finish_output()
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self._reaped = True
         os.close(self.pidfd)

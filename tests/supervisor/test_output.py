@@ -29,7 +29,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
     def start(code: str, log: Log) -> WorkerProcess:
         monkeypatch.setenv("OMP_TEST_CODE", code)
         worker = WorkerProcess(7, "tests.supervisor.writer")
-        worker.output = Output(worker, log)
+        worker.finish_output = Output(worker, log).finish
         return worker
 
     return start

@@ -1,4 +1,5 @@
 """Kits that lie on this machine's disk: OCI layouts, archives, plain folders.
 
 May import: runtime.errors, runtime.kit.files, runtime.kit.format, runtime.kit.unpack.
+Imported by: runtime.kit.
 """

@@ -2,4 +2,5 @@
 
 May import: adapters.base, runtime.errors, runtime.serving, runtime.serving.engine.limits,
 runtime.serving.engine.request.
+Imported by: runtime.serving, runtime.serving.protocol.v2, runtime.worker.
 """
