@@ -57,6 +57,21 @@ def test_the_limit_is_the_same_in_one_piece_and_in_many_announced_or_not(pieces:
         assert json.loads(sent[1]["body"])["error"].encode() == said
 
 
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_client_that_leaves_before_its_body_is_whole_gets_no_answer(after: int):
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}] * after + [{"type": "http.disconnect"}])
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    async def send(message: dict[str, Any]) -> None:
+        raise AssertionError(message)
+
+    served = app_of(echo("BYTES"))
+    asyncio.run(served.app({"type": "http", "method": "POST", "path": PATH, "headers": []}, receive, send))
+    assert served.lines.events() == []
+
+
 @pytest.mark.parametrize("length", [b"x", b"-1", b"1.5", "٣".encode()])
 def test_a_length_that_is_none_is_refused_under_any_server(length: bytes):
     with pytest.raises(RequestFailed, match="invalid Content-Length"):

@@ -150,6 +150,54 @@ def test_bytes_that_are_not_text_are_refused_naming_the_output_and_what_to_do():
     assert json.loads(answer.body) == {"error": said}
 
 
+def test_something_else_than_bytes_in_an_output_of_bytes_is_the_models_failure():
+    import numpy as np
+
+    served = app_of(
+        model(lambda a, w: {"y": np.array([1, 2], object)}, outputs=(TensorSpec("y", "BYTES", (-1,)),)), warm=False
+    )
+    assert ask(served).status == 500
+    (event,) = served.lines.events()
+    assert event["reason"] == "the model returned something else than bytes in its output 'y'"
+
+
+def test_a_client_that_leaves_is_one_line_and_no_outcome():
+    import threading
+
+    gate, running = threading.Event(), threading.Event()
+
+    def held(arrays: Any, wanted: Any) -> Any:
+        running.set()
+        assert gate.wait(20)
+        return {}
+
+    served = app_of(model(held), warm=False)
+
+    async def leave() -> None:
+        answer = infer(served.endpoint, {b"x-request-id": b"left"}, BODY)
+        assert isinstance(answer, Awaitable)
+        task = asyncio.ensure_future(answer)
+        await asyncio.to_thread(running.wait)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        gate.set()
+
+    asyncio.run(leave())
+    text = render(served.slots, [PROVENANCE], ["v2_json"]).decode()
+    assert 'runtime_requests_in_flight{model="iris"} 0.0' in text
+    assert 'outcome="ok",protocol="v2_json"} 0.0' in text
+    (event,) = served.lines.events()
+    assert (event["event"], event["id"], event["protocol"]) == ("request.abandoned", "left", "v2_json")
+
+
+def test_a_request_in_a_thread_says_what_it_waited_and_computed():
+    served = app_of(model(), warm=False)
+    ask(served)
+    (event,) = served.lines.events()
+    assert 0 < event["queued"] <= event["milliseconds"]
+    assert 0 < event["computed"] <= event["milliseconds"]
+
+
 def test_a_large_body_is_parsed_off_the_loop_and_answered_alike():
     served = app_of(echo("FP32"), limits=Limits(inline_body_bytes=1000, inline_seconds=1))
     values = [float(n) for n in range(2000)]

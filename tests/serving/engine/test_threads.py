@@ -61,3 +61,19 @@ def test_without_a_thread_left_a_call_fails_or_waits_for_those_that_run(threads_
         return str(answers[0])
 
     assert asyncio.run(main()) == ("ran" if threads_already else "can't start new thread")
+
+
+def test_a_step_that_returns_after_the_loop_is_closed_ends_in_silence():
+    lane, running, go = Lane("test", 1), threading.Event(), threading.Event()
+
+    async def main() -> None:
+        job: Job[bool] = Job(asyncio.get_running_loop(), lambda: None)
+        job.step(lane, lambda: running.set() or go.wait(20), job.finish)  # type: ignore[func-returns-value]
+        await asyncio.to_thread(running.wait)
+
+    asyncio.run(main())
+    after = threading.Event()
+    lane.submit(after.set)
+    go.set()
+    assert after.wait(20)
+    lane.close()

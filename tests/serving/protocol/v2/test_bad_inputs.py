@@ -250,6 +250,7 @@ GOOD = [
     pytest.param(body(tensor(), outputs=[]), id="no outputs asked"),
     pytest.param(body(tensor(), id="a\nb\0c \U0001f600:{}"), id="30 odd id"),
     pytest.param(body(tensor(), id=""), id="30 empty id"),
+    pytest.param(body(tensor(), parameters={"a": "b:c"}, extra=[[{"d": ":"}]]), id="6 colons that are no keys'"),
     pytest.param(of(shape=[300, 4], data=[[1.0, 2.0, 3.0, 4.0]] * 300), id="many brackets"),
 ]  # fmt: skip
 
@@ -269,6 +270,24 @@ def test_an_empty_batch_is_the_models_own_matter(iris: Served):
     (answer,) = ask(iris.port, request(body=of(shape=[0, 4], data=[])))
     assert answer.status == 200
     assert [output["shape"] for output in answer.json["outputs"]] == [[0], [0, 3]]
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (1, "inputs[1] must be an object, got a number"),
+        ({"shape": [1]}, "inputs[1] has no name; an input has name, shape, datatype, data"),
+        ({"name": ["int8"]}, "inputs[1]: name must be a string, got an array"),
+    ],
+)
+def test_of_several_inputs_the_one_at_fault_is_named(typed: Served, second: Any, said: str):
+    (refusal,) = ask(typed.port, request(body=body(tensor(name="x", shape=[], data=[1.0]), second)))
+    assert (refusal.status, refusal.error.partition("; a body")[0].partition("; GET")[0]) == (400, said)
+
+
+def test_an_id_that_is_null_is_none(iris: Served):
+    (answer,) = ask(iris.port, request(body=body(tensor(), id=None), headers={"X-Request-Id": "mine"}))
+    assert (answer.status, answer.json["id"]) == (200, "mine")
 
 
 def test_a_scalar_is_shape_of_nothing_with_one_element(typed: Served):
