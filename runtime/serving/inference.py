@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from runtime.errors import PredictFailed, RequestFailed
 from runtime.link.metrics import OUTCOME_RUNS
 from runtime.log import fault
-from runtime.serving.media import Head, check_encoding, check_meaning, media_type, too_large
+from runtime.serving.media import Head, media_type, too_large
 from runtime.serving.statuses import Response, status_of
 
 if TYPE_CHECKING:
@@ -51,15 +51,11 @@ class Endpoint(NamedTuple):
     def codec(self, head: Head) -> Codec:
         """The protocol of a body with these headers. Raises UnsupportedMedia."""
         codec = self.by_media.get(head.get(b"content-type"))
-        return codec if codec is not None and b"content-encoding" not in head else self._negotiated(head)
-
-    def _negotiated(self, head: Head) -> Codec:
-        check_encoding(head)
-        kind, first = media_type(head.get(b"content-type", b"")), self.codecs[0]
-        if kind in self.by_media:
-            return self.by_media[kind]
-        check_meaning(kind, next(filter(None, first.media_types), b""))
-        return first
+        if codec is not None and b"content-encoding" not in head:
+            return codec
+        first = self.codecs[0]
+        kind = media_type(head, self.by_media, next(filter(None, first.media_types), b""))
+        return self.by_media.get(kind, first)
 
 
 def request_id(head: Head) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 from runtime.errors import InvalidInput, TooLarge, UnsupportedMedia
@@ -18,28 +18,26 @@ _OTHER_MEANING: Final = (
 _UTF8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 
 
-def check_encoding(head: Head) -> None:
-    """Raises UnsupportedMedia for a body that would have to be unpacked first."""
-    if (encoding := head.get(b"content-encoding")) and encoding.strip().lower() != b"identity":
-        raise UnsupportedMedia(f"unsupported content encoding {shown(encoding.decode('latin-1'))}; send it as it is")
+def media_type(head: Head, claimed: Container[bytes | None], preferred: bytes) -> bytes:
+    """Returns the Content-Type in lower case, without its parameters.
 
-
-def media_type(value: bytes) -> bytes:
-    """A Content-Type in lower case, without its parameters. Raises UnsupportedMedia if the text is not UTF-8."""
-    kind, *parameters = (part.strip().lower() for part in value.split(b";"))
+    Raises UnsupportedMedia for a body that is packed, is not UTF-8, or clearly is none of the `claimed` types.
+    """
+    encoding, given = head.get(b"content-encoding", b"").strip().lower(), head.get(b"content-type", b"")
+    if encoding not in (b"", b"identity"):
+        raise _unsupported("content encoding", encoding, "it as it is")
+    kind, *parameters = (part.strip().lower() for part in given.split(b";"))
     for parameter in parameters:
         name, _, text = parameter.partition(b"=")
         if name.strip() == b"charset" and text.strip(b"\"' ") not in _UTF8:
-            raise UnsupportedMedia(f"unsupported charset {shown(text.decode('latin-1'))}; send UTF-8")
+            raise _unsupported("charset", text, "UTF-8")
+    if kind not in claimed and kind.startswith(_OTHER_MEANING):
+        raise _unsupported("content type", kind, preferred.decode())
     return kind
 
 
-def check_meaning(kind: bytes, wanted: bytes) -> None:
-    """Raises UnsupportedMedia for a media type that clearly means something else than `wanted`."""
-    if kind.startswith(_OTHER_MEANING):
-        raise UnsupportedMedia(
-            f"unsupported content type {shown(kind.decode('latin-1'))}; send {wanted.decode('latin-1')}"
-        )
+def _unsupported(what: str, seen: bytes, wanted: str) -> UnsupportedMedia:
+    return UnsupportedMedia(f"unsupported {what} {shown(seen.decode('latin-1'))}; send {wanted}")
 
 
 def too_large(most: int, whose: str = "--max-body-bytes") -> TooLarge:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,18 +19,15 @@ from runtime.serving.wording import shown
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Scope
+    from starlette.types import ASGIApp
 
     from runtime.serving.served import Models
 
 _ALIVE: Final = Page("/", lambda *_: Response(200, (JSON,), b'{"status":"alive"}'), quiet=True)
 
 
-class Refuse(Protocol):
-    """`App.refused`."""
-
-    def __call__(self, error: Exception, scope: Scope, codec: Codec, *, quiet: bool = ...) -> Response:
-        """The answer that tells of `error`, logged unless `quiet`."""
+Refuse = Callable[..., Response]
+"""`App.refused`."""
 
 
 def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape: Callable[[], bytes],

@@ -50,12 +50,9 @@ def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Arra
     return array if len(shape) == 1 else array.reshape(shape)
 
 
-def _fault(spec: TensorSpec, text: str) -> InputAtFault:
-    return InputAtFault(f"input {quoted(spec.name)}: {text}")
-
-
-def _element_fault(spec: TensorSpec, index: int, text: str) -> InputAtFault:
-    return InputAtFault(f"input {quoted(spec.name)}, element {index}: {text}")
+def _fault(spec: TensorSpec, text: str, index: int | None = None) -> InputAtFault:
+    element = "" if index is None else f", element {index}"
+    return InputAtFault(f"input {quoted(spec.name)}{element}: {text}")
 
 
 def count_of(spec: TensorSpec, shape: Any, limits: Limits) -> int:
@@ -66,8 +63,10 @@ def count_of(spec: TensorSpec, shape: Any, limits: Limits) -> int:
         raise _fault(spec, f"too many dimensions: {len(shape)}, at most {limits.rank}")
     count, fits, empty = 1, len(shape) == len(spec.shape), False
     for axis, size in enumerate(shape):
+        if type(size) is float and size >= 2**63:  # an integer too large for the parser comes as a float
+            raise _fault(spec, f"element count too large: dimension {axis} is {shown(size)}")
         if type(size) is not int or size < 0:
-            raise _bad_dimension(spec, axis, size)
+            raise _fault(spec, f"shape must be non-negative integers, dimension {axis} is {shown(size)}")
         if size == 0:  # kept out of the product: a zero must not hide a dimension that nothing can hold
             empty = True
         else:
@@ -80,28 +79,17 @@ def count_of(spec: TensorSpec, shape: Any, limits: Limits) -> int:
     return 0 if empty else count
 
 
-def _bad_dimension(spec: TensorSpec, axis: int, size: object) -> InputAtFault:
-    if type(size) is float and size >= 2**63:  # an integer too large for the parser comes as a float
-        return _fault(spec, f"element count too large: dimension {axis} is {shown(size)}")
-    return _fault(spec, f"shape must be non-negative integers, dimension {axis} is {shown(size)}")
-
-
 def _flat(spec: TensorSpec, shape: list[int], data: list[Any]) -> list[Any]:
     """Unwraps one level after another, each of which has to be as long as the shape says."""
-    for axis, size in enumerate(shape):
-        if axis:
-            if not _LISTS.issuperset(map(type, data)) or not {size}.issuperset(map(len, data)):
-                raise _other_nesting(spec, shape)
-            data = list(chain.from_iterable(data))
-        elif len(data) != size:
-            raise _other_nesting(spec, shape)
-    if data and type(data[0]) is list:
-        raise _other_nesting(spec, shape)
-    return data
-
-
-def _other_nesting(spec: TensorSpec, shape: list[int]) -> InputAtFault:
-    return _fault(spec, f"data does not match shape {shown(shape)}: its nesting differs")
+    flat = data if shape and len(data) == shape[0] else None
+    for size in shape[1:]:
+        if flat is None or not _LISTS.issuperset(map(type, flat)) or not {size}.issuperset(map(len, flat)):
+            flat = None
+            break
+        flat = list(chain.from_iterable(flat))
+    if flat is None or (flat and type(flat[0]) is list):
+        raise _fault(spec, f"data does not match shape {shown(shape)}: its nesting differs")
+    return flat
 
 
 def _floats(spec: TensorSpec, data: list[Any]) -> Array:
@@ -138,7 +126,7 @@ def _whole(spec: TensorSpec, index: int, value: float) -> int:
     if not value.is_integer():
         raise _wrong_element(spec, index, shown(value))
     if abs(value) > EXACT_INTEGERS:  # 2^64 comes out of the parser as a float: it is not known which number was meant
-        raise _element_fault(spec, index, f"{shown(value)} is out of range for {spec.datatype} or not exact")
+        raise _fault(spec, f"{shown(value)} is out of range for {spec.datatype} or not exact", index)
     return int(value)
 
 
@@ -176,9 +164,8 @@ def _wrong_type(spec: TensorSpec, data: list[Any], right: frozenset[type]) -> In
 
 
 def _wrong_element(spec: TensorSpec, index: int, got: str) -> InputAtFault:
-    wanted = f"{spec.datatype} wants {_WANTED[spec.datatype]}"
-    return _element_fault(spec, index, f"{wanted}, got {got} (wrong element type)")
+    return _fault(spec, f"{spec.datatype} wants {_WANTED[spec.datatype]}, got {got} (wrong element type)", index)
 
 
 def _out_of_range(spec: TensorSpec, data: list[Any], index: int) -> InputAtFault:
-    return _element_fault(spec, index, f"{shown(data[index])} is out of range for {spec.datatype}")
+    return _fault(spec, f"{shown(data[index])} is out of range for {spec.datatype}", index)

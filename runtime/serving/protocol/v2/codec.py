@@ -1,21 +1,95 @@
-"""The Open Inference Protocol V2 in JSON, as one value.
+"""The Open Inference Protocol V2 in JSON, as one value, with what it says about the server and its models.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
-from runtime.serving.protocol.codec import Codec
+import orjson
+
+from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.protocol.v2.decode import decode
 from runtime.serving.protocol.v2.encode import NAME, Form, encode
-from runtime.serving.protocol.v2.pages import MODEL, PAGES
-from runtime.serving.statuses import error_response
+from runtime.serving.statuses import JSON, RETRY, Response, error_response
+from runtime.version import __version__
+
+if TYPE_CHECKING:
+    from adapters.base import TensorSpec
+    from runtime.serving.served import Models, Served
+
+Parameters = Mapping[str, str]
+
+_MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+
+
+def _json(value: object) -> Response:
+    return Response(200, (JSON,), orjson.dumps(value))
+
+
+def _ready(models: Models, _: Parameters) -> Response:
+    report = _json(models.health.report())
+    return report if models.health.ready else report._replace(status=503, headers=(JSON, RETRY))
+
+
+def _server(_: Models, __: Parameters) -> Response:
+    return _json({"name": "modelkit-runtime", "version": __version__, "extensions": []})
+
+
+def _model(models: Models, parameters: Parameters) -> Response:
+    served = models.find(**parameters)
+    return _json(
+        {
+            "name": served.name,
+            "versions": served.provenance.served_versions,
+            "platform": served.model.platform,
+            "inputs": _tensors(served.model.inputs),
+            "outputs": _tensors(served.model.outputs),
+            "properties": _properties(served),
+        }
+    )
+
+
+def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
+    return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
+
+
+def _properties(served: Served) -> dict[str, str]:
+    """Where the model came from, and the adapter's own facts: strings, none of them empty."""
+    origin = served.provenance
+    facts = {
+        **served.model.properties,
+        "reference": origin.reference,
+        "framework": origin.framework,
+        "adapter": origin.adapter,
+        "trust": origin.trust,
+        "sandbox": origin.sandbox,
+        "verified": origin.verified,
+        "digest": origin.digest or "",
+        "labels": "" if served.model.labels is None else orjson.dumps(served.model.labels).decode(),
+    }
+    return {key: text for key, text in facts.items() if text}
+
+
+def _model_ready(models: Models, parameters: Parameters) -> Response:
+    return _json({"name": models.find_ready(**parameters).name, "ready": True})
+
+
+_PAGES: Final = (
+    Page("/v2", _server),
+    Page("/v2/", _server),
+    Page("/v2/health/live", lambda *_: _json({"live": True}), quiet=True),
+    Page("/v2/health/ready", _ready, quiet=True),
+    Page("/v2/models", lambda models, _: _json({"models": list(models.served)})),
+    *(Page(path, _model) for path in _MODEL),
+    *(Page(f"{path}/ready", _model_ready, quiet=True) for path in _MODEL),
+)
 
 V2_JSON: Final = Codec(
     name=NAME,
-    paths=tuple(f"{path}/infer" for path in MODEL),
+    paths=tuple(f"{path}/infer" for path in _MODEL),
     # Clients send JSON under every name or none: tritonclient none, its asyncio half octet-stream, curl -d a form's.
     media_types=(b"application/json", None, b"application/octet-stream", b"application/x-www-form-urlencoded"),
     longest_body=2**31 - 1,  # a tensor has no more elements
@@ -23,5 +97,5 @@ V2_JSON: Final = Codec(
     decode=decode,
     encode=encode,
     refuse=error_response,
-    pages=PAGES,
+    pages=_PAGES,
 )
