@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,15 +15,16 @@ if TYPE_CHECKING:
     from adapters.base import Arrays, Model, TensorSpec
 
 
-@dataclass(slots=True)
 class Request:
     """What a client asks of a model, checked against the model's signature."""
 
-    inputs: Arrays
-    wanted: tuple[str, ...]
-    """Output names, in the order of the answer."""
-    id: str | None = None
-    """The client's own name for the request; where it gives none, the runtime's before `encode` sees it."""
+    __slots__ = ("id", "inputs", "wanted")
+
+    def __init__(self, inputs: Arrays, wanted: tuple[str, ...], id: str | None = None) -> None:  # noqa: A002 - its name
+        self.inputs, self.wanted = inputs, wanted
+        """Arrays by name; output names in the order of the answer."""
+        self.id = id
+        """The client's own name for the request; where it gives none, the runtime's before `encode` sees it."""
 
     @property
     def rows(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -25,8 +24,7 @@ class Page(NamedTuple):
     """Asked every few seconds by machines: refusals are not logged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
+class Codec(NamedTuple):
     """One protocol. Its functions are pure: no clock, no log, no metrics, no memory of earlier requests."""
 
     name: str

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,7 +105,7 @@ def test_it_has_an_account_and_log_lines_of_its_own(lines: Codec):
 
 
 def test_its_own_limit_of_bodies_holds_for_the_shortest_too(lines: Codec):
-    with serving(model(), codecs=(replace(lines, longest_body=7),), warm=False) as served:
+    with serving(model(), codecs=(lines._replace(longest_body=7),), warm=False) as served:
         path = "/lines/iris"
         for _ in range(2):  # over ASGI, then by the connection itself
             long, short = ask(served.port, request(path=path, body=b"1,2,3,40"), request(path=path, body=b"1,2,3,4"))
@@ -115,7 +114,7 @@ def test_its_own_limit_of_bodies_holds_for_the_shortest_too(lines: Codec):
 
 
 def test_two_protocols_share_a_path_by_their_media_types(lines: Codec):
-    shared = replace(lines, paths=CODECS[0].paths)
+    shared = lines._replace(paths=CODECS[0].paths)
     with serving(model(), codecs=(*CODECS, shared)) as served:
         path = "/v2/models/iris/infer"
         csv, parameters, json_, other = ask(
