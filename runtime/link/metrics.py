@@ -101,7 +101,7 @@ OUTCOME_RUNS = {outcome: index * RUN for index, outcome in enumerate(OUTCOMES)}
 
 
 def counts(cells: Iterable[float]) -> list[float]:
-    """What a scrape may add up: 0 for what is negative, not finite, or too large. A worker can write anything."""
+    """Returns what a scrape may add up: 0 for what is negative, not finite, or too large: workers write anything."""
     return [cell if 0 <= cell < _LARGEST else 0.0 for cell in cells]
 
 
@@ -118,35 +118,35 @@ class Meter:
         self._slot[OFFSETS["runtime_requests_in_flight"] + model] = 0.0
 
     def requests(self, protocol: int) -> Requests:
-        """The account of the requests in one protocol, a number below PROTOCOLS."""
+        """Returns the account of the requests in one protocol, a number below PROTOCOLS."""
         return Requests(self._slot, self._model, protocol)
 
     def model_loaded(self, seconds: float) -> None:
-        """How long this worker's model took to load."""
+        """Notes how long this worker's model took to load."""
         self._slot[OFFSETS["runtime_model_load_seconds"] + self._model] = seconds
 
     def pull_phase(self, phase: str, seconds: float) -> None:
-        """How long a phase of the pull took: resolve, fetch or unpack."""
+        """Notes how long a phase of the pull took: resolve, fetch or unpack."""
         self._slot[OFFSETS["runtime_pull_seconds"] + PHASES.index(phase)] = seconds
 
     def verified(self, count: int) -> None:
-        """`count` more bytes have been checked against a digest."""
+        """Counts bytes that have been checked against a digest."""
         self._slot[OFFSETS["runtime_verified_bytes_total"]] += count
 
     def restarted(self) -> None:
-        """A worker died and is being replaced."""
+        """Counts a worker that died and is being replaced."""
         self._slot[OFFSETS["runtime_worker_restarts_total"]] += 1.0
 
     def log_dropped(self, lines: int) -> None:
-        """`lines` more log lines were lost."""
+        """Counts log lines that were lost."""
         self._slot[OFFSETS["runtime_log_dropped_total"]] += lines
 
     def sandboxed(self, sandboxed: bool) -> None:
-        """Whether this worker is confined."""
+        """Notes whether this worker is confined."""
         self._slot[OFFSETS["runtime_sandboxed"]] = float(sandboxed)
 
     def unsafe_loading(self, unsafe: bool) -> None:
-        """Whether the trust level is unsafe."""
+        """Notes whether the trust level is unsafe."""
         self._slot[OFFSETS["runtime_unsafe_loading"]] = float(unsafe)
 
 
@@ -164,11 +164,11 @@ class Requests:
         self._bytes_out = OFFSETS["runtime_response_bytes_total"] + both
 
     def begun(self) -> None:
-        """One inference request more is being worked on."""
+        """Counts a request that is being worked on."""
         self._slot[self._in_flight] += 1.0
 
     def finished(self, run: int, seconds: float, rows: int, bytes_in: int, bytes_out: int) -> None:
-        """The request is answered; `run` is the outcome's entry in OUTCOME_RUNS."""
+        """Counts a request that is answered; `run` is the outcome's entry in OUTCOME_RUNS."""
         slot, run = self._slot, self._runs + run
         slot[self._in_flight] -= 1.0
         slot[run + bisect_left(BUCKETS, seconds)] += 1.0
@@ -178,5 +178,5 @@ class Requests:
         slot[self._bytes_out] += bytes_out
 
     def abandoned(self) -> None:
-        """The client left: there is no outcome."""
+        """Counts down a request whose client left: it has no outcome."""
         self._slot[self._in_flight] -= 1.0

@@ -53,7 +53,7 @@ class App:
         self._building = threading.Lock()
 
     def served_at(self, path: str) -> Endpoint | None:
-        """What a POST to `path` asks for a prediction; only for paths that have been asked for before."""
+        """Returns what a POST to `path` asks for a prediction, None for a path that nobody has asked for before."""
         endpoint = self._endpoints.get(path)
         if endpoint is None or self._models.served.get(endpoint.served.name) is not endpoint.served:
             return None
@@ -68,7 +68,7 @@ class App:
                 self._starlette = application(self, self._codecs, self._models, self._scrape, self.refused)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI 3."""
+        """Answers one ASGI connection: https://asgi.readthedocs.io/en/stable/specs/main.html."""
         if scope["type"] == "http" and scope["method"] == "POST":
             try:
                 response = await self._post(scope, receive)
@@ -83,7 +83,7 @@ class App:
         await self._starlette(scope, receive, send)
 
     async def _post(self, scope: Scope, receive: Receive) -> Response | None:
-        """The answer, if the path is one of a protocol's."""
+        """Returns the answer, None if the path is no protocol's."""
         endpoint = self.served_at(scope["path"])
         if endpoint is None:
             found = self._find(scope)
@@ -99,7 +99,7 @@ class App:
         return answer if isinstance(answer, Response) else await answer
 
     def _find(self, scope: Scope) -> Endpoint | Response | None:
-        """What a path that nobody has asked for before means, a refusal, or None if it is no protocol's."""
+        """Returns the endpoint of a path that nobody has asked for before, a refusal, or None: it is no protocol's."""
         path = local_path(scope)
         matches = [(found, codec) for pattern, codec in self._patterns if (found := pattern.fullmatch(path))]
         if not matches:
@@ -116,7 +116,7 @@ class App:
         return endpoint
 
     def refused(self, error: Exception, scope: Scope, codec: Codec, *, quiet: bool = False) -> Response:
-        """The answer to a request that is not a call, in the words of `codec`; one log line unless `quiet`."""
+        """Returns the answer to a request that is no call, in the words of `codec`; logs it unless `quiet`."""
         inputs = self._limits.log_inputs
         _, told, line = told_of(error, inputs=inputs)
         response, method = codec.refuse(told), scope["method"]
@@ -130,5 +130,5 @@ class App:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    """What Starlette makes of a route's path; Starlette itself is not there yet."""
+    """Compiles a path as Starlette does a route's; Starlette itself is not imported yet."""
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))

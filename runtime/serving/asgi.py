@@ -59,7 +59,7 @@ class Bodies:
 
 
 def local_path(scope: Scope) -> str:
-    """The path below the one that the application is mounted at."""
+    """Returns the path below the one that the application is mounted at."""
     path: str = scope["path"]
     root: str = scope.get("root_path") or ""
     return path.removeprefix(root) if root and path.startswith(root + "/") else path

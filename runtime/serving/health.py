@@ -11,18 +11,18 @@ class Health(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether predictions are answered, for every model."""
+        """True if predictions are answered, for every model."""
 
     @property
     def draining(self) -> bool:
-        """Whether the process is about to stop; every answer then closes its connection."""
+        """True if the process is about to stop; every answer then closes its connection."""
 
     @property
     def model_names(self) -> Sequence[str]:
         """The names that are or will be served; none while even they are unknown."""
 
     def model_ready(self, name: str, /) -> bool:
-        """Whether predictions of this model are answered."""
+        """True if predictions of this model are answered."""
 
     def report(self) -> Mapping[str, object]:
-        """`{"ready": …, "live": true}`, while not ready also `reason` and, where there is some, `progress`."""
+        """Returns `{"ready": …, "live": true}`, while not ready also `reason` and, where there is some, `progress`."""

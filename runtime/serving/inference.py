@@ -44,12 +44,12 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def of(cls, served: Served, codecs: tuple[Codec, ...]) -> Endpoint:
-        """The endpoint where `codecs` are spoken; the first gets what none of them claims."""
+        """Returns the endpoint where `codecs` are spoken; the first gets what none of them claims."""
         claims = {kind: codec for codec in reversed(codecs) for kind in codec.media_types}
         return cls(served, codecs, claims)
 
     def codec(self, head: Head) -> Codec:
-        """The protocol of a body with these headers. Raises UnsupportedMedia."""
+        """Returns the protocol of a body with these headers. Raises UnsupportedMedia."""
         codec = self.by_media.get(head.get(b"content-type"))
         if codec is not None and b"content-encoding" not in head:
             return codec
@@ -59,7 +59,7 @@ class Endpoint(NamedTuple):
 
 
 def request_id(head: Head) -> str:
-    """The client's own `X-Request-Id` if it is one a log can hold, else a new one."""
+    """Returns the client's own `X-Request-Id` if it is one a log can hold, else a new one."""
     given = head.get(b"x-request-id")
     if given and len(given) <= _LONGEST_ID and not given.translate(None, _ID_BYTES):
         return given.decode()
@@ -67,7 +67,7 @@ def request_id(head: Head) -> str:
 
 
 def infer(endpoint: Endpoint, head: Head, body: bytes) -> Response | Awaitable[Response]:
-    """The answer to one inference request, at once where the model is cheap. Never raises a RequestFailed."""
+    """Answers one inference request, at once where the model is cheap. Never raises a RequestFailed."""
     served, codecs, _ = endpoint
     call = Call(served, codecs[0], head, body)
     try:
@@ -79,7 +79,7 @@ def infer(endpoint: Endpoint, head: Head, body: bytes) -> Response | Awaitable[R
 
 
 def refuse(endpoint: Endpoint, head: Head, failure: RequestFailed) -> Response:
-    """The answer to an inference request whose body was not read to its end."""
+    """Answers an inference request whose body was not read to its end."""
     return Call(endpoint.served, endpoint.codecs[0], head, b"").refused(failure)
 
 
@@ -107,7 +107,7 @@ class Call:
         served.meters[codec.name].begun()
 
     def decode(self) -> Request:
-        """What the body asks of the model."""
+        """Returns what the body asks of the model."""
         codec = self.codec
         if self.body_bytes > codec.longest_body:
             raise too_large(codec.longest_body, "this protocol")
@@ -121,7 +121,7 @@ class Call:
         return request
 
     def encode(self, request: Request, outputs: Arrays) -> Response:
-        """The answer with the model's outputs."""
+        """Returns the answer with the model's outputs."""
         return self.codec.encode(self._served, request, outputs)
 
     def answered(self, response: Response) -> Response:
@@ -160,7 +160,7 @@ class Call:
 
 
 def told_of(error: Exception, *, inputs: bool) -> tuple[RequestFailed, RequestFailed, dict[str, str]]:
-    """The failure as the runtime knows it, as a client gets to know it, and as the log does."""
+    """Returns the failure as the runtime knows it, as the client learns of it, and what the log says of it."""
     if isinstance(error, RequestFailed) and not isinstance(error, PredictFailed):
         line = {"reason": str(error) if inputs else error.logged}
         if error.__cause__ is not None:

@@ -46,7 +46,7 @@ def too_large(most: int, whose: str = "--max-body-bytes") -> TooLarge:
 
 
 def announced_length(head: Head) -> int:
-    """Bytes of the body, 0 where nothing is announced; of an absurd number, the first 18 digits."""
+    """Returns the bytes of the body, 0 if nothing is announced; of a number over 18 digits, the first ones."""
     length = head.get(b"content-length", b"0")
     if not length.isdigit():
         raise InvalidInput(f"invalid Content-Length {shown(length.decode('latin-1'))}")

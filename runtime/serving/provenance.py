@@ -34,7 +34,7 @@ class Provenance(NamedTuple):
         return self.versions or ("1",)
 
     def headers(self) -> tuple[Header, ...]:
-        """`modelkit-digest`, `modelkit-reference` and `modelkit-verified`, for every answer about this model."""
+        """Returns `modelkit-digest`, `-reference` and `-verified`, the headers of every answer about this model."""
         origin = ((b"modelkit-reference", _visible(self.reference)), (b"modelkit-verified", _visible(self.verified)))
         return origin if self.digest is None else ((b"modelkit-digest", _visible(self.digest)), *origin)
 

@@ -32,7 +32,7 @@ Refuse = Callable[..., Response]
 
 def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape: Callable[[], bytes],
                 refused: Refuse) -> Starlette:  # fmt: skip
-    """The application of these protocols; `infer` answers a POST to one of their paths."""
+    """Returns the application of these protocols; `infer` answers a POST to one of their paths."""
 
     async def metrics(_: Request) -> ASGIApp:
         text = await asyncio.to_thread(scrape)

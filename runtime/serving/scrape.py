@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def render(board: Board, models: Sequence[Provenance], protocols: Sequence[str]) -> bytes:
-    """All slots together in Prometheus' text format.
+    """Returns all slots together in Prometheus' text format.
 
     `models` and `protocols` are the names of those that slots count by number; metrics of a model appear with its name.
     """
@@ -73,7 +73,7 @@ class _Collector:
         return metric
 
     def _cells(self, family: Family, width: int) -> Iterator[tuple[int, list[str]]]:
-        """Where each cell begins, and its label values, without the models and protocols that are not there."""
+        """Yields where each cell begins, and its label values, without the models and protocols that are not there."""
         for index, cell in enumerate(family.cells):
             labels = [self._label(label, value) for label, value in zip(family.labels, cell, strict=True)]
             if "" not in labels:

@@ -88,7 +88,7 @@ class Models:
         return served
 
     def find_ready(self, model: str, version: str | None = None) -> Served:
-        """As `find`; raises NotReady also while predictions should not be sent here."""
+        """Returns what `find` does; raises NotReady also while predictions should not be sent here."""
         served = self.find(model, version)
         if not self.health.model_ready(model):
             raise NotReady(f"model {listed([model])} is not ready: {self._reason()}")

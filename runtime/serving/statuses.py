@@ -70,7 +70,7 @@ _EXTRA: Final[dict[int, tuple[Header, ...]]] = {503: (RETRY,), 415: (_ENCODINGS,
 
 
 def status_of(failure: errors.RequestFailed) -> Status:
-    """The row of `failure`."""
+    """Returns the row of `failure`."""
     return next((row for row in STATUSES if isinstance(failure, row.failure)), _UNKNOWN)
 
 
@@ -78,12 +78,12 @@ _UNKNOWN: Final = Status(errors.RequestFailed, 500, "INTERNAL", "error")
 
 
 def error_body(text: str, advice: str = "") -> bytes:
-    """`{"error": …}`: one line of at most 512 bytes, and what `advice` adds to it."""
+    """Returns `{"error": …}`: one line of at most 512 bytes, and what `advice` adds to it."""
     return orjson.dumps({"error": one_line(text) + advice})
 
 
 def error_response(failure: errors.RequestFailed) -> Response:
-    """The answer that tells a client of `failure`."""
+    """Returns the answer that tells a client of `failure`."""
     status = status_of(failure).http
     extra = failure.headers if isinstance(failure, MethodNotAllowed) else _EXTRA.get(status, ())
     return Response(status, (JSON, *extra), error_body(str(failure), failure.advice))

@@ -11,12 +11,12 @@ LINE_BYTES = 512
 
 
 def shown(value: object) -> str:
-    """A value that a client sent, for the message of a RequestFailed: quoted, and left out of logs."""
+    """Returns a value that a client sent for the message of a RequestFailed: quoted, and left out of logs."""
     return private(quoted(value))
 
 
 def quoted(value: object) -> str:
-    """Any value as printable ASCII of at most 64 characters, strings in quotes."""
+    """Returns a value as printable ASCII of at most 64 characters, strings in quotes."""
     text = ascii(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value)
     if len(text) <= SHOWN_CHARACTERS:
         return text
@@ -24,14 +24,14 @@ def quoted(value: object) -> str:
 
 
 def listed(names: Iterable[str], *, at_most: int = 8) -> str:
-    """Names of the model's own as `'a', 'b' and 3 more`."""
+    """Returns names of the model's own as `'a', 'b' and 3 more`."""
     whole = list(names)
     text = ", ".join(quoted(name) for name in whole[:at_most])
     return text if len(whole) <= at_most else f"{text} and {len(whole) - at_most} more"
 
 
 def one_line(text: str, limit: int = LINE_BYTES) -> str:
-    """The text without line ends, cut to `limit` bytes of UTF-8."""
+    """Returns the text without line ends, cut to `limit` bytes of UTF-8."""
     line = " ".join(text.split()) if "\n" in text or "\r" in text else text
     if len(line) * 4 <= limit or len(line.encode(errors="replace")) <= limit:
         return line

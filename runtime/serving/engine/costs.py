@@ -12,12 +12,12 @@ from time import monotonic
 
 _WEIGHT = 0.0625
 _CLIP = 4.0
-"""One call counts as at most so many times the limit: hiccups of a busy machine are a few milliseconds long."""
+"""One call counts as at most this many times the limit: a busy machine delays any call by a few milliseconds."""
 _HOLDING_SECONDS = 0.02
-"""One call this long is no hiccup; it counts in full."""
+"""A call this long was not just delayed; it counts in full."""
 _FIRST_PROOF, _LONGEST_PROOF = 4, 64
 _FORGET_SECONDS = 10.0
-"""A size that was cheap for so long starts anew when it turns out slow: one bad moment is not held against it."""
+"""A size that was cheap for this long and turns out slow starts with the first proof again."""
 _SIZES = 64
 
 
@@ -33,11 +33,11 @@ class Costs:
         self._since = [0.0] * _SIZES
 
     def cheap(self, size: int) -> bool:
-        """Whether a call of this size (the bit length of its bytes) is expected to be short enough for the loop."""
+        """True if a call of this size (the bit length of its bytes) is expected to be short enough for the loop."""
         return self._expected[size] < self._limit
 
     def ran_inline(self, size: int, seconds: float) -> None:
-        """A call on the event loop took so long."""
+        """Notes what a call on the event loop took."""
         expected = self._expected[size]
         if seconds < _HOLDING_SECONDS:
             seconds = min(seconds, self._limit * _CLIP)
@@ -49,7 +49,7 @@ class Costs:
             self._left[size], self._least[size] = self._proof[size], inf
 
     def ran_in_thread(self, size: int, seconds: float) -> None:
-        """A call in a thread took so long; the least of several counts: any may have waited for the interpreter."""
+        """Notes what a call in a thread took. The least of several counts: any may have waited for the GIL."""
         self._least[size] = min(self._least[size], seconds)
         self._left[size] -= 1
         if self._left[size] <= 0:
@@ -57,6 +57,6 @@ class Costs:
             self._left[size], self._least[size] = self._proof[size], inf
 
     def seed(self, size: int, seconds: float) -> None:
-        """A warm-up call took so long; smaller inputs are taken to cost no more."""
+        """Notes what a warm-up call took; smaller inputs are taken to cost no more."""
         for smaller in range(size + 1):
             self._expected[smaller] = min(self._expected[smaller], seconds)

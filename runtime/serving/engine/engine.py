@@ -42,10 +42,10 @@ class Call(Protocol[T_co]):
     """Seconds that the model and the encoding took; written by the engine."""
 
     def decode(self) -> Request:
-        """The request. Called once, in a thread if the body is long."""
+        """Returns the request. Called once, in a thread if the body is long."""
 
     def encode(self, request: Request, outputs: Arrays, /) -> T_co:
-        """The answer. Called once, where the model ran."""
+        """Returns the answer. Called once, in the thread where the model ran."""
 
 
 class Engine:
@@ -61,7 +61,7 @@ class Engine:
         self._watch = Watch(model.interrupt, limits.deadline_seconds)
 
     def run(self, call: Call[T]) -> T | Awaitable[T]:
-        """The answer of `call`: a value if it is decoded and computed on the loop, else an awaitable of it.
+        """Returns the answer of `call`: a value if it was decoded and computed on the loop, else an awaitable of it.
 
         Raises (also when awaited) what decoding and encoding raise, Overloaded, DeadlinePassed, PredictFailed, and
         InvalidInput for what only the model could find wrong.
@@ -81,7 +81,7 @@ class Engine:
         return self._in_thread(self._job(call), call, request, size)
 
     def predict(self, request: Request) -> Arrays:
-        """The model's outputs, in the thread that calls.
+        """Returns the model's outputs, computed in the thread that calls.
 
         Raises PredictFailed if the model raises or gives something else than its signature says, InvalidInput for what
         only the model could find wrong.
@@ -173,7 +173,7 @@ class Engine:
 
 
 def _size(inputs: Arrays) -> int:
-    """Bit length of the inputs' bytes; of strings, only their pointers count."""
+    """Returns the bit length of the inputs' bytes; of strings, only the pointers count."""
     count = 0
     for array in inputs.values():
         count += array.nbytes

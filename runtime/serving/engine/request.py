@@ -47,7 +47,7 @@ class Signature(NamedTuple):
 
     @classmethod
     def of(cls, model: Model) -> Signature:
-        """The signature of `model`."""
+        """Returns the signature of `model`."""
         names = tuple(spec.name for spec in model.outputs)
         return cls(
             inputs={spec.name: spec for spec in model.inputs},
@@ -58,7 +58,7 @@ class Signature(NamedTuple):
         )
 
     def input(self, name: str) -> TensorSpec:
-        """The input of that name. Raises InputAtFault if there is none."""
+        """Returns the input of that name. Raises InputAtFault if there is none."""
         if name not in self.inputs:
             raise InputAtFault(f"unknown input {shown(name)}; expected {listed(self.inputs)}")
         return self.inputs[name]

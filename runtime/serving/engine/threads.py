@@ -89,7 +89,7 @@ class Job(Generic[T]):
         self.answer.set_result(answer)
 
     def give_up(self, interrupt: Interrupt | None = None) -> None:
-        """Nobody waits for the answer any more: interrupts the step that runs, if that is possible."""
+        """Ends a job whose answer nobody waits for; interrupts the step that runs, if that is possible."""
         if self._given_up:
             return
         with self._lock:  # held, so that the thread is not at another job's step when it is interrupted
@@ -153,13 +153,13 @@ class Watch:
         self._closed = threading.Event()
 
     def begun(self, since: float) -> None:
-        """A call that arrived at `since` begins on this thread."""
+        """Notes that a call which arrived at `since` begins on this thread."""
         if self._thread is None and self._interrupt is not None:
             self._start()
         self._since = since
 
     def ended(self) -> None:
-        """The call is over."""
+        """Notes that the call is over."""
         self._since = 0.0
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def arrays_of(inputs: Mapping[str, Any], signature: Signature, limits: Limits) -> Arrays:
-    """The model's inputs. Raises InputAtFault: unknown or missing, of another shape, beyond what the datatype holds."""
+    """Returns the model's inputs. Raises InputAtFault: unknown, missing, of another shape, out of range."""
     only = signature.only if len(inputs) == 1 else None
     specs = {name: only or signature.input(name) for name in inputs}
     arrays = {spec.name: _array(spec, inputs[name], limits) for name, spec in specs.items()}

@@ -14,13 +14,13 @@ LONGEST_SHOWN = 2048
 
 
 def example_request(model: Model) -> dict[str, Any]:
-    """The body of an inference request that fits `model`: its required inputs, or one if all are optional."""
+    """Returns an inference request that fits `model`: its required inputs, or one if all are optional."""
     required = [spec for spec in model.inputs if not spec.optional]
     return {"inputs": [_zeros(spec) for spec in required or model.inputs[:1]]}
 
 
 def advice(model: Model, name: str) -> str:
-    """What an error about inputs ends with: a body that passes, or where to look if that would be long."""
+    """Returns what an error about inputs ends with: a body that passes, or where to look if that would be long."""
     body = orjson.dumps(example_request(model)).decode() if _elements(model) <= LONGEST_SHOWN else ""
     if body and len(body) <= LONGEST_SHOWN:
         return f"; a body that passes: {body}"

@@ -28,7 +28,7 @@ Document = dict[str, Any]
 
 
 def read_document(body: bytes, depth: int) -> Document:
-    """The JSON object that `body` is.
+    """Returns the JSON object that `body` is.
 
     Raises InvalidInput (InputAtFault where showing a good body helps) with the reason and, where known, the byte.
     """
@@ -80,7 +80,7 @@ def _distinct(pairs: list[tuple[str, object]]) -> None:
 
 
 def _deeper(body: bytes, depth: int) -> bool:
-    """Whether brackets outside of strings ever nest deeper; a body cut short counts as far as it goes."""
+    """True if brackets outside of strings ever nest deeper; a body cut short counts as far as it goes."""
     brackets = np.frombuffer(re.sub(_STRING, b"", body).translate(None, _NOT_BRACKETS), np.uint8)
     level = 0
     for start in range(0, len(brackets), _BLOCK):
@@ -118,6 +118,6 @@ def _not_utf8(body: bytes) -> bool:
 
 
 def kind_of(value: object) -> str:
-    """What JSON calls the type of `value`."""
+    """Returns what JSON calls the type of `value`."""
     return {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",
             list: "an array", dict: "an object"}[type(value)]  # fmt: skip

@@ -35,7 +35,7 @@ _WANTED: Final = {"BOOL": "true, false, 0 or 1", "BYTES": "a string", **dict.fro
 
 
 def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Array:
-    """The array of `shape` from `data`, flat or nested exactly like the shape, for the input `spec`.
+    """Returns the array of `shape` from `data`, flat or nested exactly like the shape, for the input `spec`.
 
     Raises InputAtFault naming the input, what was wanted and got, and the flat index of a bad element.
     """
@@ -56,7 +56,7 @@ def _fault(spec: TensorSpec, text: str, index: int | None = None) -> InputAtFaul
 
 
 def count_of(spec: TensorSpec, shape: Any, limits: Limits) -> int:
-    """Elements of `shape`, once every dimension is a number and fits the model's."""
+    """Returns the number of elements of `shape`, once every dimension is a number and fits the model's."""
     if type(shape) is not list:
         raise _fault(spec, f"shape must be an array of non-negative integers, got {kind_of(shape)}")
     if len(shape) > limits.rank:

@@ -57,7 +57,7 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
 
 
 def _properties(served: Served) -> dict[str, str]:
-    """Where the model came from, and the adapter's own facts: strings, none of them empty."""
+    """Returns where the model came from, and the adapter's own facts: strings, none of them empty."""
     origin = served.provenance
     facts = {
         **served.model.properties,

@@ -26,7 +26,7 @@ _SEQUENCES: Final = ("sequence_id", "sequence_start", "sequence_end")
 
 
 def decode(head: Head, body: bytes, served: Served) -> Request:
-    """The request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
+    """Returns the request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
     if BINARY_HEADER in head:
         raise InvalidInput(
             "binary tensor data is not supported yet; send JSON, without Inference-Header-Content-Length"
@@ -143,7 +143,7 @@ def _output(entry: object, index: int) -> str:
 
 
 def _check_parameters(given: object, where: str) -> None:
-    """Unknown parameters are let through (the protocol is open); those that would change the answer are not ignored."""
+    """Refuses parameters that would change the answer; others are let through, since the protocol is open."""
     if type(given) is not dict:
         raise InvalidInput(f"{where}: parameters must be an object, got {kind_of(given)}")
     for key, value in given.items():

@@ -46,7 +46,7 @@ class Form(NamedTuple):
 
 
 def encode(served: Served, request: Request, outputs: Arrays) -> Response:
-    """The answer with `outputs` in it. Raises InvalidInput if a BYTES output is not text, which JSON cannot carry."""
+    """Returns the answer. Raises InvalidInput if a BYTES output is not text, which JSON cannot carry."""
     form: Form = served.forms[NAME]
     parts = [form.head, orjson.dumps(request.id)]
     before = b',"outputs":['
@@ -76,7 +76,7 @@ def _data(name: str, array: np.ndarray[Any, Any]) -> bytes:
 
 
 def _not_finite(flat: np.ndarray[Any, Any]) -> bytes:
-    """orjson writes null for infinities too; they have names that numpy-based clients read back."""
+    """Writes infinities by names that numpy-based clients read back; orjson would write null."""
     data: list[object] = flat.tolist()
     for index in np.flatnonzero(np.isinf(flat)).tolist():
         data[index] = "Infinity" if flat[index] > 0 else "-Infinity"
