@@ -1,4 +1,4 @@
-"""`build_app` inside a Starlette application, for servers that import what they serve: `uvicorn tests.serving.mounted:app`."""
+"""`App` inside a Starlette application, for servers that import what they serve: `uvicorn tests.serving.mounted:app`."""
 
 from __future__ import annotations
 

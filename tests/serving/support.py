@@ -1,4 +1,4 @@
-"""A served model for tests: real Predictor, app, server and sockets; only the model is a small numpy function."""
+"""A served model for tests: real engine, app, server and sockets; only the model is a small numpy function."""
 
 from __future__ import annotations
 
