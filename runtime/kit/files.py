@@ -3,8 +3,6 @@
 Whatever is at a path, opening it is safe: no link is followed, and a FIFO is not waited for.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os
@@ -13,12 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from typing import BinaryIO, Final, Self
 
 from runtime.errors import StorageFailed
-
-if TYPE_CHECKING:
-    from runtime.kit.format.digest import DigestCheck
+from runtime.kit.format.digest import DigestCheck
 
 CHUNK_BYTES: Final = 256 << 10
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})

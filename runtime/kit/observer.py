@@ -1,15 +1,11 @@
 """What somebody who waits for a pull is told, and the one thing they can say: stop."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from runtime.errors import Cancelled
-
-if TYPE_CHECKING:
-    from runtime.kit.format.kitfile import Kitfile
-    from runtime.kit.format.manifest import Manifest
-    from runtime.kit.format.reference import Reference
+from runtime.kit.format.kitfile import Kitfile
+from runtime.kit.format.manifest import Manifest
+from runtime.kit.format.reference import Reference
 
 Phase = Literal["resolve", "fetch", "unpack"]
 

@@ -5,19 +5,15 @@ of the observer itself and sees `cancelled()` within a tenth of a second, whatev
 in a request when the work is stopped ends with that request, or with the process.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from runtime.errors import Cancelled
-
-if TYPE_CHECKING:
-    from runtime.kit.observer import Observer
+from runtime.kit.observer import Observer
 
 _LOOK_SECONDS: Final = 0.1
 _JOIN_SECONDS: Final = 0.3
@@ -55,10 +51,8 @@ class Threads:
         """Returns the results of all jobs, in order. Raises what the first failed job raised, or Cancelled."""
         self._observer = observer
         waiting, results = deque(enumerate(jobs)), dict[int, _T]()
-        threads = [
-            threading.Thread(target=self._work, args=(waiting, results), name="pull", daemon=True)
-            for _ in jobs[: self._size]
-        ]
+        work = partial(self._work, waiting, results)
+        threads = [threading.Thread(target=work, name="pull", daemon=True) for _ in jobs[: self._size]]
         for thread in threads:
             thread.start()
         try:

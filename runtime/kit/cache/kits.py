@@ -4,21 +4,17 @@ A tree that is there already is not believed, only compared. A new one is built 
 whole. Its files are not synced one by one: what a crash leaves of them fails the comparison and is built again.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from runtime.kit.cache.store import TEMPORARY, Store, storing
 from runtime.kit.files import locked, open_lock, remove, sync_folder, temporary_name
+from runtime.kit.format.digest import Digest
 from runtime.kit.unpack.walk import Layers, same, unpack
-
-if TYPE_CHECKING:
-    from runtime.kit.format.digest import Digest
 
 _TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 

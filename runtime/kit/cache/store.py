@@ -12,8 +12,6 @@ kit with datasets or docs cannot be copied on as a whole.
 https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -21,7 +19,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from runtime.errors import DigestMismatch, StorageFailed
 from runtime.kit.files import (
@@ -39,10 +37,8 @@ from runtime.kit.files import (
     write_whole,
 )
 from runtime.kit.format.digest import Digest, DigestCheck
+from runtime.kit.format.manifest import Descriptor, Manifest
 from runtime.kit.format.media_types import REF_NAME
-
-if TYPE_CHECKING:
-    from runtime.kit.format.manifest import Descriptor, Manifest
 
 TEMPORARY: Final = ".tmp-"
 """How names of unfinished trees begin."""

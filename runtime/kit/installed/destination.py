@@ -9,29 +9,24 @@ Files get their names while there is no receipt, and while `.modelkit-unpack` is
 After a crash the receipts in there tell which files `runtime unpack` wrote. Only those are removed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from runtime.errors import BadContent, StorageFailed, UnsafeArchive, Usage
 from runtime.kit.files import NO_SPACE, locked, open_lock, remove, require_room, sync_folder, write_whole
 from runtime.kit.format.digest import Digest
+from runtime.kit.format.manifest import Manifest
 from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, RECEIPT_NAME, STAGING_NAME, Parts
+from runtime.kit.format.reference import Reference
 from runtime.kit.installed.receipt import Receipt, read_receipt
 from runtime.kit.installed.recheck import Reached, recheck
 from runtime.kit.unpack.tree import FoundTree, WrittenTree
-from runtime.kit.unpack.walk import DEFAULT_LIMITS, walk
-
-if TYPE_CHECKING:
-    from runtime.kit.format.manifest import Manifest
-    from runtime.kit.format.reference import Reference
-    from runtime.kit.unpack.walk import Layers
+from runtime.kit.unpack.walk import DEFAULT_LIMITS, Layers, walk
 
 _RESERVED: Final = frozenset({KITFILE_NAME, RECEIPT_NAME, STAGING_NAME, LOST_AND_FOUND})
 _LEFT_OUT: Final = frozenset({(KITFILE_NAME,), (RECEIPT_NAME,)})

@@ -12,8 +12,6 @@ The digests of files from tar layers cannot be computed from the manifest: whoev
 other files and another receipt. So a kit with a receipt counts as verified by receipt, and not as verified.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping
@@ -54,7 +52,7 @@ class Receipt:
     files: Mapping[str, Digest]
 
     @classmethod
-    def of(cls, reference: Reference, manifest: Manifest, config: bytes, files: Mapping[str, Digest]) -> Receipt:
+    def of(cls, reference: Reference, manifest: Manifest, config: bytes, files: Mapping[str, Digest]) -> "Receipt":
         """Returns the receipt for `files`, beside the Kitfile. Raises ValueError and BadContent if they do not fit."""
         check = DigestCheck(manifest.config.digest, manifest.config.size, "its config")
         check.update(config)
@@ -65,7 +63,7 @@ class Receipt:
         return cls(reference, manifest, config, kitfile, placed, {KITFILE_NAME: manifest.config.digest, **files})
 
     @classmethod
-    def parse(cls, raw: bytes, where: str) -> Receipt:
+    def parse(cls, raw: bytes, where: str) -> "Receipt":
         """Reads a receipt; `where` is its path, for messages. Raises BadContent, Unsupported for a newer version."""
         subject = f"the receipt {where!r}"
         try:

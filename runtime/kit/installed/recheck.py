@@ -3,22 +3,17 @@
 Folders are not compared, since an empty one holds nothing that could be served.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runtime.errors import BadContent, StorageFailed
 from runtime.kit.files import NotPlain, read_checked, volume_group, who_else_writes
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.paths import RECEIPT_NAME
+from runtime.kit.installed.receipt import Receipt
 from runtime.kit.unpack.tree import FoundTree
-
-if TYPE_CHECKING:
-    from runtime.kit.installed.receipt import Receipt
 
 Reached = Callable[[str, int, int], None]
 """Gets the path of the file that is being read, bytes read of all files, bytes of all files. May raise."""

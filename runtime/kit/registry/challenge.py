@@ -3,8 +3,6 @@
 Grammar: https://www.rfc-editor.org/rfc/rfc9110#section-11.3 to 11.6, and #section-5.6
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

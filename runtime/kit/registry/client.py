@@ -5,8 +5,6 @@ time-outs, retries for minutes what cannot pass, answers challenges of other hos
 decodes bodies (oras-py 0.2.43, `oras/provider.py::Registry.do_request`). This one makes one attempt.
 """
 
-from __future__ import annotations
-
 import email.utils
 import os
 import sys

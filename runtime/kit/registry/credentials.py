@@ -5,8 +5,6 @@ registry has asked for a login. Secrets never appear in a repr or a message; `so
 https://docs.docker.com/reference/cli/docker/login/#credential-stores
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os

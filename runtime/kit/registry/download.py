@@ -1,18 +1,14 @@
 """One blob from a registry into a new file, checked as it comes: size before digest, and never a byte too many."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from runtime.kit.files import CHUNK_BYTES, NewFile
 from runtime.kit.format.digest import DigestCheck
+from runtime.kit.format.manifest import Descriptor
+from runtime.kit.registry.client import Body
 from runtime.kit.registry.retry import RetryBudget, Transient
-
-if TYPE_CHECKING:
-    from runtime.kit.format.manifest import Descriptor
-    from runtime.kit.registry.client import Body
 
 _PROGRESS_BYTES: Final = 1024 * 1024
 """New bytes that count as progress, so that the retry budget starts again."""

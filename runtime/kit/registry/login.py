@@ -5,8 +5,6 @@ Basic: https://www.rfc-editor.org/rfc/rfc7617 · Bearer: https://www.rfc-editor.
 Tokens: https://distribution.github.io/distribution/spec/auth/token/ and …/spec/auth/oauth/
 """
 
-from __future__ import annotations
-
 import json
 import re
 import threading

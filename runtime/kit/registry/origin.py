@@ -5,8 +5,6 @@ registry answers (a redirect, the realm of a challenge) is text that somebody el
 CVE-2026-50151 in oras-go, CVE-2020-15157 in containerd.
 """
 
-from __future__ import annotations
-
 import ipaddress
 from dataclasses import dataclass
 from typing import Final, Self

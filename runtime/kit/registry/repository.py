@@ -3,31 +3,25 @@
 https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pull
 """
 
-from __future__ import annotations
-
 import json
 import re
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import requests
 
 from runtime.errors import DigestMismatch, Failure, InvalidManifest, NotFound, RegistryUnavailable, SizeMismatch
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
+from runtime.kit.format.manifest import Descriptor
 from runtime.kit.format.media_types import OCI_INDEX, OCI_MANIFEST
-from runtime.kit.format.reference import TAG, newest
+from runtime.kit.format.reference import TAG, Reference, newest
 from runtime.kit.registry.client import Body, Client, raise_if_passing, read_capped
 from runtime.kit.registry.credentials import find_credential
 from runtime.kit.registry.login import Login
 from runtime.kit.registry.origin import Origin, registry_origin
 from runtime.kit.registry.retry import RetryBudget, Transient
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import requests
-
-    from runtime.kit.format.manifest import Descriptor
-    from runtime.kit.format.reference import Reference
 
 _MANIFESTS: Final = (
     OCI_MANIFEST,

@@ -4,8 +4,6 @@ The budget starts again with each progress, so a slow pull over a bad line goes 
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable
