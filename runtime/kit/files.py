@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
@@ -44,18 +44,23 @@ def open_plain(path: str | Path, *, dir_fd: int | None = None, follow: bool = Fa
     return open(fd, "rb", buffering=0)  # noqa: PTH123 - by descriptor
 
 
-def read_checked(file: BinaryIO, check: DigestCheck, reached: Callable[[int], None] = lambda _: None) -> None:
-    """Reads a file to its end through `check`, and goes back to its beginning. `reached` gets each position.
+def read_checked(file: BinaryIO, check: DigestCheck, reached: Callable[[int], None]) -> BinaryIO:
+    """Reads a file to its end through `check`; returns it at its beginning. `reached` gets each position.
 
-    Raises SizeMismatch, DigestMismatch, OSError, and what `reached` raises.
+    Raises SizeMismatch, DigestMismatch, OSError, and what `reached` raises; the file is closed then.
     """
-    check.check_size(file.seek(0, os.SEEK_END))
-    file.seek(0)
-    while chunk := file.read(CHUNK_BYTES):
-        check.update(chunk)
-        reached(check.taken_bytes)
-    check.finish()
-    file.seek(0)
+    try:
+        check.check_size(file.seek(0, os.SEEK_END))
+        file.seek(0)
+        while chunk := file.read(CHUNK_BYTES):
+            check.update(chunk)
+            reached(check.taken_bytes)
+        check.finish()
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 class NewFile:
@@ -96,7 +101,7 @@ class NewFile:
         os.fchmod(self._fd, mode)
         os.fsync(self._fd)
         self._path.rename(self._target)
-        sync_folder(self._target.parent)
+        sync(self._target.parent)
         os.lseek(self._fd, 0, os.SEEK_SET)
         fd, self._fd = self._fd, -1
         return open(fd, "rb", buffering=0)  # noqa: PTH123 - by descriptor
@@ -146,9 +151,9 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def sync_folder(path: Path) -> None:
-    """Makes the names in a folder survive a loss of power."""
-    fd = os.open(path, _FOLDER)
+def sync(path: str | Path, *, dir_fd: int | None = None) -> None:
+    """Makes the bytes of a file, or the names in a folder, survive a loss of power."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         os.fsync(fd)
     finally:
@@ -176,20 +181,17 @@ def locked(fd: int, check: Callable[[], None]) -> Iterator[None]:
 
 
 def _try_lock(fd: int) -> bool:
-    """Takes the lock on an open file or folder if it is free. On a file system without locks it always is."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # some network file systems
+    with suppress(OSError):  # some network file systems have no locks
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
     return True
 
 
 def free_bytes(path: Path) -> int:
     """Returns how many bytes may still be written at `path`, which need not exist yet. Raises OSError."""
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    system = os.statvfs(existing)
+    system = os.statvfs(next(folder for folder in (path, *path.parents) if folder.exists()))
     return system.f_bavail * system.f_frsize
 
 

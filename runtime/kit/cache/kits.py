@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.kit.cache.store import TEMPORARY, Store, storing
-from runtime.kit.files import locked, open_lock, remove, sync_folder, temporary_name
+from runtime.kit.files import locked, open_lock, remove, sync, temporary_name
 from runtime.kit.format.digest import Digest
 from runtime.kit.unpack.walk import Layers, same, unpack
 
@@ -25,20 +25,16 @@ def unpacked(store: Store, digest: Digest, layers: Layers, check: Callable[[], N
     `check` is called at every step and may raise to give up. Raises what `unpack` raises.
     """
     target = store.kit_path(digest)
-    if _holds(target, layers, check):
+    if same(layers(), target, checkpoint=check):
         return target, False
     with store.locked(f"kit-{digest.hex}", check):
         found = os.path.lexists(target)
-        if found and _holds(target, layers, check):
+        if found and same(layers(), target, checkpoint=check):
             return target, False  # another process was faster
         with _building(store) as folder:
             unpack(layers(), folder, checkpoint=check)
             _publish(store, folder, target)
         return target, found
-
-
-def _holds(target: Path, layers: Layers, check: Callable[[], None]) -> bool:
-    return os.path.lexists(target) and same(layers(), target, checkpoint=check)
 
 
 @contextmanager
@@ -67,7 +63,7 @@ def _publish(store: Store, folder: Path, target: Path) -> None:
             target.rename(old)
             folder.rename(target)
             remove(old)
-        sync_folder(target.parent)
+        sync(target.parent)
 
 
 def _aside(store: Store) -> Path:

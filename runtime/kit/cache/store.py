@@ -22,20 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from runtime.errors import DigestMismatch, StorageFailed
-from runtime.kit.files import (
-    NO_SPACE,
-    NewFile,
-    NotPlain,
-    is_abandoned,
-    locked,
-    open_lock,
-    open_plain,
-    read_checked,
-    remove,
-    volume_group,
-    who_else_writes,
-    write_whole,
-)
+from runtime.kit import files
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.manifest import Descriptor, Manifest
 from runtime.kit.format.media_types import REF_NAME
@@ -46,14 +33,16 @@ _FOLDERS: Final = ("blobs", "blobs/sha256", "blobs/sha512", "ingest", "kits", "l
 CACHE_NAMES: Final = frozenset({"oci-layout", "index.json", *(folder.partition("/")[0] for folder in _FOLDERS)})
 """Everything that can stand in a cache folder itself."""
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
-_REFUSED: Final = frozenset({errno.EACCES, errno.EPERM})
+_TROUBLES: Final = {
+    **dict.fromkeys(files.NO_SPACE, "no space left for the cache {root}: free some"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "the cache {root} is not writable for user {user}"),
+    errno.EROFS: "the cache {root} is on a read-only file system",
+    errno.EXDEV: "the cache {root} is on several file systems, wanted one",
+}
 
 
 class Store:
-    """One cache folder. Reading needs no write access; the first write makes what is missing.
-
-    Raises StorageFailed if others can write into it.
-    """
+    """One cache folder. Reading needs no write access. Raises StorageFailed if others can write into it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -81,36 +70,26 @@ class Store:
                 self._write("oci-layout", _LAYOUT)
             for path in (*(self.root / "ingest").iterdir(), *(self.root / "kits").glob(f"{TEMPORARY}*")):
                 with suppress(OSError):
-                    if is_abandoned(path):
-                        remove(path)
+                    if files.is_abandoned(path):
+                        files.remove(path)
         self._prepared = True
 
     def open(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO | None:
-        """Returns the cached blob, checked just now, at its beginning; None if there is none.
-
-        `reached` gets each position. Raises SizeMismatch or DigestMismatch if it has other bytes than the descriptor's.
-        """
-        digest = descriptor.digest
-        try:
-            file = open_plain(self.blob_path(digest))
-        except FileNotFoundError:
-            return None
-        except NotPlain as problem:
-            raise DigestMismatch(f"blob {digest} in the cache {problem.strerror}") from problem
-        except OSError as problem:
-            raise StorageFailed(f"{_trouble(self.root, problem)}; choose another folder with --cache-dir") from problem
-        try:
-            with storing(self.root):
-                read_checked(file, DigestCheck(digest, descriptor.size, f"blob {digest} in the cache"), reached)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        """Returns the cached blob, checked just now; None if there is none. Raises SizeMismatch, DigestMismatch."""
+        subject = f"blob {descriptor.digest} in the cache"
+        with storing(self.root):
+            try:
+                file = files.open_plain(self.blob_path(descriptor.digest))
+            except FileNotFoundError:
+                return None
+            except files.NotPlain as problem:
+                raise DigestMismatch(f"{subject} {problem.strerror}") from problem
+            return files.read_checked(file, DigestCheck(descriptor.digest, descriptor.size, subject), reached)
 
     def read(self, digest: Digest, most_bytes: int) -> bytes | None:
         """Returns a small cached blob of unknown size, checked just now. None if it is absent, wrong or longer."""
         try:
-            with open_plain(self.blob_path(digest)) as file:
+            with files.open_plain(self.blob_path(digest)) as file:
                 size = os.fstat(file.fileno()).st_size
                 data = file.read(most_bytes + 1)
         except OSError:
@@ -120,13 +99,13 @@ class Store:
     def discard(self, digest: Digest) -> None:
         """Removes a blob. Raises StorageFailed."""
         with storing(self.root):
-            remove(self.blob_path(digest))
+            files.remove(self.blob_path(digest))
 
     @contextmanager
-    def ingest(self, digest: Digest) -> Iterator[NewFile]:
+    def ingest(self, digest: Digest) -> Iterator[files.NewFile]:
         """Makes a new file for the bytes of a blob, to be published once they are verified. Raises StorageFailed."""
         self.prepare()
-        with storing(self.root), NewFile(self.blob_path(digest), self.root / "ingest") as file:
+        with storing(self.root), files.NewFile(self.blob_path(digest), self.root / "ingest") as file:
             yield file
 
     def add(self, digest: Digest, data: bytes) -> None:
@@ -154,21 +133,18 @@ class Store:
 
     @contextmanager
     def locked(self, name: str, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Holds the lock `name` between processes and threads. While it waits, `check` may raise to give up.
-
-        Where the file system has no locks, nobody waits: a lock saves work, renames keep things right.
-        """
+        """Holds the lock `name` between processes and threads. While it waits, `check` may raise to give up."""
         self.prepare()
         with storing(self.root):
-            lock = open_lock(self.root / "locks" / name)
-        with locked(lock, check):
+            lock = files.open_lock(self.root / "locks" / name)
+        with files.locked(lock, check):
             yield
 
     def remove(self) -> None:
         """Removes the cache, its folder, and those above that are empty then. Raises StorageFailed."""
         with storing(self.root):
             for name in CACHE_NAMES:
-                remove(self.root / name)
+                files.remove(self.root / name)
         with suppress(OSError):  # not empty, or a mount
             for folder in (self.root, *self.root.parents):
                 folder.rmdir()
@@ -179,8 +155,8 @@ class Store:
         for folder in (self.root, *(self.root / name for name in _FOLDERS)):
             with storing(self.root), suppress(FileNotFoundError, NotADirectoryError):
                 status = folder.lstat()
-                group = volume_group(status) if folder == self.root else group
-                refusal = who_else_writes(folder, status, group)
+                group = files.volume_group(status) if folder == self.root else group
+                refusal = files.who_else_writes(folder, status, group)
                 if stat.S_ISLNK(status.st_mode):
                     refusal = "is a symbolic link, which others may be able to change: name the folder itself"
                 if refusal:
@@ -195,7 +171,7 @@ class Store:
             return []
 
     def _write(self, name: str, data: bytes) -> None:
-        write_whole(self.root / name, data, beside=self.root / "ingest", mode=0o644)
+        files.write_whole(self.root / name, data, beside=self.root / "ingest", mode=0o644)
 
 
 @contextmanager
@@ -204,16 +180,6 @@ def storing(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageFailed(f"{_trouble(root, error)}; choose another folder with --cache-dir") from error
-
-
-def _trouble(root: Path, error: OSError) -> str:
-    if error.errno in NO_SPACE:
-        return f"no space left for the cache {root}: free some"
-    if error.errno == errno.EROFS:
-        return f"the cache {root} is on a read-only file system"
-    if error.errno == errno.EXDEV:
-        return f"the cache {root} is on several file systems, wanted one"
-    if error.errno in _REFUSED:
-        return f"the cache {root} is not writable for user {os.geteuid()}"
-    return f"cannot use the cache {root}: {error.strerror or error}"
+        trouble = _TROUBLES.get(error.errno or 0, "cannot use the cache {root}: {error}")
+        trouble = trouble.format(root=root, user=os.geteuid(), error=error.strerror or error)
+        raise StorageFailed(f"{trouble}; choose another folder with --cache-dir") from error

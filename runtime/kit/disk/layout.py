@@ -93,12 +93,7 @@ class LayoutSource:
         subject = f"blob {descriptor.digest} in {self._name}"
         if file is None:
             raise NotFound(f"{self._name} has no blob {descriptor.digest}; {_AGAIN}")
-        try:
-            read_checked(file, DigestCheck(descriptor.digest, descriptor.size, subject, f"; {_AGAIN}"), reached)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return read_checked(file, DigestCheck(descriptor.digest, descriptor.size, subject, f"; {_AGAIN}"), reached)
 
     def close(self) -> None:
         """Nothing stays open."""

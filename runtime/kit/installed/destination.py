@@ -11,6 +11,7 @@ After a crash the receipts in there tell which files `runtime unpack` wrote. Onl
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.errors import BadContent, StorageFailed, UnsafeArchive, Usage
-from runtime.kit.files import NO_SPACE, locked, open_lock, remove, require_room, sync_folder, write_whole
+from runtime.kit.files import NO_SPACE, locked, open_lock, remove, require_room, sync, write_whole
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.manifest import Manifest
 from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, RECEIPT_NAME, STAGING_NAME, Parts
@@ -135,7 +136,11 @@ class Destination:
         """Refuses a folder with files that are neither of a kit that was unpacked here nor of the cache."""
         try:
             with FoundTree(self.folder) as tree:
-                found = sorted(path for path in tree.files() if not self.beside(path))
+                found = sorted(
+                    path
+                    for path, status in tree.members()
+                    if not stat.S_ISDIR(status.st_mode) and not self.beside(path)
+                )
         except OSError as problem:
             raise StorageFailed(f"cannot read folder {str(self.folder)!r}: {problem.strerror}") from problem
         ours = {RECEIPT_NAME, *(receipt.files if receipt else self._crashed_files())}
@@ -162,16 +167,16 @@ class Destination:
         """Removes the old files and gives the new ones their names; the receipt last, and each step synced."""
         if (self.folder / RECEIPT_NAME).exists():
             (self.folder / RECEIPT_NAME).rename(self._staged / "old.json")
-        sync_folder(self._staged)
-        sync_folder(self.folder)
+        sync(self._staged)
+        sync(self.folder)
         self._clear()
         for path in sorted(tree.iterdir(), key=lambda path: (path.name == KITFILE_NAME, path.name)):
             path.rename(self.folder / path.name)
-        sync_folder(self.folder)
+        sync(self.folder)
         (self._staged / "new.json").rename(self.folder / RECEIPT_NAME)
-        sync_folder(self.folder)
+        sync(self.folder)
         remove(self._staged)
-        sync_folder(self.folder)
+        sync(self.folder)
 
     def _clear(self) -> None:
         """Removes everything but the staging folder, the cache and `lost+found`; others have been refused before."""
@@ -228,9 +233,5 @@ def _sync_tree(root: Path, check: Callable[[], None]) -> None:
     for _, _, names, folder in os.fwalk(root):
         for name in names:
             check()
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync(name, dir_fd=folder)
         os.fsync(folder)

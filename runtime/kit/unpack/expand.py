@@ -55,25 +55,25 @@ class Expanded:
         digest: DigestCheck | None = None,
     ) -> None:
         self._budget, self._subject, self._checkpoint, self._digest = budget, subject, checkpoint, digest
-        self._source = _reader(stream, compression, budget.limits, subject)
-        self._buffer = b""
-        self._position = 0
+        self._buffer, self._position = b"", 0
+        if compression not in ("", "gzip"):
+            raise Unsupported(
+                f"{subject} is compressed with {compression}, which this version cannot read; "
+                "pack the kit again with --compression gzip or none"
+            )
+        self._source = _Gunzip(stream, budget.limits, subject).read if compression else stream.read
 
     def read(self, size: int) -> bytes:
         """Returns at most `size` bytes, and none only at the end. Raises UnsafeArchive."""
-        data = self._more(size) if size >= _BUFFER_BYTES and self._is_empty else self._buffered(size)
+        is_empty = self._position == len(self._buffer)
+        if size >= _BUFFER_BYTES and is_empty:
+            data = self._more(size)
+        else:
+            if is_empty:
+                self._buffer, self._position = self._more(_BUFFER_BYTES), 0
+            data = self._buffer[self._position : self._position + size]
+            self._position += len(data)
         self._budget.take(len(data), self._subject)
-        return data
-
-    @property
-    def _is_empty(self) -> bool:
-        return self._position == len(self._buffer)
-
-    def _buffered(self, size: int) -> bytes:
-        if self._is_empty:
-            self._buffer, self._position = self._more(_BUFFER_BYTES), 0
-        data = self._buffer[self._position : self._position + size]
-        self._position += len(data)
         return data
 
     def _more(self, size: int) -> bytes:
@@ -84,28 +84,14 @@ class Expanded:
         return data
 
 
-def _reader(stream: BinaryIO, compression: str, limits: UnpackLimits, subject: str) -> Callable[[int], bytes]:
-    if compression == "":
-        return stream.read
-    if compression == "gzip":
-        return _Gunzip(stream, limits, subject).read
-    raise Unsupported(
-        f"{subject} is compressed with {compression}, which this version cannot read; "
-        "pack the kit again with --compression gzip or none"
-    )
-
-
 class _Gunzip:
     """A stream of gzip members, one after another, each with its checksum checked."""
 
     def __init__(self, stream: BinaryIO, limits: UnpackLimits, subject: str) -> None:
-        self._stream = stream
-        self._limits = limits
-        self._subject = subject
+        self._stream, self._limits, self._subject = stream, limits, subject
         self._inflate = zlib.decompressobj(_GZIP)
         self._input = b""
-        self._taken_bytes = 0
-        self._given_bytes = 0
+        self._taken_bytes = self._given_bytes = 0
         self._members = 1
 
     def read(self, size: int) -> bytes:
@@ -115,8 +101,7 @@ class _Gunzip:
                 return b""
             if not self._input:
                 self._fill()
-            data = self._inflated(size)
-            if data:
+            if data := self._inflated(size):
                 self._given_bytes += len(data)
                 self._check_ratio()
                 return data
@@ -133,7 +118,6 @@ class _Gunzip:
         return data
 
     def _next_member(self) -> bool:
-        """Begins with the next member, if there is one."""
         self._input = self._inflate.unused_data
         if not self._input:
             self._fill()

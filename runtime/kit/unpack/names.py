@@ -10,70 +10,34 @@ from runtime.kit.format.paths import Parts
 
 
 class Names:
-    """The tree of names of one kit, over all of its layers."""
+    """The files and folders of one kit, over all of its layers. `folders` tells of each whether it is a folder."""
 
     def __init__(self, limits: UnpackLimits) -> None:
+        self.folders: dict[Parts, bool] = {}
         self._limits = limits
-        self._root: dict[str, _Name] = {}
-        self._count = 0
+        self._written: dict[Parts, Parts] = {}  # as they were written, by their folded form
 
-    def add_folder(self, parts: Parts) -> list[Parts]:
-        """Adds a folder and those above it. Returns the new ones, outermost first. Raises ValueError."""
+    def add(self, parts: Parts, *, is_folder: bool) -> list[Parts]:
+        """Adds a folder, or a file, which must be new. Returns the new folders, outermost first. Raises ValueError."""
         new: list[Parts] = []
-        level = self._root
+        folded = tuple(map(_folded, parts))
         for depth, part in enumerate(parts, 1):
-            found = level.get(_folded(part))
+            wanted = is_folder or depth < len(parts)
+            found = self._written.get(folded[:depth])
             if found is None:
-                found = self._add(level, part, {})
-                new.append(parts[:depth])
-            _check_same(found, part)
-            if found.inside is None:
-                raise ValueError(f"{'/'.join(parts[:depth])!r} is a file already")
-            level = found.inside
+                if len(self.folders) == self._limits.members:
+                    raise ValueError(f"the kit has more than {self._limits.members} files and folders")
+                self._written[folded[:depth]] = found = parts[:depth]
+                self.folders[found] = wanted
+                if wanted:
+                    new.append(found)
+            elif found[-1] != part:
+                raise ValueError(f"{part!r} and {found[-1]!r} are the same name on some disks")
+            elif not wanted:
+                raise ValueError("it is a folder already" if self.folders[found] else "it is there already")
+            elif not self.folders[found]:
+                raise ValueError(f"{'/'.join(found)!r} is a file already")
         return new
-
-    def add_file(self, parts: Parts) -> list[Parts]:
-        """Adds a file, which must be new. Returns the folders above it that are new. Raises ValueError."""
-        new = self.add_folder(parts[:-1])
-        level = self._level(parts[:-1])
-        if found := level.get(_folded(parts[-1])):
-            _check_same(found, parts[-1])
-            raise ValueError("it is a folder already" if found.inside is not None else "it is there already")
-        self._add(level, parts[-1], None)
-        return new
-
-    def inside(self, parts: Parts) -> dict[str, bool]:
-        """Returns the names directly inside a folder that was added, and whether each is a folder."""
-        return {name.text: name.inside is not None for name in self._level(parts).values()}
-
-    def _level(self, parts: Parts) -> "dict[str, _Name]":
-        level = self._root
-        for part in parts:
-            inside = level[_folded(part)].inside
-            level = {} if inside is None else inside
-        return level
-
-    def _add(self, level: "dict[str, _Name]", part: str, inside: "dict[str, _Name] | None") -> "_Name":
-        self._count += 1
-        if self._count > self._limits.members:
-            raise ValueError(f"the kit has more than {self._limits.members} files and folders")
-        level[_folded(part)] = name = _Name(part, inside)
-        return name
-
-
-class _Name:
-    """One component as written, and what is inside it; None for a file."""
-
-    __slots__ = ("inside", "text")
-
-    def __init__(self, text: str, inside: "dict[str, _Name] | None") -> None:
-        self.text = text
-        self.inside = inside
-
-
-def _check_same(found: _Name, part: str) -> None:
-    if found.text != part:
-        raise ValueError(f"{part!r} and {found.text!r} are the same name on some disks")
 
 
 def _folded(part: str) -> str:

@@ -38,17 +38,10 @@ class TarReader:
     """
 
     def __init__(self, read: Callable[[int], bytes], subject: str, skip: Callable[[int], object] | None = None) -> None:
-        self._read = read
-        self._skip = skip
-        self._subject = subject
+        self._read, self._skip, self._subject = read, skip, subject
+        self.offset = 0  # bytes from the stream's beginning to the next one that will be read
         self._left = 0  # bytes of the current member that were not read yet
-        self._offset = 0
         self._name = ""
-
-    @property
-    def offset(self) -> int:
-        """Bytes from the stream's beginning to the next one that will be read."""
-        return self._offset
 
     def __iter__(self) -> Iterator[Member]:
         while (member := self._next()) is not None:
@@ -64,7 +57,7 @@ class TarReader:
             if not chunk:
                 raise self._refused(f"it ends in the middle of {self._name[:200]!r}")
             self._left -= len(chunk)
-            self._offset += len(chunk)
+            self.offset += len(chunk)
             yield chunk
 
     def _next(self) -> Member | None:
@@ -120,7 +113,6 @@ class TarReader:
                 raise self._refused("there is data after its end mark")
 
     def _exactly(self, size: int) -> bytes:
-        """Reads `size` bytes into memory."""
         pieces = []
         while size:
             piece = self._read(size)
@@ -128,12 +120,12 @@ class TarReader:
                 raise self._refused("it ends without an end mark")
             pieces.append(piece)
             size -= len(piece)
-            self._offset += len(piece)
+            self.offset += len(piece)
         return b"".join(pieces)
 
     def _pass(self, size: int) -> None:
         if self._skip is not None and size:
-            self._offset += size
+            self.offset += size
             self._skip(size)
             return
         while size:

@@ -31,7 +31,8 @@ class Header(NamedTuple):
 
 def parse_header(block: bytes) -> Header:
     """Reads a header block and checks its sum."""
-    _check_sum(block)
+    if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
+        raise ValueError("a header has a wrong checksum")
     has_prefix = _MAGICS.get(block[257:265])
     if has_prefix is None:
         raise ValueError(f"a header has the unknown format {block[257:265]!r}")
@@ -53,7 +54,12 @@ def parse_records(data: bytes) -> dict[str, str]:
         if not equals or not key or name in records:
             raise ValueError(f"the PAX record {name[:80]!r} has no value or occurs twice")
         records[name] = value.decode("utf-8") if name in ("path", "size", "hdrcharset") else ""
-    _check_records(records)
+    if any(key.startswith("GNU.sparse.") for key in records):
+        raise ValueError("it is a sparse file")
+    if records.get("hdrcharset", "") not in ("", "ISO-IR 10646 2000 UTF-8"):
+        raise ValueError("a PAX header has names in another encoding than UTF-8")
+    if records.get("path") == "":
+        raise ValueError("a PAX header has an empty path")
     return records
 
 
@@ -65,22 +71,6 @@ def record_size(records: dict[str, str], otherwise: int) -> int:
     if re.fullmatch(_DECIMAL, text) is None or int(text) > MAX_SIZE:
         raise ValueError(f"a PAX header has the size {text[:40]!r}")
     return int(text)
-
-
-def _check_records(records: dict[str, str]) -> None:
-    sparse = next((key for key in records if key.startswith("GNU.sparse.")), None)
-    if sparse:
-        raise ValueError("it is a sparse file")
-    if records.get("hdrcharset", "") not in ("", "ISO-IR 10646 2000 UTF-8"):
-        raise ValueError("a PAX header has names in another encoding than UTF-8")
-    if records.get("path") == "":
-        raise ValueError("a PAX header has an empty path")
-
-
-def _check_sum(block: bytes) -> None:
-    stated = _number(block[148:156])
-    if stated != sum(block) - sum(block[148:156]) + 8 * ord(" "):
-        raise ValueError("a header has a wrong checksum")
 
 
 def _number(field: bytes) -> int:

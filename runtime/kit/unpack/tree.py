@@ -8,14 +8,13 @@ CVE-2026-85731).
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
 from runtime.errors import StorageFailed
 from runtime.kit.files import NO_SPACE, free_bytes, open_plain
 from runtime.kit.format.paths import LOST_AND_FOUND, Parts
-from runtime.kit.unpack.names import Names
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -53,20 +52,16 @@ class _Folders:
         """Returns the descriptor of a folder, valid until the next call. Raises OSError."""
         if parts != self._parts:
             self._close_last()
-            opened = self._descend(parts)
-            self._parts, self._last = parts, opened
+            current = self._root
+            for part in parts:
+                try:
+                    below = os.open(part, _FOLDER, dir_fd=current)
+                finally:
+                    if current != self._root:
+                        os.close(current)
+                current = below
+            self._parts, self._last = parts, current
         return self._last
-
-    def _descend(self, parts: Parts) -> int:
-        current = self._root
-        for part in parts:
-            try:
-                below = os.open(part, _FOLDER, dir_fd=current)
-            finally:
-                if current != self._root:
-                    os.close(current)
-            current = below
-        return current
 
     def _close_last(self) -> None:
         if self._last != self._root:
@@ -75,10 +70,7 @@ class _Folders:
 
 
 class WrittenTree(_Folders):
-    """Writes members into an empty folder; files end up 0444, folders 0755. Raises StorageFailed.
-
-    `way_out` is what can be done about a full disk, beside making room.
-    """
+    """Writes members into an empty folder; files end up 0444, folders 0755. Raises StorageFailed with `way_out`."""
 
     def __init__(self, root: Path, *, way_out: str = "set --cache-dir to another disk") -> None:
         self._path, self._way_out = root, way_out
@@ -122,10 +114,7 @@ class WrittenTree(_Folders):
 
 
 class ComparedTree(_Folders):
-    """Compares members with a folder, byte by byte. Whatever is not equal is False, links and extra files too.
-
-    Raises FileNotFoundError and other OSErrors if there is no such folder.
-    """
+    """Compares members with a folder, byte by byte: a link counts as different. Raises OSError if there is none."""
 
     def folder(self, parts: Parts) -> bool:
         """Tells whether there is this folder."""
@@ -146,23 +135,17 @@ class ComparedTree(_Folders):
         except OSError:
             return False
 
-    def has_only(self, names: Names) -> bool:
-        """Tells whether the folder holds nothing but `names`."""
+    def has_only(self, folders: Mapping[Parts, bool]) -> bool:
+        """Tells whether the folder holds just these names; the value says whether one is a folder."""
         try:
-            return self._has_only(names, ())
+            found = [item for parts in ((), *folders) if folders.get(parts, True) for item in self._inside(parts)]
         except OSError:
             return False
+        return len(found) == len(folders) and all(folders.get(parts) is is_folder for parts, is_folder in found)
 
-    def _has_only(self, names: Names, parts: Parts) -> bool:
-        wanted = names.inside(parts)
+    def _inside(self, parts: Parts) -> list[tuple[Parts, bool]]:
         with os.scandir(self._open(parts)) as found:
-            count = 0
-            for item in found:
-                count += 1
-                if wanted.get(item.name) is not item.is_dir(follow_symlinks=False):
-                    return False
-        folders = [(*parts, name) for name, is_folder in wanted.items() if is_folder]
-        return count == len(wanted) and all(self._has_only(names, below) for below in folders)
+            return [((*parts, item.name), item.is_dir(follow_symlinks=False)) for item in found]
 
 
 class FoundTree(_Folders):
@@ -182,10 +165,6 @@ class FoundTree(_Folders):
                 if stat.S_ISDIR(status.st_mode):
                     waiting.append(below)
                 yield "/".join(below), status
-
-    def files(self) -> Iterator[str]:
-        """Yields the paths of everything that is not a folder."""
-        yield from (path for path, status in self.members() if not stat.S_ISDIR(status.st_mode))
 
     def open(self, path: str) -> BinaryIO:
         """Opens a regular file by its relative path. Raises NotPlain."""

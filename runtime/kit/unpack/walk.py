@@ -31,11 +31,10 @@ Layers = Callable[[], Opened]
 def unpack(
     layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] = lambda: None
 ) -> None:
-    """Writes the layers into `root`, an empty folder.
+    """Writes the layers into `root`, an empty folder. What was written stays if something raises.
 
-    `checkpoint` is called at least once a MiB and may raise. What was written stays if something raises.
-    Raises UnsafeArchive, DigestMismatch (diffId), SizeMismatch, Unsupported (compression), InvalidManifest (a raw
-    layer without its path), StorageFailed.
+    `checkpoint` is called at least once a MiB and may raise. Raises UnsafeArchive, DigestMismatch (diffId),
+    SizeMismatch, Unsupported (compression), InvalidManifest (a raw layer without its path), StorageFailed.
     """
     with WrittenTree(root) as tree:
         walk(layers, tree, limits, checkpoint)
@@ -55,7 +54,7 @@ def same(
         return False
     with tree:
         names = walk(layers, tree, limits, checkpoint)
-        return names is not None and tree.has_only(names)
+        return names is not None and tree.has_only(names.folders)
 
 
 def walk(layers: Opened, tree: Tree, limits: UnpackLimits, checkpoint: Callable[[], None]) -> Names | None:
@@ -80,11 +79,10 @@ class _Walk:
         steps = {"tar": self._tar, "raw": self._raw}.get(placed.layer.format)
         if steps is None:
             raise Unsupported(f"{subject} has the media type {placed.layer.descriptor.media_type}, which is not known")
-        if not steps(placed, content, subject):
-            return False
-        if diff_id is not None:
+        whole = steps(placed, content, subject)
+        if whole and diff_id is not None:
             diff_id.finish()
-        return True
+        return whole
 
     def _tar(self, placed: Placed, content: Expanded, subject: str) -> bool:
         reader = TarReader(content.read, subject)
@@ -97,10 +95,7 @@ class _Walk:
         return True
 
     def _raw(self, placed: Placed, content: Expanded, subject: str) -> bool:
-        """Hands over a layer that is the file itself; its path is in an annotation.
-
-        https://github.com/kitops-ml/kitops/blob/main/pkg/lib/filesystem/raw.go
-        """
+        # https://github.com/kitops-ml/kitops/blob/main/pkg/lib/filesystem/raw.go
         if placed.layer.path is None:
             raise InvalidManifest(f"{subject} is a raw file without the annotation {FILE_PATH}, which names it")
         descriptor = placed.layer.descriptor
@@ -116,7 +111,7 @@ class _Walk:
     ) -> bool:
         try:
             parts = self._parts(placed, name, is_folder=is_folder)
-            new = self.names.add_folder(parts) if is_folder else self.names.add_file(parts)
+            new = self.names.add(parts, is_folder=is_folder)
         except ValueError as problem:
             raise UnsafeArchive(f"{subject} has a member {name[:200]!r} that is refused: {problem}") from problem
         if not all(self._tree.folder(folder) for folder in new):
@@ -124,7 +119,6 @@ class _Walk:
         return is_folder or self._tree.file(parts, size, chunks)
 
     def _parts(self, placed: Placed, name: str, *, is_folder: bool) -> Parts:
-        """Splits the name of a member. Raises ValueError with the reason why it is refused."""
         parts = checked_parts(name, self._limits)
         if placed.prefix:
             parts = checked_parts(f"{placed.prefix}/{name}", self._limits)
@@ -142,7 +136,6 @@ def _diff_id(placed: Placed, subject: str) -> DigestCheck | None:
 
 
 def _stated_size(metadata: str | None) -> int | None:
-    """Returns the size that the packer wrote for a raw file, if it did."""
     try:
         size = json.loads(metadata or "{}").get("size")
     except (ValueError, AttributeError, RecursionError):
@@ -151,7 +144,6 @@ def _stated_size(metadata: str | None) -> int | None:
 
 
 def _counted(chunks: Iterator[bytes], stated: int | None, subject: str) -> Iterator[bytes]:
-    """Passes chunks on, and compares the sum of their sizes with the one that was stated."""
     seen = 0
     for chunk in chunks:
         seen += len(chunk)

@@ -13,7 +13,7 @@ LIMITS = UnpackLimits()
 def add(names: Names, path: str) -> list[str]:
     """Add a folder if the path ends with a slash, else a file; gives the new folders."""
     parts = tuple(path.rstrip("/").split("/"))
-    return ["/".join(new) for new in (names.add_folder(parts) if path.endswith("/") else names.add_file(parts))]
+    return ["/".join(new) for new in names.add(parts, is_folder=path.endswith("/"))]
 
 
 def test_folders_are_new_once() -> None:
@@ -22,8 +22,7 @@ def test_folders_are_new_once() -> None:
     assert add(names, "a/") == []
     assert add(names, "a/b/") == []
     assert add(names, "a/d/") == ["a/d"]
-    assert names.inside(()) == {"a": True}
-    assert names.inside(("a", "b")) == {"c.txt": False}
+    assert names.folders == {("a",): True, ("a", "b"): True, ("a", "b", "c.txt"): False, ("a", "d"): True}
 
 
 CLASHES = {
@@ -61,8 +60,8 @@ def test_implied_folders_count() -> None:
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=8))
 def test_every_unicode_form_of_a_name_clashes_with_it(name: str) -> None:
     names = Names(LIMITS)
-    names.add_file((name,))
+    names.add((name,), is_folder=False)
     for form in ("NFC", "NFD"):
         for other in (unicodedata.normalize(form, name), unicodedata.normalize(form, name.casefold())):
             with pytest.raises(ValueError, match=r"."):
-                names.add_file((other,))
+                names.add((other,), is_folder=False)
