@@ -67,7 +67,6 @@ class _Fetch:
                     yield each, again
 
     def _reached(self, digest: Digest, position: int) -> None:
-        """Progress of one blob, in its thread, which also learns here that it shall stop."""
         self._threads.check()
         self._threads.post(partial(self._tell, digest, position))
 

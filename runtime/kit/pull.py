@@ -47,8 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Kit", "PullOptions", "Resolved", "Verified", "fetch", "pull", "resolve", "verified_layers"]
 
 THREADS: Final = 4
-_SHOWN: Final = 5
-"""How many layers a warning names."""
+_SHOWN: Final = 5  # layers that a warning names
 
 Verified = Literal["true", "receipt", "false"]
 """What the files of a kit were compared with: the blobs that its manifest names; the receipt in their own folder, which
@@ -114,21 +113,14 @@ def resolve(reference: Reference, options: PullOptions, observer: Observer) -> R
         (found,) = threads.run([partial(_read_head, reference, options, threads, observer)], observer)
     if not (reference.tag_given or reference.digest):
         tag, digest = found.reference.tag, str(found.reference.digest)
-        observer.warning(
-            "tag.defaulted",
-            reason=f"no tag given: {tag}" + (", the only one" if tag != reference.tag else ""),
-            reference=str(replace(found.reference, digest=None)),
-            digest=digest,
-            pin=str(found.reference),
-        )
+        reason = f"no tag given: {tag}" + (", the only one" if tag != reference.tag else "")
+        name, pin = str(replace(found.reference, digest=None)), str(found.reference)
+        observer.warning("tag.defaulted", reason=reason, reference=name, digest=digest, pin=pin)
     return found
 
 
 def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
-    """Returns the kit with the layers that serving needs, verified and unpacked.
-
-    Nothing is fetched for a kit that cannot be served.
-    """
+    """Returns the kit with the layers that serving needs, verified and unpacked. Nothing is fetched without a model."""
     check_servable(resolved.kitfile)
     if resolved.root is not None:
         return _fetch_folder(resolved, resolved.root, observer)
@@ -173,10 +165,8 @@ def _resolve_folder(reference: Reference, observer: Observer) -> Resolved:
         reference = replace(receipt.reference, name=reference.name)
         observer.resolved(reference, receipt.manifest)
         observer.kitfile(receipt.kitfile)
-        config, placed = receipt.config, receipt.placed
-        return Resolved(
-            reference, receipt.kitfile, receipt.manifest, placed, config, root=path.resolve(), receipt=receipt
-        )
+        head = receipt.kitfile, receipt.manifest, receipt.placed, receipt.config
+        return Resolved(reference, *head, root=path.resolve(), receipt=receipt)
     folder = FolderKit.open(path)
     if folder.left_out:
         observer.warning("folder.left_out", reason="neither file nor folder", files=list(folder.left_out[:10]))
@@ -205,7 +195,13 @@ def _fetch_folder(resolved: Resolved, root: Path, observer: Observer) -> Kit:
 
 def _read_head(reference: Reference, options: PullOptions, threads: Threads, observer: Observer) -> Resolved:
     """Resolves the reference and reads what it names. Runs in a thread that may block."""
-    source = _source(reference, options, threads)
+    source: Source
+    if reference.kind == "registry":
+        source = RegistrySource(reference, options, threads)
+    else:
+        from runtime.kit.disk.layout import open_source
+
+        source = open_source(reference)
     found, raw = source.resolve(reference)
     manifest = Manifest.parse(raw, expected=found.digest, subject=str(found))
     threads.post(partial(observer.resolved, found, manifest))
@@ -222,14 +218,6 @@ def _read_head(reference: Reference, options: PullOptions, threads: Threads, obs
         kinds = sorted({layer.kind for layer in strays})[:_SHOWN]
         threads.warn("layers.unnamed", count=len(strays), kinds=kinds, first=first)
     return Resolved(found, kitfile, manifest, placed, config, source, threads=threads)
-
-
-def _source(reference: Reference, options: PullOptions, threads: Threads) -> Source:
-    if reference.kind != "registry":
-        from runtime.kit.disk.layout import open_source
-
-        return open_source(reference)
-    return RegistrySource(reference, options, threads)
 
 
 def _check_room(resolved: Resolved, store: Store, *, into_cache: bool) -> None:

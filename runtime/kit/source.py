@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from runtime.errors import DigestMismatch, SizeMismatch
 from runtime.kit.cache.store import Store
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from runtime.kit.threads import Threads
 
 
-@dataclass(frozen=True, slots=True)
-class PullOptions:
+class PullOptions(NamedTuple):
     """What a pull may be told."""
 
     cache_dir: Path
@@ -30,10 +28,7 @@ class PullOptions:
 
 
 class RegistrySource:
-    """The manifest and the blobs of a kit in a registry; `disk.layout.LayoutSource` is the same for a disk.
-
-    It imports what speaks HTTP only when something has to be asked for.
-    """
+    """The manifest and the blobs of a kit in a registry; `disk.layout.LayoutSource` is the same for a disk."""
 
     def __init__(self, reference: Reference, options: PullOptions, threads: Threads) -> None:
         self._reference, self._options, self._threads = reference, options, threads
@@ -105,14 +100,12 @@ class RegistrySource:
     def _repository(self) -> Repository:
         with self._lock:
             if self._opened is None:
-                from runtime.kit.registry.repository import Repository
-
-                self._opened = Repository(
-                    self._reference,
-                    plain_http=self._options.plain_http,
-                    retry_budget_seconds=self._options.retry_budget_seconds,
-                    pause=self._threads.pause,
+                from runtime.kit.registry.repository import (
+                    Repository,  # with requests, which a cached kit does not need
                 )
+
+                budget, pause = self._options.retry_budget_seconds, self._threads.pause
+                self._opened = Repository(self._reference, budget, pause, plain_http=self._options.plain_http)
             return self._opened
 
     def _warn(self, event: str, descriptor: Descriptor, reason: Exception) -> None:

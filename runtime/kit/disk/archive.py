@@ -47,8 +47,7 @@ class _Window(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         super().__init__()
-        self._file, self._offset, self._size = file, offset, size
-        self._position = 0
+        self._file, self._offset, self._size, self._position = file, offset, size, 0
 
     def readable(self) -> bool:
         return True

@@ -3,9 +3,8 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from runtime.errors import InvalidKitfile, NotAModelKit, NotFound, StorageFailed, Unsupported
 from runtime.kit.files import NotPlain, open_plain, volume_group, who_else_writes
@@ -18,8 +17,7 @@ _MAX_FILES = 100_000
 _NOT_THE_KITS = frozenset({".git", LOST_AND_FOUND})
 
 
-@dataclass(frozen=True, slots=True)
-class FolderKit:
+class FolderKit(NamedTuple):
     """A folder with a Kitfile, by its absolute path.
 
     Links and other things that are neither file nor folder are in `left_out`: a folder somebody works in may hold them
@@ -39,7 +37,12 @@ class FolderKit:
         Raises NotFound without such a folder, NotAModelKit without a Kitfile in it, InvalidKitfile, StorageFailed.
         """
         try:
-            root = _root(path)
+            if not path.exists():
+                raise NotFound(f"there is no folder {str(path)!r}")
+            if not path.is_dir():
+                what = "is a file; a kit is a folder with a Kitfile, which names the model's file"
+                raise NotAModelKit(f"{str(path)!r} {what}")
+            root = path.resolve()
             kitfile = _kitfile(root)
             for section, entry in kitfile.entries:
                 if section in ("model", "part"):
@@ -48,14 +51,6 @@ class FolderKit:
             return cls(root, kitfile, _left_out(root), who_else_writes(root, status, volume_group(status)) or "")
         except OSError as problem:
             raise StorageFailed(f"cannot read folder {str(path)!r}: {problem.strerror}") from problem
-
-
-def _root(path: Path) -> Path:
-    if not path.exists():
-        raise NotFound(f"there is no folder {str(path)!r}")
-    if not path.is_dir():
-        raise NotAModelKit(f"{str(path)!r} is a file; a kit is a folder with a Kitfile, which names the model's file")
-    return path.resolve()
 
 
 def _kitfile(root: Path) -> Kitfile:
@@ -111,22 +106,13 @@ def _walk(root: Path) -> Iterator[tuple["os.DirEntry[str]", str]]:
         folder = waiting.pop()
         with os.scandir(root / folder) as items:
             for item in items:
-                if not _is_text(item.name) or item.name in _NOT_THE_KITS:
-                    continue
+                if item.name in _NOT_THE_KITS or item.name != item.name.encode(errors="replace").decode():
+                    continue  # a Kitfile can name no file whose name is not UTF-8
                 name = f"{folder}/{item.name}" if folder else item.name
                 if item.is_dir(follow_symlinks=False):
                     waiting.append(name)
                 else:
                     yield item, name
-
-
-def _is_text(name: str) -> bool:
-    """Tells whether a file name is UTF-8: a Kitfile can name no other one."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_entry(root: Path, entry: Entry) -> None:
@@ -135,9 +121,7 @@ def _check_entry(root: Path, entry: Entry) -> None:
     for part in entry_path(entry.path):
         current /= part
         if current.is_symlink():
-            raise InvalidKitfile(
-                f"the Kitfile names {entry.path!r}, but {str(current)!r} is a symbolic link, which is not followed; "
-                "put the file itself there"
-            )
+            seen = f"{str(current)!r} is a symbolic link, which is not followed; put the file itself there"
+            raise InvalidKitfile(f"the Kitfile names {entry.path!r}, but {seen}")
     if not current.exists():
         raise InvalidKitfile(f"the Kitfile names {entry.path!r}, which is not in folder {str(root)!r}")

@@ -21,15 +21,9 @@ from runtime.kit.format.reference import LATEST, Reference, newest
 
 _AGAIN = "copy the kit there again"
 
-OpenMember = Callable[[str], BinaryIO | None]
-"""Opens a path inside the layout; None if there is none."""
-
 
 def open_source(reference: Reference) -> "LayoutSource":
-    """Returns the source for a reference to a layout or an archive.
-
-    Raises NotFound, NotAModelKit, StorageFailed if it cannot be read, UnsafeArchive for an archive with links.
-    """
+    """Returns its source. Raises NotFound, NotAModelKit, StorageFailed, UnsafeArchive for an archive with links."""
     assert reference.path is not None  # of every reference to a disk
     return open_layout(reference.path) if reference.kind == "layout" else open_archive(reference.path)
 
@@ -37,11 +31,10 @@ def open_source(reference: Reference) -> "LayoutSource":
 def open_layout(folder: Path) -> "LayoutSource":
     """Returns the OCI layout in a folder. Raises as `open_source` does."""
     try:
-        is_folder = folder.is_dir()
+        if not folder.is_dir():
+            raise NotFound(f"there is no folder {str(folder)!r} with an OCI layout")
     except OSError as problem:  # a part of the path that may not be searched, or is too long
         raise StorageFailed(f"cannot read {str(folder)!r}: {problem.strerror}") from problem
-    if not is_folder:
-        raise NotFound(f"there is no folder {str(folder)!r} with an OCI layout")
     return LayoutSource(f"OCI layout {str(folder)!r}", lambda name: _open(folder / name))
 
 
@@ -65,18 +58,14 @@ def open_archive(file: Path) -> "LayoutSource":
 class LayoutSource:
     """The manifests and blobs that are files of an OCI layout. See `kit.source.RegistrySource`."""
 
-    def __init__(self, name: str, open_member: OpenMember) -> None:
-        self._name = name
-        self._open = open_member
+    def __init__(self, name: str, open_member: Callable[[str], BinaryIO | None]) -> None:
+        self._name, self._open = name, open_member
         version = self._document("oci-layout").get("imageLayoutVersion")
         if not isinstance(version, str) or not version.startswith("1."):
             raise NotAModelKit(f"{self._name} has another version than 1.0.0 in its file oci-layout")
 
     def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
-        """Finds a manifest by digest, or by tag in the index. Without a tag, the only one there is.
-
-        Raises NotFound with the tags that exist.
-        """
+        """Finds a manifest by digest, or by tag in the index. Raises NotFound with the tags that exist."""
         listed = self._listed()
         if reference.digest is not None:
             digest, size = reference.digest, next((d.size for d in listed if d.digest == reference.digest), None)
@@ -90,9 +79,9 @@ class LayoutSource:
     def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
         """Opens a blob and checks it."""
         file = self._open(descriptor.digest.blob_path)
-        subject = f"blob {descriptor.digest} in {self._name}"
         if file is None:
             raise NotFound(f"{self._name} has no blob {descriptor.digest}; {_AGAIN}")
+        subject = f"blob {descriptor.digest} in {self._name}"
         return read_checked(file, DigestCheck(descriptor.digest, descriptor.size, subject, f"; {_AGAIN}"), reached)
 
     def close(self) -> None:
@@ -130,9 +119,8 @@ class LayoutSource:
         if file is None and path.startswith("blobs/"):
             raise NotFound(f"{self._name} has no {what}")
         if file is None:
-            raise NotAModelKit(
-                f"{self._name} is not one: it has no file {what}; a folder with a Kitfile is written ./FOLDER"
-            )
+            fix = "a folder with a Kitfile is written ./FOLDER"
+            raise NotAModelKit(f"{self._name} is not one: it has no file {what}; {fix}")
         with file:
             raw = file.read(MAX_DOCUMENT_BYTES + 1)
         if len(raw) > MAX_DOCUMENT_BYTES:
@@ -156,7 +144,6 @@ def _what_there_is(listed: list[Descriptor]) -> str:
 
 
 def _open(path: Path, *, follow: bool = False) -> BinaryIO | None:
-    """Opens a regular file for reading; None if there is nothing at this path."""
     try:
         return open_plain(path, follow=follow)
     except (FileNotFoundError, NotADirectoryError):

@@ -78,6 +78,12 @@ class DigestCheck:
         if self._size not in (None, size):
             raise SizeMismatch(f"{self._subject} has {size} bytes, wanted {self._size}{self.advice}")
 
+    def check_whole(self, data: bytes) -> None:
+        """Checks all bytes at once. Raises SizeMismatch, DigestMismatch."""
+        self.check_size(len(data))
+        self.update(data)
+        self.finish()
+
     def finish(self) -> None:
         """Raises SizeMismatch if bytes are missing, DigestMismatch if they are other ones."""
         self.check_size(self.taken_bytes)

@@ -15,7 +15,9 @@ from runtime.kit.format.paths import clean_path
 from runtime.kit.format.reference import is_kit_reference
 
 _SHOWN = 160  # characters of a name in a message
+_CONFIG = "the Kitfile in the kit's config"
 _Document = Mapping[str, object]
+_IsFile = Callable[[str], bool]
 
 Section = Literal["model", "part", "code", "dataset", "docs", "prompt", "mcp"]
 _LISTS: tuple[tuple[Section, str], ...] = (
@@ -37,17 +39,14 @@ class Entry(NamedTuple):
 
 
 class ModelEntry(NamedTuple):
-    """The model: a path inside the kit, or a `parent`, which is a reference to another kit, never both.
-
-    `framework` and `format` are free text, as written. `parameters` is any JSON value.
-    """
+    """The model: a path inside the kit, or a `parent`, which is a reference to another kit, never both."""
 
     path: str | None = None
     parent: str | None = None
-    framework: str = ""
+    framework: str = ""  # free text, like `format`
     format: str = ""
     parts: tuple[Entry, ...] = ()
-    parameters: object = None
+    parameters: object = None  # any JSON value
     digest: Digest | None = None
     diff_id: Digest | None = None
 
@@ -63,12 +62,7 @@ class Kitfile(NamedTuple):
 
     @classmethod
     def parse_json(
-        cls,
-        raw: bytes,
-        layers: Sequence[Layer] = (),
-        *,
-        subject: str = "the Kitfile in the kit's config",
-        is_file: Callable[[str], bool] | None = None,
+        cls, raw: bytes, layers: Sequence[Layer] = (), *, subject: str = _CONFIG, is_file: _IsFile | None = None
     ) -> Self:
         """Reads the config blob of a kit whose manifest lists `layers`, or JSON in a folder. Raises InvalidKitfile.
 
@@ -80,27 +74,29 @@ class Kitfile(NamedTuple):
         return cls._from_document(document, is_file=is_file or (lambda _path: has_model_layer))
 
     @classmethod
-    def parse_yaml(cls, text: str, is_file: Callable[[str], bool] = lambda _path: False) -> Self:
-        """Reads a Kitfile as people write it; `is_file` tells whether the kit's folder has something at a path.
-
-        Scalars keep their literal text (`version: 1.0` is "1.0") except under `parameters`. Raises InvalidKitfile.
-        """
+    def parse_yaml(cls, text: str, is_file: _IsFile = lambda _path: False) -> Self:
+        """Reads a Kitfile as people write it (see `kitfile_yaml`), with `is_file` as above. Raises InvalidKitfile."""
         from runtime.kit.format.kitfile_yaml import read_yaml  # here, because a kit from a registry needs no YAML
 
         return cls._from_document(read_yaml(text), is_file=is_file)
 
     @classmethod
-    def _from_document(cls, document: _Document, *, is_file: Callable[[str], bool]) -> Self:
-        package = _map(document, "package", "package")
+    def _from_document(cls, document: _Document, *, is_file: _IsFile) -> Self:
+        package = _map(document, "package")
         name, version, description = (_text(package, key, "package.") for key in ("name", "version", "description"))
-        model = _model(_map(document, "model", "model"), is_file)
+        model = _model(_map(document, "model"), is_file)
         entries: list[tuple[Section, Entry]] = []
         if model and model.path is not None:
             entries.append(("model", Entry(model.path, model.digest, model.diff_id)))
         entries += [("part", part) for part in (model.parts if model else ())]
         entries += [(section, entry) for section, key in _LISTS for entry in _entries(document, key, key)]
         kitfile = cls(name, version, description, model, tuple(entries))
-        _check_digests(kitfile.layered)
+        bare = [entry.path for entry in kitfile.layered if entry.digest is None]
+        if bare and len(bare) != len(kitfile.layered):  # as KitOps 1.6 writes it
+            raise InvalidKitfile(
+                f"the Kitfile gives a digest for some entries and none for {bare[0]!r}, so its layers cannot be told "
+                "apart; pack the kit again"
+            )
         return kitfile
 
     @property
@@ -119,30 +115,15 @@ def check_servable(kitfile: Kitfile) -> None:
     name = f"kit {kitfile.name[:_SHOWN]!r}" if kitfile.name else "the kit"
     if kitfile.model and kitfile.model.parent:
         parent = kitfile.model.parent[:_SHOWN]
-        raise Unsupported(
-            f"{name} takes its model from another kit, {parent!r}, which this version cannot do; "
-            "serve that kit, or pack one with the model inside"
-        )
+        fix = "serve that kit, or pack one with the model inside"
+        raise Unsupported(f"{name} takes its model from another kit, {parent!r}, which this version cannot do; {fix}")
     if kitfile.model is None or kitfile.model.path is None:
         held = [f"{section} {entry.path[:_SHOWN]!r}" for section, entry in kitfile.entries]
         holds = f"only {', '.join(held[:5])}" + (", …" if len(held) > 5 else "") if held else "nor anything else"
         raise NoModel(f"{name} has no model to serve, {holds}; give model.path in the Kitfile and pack it again")
 
 
-def _check_digests(layered: Sequence[Entry]) -> None:
-    """Refuses a Kitfile in which some layered entries have a digest and some have none, as KitOps 1.6 does."""
-    bare = [entry.path for entry in layered if entry.digest is None]
-    if bare and len(bare) != len(layered):
-        raise InvalidKitfile(
-            f"the Kitfile gives a digest for some entries and none for {bare[0]!r}, so its layers cannot be told "
-            "apart; pack the kit again"
-        )
-
-
-# --- fields
-
-
-def _model(model: _Document, is_file: Callable[[str], bool]) -> ModelEntry | None:
+def _model(model: _Document, is_file: _IsFile) -> ModelEntry | None:
     if not model:
         return None
     written, digest = _text(model, "path", "model."), _digest(model, "digest", "model")
@@ -163,11 +144,9 @@ def _model(model: _Document, is_file: Callable[[str], bool]) -> ModelEntry | Non
 
 def _entries(document: _Document, key: str, where: str) -> tuple[Entry, ...]:
     value = document.get(key)
-    if value is None:
-        return ()
-    if not isinstance(value, list):
+    if not isinstance(value, list | None):
         raise InvalidKitfile(f"the Kitfile's {where} is not a list")
-    return tuple(_entry(item, f"{where}[{number}]") for number, item in enumerate(value))
+    return tuple(_entry(item, f"{where}[{number}]") for number, item in enumerate(value or ()))
 
 
 def _entry(item: object, where: str) -> Entry:
@@ -180,22 +159,18 @@ def _entry(item: object, where: str) -> Entry:
     return Entry(path, _digest(item, "digest", where), _digest(item, "diffId", where), remote)
 
 
-def _map(document: _Document, key: str, where: str) -> _Document:
+def _map(document: _Document, key: str) -> _Document:
     value = document.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidKitfile(f"the Kitfile's {where} is not a map")
-    return value
+    if not isinstance(value, dict | None):
+        raise InvalidKitfile(f"the Kitfile's {key} is not a map")
+    return value or {}
 
 
 def _text(document: _Document, key: str, prefix: str) -> str:
     value = document.get(key)
-    if value is None:
-        return ""
     if isinstance(value, dict | list | bool):
         raise InvalidKitfile(f"the Kitfile's {prefix}{key} is not text")
-    return str(value)
+    return "" if value is None else str(value)
 
 
 def _digest(document: _Document, key: str, where: str) -> Digest | None:

@@ -57,7 +57,9 @@ class _Reader:
         own: dict[str, object] = {}
         merged: dict[str, object] = {}
         for key, item in node.value:
-            name = self._key(key)
+            if not isinstance(key, yaml.ScalarNode):
+                raise ValueError("a key is not text")  # noqa: TRY004 - about the document, not about a Python type
+            name = str(key.value)
             if name == "<<" and key.style is None:
                 for source in self._sources(item, typed, depth):
                     merged = {**source, **merged}
@@ -66,11 +68,6 @@ class _Reader:
             else:
                 own[name] = self.value(item, typed=typed or name == "parameters", depth=depth + 1)
         return {**merged, **own}
-
-    def _key(self, key: yaml.Node) -> str:
-        if not isinstance(key, yaml.ScalarNode):
-            raise ValueError("a key is not text")  # noqa: TRY004 - about the document, not about a Python type
-        return str(key.value)
 
     def _sources(self, item: yaml.Node, typed: bool, depth: int) -> Iterator[dict[str, object]]:
         """Yields the maps that `<<: *anchor` or `<<: [*a, *b]` merges in, the most important first."""
@@ -87,9 +84,7 @@ def _scalar(node: yaml.Node, typed: bool) -> object:
     plain = isinstance(node, yaml.ScalarNode) and node.style is None
     if not plain or (not typed and text not in ("", "~", "null", "Null", "NULL")):
         return text
-    if text in _WORDS:
-        return _WORDS[text]
-    return _number(text)
+    return _WORDS[text] if text in _WORDS else _number(text)
 
 
 def _number(text: str) -> object:

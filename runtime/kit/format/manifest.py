@@ -24,14 +24,11 @@ _MAX_TYPE = 255  # 127 and 127 and the slash: https://www.rfc-editor.org/rfc/rfc
 
 
 class Descriptor(NamedTuple):
-    """What a blob has to be: media type, digest, and `size` in bytes.
-
-    https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md
-    """
+    """What a blob has to be (https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md)."""
 
     media_type: str
     digest: Digest
-    size: int
+    size: int  # bytes
     annotations: Mapping[str, str]
 
 
@@ -64,15 +61,12 @@ class Manifest(NamedTuple):
     layers: tuple[Layer, ...]
 
     @classmethod
-    def parse(
-        cls, raw: bytes, *, expected: Digest | None, size: int | None = None, subject: str | None = None
-    ) -> "Manifest":
+    def parse(cls, raw: bytes, *, expected: Digest | None, subject: str | None = None) -> "Manifest":
         """Checks and reads a manifest; `subject` stands for it in messages (its digest does otherwise).
 
-        Raises SizeMismatch and DigestMismatch if it is not what was asked for, NotAModelKit with what it is instead,
-        InvalidManifest if it cannot be read.
+        Raises DigestMismatch if it is not what was expected, NotAModelKit with what it is, InvalidManifest.
         """
-        digest = verified_digest(raw, expected, size)
+        digest = verified_digest(raw, expected, None)
         subject = subject or f"manifest {digest}"
         document = read_object(raw, subject, InvalidManifest)
         if "layers" in document and "manifests" in document:
@@ -82,36 +76,24 @@ class Manifest(NamedTuple):
             raise InvalidManifest(f"{subject} has another schemaVersion than 2")
         config = parse_descriptor(document.get("config"), f"{subject}: config")
         listed = document.get("layers")
-        listed = [] if listed is None else listed  # KitOps 1.7 writes null for a kit without layers
-        if not isinstance(listed, list):
+        if not isinstance(listed, list | None):  # KitOps 1.7 writes null for a kit without layers
             raise InvalidManifest(f"{subject}: layers is not a list")
-        layers = tuple(
-            _layer(parse_descriptor(item, f"{subject}: layer {number}")) for number, item in enumerate(listed, 1)
-        )
+        found = [parse_descriptor(item, f"{subject}: layer {number}") for number, item in enumerate(listed or (), 1)]
         _annotations(document.get("annotations"), subject)
-        return cls(digest, raw, config, layers)
+        return cls(digest, raw, config, tuple(map(_layer, found)))
 
 
 def verified_digest(raw: bytes, expected: Digest | None, size: int | None) -> Digest:
-    """Returns the digest of `raw` after comparing it, and its length in bytes, with what was asked for.
-
-    Raises SizeMismatch, DigestMismatch, and InvalidManifest for more than 4 MiB.
-    """
+    """Returns the digest of `raw`. Raises SizeMismatch, DigestMismatch, and InvalidManifest for more than 4 MiB."""
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise InvalidManifest(f"the manifest has {len(raw)} bytes, more than the {MAX_DOCUMENT_BYTES} that are read")
     wanted = expected or Digest.of(raw)
-    check = DigestCheck(wanted, size, "the manifest", ": somebody changed it on the way")
-    check.check_size(len(raw))
-    check.update(raw)
-    check.finish()
+    DigestCheck(wanted, size, "the manifest", ": somebody changed it on the way").check_whole(raw)
     return wanted
 
 
 def _check_kind(document: dict[str, object], subject: str) -> None:
-    """Raises NotAModelKit, with what it is, unless it is a ModelKit's: by artifact type or by config type.
-
-    KitOps has both since https://github.com/kitops-ml/kitops/pull/1000.
-    """
+    # by artifact type or by config type: KitOps has both since https://github.com/kitops-ml/kitops/pull/1000
     config = document.get("config")
     config_type = config.get("mediaType") if isinstance(config, dict) else None
     is_image = document.get("mediaType") in (None, "", OCI_MANIFEST) and "manifests" not in document

@@ -67,11 +67,9 @@ def checked_parts(name: str, limits: UnpackLimits) -> Parts:
         raise ValueError("it has a component that is empty or '.'")
     if len(parts) > limits.depth:
         raise ValueError(f"it is {len(parts)} levels deep, at most {limits.depth} are allowed")
-    longest = max(len(part.encode()) for part in parts)
-    if longest > limits.component_bytes or len(name.encode()) > limits.path_bytes:
-        raise ValueError(
-            f"it is longer than {limits.path_bytes} bytes, or than {limits.component_bytes} in one component"
-        )
+    longest, most = max(len(part.encode()) for part in parts), limits.component_bytes
+    if longest > most or len(name.encode()) > limits.path_bytes:
+        raise ValueError(f"it is longer than {limits.path_bytes} bytes, or than {most} in one component")
     return parts
 
 

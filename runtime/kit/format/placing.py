@@ -33,14 +33,10 @@ class Placed(NamedTuple):
 
 
 def place(kitfile: Kitfile, manifest: Manifest) -> tuple[Placed, ...]:
-    """Returns every entry that has a layer with that layer, in the Kitfile's order.
-
-    Raises InvalidKitfile if an entry has no layer in the manifest.
-    """
+    """Returns every entry that has a layer with it, in the Kitfile's order. Raises InvalidKitfile if one is missing."""
     entries = tuple((section, entry) for section, entry in kitfile.entries if not entry.remote)
-    if any(entry.digest for _, entry in entries):
-        return tuple(_by_digest(entries, manifest))
-    return tuple(_by_order(entries, manifest))
+    by_rule = _by_digest if any(entry.digest for _, entry in entries) else _by_order
+    return tuple(by_rule(entries, manifest))
 
 
 def needed(placed: tuple[Placed, ...]) -> tuple[Placed, ...]:
@@ -64,10 +60,8 @@ def _by_digest(entries: tuple[tuple[Section, Entry], ...], manifest: Manifest) -
         keys = _keys(entry.digest, entry.path, _KINDS[section], prompt=section == "prompt")
         found = next((layers[key] for key in keys if key in layers), None)
         if found is None:
-            raise InvalidKitfile(
-                f"the manifest has no layer {entry.digest}, which the Kitfile gives for {section} {entry.path!r}; "
-                "pack the kit again"
-            )
+            wanted = f"{entry.digest}, which the Kitfile gives for {section} {entry.path!r}"
+            raise InvalidKitfile(f"the manifest has no layer {wanted}; pack the kit again")
         yield Placed(entry, section, found)
 
 

@@ -103,7 +103,7 @@ def newest(tags: Iterable[str], limit: int = TAGS_SHOWN) -> list[str]:
         match = re.fullmatch(_VERSION, tag)
         if match is None:
             return (0, (), 0, tag)
-        return (1, tuple(int(number) for number in match[1].split(".")), 0 if match[2] else 1, tag)
+        return (1, tuple(map(int, match[1].split("."))), 0 if match[2] else 1, tag)
 
     return sorted(tags, key=rank, reverse=True)[:limit]
 
@@ -126,9 +126,6 @@ def is_kit_reference(text: str) -> bool:
     if re.fullmatch(_REPOSITORY, repository) is None:
         return False
     return re.fullmatch(_KIT_DIGEST, digest) is not None if at else not colon or re.fullmatch(TAG, tag) is not None
-
-
-# --- the four kinds
 
 
 def _in_registry(text: str, body: str, registry: str | None) -> Reference:
@@ -168,9 +165,6 @@ def _path(text: str, body: str) -> Path:
         raise _refused(text, f"there is no home folder for {_shown(body)}; write the path in full") from problem
 
 
-# --- the pieces
-
-
 def _check_characters(text: str) -> None:
     """Refuses empty text, whitespace around it, and characters that no terminal shows."""
     if not text.strip():
@@ -202,10 +196,8 @@ def _check_credentials(body: str) -> None:
     """Refuses `user:password@host/…` without repeating it, since the message goes to a log."""
     first, slash, _ = body.partition("/")
     if slash and "@" in first:
-        raise InvalidReference(
-            "the reference has an '@' in front of its first '/'; credentials do not belong into a reference, "
-            "log in with a Docker config.json instead"
-        )
+        fix = "credentials do not belong into a reference, log in with a Docker config.json instead"
+        raise InvalidReference(f"the reference has an '@' in front of its first '/'; {fix}")
 
 
 def _split_tag(text: str, path: str) -> tuple[str, str | None]:
@@ -235,11 +227,8 @@ def _split_host(text: str, body: str, path: str, registry: str | None) -> tuple[
             raise _refused(text, f"{_shown(first)} is not a valid host name; {fix}")
         return first.lower(), rest
     if registry is None:
-        raise _refused(
-            text,
-            f"understood as repository {_shown(path)} without a host; write HOST/{_cut(body)}, "
-            f"set --registry HOST, or write ./{_cut(path)} for a folder",
-        )
+        fix = f"write HOST/{_cut(body)}, set --registry HOST, or write ./{_cut(path)} for a folder"
+        raise _refused(text, f"understood as repository {_shown(path)} without a host; {fix}")
     if not _is_host(registry):
         seen = "one with an '@'" if "@" in registry else _shown(registry)
         raise InvalidReference(f"--registry takes HOST or HOST:PORT, not {seen}")
@@ -280,13 +269,9 @@ def _split_name(text: str, body: str) -> tuple[str | None, str]:
 
 
 def _served_name(text: str, given: str | None, model_name: str | None, bare: Reference) -> str:
-    if given is not None:
-        name, origin = given, "NAME="
-    elif model_name is not None:
-        name, origin = model_name, "--model-name"
-    else:
-        name = re.sub(r"[^A-Za-z0-9._-]", "-", _last_component(bare)) or "model"
-        origin = "the name it would be served under"
+    own = re.sub(r"[^A-Za-z0-9._-]", "-", _last_component(bare)) or "model"
+    names = {"NAME=": given, "--model-name": model_name, "the name it would be served under": own}
+    origin, name = next((origin, name) for origin, name in names.items() if name is not None)
     if re.fullmatch(_NAME, name) is None or name in (".", ".."):
         raise _refused(text, f"{origin} is {_shown(name)}; a served name has letters, digits, '.', '_' and '-' only")
     if name == _RESERVED:

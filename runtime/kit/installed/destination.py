@@ -32,8 +32,7 @@ from runtime.kit.unpack.walk import DEFAULT_LIMITS, Layers, walk
 _RESERVED: Final = frozenset({KITFILE_NAME, RECEIPT_NAME, STAGING_NAME, LOST_AND_FOUND})
 _LEFT_OUT: Final = frozenset({(KITFILE_NAME,), (RECEIPT_NAME,)})
 """In a layer they are left over from an earlier packing: the config is the kit's Kitfile."""
-_SHOWN: Final = 3
-"""How many files a message names."""
+_SHOWN: Final = 3  # files that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Destination:
 
         Raises Usage for files that no unpack put here, StorageFailed, and what `reached` raises.
         """
-        receipt = self._receipt()
+        receipt = read_receipt(self.folder / RECEIPT_NAME)
         self._refuse_foreign_files(receipt)
         if receipt is None:
             return "it is empty" if not self._staged.exists() else "an earlier unpack was ended before it was done"
@@ -78,11 +77,10 @@ class Destination:
         except BadContent as problem:
             return str(problem)
         if str(receipt.reference) != str(reference):  # the same kit by another tag
+            renamed = replace(receipt, reference=reference).to_bytes()
             with self._writing():
                 self._staged.mkdir()
-                write_whole(
-                    self.folder / RECEIPT_NAME, replace(receipt, reference=reference).to_bytes(), beside=self._staged
-                )
+                write_whole(self.folder / RECEIPT_NAME, renamed, beside=self._staged)
                 remove(self._staged)
         return None
 
@@ -93,7 +91,7 @@ class Destination:
 
         `check` may raise to give up until files get their names. Raises what `unpack` raises, and Usage as `holds`.
         """
-        before = self._receipt()
+        before = read_receipt(self.folder / RECEIPT_NAME)
         self._refuse_foreign_files(before)
         with self._writing():
             if before is None:
@@ -123,14 +121,9 @@ class Destination:
         with self._writing():
             require_room(self.folder, wanted_bytes, "the kit", "make room, or choose another folder")
 
-    # --- what is there
-
     @property
     def _staged(self) -> Path:
         return self.folder / STAGING_NAME
-
-    def _receipt(self) -> Receipt | None:
-        return read_receipt(self.folder / RECEIPT_NAME)
 
     def _refuse_foreign_files(self, receipt: Receipt | None) -> None:
         """Refuses a folder with files that are neither of a kit that was unpacked here nor of the cache."""
@@ -161,8 +154,6 @@ class Destination:
                     files |= receipt.files.keys()
         return files
 
-    # --- what is done
-
     def _swap(self, tree: Path) -> None:
         """Removes the old files and gives the new ones their names; the receipt last, and each step synced."""
         if (self.folder / RECEIPT_NAME).exists():
@@ -189,10 +180,9 @@ class Destination:
         try:
             yield
         except OSError as problem:
+            what = f"cannot unpack into {str(self.folder)!r} as user {os.geteuid()}: {problem.strerror}"
             cure = "make room, or choose another folder" if problem.errno in NO_SPACE else "choose another folder"
-            raise StorageFailed(
-                f"cannot unpack into {str(self.folder)!r} as user {os.geteuid()}: {problem.strerror}; {cure}"
-            ) from problem
+            raise StorageFailed(f"{what}; {cure}") from problem
 
 
 class _HashedTree:
@@ -203,13 +193,11 @@ class _HashedTree:
         self._tree = tree
 
     def folder(self, parts: Parts) -> bool:
-        """Makes a folder. Raises UnsafeArchive for names that have a meaning in an unpacked folder."""
         if parts[0] in _RESERVED:
             raise UnsafeArchive(f"the kit has a folder {parts[0]!r}, a name that is not free where it is unpacked")
         return self._tree.folder(parts)
 
     def file(self, parts: Parts, size: int | None, chunks: Iterator[bytes]) -> bool:
-        """Writes a file."""
         if parts in _LEFT_OUT:
             for _ in chunks:  # read all the same: it counts in its layer's digest
                 pass
@@ -229,7 +217,6 @@ class _HashedTree:
 
 
 def _sync_tree(root: Path, check: Callable[[], None]) -> None:
-    """Syncs every file and folder of the new tree to the disk."""
     for _, _, names, folder in os.fwalk(root):
         for name in names:
             check()

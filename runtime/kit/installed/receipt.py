@@ -54,9 +54,7 @@ class Receipt:
     @classmethod
     def of(cls, reference: Reference, manifest: Manifest, config: bytes, files: Mapping[str, Digest]) -> "Receipt":
         """Returns the receipt for `files`, beside the Kitfile. Raises ValueError and BadContent if they do not fit."""
-        check = DigestCheck(manifest.config.digest, manifest.config.size, "its config")
-        check.update(config)
-        check.finish()
+        DigestCheck(manifest.config.digest, manifest.config.size, "its config").check_whole(config)
         kitfile = Kitfile.parse_json(config, manifest.layers)
         placed = place(kitfile, manifest)
         _check_files(files, needed(placed))
@@ -72,9 +70,8 @@ class Receipt:
             raise BadContent(f"{problem}; {_AGAIN}") from problem
         version = document.get("version")
         if type(version) is int and version > VERSION:
-            raise Unsupported(
-                f"{subject} has version {version}, this runtime reads {VERSION}; serve with the version that unpacked"
-            )
+            seen = f"has version {version}, this runtime reads {VERSION}"
+            raise Unsupported(f"{subject} {seen}; serve with the version that unpacked")
         try:
             return _receipt(document)
         except (ValueError, BadContent) as problem:
@@ -91,10 +88,9 @@ class Receipt:
         }
         raw = json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
         if len(raw) > MAX_RECEIPT_BYTES:
-            size = f"{len(raw)} bytes, at most {MAX_RECEIPT_BYTES} are read"
-            raise Unsupported(
-                f"the receipt of {len(self.files)} files would have {size}; serve the kit by its reference"
-            )
+            subject, size = f"the receipt of {len(self.files)} files", f"{len(raw)} bytes"
+            most = f"at most {MAX_RECEIPT_BYTES} are read; serve the kit by its reference"
+            raise Unsupported(f"{subject} would have {size}, {most}")
         return raw
 
 
@@ -104,10 +100,8 @@ def installed(folder: Path) -> Receipt | None:
     Raises BadContent, also if the kit in it is not whole, Unsupported, StorageFailed.
     """
     if os.path.lexists(folder / STAGING_NAME):
-        raise BadContent(
-            f"folder {str(folder)!r} is not whole: `runtime unpack` is at work in it, or was ended before it was done; "
-            "run it again"
-        )
+        seen = "`runtime unpack` is at work in it, or was ended before it was done"
+        raise BadContent(f"folder {str(folder)!r} is not whole: {seen}; run it again")
     return read_receipt(folder / RECEIPT_NAME)
 
 
@@ -132,19 +126,15 @@ def _receipt(document: Mapping[str, object]) -> Receipt:
     if not isinstance(listed, dict):
         raise ValueError("files is not a JSON object")  # noqa: TRY004 - about the document, not about a Python type
     files = {path: _digest(listed, path) for path in listed}
-    reference = _reference(_text(document, "reference"))
-    manifest = Manifest.parse(_text(document, "manifest").encode(), expected=reference.digest, subject="its manifest")
-    return Receipt.of(reference, manifest, _text(document, "config").encode(), files)
-
-
-def _reference(text: str) -> Reference:
+    text = _text(document, "reference")
     try:
         reference = Reference.parse(text)
     except InvalidReference as problem:
         raise ValueError(f"its reference is bad: {problem}") from problem
     if reference.digest is None:
         raise ValueError(f"its reference {text[:200]!r} has no digest")
-    return reference
+    manifest = Manifest.parse(_text(document, "manifest").encode(), expected=reference.digest, subject="its manifest")
+    return Receipt.of(reference, manifest, _text(document, "config").encode(), files)
 
 
 def _check_files(files: Mapping[str, Digest], placed: tuple[Placed, ...]) -> None:

@@ -20,11 +20,9 @@ Reached = Callable[[str, int, int], None]
 
 
 def recheck(root: Path, receipt: Receipt, reached: Reached, *, beside: Callable[[str], bool] = lambda _: False) -> int:
-    """Compares the folder with its receipt. Returns the number of bytes that were hashed.
+    """Returns how many bytes were hashed; `beside` tells of a path whether it is not the kit's.
 
-    `beside` tells of a path whether it is not the kit's.
-    Raises BadContent (a file that is missing, extra, or not a plain file), DigestMismatch, StorageFailed, and what
-    `reached` raises.
+    Raises BadContent (a file is missing, extra, or not plain), DigestMismatch, StorageFailed, what `reached` raises.
     """
     try:
         with FoundTree(root) as tree:
@@ -47,8 +45,6 @@ def check_writers(root: Path) -> None:
 
 
 class _Folder:
-    """One folder beside its receipt."""
-
     def __init__(self, root: Path, receipt: Receipt, tree: FoundTree) -> None:
         self._root, self._receipt, self._tree = root, receipt, tree
         self._again = f"unpack it again: runtime unpack {receipt.reference} {root}"

@@ -58,8 +58,7 @@ _CONNECTIONS: Final = 8
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAY_PASS: Final = frozenset({408, 425, 429})
 _MOST_DIGITS: Final = 20
-_MOST_SHOWN: Final = 200
-"""Characters of what a registry says that a message quotes."""
+_MOST_SHOWN: Final = 200  # characters of what a registry says that a message quotes
 _NO_PROXY: Final = {"http": "", "https": "", "all": ""}
 _TIMEOUTS: Final = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 _Data = Mapping[str, str] | bytes | None
@@ -71,9 +70,8 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
     """oras-py's client, for one origin. It follows redirects itself; the login goes to its own origin only."""
 
     def __init__(self, origin: Origin, *, plain_http: bool) -> None:
-        super().__init__(
-            hostname=str(origin).partition("://")[2], insecure=origin.scheme == "http", tls_verify=_authorities()
-        )
+        host = str(origin).partition("://")[2]
+        super().__init__(hostname=host, insecure=origin.scheme == "http", tls_verify=_authorities())
         self.origin, self._plain_http = origin, plain_http
         self.login: Login | None = None
         self.session.auth = lambda request: request  # anything but None keeps netrc from replacing our headers
@@ -105,7 +103,7 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
         """
         del json, stream  # a pull sends no JSON, and always streams
         ask = partial(self._follow, method, url, data, headers or {}, left_seconds)
-        used = self.login.header() if self.login else None
+        used = self.login.header if self.login else None
         response = ask(used)
         if response.status_code != 401 or self.login is None or Origin.of(response.url) != self.origin:
             return response

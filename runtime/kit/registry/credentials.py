@@ -48,10 +48,7 @@ class Credential:
 
 
 def find_credential(registry: str, environ: Mapping[str, str] = os.environ) -> Credential:
-    """Returns the login for `registry` (host, optional port), or an anonymous one.
-
-    Raises LoginRefused if config or helper is broken.
-    """
+    """Returns the login for `registry` (HOST or HOST:PORT), or an anonymous one. Raises LoginRefused if that breaks."""
     if folder := environ.get("DOCKER_CONFIG"):
         path = Path(folder) / "config.json"
     elif home := environ.get("HOME"):
@@ -63,8 +60,7 @@ def find_credential(registry: str, environ: Mapping[str, str] = os.environ) -> C
         return Credential(f"no Docker config at {path}")
     notes: list[str] = []
     for helper in _helpers(config, registry, path):
-        credential = _ask_helper(helper, registry, path, environ, notes)
-        if credential is not None:
+        if credential := _ask_helper(helper, registry, path, environ, notes):
             return credential
     return _from_auths(config, registry, path) or Credential("; ".join([f"no login for {registry} in {path}", *notes]))
 
@@ -144,12 +140,7 @@ def _ask_helper(
     address = _DOCKER_HUB_KEY if registry in _DOCKER_HUB_NAMES else registry
     try:
         done = subprocess.run(  # noqa: S603 - the operator's own config names it; its name was checked
-            [program, "get"],
-            input=address.encode(),
-            capture_output=True,
-            timeout=HELPER_SECONDS,
-            env=dict(environ),
-            check=False,
+            [program, "get"], input=address.encode(), capture_output=True, timeout=HELPER_SECONDS, env=dict(environ)
         )
     except (FileNotFoundError, PermissionError):
         notes.append(f"{program}, which it names, is not installed here")

@@ -40,7 +40,10 @@ class Download:
             try:
                 self._attempt()
             except Transient as cut:
-                self._credit()
+                self._farthest = max(self._farthest, self._check.taken_bytes)
+                if self._farthest - self._counted >= _PROGRESS_BYTES:  # the same bytes again do not count
+                    self._counted = self._farthest
+                    self._budget.restart()
                 self._budget.wait_after(cut)
         self._check.finish()
 
@@ -60,20 +63,8 @@ class Download:
                 self._check.update(chunk)
                 self._file.write(chunk)
                 self._reached(self._check.taken_bytes)
-        if self._check.taken_bytes < self._wanted.size:
-            self._ended()
-
-    def _ended(self) -> None:
-        """A body without a length ended early: cut off once, too short if it happens twice at the same byte."""
-        seen = self._check.taken_bytes
-        if self._ended_at == seen:
-            self._check.finish()
-        self._ended_at = seen
-        raise Transient(f"the connection was closed after {seen} of {self._wanted.size} bytes")
-
-    def _credit(self) -> None:
-        """Restarts the budget if there are new bytes; the same ones again do not count."""
-        self._farthest = max(self._farthest, self._check.taken_bytes)
-        if self._farthest - self._counted >= _PROGRESS_BYTES:
-            self._counted = self._farthest
-            self._budget.restart()
+        if (seen := self._check.taken_bytes) < self._wanted.size:
+            if self._ended_at == seen:  # cut off once, but too short if it ends twice at the same byte
+                self._check.finish()
+            self._ended_at = seen
+            raise Transient(f"the connection was closed after {seen} of {self._wanted.size} bytes")

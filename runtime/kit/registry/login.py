@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from runtime.errors import LoginRefused, RegistryUnavailable
-from runtime.kit.registry.challenge import Challenge, parse_challenges
+from runtime.kit.registry.challenge import parse_challenges
 from runtime.kit.registry.credentials import Credential
 from runtime.kit.registry.origin import Origin, may_hold_credentials, realm_refusal
 
@@ -48,23 +48,16 @@ class Login:
         self._registry, self._origin, self._repository = registry, origin, repository
         self._find, self._ask = find, ask
         self._lock = threading.Lock()
-        self._header: str | None = None
         self._source = ""
-
-    def header(self) -> str | None:
-        """Returns the Authorization header that worked last, None before the first challenge."""
-        return self._header
+        self.header: str | None = None
+        """The Authorization header that worked last, None before the first challenge."""
 
     def answer(self, challenge: str, used: str | None) -> str:
-        """Returns the header to try next, after a request with the header `used` got a WWW-Authenticate `challenge`.
-
-        Raises LoginRefused if there is nothing else to try.
-        """
+        """Returns the header to try after `used` got a WWW-Authenticate `challenge`, or raises LoginRefused."""
         with self._lock:
-            if self._header is not None and self._header != used:
-                return self._header  # another thread has renewed it meanwhile
-            self._header = self._choose(challenge, used)
-            return self._header
+            if self.header is None or self.header == used:  # else another thread has renewed it meanwhile
+                self.header = self._choose(challenge, used)
+            return self.header
 
     def refused(self, what: str) -> LoginRefused:
         """Returns the error for a registry that says no: whose credentials were used, and how to log in."""
@@ -76,27 +69,23 @@ class Login:
 
     def _choose(self, header: str, used: str | None) -> str:
         try:
-            challenges = {challenge.scheme: challenge for challenge in reversed(parse_challenges(header))}
+            challenges = parse_challenges(header)
         except ValueError as error:
             raise RegistryUnavailable(f"{self._registry} asks for a login in an unreadable way: {error}") from error
         credential = self._find(self._registry)
         self._source = credential.source
-        if bearer := challenges.get("bearer"):
-            return self._bearer(bearer, credential, used)
+        if "bearer" in challenges:
+            return self._bearer(challenges["bearer"], credential, used)
         if "basic" in challenges:
-            return self._basic(credential, used)
-        raise self.refused(
-            f"it wants a login by {', '.join(challenges) or 'no scheme at all'}; Basic and Bearer are known here"
-        )
+            if not credential.username:
+                raise self.refused("it wants a user and a password")
+            if used == credential.basic:
+                raise self.refused("wrong user or password")
+            return credential.basic
+        wanted = ", ".join(challenges) or "no scheme at all"
+        raise self.refused(f"it wants a login by {wanted}; Basic and Bearer are known here")
 
-    def _basic(self, credential: Credential, used: str | None) -> str:
-        if not credential.username:
-            raise self.refused("it wants a user and a password")
-        if used == credential.basic:
-            raise self.refused("wrong user or password")
-        return credential.basic
-
-    def _bearer(self, challenge: Challenge, credential: Credential, used: str | None) -> str:
+    def _bearer(self, challenge: Mapping[str, str], credential: Credential, used: str | None) -> str:
         if ready := credential.registry_token:
             if used == f"Bearer {ready}":
                 raise self.refused("the registry token has expired or is not enough")
@@ -112,9 +101,9 @@ class Login:
             raise RegistryUnavailable(f"the token service {realm} of {self._registry} answered {status}")
         return f"Bearer {_token(body, realm)}"
 
-    def _realm(self, challenge: Challenge) -> Origin:
+    def _realm(self, challenge: Mapping[str, str]) -> Origin:
         try:
-            realm = Origin.of(challenge.parameters.get("realm", ""))
+            realm = Origin.of(challenge.get("realm", ""))
         except ValueError as error:
             raise self.refused(f"its token service cannot be asked, {error}") from error
         if refusal := realm_refusal(self._origin, realm):
@@ -127,18 +116,17 @@ class Login:
             return credential
         own = self._find(urlsplit(str(realm)).netloc)
         if own.anonymous:
-            own = Credential(
-                f"nothing, since {credential.source} is not for {realm}: log in to that host too if it is right"
-            )
+            fix = "log in to that host too if it is right"
+            own = Credential(f"nothing, since {credential.source} is not for {realm}: {fix}")
         self._source = own.source
         return own
 
-    def _question(self, challenge: Challenge, credential: Credential, *, trusted: bool) -> TokenRequest:
+    def _question(self, challenge: Mapping[str, str], credential: Credential, *, trusted: bool) -> TokenRequest:
         """Returns what to ask the service. The registry gets the token: one from a foreign service is for this pull."""
-        url, service = challenge.parameters["realm"].partition("#")[0], challenge.parameters.get("service")
+        url, service = challenge["realm"].partition("#")[0], challenge.get("service")
         scope = f"repository:{self._repository}:pull"
         if trusted or credential.anonymous:
-            scope = challenge.parameters.get("scope") or scope
+            scope = challenge.get("scope") or scope
         else:
             url = url.partition("?")[0]
         named = {"service": service} if service else {}

@@ -38,21 +38,14 @@ class Repository:
     """Asks for manifests, blobs and tags. `pause` sleeps between attempts; it may raise to give up."""
 
     def __init__(
-        self,
-        reference: Reference,
-        *,
-        plain_http: bool,
-        retry_budget_seconds: float,
-        pause: Callable[[float], None],
+        self, reference: Reference, budget_seconds: float, pause: Callable[[float], None], *, plain_http: bool
     ) -> None:
         origin = registry_origin(reference.registry, plain_http=plain_http)
         self._host, self._name = reference.registry, reference.repository
-        self._budget, self._pause = retry_budget_seconds, pause
-        self._client = Client(origin, plain_http=plain_http)
-        self._names = self._client.container(reference.repository)
-        self._login = self._client.login = Login(
-            self._host, origin, self._name, find_credential, self._client.ask_token
-        )
+        self._budget, self._pause = budget_seconds, pause
+        self._client = client = Client(origin, plain_http=plain_http)
+        self._names = client.container(reference.repository)
+        self._login = client.login = Login(self._host, origin, self._name, find_credential, client.ask_token)
 
     def retry_budget(self) -> RetryBudget:
         """Returns a new budget for one thing wanted from here."""
@@ -138,15 +131,14 @@ class Repository:
             raise InvalidManifest(f"the registry sent the manifest as {kind}, it calls itself {inside[:80]}: refused")
 
     def _not_found(self, tag_or_digest: str) -> NotFound:
-        where, tags = f"{self._host}/{self._name}", self.tags()
-        kind = "manifest" if ":" in tag_or_digest else "tag"
+        tags = self.tags()
         if tags is None:
             return NotFound(f"{self._host} has no repository {self._name}, or does not show it to this login")
+        kind = "manifest" if ":" in tag_or_digest else "tag"
         known = f"newest tags: {', '.join(newest(tags))}" if tags else "it has no tags"
-        return NotFound(f"{where} has no {kind} {tag_or_digest}; {known}")
+        return NotFound(f"{self._host}/{self._name} has no {kind} {tag_or_digest}; {known}")
 
     def _failure(self, response: requests.Response, what: str) -> Failure | Transient:
-        """Returns the error for an unwanted status."""
         raise_if_passing(response)
         status, origin = response.status_code, Origin.of(response.url)
         said = _said(response)

@@ -25,10 +25,7 @@ class Transient(Exception):
 
 
 class RetryBudget:
-    """Counts attempts and seconds for one thing wanted from one host.
-
-    `pause` sleeps; it raises Cancelled if the pull is cancelled meanwhile.
-    """
+    """Counts attempts and seconds for one thing wanted from one host. `pause` sleeps; it may raise to give up."""
 
     def __init__(self, host: str, seconds: float, pause: Callable[[float], None]) -> None:
         self._host, self._seconds, self._pause = host, seconds, pause

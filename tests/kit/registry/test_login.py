@@ -233,7 +233,7 @@ def test_a_token_service_that_fails_is_named(
     ("header", "error", "said"),
     [
         ("", LoginRefused, "it wants a login by no scheme at all"),
-        ('Negotiate, NTLM realm="x"', LoginRefused, "it wants a login by ntlm, negotiate"),
+        ('Negotiate, NTLM realm="x"', LoginRefused, "it wants a login by negotiate, ntlm"),
         ('Bearer realm="', RegistryUnavailable, "asks for a login in an unreadable way"),
         ("Bearer service=x", LoginRefused, "cannot be asked, not an http or https address"),
         ('Bearer realm="file:///etc/passwd"', LoginRefused, "cannot be asked"),
