@@ -94,10 +94,7 @@ class NewFile:
         os.lseek(self._fd, 0, os.SEEK_SET)
 
     def publish(self, mode: int = 0o444) -> BinaryIO:
-        """Gives the file its name, and returns it, open at its beginning.
-
-        The file is synced before the rename and the folder after it: a crash leaves the whole file or none.
-        """
+        """Gives the file its name; returns it, open at its beginning. A crash leaves the whole file or none."""
         os.fchmod(self._fd, mode)
         os.fsync(self._fd)
         self._path.rename(self._target)

@@ -35,14 +35,12 @@ from runtime.kit.source import PullOptions, RegistrySource
 from runtime.kit.threads import Threads
 
 if TYPE_CHECKING:
-    from runtime.kit.disk.layout import LayoutSource
+    from runtime.kit.fetch import Source
     from runtime.kit.format.digest import Digest
     from runtime.kit.format.reference import Reference
     from runtime.kit.installed.receipt import Receipt
     from runtime.kit.observer import Observer, Phase
     from runtime.kit.unpack.walk import Layers
-
-    Source = RegistrySource | LayoutSource
 
 __all__ = ["Kit", "PullOptions", "Resolved", "Verified", "fetch", "pull", "resolve", "verified_layers"]
 
@@ -138,10 +136,7 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
 def verified_layers(
     resolved: Resolved, options: PullOptions, observer: Observer, *, into_cache: bool = False
 ) -> Iterator[Layers]:
-    """The layers that serving needs, verified, to be gone through inside the block. Not of a folder.
-
-    `into_cache`: whether they are going to be unpacked into the cache, too. Raises as `fetch` does.
-    """
+    """The layers that serving needs, verified, for use inside the block; `into_cache` if to be unpacked there, too."""
     check_servable(resolved.kitfile)
     store = Store(options.cache_dir)
     assert resolved.source is not None  # of everything but a folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -37,17 +38,14 @@ class RegistrySource:
         self._opened: Repository | None = None
 
     def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
-        """Returns the reference with its digest, and the manifest's bytes as they are stored.
-
-        Needs no request for a digest that is in the cache. Raises NotFound, naming tags that exist.
-        """
+        """Returns the reference with its digest, and the manifest's bytes. Raises NotFound, naming tags that exist."""
         if reference.digest and (raw := self._store.read(reference.digest, MAX_DOCUMENT_BYTES)) is not None:
             return reference, raw
         self._store.prepare()
         raw = self._repository().manifest(str(reference.digest or reference.tag))
         digest = verified_digest(raw, reference.digest, None)
         self._store.add(digest, raw)
-        return reference.with_digest(digest), raw
+        return replace(reference, digest=digest), raw
 
     def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
         """Returns an open, seekable file at its beginning, whose size and digest have been checked.
@@ -76,12 +74,11 @@ class RegistrySource:
             return None
 
     def _fetch(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
-        """Bytes that differ are asked for once more, past any cache on the way."""
         try:
             return self._download(descriptor, reached, fresh=False)
         except (SizeMismatch, DigestMismatch) as mismatch:
             self._warn("blob.differed", descriptor, mismatch)
-        try:
+        try:  # once more, past any cache on the way
             return self._download(descriptor, reached, fresh=True)
         except (SizeMismatch, DigestMismatch) as mismatch:
             way_out = "push the kit again, or look for what changes it on the way"

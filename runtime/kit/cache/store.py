@@ -27,8 +27,7 @@ from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.manifest import Descriptor, Manifest
 from runtime.kit.format.media_types import REF_NAME
 
-TEMPORARY: Final = ".tmp-"
-"""How names of unfinished trees begin."""
+TEMPORARY: Final = ".tmp-"  # how names of unfinished trees begin
 _FOLDERS: Final = ("blobs", "blobs/sha256", "blobs/sha512", "ingest", "kits", "locks")
 CACHE_NAMES: Final = frozenset({"oci-layout", "index.json", *(folder.partition("/")[0] for folder in _FOLDERS)})
 """Everything that can stand in a cache folder itself."""

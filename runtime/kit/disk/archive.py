@@ -43,8 +43,6 @@ def open_window(file: BinaryIO, offset: int, size: int) -> BinaryIO:
 
 
 class _Window(io.RawIOBase):
-    """A part of a file, read by position: the file's own position does not matter."""
-
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         super().__init__()
         self._file, self._offset, self._size, self._position = file, offset, size, 0
@@ -66,7 +64,7 @@ class _Window(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int:
         view = memoryview(buffer)
         wanted = max(0, min(len(view), self._size - self._position))
-        data = os.pread(self._file.fileno(), wanted, self._offset + self._position)
+        data = os.pread(self._file.fileno(), wanted, self._offset + self._position)  # whatever the file's own position
         view[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -74,7 +74,7 @@ class LayoutSource:
             digest, size = self._tagged(listed, reference.tag)
         raw = self._small(digest.blob_path, f"manifest {digest}")
         verified_digest(raw, digest, size)
-        return reference.with_digest(digest), raw
+        return replace(reference, digest=digest), raw
 
     def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
         """Opens a blob and checks it."""

@@ -93,10 +93,8 @@ class Kitfile(NamedTuple):
         kitfile = cls(name, version, description, model, tuple(entries))
         bare = [entry.path for entry in kitfile.layered if entry.digest is None]
         if bare and len(bare) != len(kitfile.layered):  # as KitOps 1.6 writes it
-            raise InvalidKitfile(
-                f"the Kitfile gives a digest for some entries and none for {bare[0]!r}, so its layers cannot be told "
-                "apart; pack the kit again"
-            )
+            seen = f"gives a digest for some entries and none for {bare[0]!r}"
+            raise InvalidKitfile(f"the Kitfile {seen}, so its layers cannot be told apart; pack the kit again")
         return kitfile
 
     @property

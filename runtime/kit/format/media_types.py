@@ -1,6 +1,6 @@
 """Media types, and in words what an artifact is that is not a ModelKit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -47,21 +47,15 @@ def describe(document: Mapping[str, object]) -> str:
         return f"an OCI index, several manifests under one name ({artifact_type or media_type or OCI_INDEX})"
     if document.get("schemaVersion") == 1:
         return f"a container image of Docker's first format ({media_type or 'schemaVersion 1'})"
-    types = [artifact_type, *_types_inside(document)]
+    layers = document.get("layers")
+    inside = [document.get("config"), *(layers if isinstance(layers, list) else [])]
+    types = [artifact_type, *(_text(item.get("mediaType")) for item in inside if isinstance(item, dict))]
     for beginning, kind in _KINDS:
         if found := next((text for text in types if text.startswith(beginning)), ""):
             return f"{kind} ({found[:160]})"
     if CONFIG_TYPE in types or KIT_TYPE in types:
         return f"a manifest of type {media_type[:160]}"
     return f"an artifact of type {next((text for text in types if text), media_type)[:160] or 'unknown'}"
-
-
-def _types_inside(document: Mapping[str, object]) -> Iterator[str]:
-    """Yields the media types of config and layers, in that order."""
-    layers = document.get("layers")
-    for item in [document.get("config"), *(layers if isinstance(layers, list) else [])]:
-        if isinstance(item, dict):
-            yield _text(item.get("mediaType"))
 
 
 def _text(value: object) -> str:

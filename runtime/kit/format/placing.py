@@ -75,9 +75,8 @@ def _by_order(entries: tuple[tuple[Section, Entry], ...], manifest: Manifest) ->
         named = [entry for place, entry in entries if place == section]
         found = [item for item in manifest.layers if item.kind == kind and item.prompt == (section == "prompt")]
         if len(named) != len(found):
-            raise InvalidKitfile(
-                f"the Kitfile has {len(named)} entries of section {section!r} and no digests, the manifest "
-                f"{len(found)} layers of that kind, so they cannot be matched by order; pack the kit again"
-            )
+            wanted = f"{len(named)} entries of section {section!r} and no digests"
+            seen = f"{len(found)} layers of that kind, so they cannot be matched by order; pack the kit again"
+            raise InvalidKitfile(f"the Kitfile has {wanted}, the manifest {seen}")
         for entry, layer in zip(named, found, strict=True):
             yield Placed(entry, section, layer, prefix=posixpath.dirname(entry.path))

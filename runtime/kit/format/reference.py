@@ -82,10 +82,6 @@ class Reference:
         name = _served_name(text, given, model_name, bare)
         return replace(bare, name=name, tag=tag, tag_given=bare.tag is not None)
 
-    def with_digest(self, digest: Digest) -> "Reference":
-        """Returns the same reference pinned to `digest`."""
-        return replace(self, digest=digest)
-
     def __str__(self) -> str:
         if self.kind == "folder":
             path = str(self.path)

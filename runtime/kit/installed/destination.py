@@ -14,9 +14,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from runtime.errors import BadContent, StorageFailed, UnsafeArchive, Usage
 from runtime.kit.files import NO_SPACE, locked, open_lock, remove, require_room, sync, write_whole
@@ -35,8 +34,7 @@ _LEFT_OUT: Final = frozenset({(KITFILE_NAME,), (RECEIPT_NAME,)})
 _SHOWN: Final = 3  # files that a message names
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(NamedTuple):
     """One folder to unpack into. `beside` tells of a relative path whether it is the cache's, which may lie in here."""
 
     folder: Path
@@ -77,7 +75,7 @@ class Destination:
         except BadContent as problem:
             return str(problem)
         if str(receipt.reference) != str(reference):  # the same kit by another tag
-            renamed = replace(receipt, reference=reference).to_bytes()
+            renamed = receipt._replace(reference=reference).to_bytes()
             with self._writing():
                 self._staged.mkdir()
                 write_whole(self.folder / RECEIPT_NAME, renamed, beside=self._staged)
@@ -140,10 +138,8 @@ class Destination:
         if foreign := [path for path in found if path not in ours and not path.startswith(STAGING_NAME + "/")]:
             names = ", ".join(map(repr, foreign[:_SHOWN]))
             more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
-            raise Usage(
-                f"cannot unpack into {str(self.folder)!r}: it holds {names}{more}, which `runtime unpack` did not put "
-                "there; take that away, or choose another folder"
-            )
+            fix = "which `runtime unpack` did not put there; take that away, or choose another folder"
+            raise Usage(f"cannot unpack into {str(self.folder)!r}: it holds {names}{more}, {fix}")
 
     def _crashed_files(self) -> set[str]:
         """Returns what the receipts of an unpack that was killed list: some of it may be here by its name."""

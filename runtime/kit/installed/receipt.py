@@ -15,9 +15,8 @@ other files and another receipt. So a kit with a receipt counts as verified by r
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from runtime.errors import BadContent, InvalidReference, StorageFailed, Unsupported
 from runtime.kit.files import NotPlain, open_plain
@@ -31,14 +30,12 @@ from runtime.kit.format.placing import Placed, needed, place
 from runtime.kit.format.reference import Reference
 
 VERSION: Final = 2
-MAX_RECEIPT_BYTES: Final = 64 << 20
-"""Twice what a kit of as many files as it may have, with names of ordinary length, needs."""
+MAX_RECEIPT_BYTES: Final = 64 << 20  # twice what as many files as a kit may have need, with names of ordinary length
 _LIMITS: Final = UnpackLimits()
 _AGAIN: Final = "empty the folder and unpack the kit again with `runtime unpack REF DIR`"
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The kit that was unpacked: its resolved reference, manifest and config, and the digest of each file.
 
     `files`: by path relative to the folder; the Kitfile is among them, the receipt is not.

@@ -63,9 +63,8 @@ class _Folder:
                 self._check_plain(path, status)
                 sizes[path] = status.st_size
             elif not stat.S_ISDIR(status.st_mode) and path != RECEIPT_NAME and not beside(path):
-                raise BadContent(
-                    f"folder {str(self._root)!r} holds {path!r}, which `runtime unpack` did not put there; take it away"
-                )
+                fix = "which `runtime unpack` did not put there; take it away"
+                raise BadContent(f"folder {str(self._root)!r} holds {path!r}, {fix}")
         if missing := next((path for path in self._receipt.files if path not in sizes), None):
             raise self._fault(missing, "is missing")
         return sum(sizes.values())

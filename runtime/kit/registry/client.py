@@ -215,10 +215,7 @@ def raise_if_passing(response: requests.Response) -> None:
 
 
 def _retry_after(text: str) -> float | None:
-    """Returns the seconds of a Retry-After header, a number or a date; None if it is neither.
-
-    https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
-    """
+    # seconds or a date: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     if text.isdecimal():
         return float(text[:9])
     with suppress(ValueError, TypeError):

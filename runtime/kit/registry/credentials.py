@@ -130,10 +130,7 @@ def _from_auths(config: Mapping[str, object], registry: str, path: Path) -> Cred
 def _ask_helper(
     name: str, registry: str, path: Path, environ: Mapping[str, str], notes: list[str]
 ) -> Credential | None:
-    """Returns what `docker-credential-NAME get` has for the registry; None (and a note) if nothing.
-
-    https://github.com/docker/docker-credential-helpers#development
-    """
+    """Asks `docker-credential-NAME get` (https://github.com/docker/docker-credential-helpers#development)."""
     import subprocess
 
     program = f"docker-credential-{name}"

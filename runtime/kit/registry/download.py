@@ -10,15 +10,11 @@ from runtime.kit.format.manifest import Descriptor
 from runtime.kit.registry.client import Body
 from runtime.kit.registry.retry import RetryBudget, Transient
 
-_PROGRESS_BYTES: Final = 1024 * 1024
-"""New bytes that count as progress, so that the retry budget starts again."""
+_PROGRESS_BYTES: Final = 1024 * 1024  # new bytes after which the retry budget starts again
 
 
 class Download:
-    """State of one download: how far it is, how far it ever was, and the check of the bytes so far.
-
-    `open_body` makes one attempt from an offset; its body may start at 0 all the same. `reached` gets each position.
-    """
+    """One download. `open_body` makes one attempt from an offset, but may start at 0; `reached` gets each position."""
 
     def __init__(
         self,

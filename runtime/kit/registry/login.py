@@ -37,9 +37,9 @@ Ask = Callable[[TokenRequest], tuple[int, bytes]]
 
 
 class Login:
-    """Finds the Authorization header for one repository. Safe to share between threads.
+    """Finds the Authorization header for one repository. Threads may share it.
 
-    `find` looks up the credential of a host (`HOST` or `HOST:PORT`); it is called only when a login is wanted.
+    `find` looks up the credential of HOST or HOST:PORT; it is called only when a login is wanted.
     """
 
     def __init__(

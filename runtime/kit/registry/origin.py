@@ -6,8 +6,7 @@ CVE-2026-50151 in oras-go, CVE-2020-15157 in containerd.
 """
 
 import ipaddress
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 DOCKER_HUB: Final = "docker.io"
@@ -21,8 +20,7 @@ _TOKEN_HOSTS: Final = {
 """Token services known to be on another host than their registry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Scheme, host (lower case, no brackets) and port of an address."""
 
     scheme: str

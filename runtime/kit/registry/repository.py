@@ -150,10 +150,7 @@ class Repository:
 
 
 def _range_start(response: requests.Response, descriptor: Descriptor, offset: int) -> int:
-    """Returns where a 206 starts. Raises Transient unless it is what was asked for, up to the end.
-
-    https://www.rfc-editor.org/rfc/rfc9110#section-14.4
-    """
+    """Returns where a 206 starts (https://www.rfc-editor.org/rfc/rfc9110#section-14.4), which must be as asked for."""
     claimed = response.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(claimed)
     if match and match[3] not in ("*", str(descriptor.size)):
@@ -164,10 +161,7 @@ def _range_start(response: requests.Response, descriptor: Descriptor, offset: in
 
 
 def _said(response: requests.Response) -> str:
-    """Returns the first error of the body as ` (CODE: message)`, made printable, or nothing.
-
-    https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes
-    """
+    # https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes
     try:
         error = json.loads(read_capped(response, _MAX_ERROR_BYTES))["errors"][0]
         text = f"{error['code']}: {error.get('message', '')}".strip(": ")

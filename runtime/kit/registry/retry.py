@@ -46,11 +46,13 @@ class RetryBudget:
         if left <= 0:
             spent = time.monotonic() - self._since
             tried = f"{self._failures} attempt{'s' * (self._failures > 1)} in {spent:.1f} s"
-            raise RegistryUnavailable(
-                f"{self._host} is unavailable: {failure} ({tried}, --retry-budget {self._seconds:g}); "
-                "is the host right, and can it be reached from here?"
-            ) from failure
-        self._pause(min(left, self._next_pause(failure)))
+            seen = f"{self._host} is unavailable: {failure} ({tried}, --retry-budget {self._seconds:g})"
+            raise RegistryUnavailable(f"{seen}; is the host right, and can it be reached from here?") from failure
+        pause = failure.retry_after
+        if pause is None:
+            longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self._failures - 1))
+            pause = random.uniform(0, longest)  # noqa: S311 - spreads load, guards nothing
+        self._pause(min(left, pause))
 
     def run(self, attempt: Callable[[], _T]) -> _T:
         """Returns the result of the first attempt that raises no Transient."""
@@ -59,9 +61,3 @@ class RetryBudget:
                 return attempt()
             except Transient as failure:
                 self.wait_after(failure)
-
-    def _next_pause(self, failure: Transient) -> float:
-        if failure.retry_after is not None:
-            return failure.retry_after
-        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self._failures - 1))
-        return random.uniform(0, longest)  # noqa: S311 - spreads load, guards nothing

@@ -57,10 +57,8 @@ class Expanded:
         self._budget, self._subject, self._checkpoint, self._digest = budget, subject, checkpoint, digest
         self._buffer, self._position = b"", 0
         if compression not in ("", "gzip"):
-            raise Unsupported(
-                f"{subject} is compressed with {compression}, which this version cannot read; "
-                "pack the kit again with --compression gzip or none"
-            )
+            fix = "pack the kit again with --compression gzip or none"
+            raise Unsupported(f"{subject} is compressed with {compression}, which this version cannot read; {fix}")
         self._source = _Gunzip(stream, budget.limits, subject).read if compression else stream.read
 
     def read(self, size: int) -> bytes:
@@ -103,7 +101,9 @@ class _Gunzip:
                 self._fill()
             if data := self._inflated(size):
                 self._given_bytes += len(data)
-                self._check_ratio()
+                if self._given_bytes > max(self._limits.ratio_from_bytes, self._limits.ratio * self._taken_bytes):
+                    most = f"{self._limits.ratio} times its size"
+                    raise UnsafeArchive(f"{self._subject} expands to more than {most}: a gzip bomb")
                 return data
 
     def _inflated(self, size: int) -> bytes:
@@ -132,8 +132,3 @@ class _Gunzip:
     def _fill(self) -> None:
         self._input = self._stream.read(_INPUT_BYTES)
         self._taken_bytes += len(self._input)
-
-    def _check_ratio(self) -> None:
-        limits = self._limits
-        if self._given_bytes > max(limits.ratio_from_bytes, limits.ratio * self._taken_bytes):
-            raise UnsafeArchive(f"{self._subject} expands to more than {limits.ratio} times its size: a gzip bomb")

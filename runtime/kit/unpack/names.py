@@ -41,10 +41,7 @@ class Names:
 
 
 def _folded(part: str) -> str:
-    """Returns a form in which names that some disk takes for the same are equal: Unicode's canonical caseless matching.
-
-    https://www.unicode.org/versions/Unicode15.0.0/ch03.pdf, definition 145
-    """
+    # Unicode's canonical caseless matching: https://www.unicode.org/versions/Unicode15.0.0/ch03.pdf, definition 145
     if part.isascii():
         return part.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", part).casefold())

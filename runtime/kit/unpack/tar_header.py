@@ -36,8 +36,8 @@ def parse_header(block: bytes) -> Header:
     has_prefix = _MAGICS.get(block[257:265])
     if has_prefix is None:
         raise ValueError(f"a header has the unknown format {block[257:265]!r}")
-    name, prefix = _text(block[0:100]), _text(block[345:500]) if has_prefix else b""
-    return Header(prefix + b"/" + name if prefix else name, block[156:157], _number(block[124:136]))
+    name, prefix = block[0:100].partition(b"\x00")[0], block[345:500].partition(b"\x00")[0]
+    return Header(prefix + b"/" + name if has_prefix and prefix else name, block[156:157], _number(block[124:136]))
 
 
 def parse_records(data: bytes) -> dict[str, str]:
@@ -87,7 +87,3 @@ def _number(field: bytes) -> int:
     if value > MAX_SIZE:
         raise ValueError("a header has a number over 2^63-1")
     return value
-
-
-def _text(field: bytes) -> bytes:
-    return field.partition(b"\x00")[0]

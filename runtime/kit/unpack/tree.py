@@ -31,10 +31,7 @@ class Tree(Protocol):
 
 
 class _Folders:
-    """A root folder that is open from the start to the end of a `with`.
-
-    The folder inside it that was used last stays open too, since members of one folder follow each other.
-    """
+    """A root folder, open inside a `with`, and the folder used last, since members of one folder follow each other."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.open(root, _FOLDER)
@@ -107,10 +104,8 @@ class WrittenTree(_Folders):
 
     def _full(self, parts: Parts, size: int | None) -> StorageFailed:
         needs = "more room" if size is None else f"{size} bytes"
-        return StorageFailed(
-            f"the disk is full: {'/'.join(parts)!r} needs {needs} in {self._path}, {free_bytes(self._path)} bytes are "
-            f"free; make room, or {self._way_out}"
-        )
+        seen = f"{'/'.join(parts)!r} needs {needs} in {self._path}, {free_bytes(self._path)} bytes are free"
+        return StorageFailed(f"the disk is full: {seen}; make room, or {self._way_out}")
 
 
 class ComparedTree(_Folders):
@@ -152,10 +147,7 @@ class FoundTree(_Folders):
     """Reads a folder as it is, whoever filled it. Raises OSError."""
 
     def members(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Yields everything in it, by relative path, itself first, as ".". No link is followed.
-
-        `lost+found`, where a file system begins here, is left out if it may not be read.
-        """
+        """Yields everything in it, by relative path, itself first, as ".". No link is followed."""
         yield ".", os.fstat(self._root)
         waiting: list[Parts] = [()]
         while waiting:
@@ -177,6 +169,6 @@ class FoundTree(_Folders):
             names = sorted(os.listdir(folder))  # noqa: PTH208 - by descriptor
             return [(name, os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
         except PermissionError:
-            if parts == (LOST_AND_FOUND,):
-                return []
-            raise
+            if parts != (LOST_AND_FOUND,):  # where a file system begins here
+                raise
+            return []

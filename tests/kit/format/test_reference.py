@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -255,7 +256,7 @@ def test_a_filled_in_latest_is_told_from_a_given_one() -> None:
 
 
 def test_a_digest_pins_a_reference() -> None:
-    pinned = Reference.parse("iris=h.x/m:v1").with_digest(Digest.parse(PIN))
+    pinned = replace(Reference.parse("iris=h.x/m:v1"), digest=Digest.parse(PIN))
     assert str(pinned) == f"h.x/m:v1@{PIN}"
     assert pinned.name == "iris"
 
