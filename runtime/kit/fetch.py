@@ -1,23 +1,20 @@
 """The blobs that serving needs, several at a time, and how far they are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from runtime.kit.observer import check
+from runtime.kit.format.digest import Digest
+from runtime.kit.format.manifest import Descriptor
+from runtime.kit.format.placing import Placed
+from runtime.kit.observer import Observer, check
+from runtime.kit.threads import Threads
+from runtime.kit.unpack.walk import Layers, Opened
 
 if TYPE_CHECKING:
     from runtime.kit.disk.layout import LayoutSource
-    from runtime.kit.format.digest import Digest
-    from runtime.kit.format.manifest import Descriptor
-    from runtime.kit.format.placing import Placed
-    from runtime.kit.observer import Observer
     from runtime.kit.source import RegistrySource
-    from runtime.kit.threads import Threads
-    from runtime.kit.unpack.walk import Layers, Opened
 
     Source = RegistrySource | LayoutSource
 
@@ -26,7 +23,7 @@ MOST_OPEN: Final = 200
 
 
 def fetch_blobs(
-    layers: Sequence[Placed], source: Source, threads: Threads, observer: Observer, stack: ExitStack
+    layers: Sequence[Placed], source: "Source", threads: Threads, observer: Observer, stack: ExitStack
 ) -> Layers:
     """Fetches the blob of every layer, each once, verified. Returns the layers, open until the stack closes."""
     fetching = _Fetch(layers, source, threads, observer)
@@ -37,7 +34,7 @@ def fetch_blobs(
 
 
 class _Fetch:
-    def __init__(self, layers: Sequence[Placed], source: Source, threads: Threads, observer: Observer) -> None:
+    def __init__(self, layers: Sequence[Placed], source: "Source", threads: Threads, observer: Observer) -> None:
         self._layers, self._source, self._threads, self._observer = layers, source, threads, observer
         self._paths = {each.layer.descriptor.digest: each.entry.path for each in reversed(layers)}
         self.blobs = {each.layer.descriptor.digest: each.layer.descriptor for each in layers}

@@ -136,7 +136,10 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
 def verified_layers(
     resolved: Resolved, options: PullOptions, observer: Observer, *, into_cache: bool = False
 ) -> Iterator[Layers]:
-    """The layers that serving needs, verified, for use inside the block; `into_cache` if to be unpacked there, too."""
+    """The layers that serving needs, verified, to be gone through inside the block. Not of a folder.
+
+    `into_cache`: whether they are going to be unpacked into the cache, too. Raises as `fetch` does.
+    """
     check_servable(resolved.kitfile)
     store = Store(options.cache_dir)
     assert resolved.source is not None  # of everything but a folder

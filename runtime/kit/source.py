@@ -1,7 +1,5 @@
 """A registry behind the cache: asked only for what is not here."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,11 +11,11 @@ from runtime.errors import DigestMismatch, SizeMismatch
 from runtime.kit.cache.store import Store
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, verified_digest
+from runtime.kit.format.reference import Reference
+from runtime.kit.threads import Threads
 
 if TYPE_CHECKING:
-    from runtime.kit.format.reference import Reference
     from runtime.kit.registry.repository import Repository
-    from runtime.kit.threads import Threads
 
 
 class PullOptions(NamedTuple):
@@ -94,7 +92,7 @@ class RegistrySource:
             Download(descriptor, file, open_body, budget, reached).run()
             return file.publish()
 
-    def _repository(self) -> Repository:
+    def _repository(self) -> "Repository":
         with self._lock:
             if self._opened is None:
                 from runtime.kit.registry.repository import (

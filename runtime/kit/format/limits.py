@@ -24,3 +24,6 @@ class UnpackLimits(NamedTuple):
     path_bytes: int = 1024
     depth: int = 32
     gzip_members: int = 1_000_000
+
+
+DEFAULT_LIMITS = UnpackLimits()

@@ -8,7 +8,7 @@ import re
 import unicodedata
 
 from runtime.errors import InvalidKitfile
-from runtime.kit.format.limits import UnpackLimits
+from runtime.kit.format.limits import DEFAULT_LIMITS, UnpackLimits
 
 Parts = tuple[str, ...]
 """The components of a relative path."""
@@ -29,8 +29,7 @@ def clean_path(text: str, where: str) -> str:
 
     Raises InvalidKitfile for a path that is absolute, leaves the kit's folder, or cannot be a path of a kit.
     """
-    most = UnpackLimits().path_bytes
-    if len(text) > most:
+    if len(text) > (most := DEFAULT_LIMITS.path_bytes):
         raise InvalidKitfile(f"the Kitfile's {where} has {len(text)} characters, at most {most} are read")
     if "://" in text and re.match(_ADDRESS, text):
         raise InvalidKitfile(f"the Kitfile's {where} is an address, {text[:160]!r}; wanted a path inside the kit")
@@ -54,7 +53,7 @@ def lies_under(parts: Parts, entry: Parts, *, is_folder: bool) -> bool:
     return parts[: len(entry)] == entry or (is_folder and entry[: len(parts)] == parts)
 
 
-def checked_parts(name: str, limits: UnpackLimits) -> Parts:
+def checked_parts(name: str, limits: UnpackLimits = DEFAULT_LIMITS) -> Parts:
     """Splits the relative path of a file or folder. Raises ValueError with the reason why it is refused."""
     if name.startswith("/"):
         raise ValueError("it is absolute")

@@ -20,13 +20,14 @@ from typing import Final, NamedTuple
 from runtime.errors import BadContent, StorageFailed, UnsafeArchive, Usage
 from runtime.kit.files import NO_SPACE, locked, open_lock, remove, require_room, sync, write_whole
 from runtime.kit.format.digest import Digest
+from runtime.kit.format.limits import DEFAULT_LIMITS
 from runtime.kit.format.manifest import Manifest
 from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, RECEIPT_NAME, STAGING_NAME, Parts
 from runtime.kit.format.reference import Reference
 from runtime.kit.installed.receipt import Receipt, read_receipt
 from runtime.kit.installed.recheck import Reached, recheck
 from runtime.kit.unpack.tree import FoundTree, WrittenTree
-from runtime.kit.unpack.walk import DEFAULT_LIMITS, Layers, walk
+from runtime.kit.unpack.walk import Layers, walk
 
 _RESERVED: Final = frozenset({KITFILE_NAME, RECEIPT_NAME, STAGING_NAME, LOST_AND_FOUND})
 _LEFT_OUT: Final = frozenset({(KITFILE_NAME,), (RECEIPT_NAME,)})

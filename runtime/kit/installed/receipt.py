@@ -23,7 +23,6 @@ from runtime.kit.files import NotPlain, open_plain
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.json_text import read_object
 from runtime.kit.format.kitfile import Kitfile
-from runtime.kit.format.limits import UnpackLimits
 from runtime.kit.format.manifest import Manifest
 from runtime.kit.format.paths import KITFILE_NAME, RECEIPT_NAME, STAGING_NAME, checked_parts, entry_path, lies_under
 from runtime.kit.format.placing import Placed, needed, place
@@ -31,7 +30,6 @@ from runtime.kit.format.reference import Reference
 
 VERSION: Final = 2
 MAX_RECEIPT_BYTES: Final = 64 << 20  # twice what as many files as a kit may have need, with names of ordinary length
-_LIMITS: Final = UnpackLimits()
 _AGAIN: Final = "empty the folder and unpack the kit again with `runtime unpack REF DIR`"
 
 
@@ -139,7 +137,7 @@ def _check_files(files: Mapping[str, Digest], placed: tuple[Placed, ...]) -> Non
     entries = [entry_path(each.entry.path) for each in placed]
     for path in files:
         try:
-            parts = checked_parts(path, _LIMITS)
+            parts = checked_parts(path)
         except ValueError as problem:
             raise ValueError(f"it lists {path[:200]!r}, and {problem}") from problem
         if parts[0] in (KITFILE_NAME, RECEIPT_NAME, STAGING_NAME):

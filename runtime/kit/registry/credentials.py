@@ -148,18 +148,13 @@ def _ask_helper(
     if done.returncode != 0:
         notes.append(f"{program} has none either (exit code {done.returncode})")
         return None
-    return _from_helper(done.stdout[:_MOST_HELPER_BYTES], program, registry)
-
-
-def _from_helper(answer: bytes, program: str, registry: str) -> Credential:
     try:
-        entry = json.loads(answer)
+        entry = json.loads(done.stdout[:_MOST_HELPER_BYTES])
         username, secret = entry["Username"], entry["Secret"]
     except (ValueError, KeyError, TypeError):
         entry = username = secret = None
     if not isinstance(username, str) or not isinstance(secret, str):
         # from None, and no quote: what a helper prints may be the secret
         raise LoginRefused(f"the credential helper {program} gave no Username and Secret for {registry}") from None
-    source = f"the credential helper {program}"
-    is_token = username == _IDENTITY_USER
+    source, is_token = f"the credential helper {program}", username == _IDENTITY_USER
     return Credential(source, identity_token=secret) if is_token else Credential(source, username, secret)

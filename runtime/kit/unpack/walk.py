@@ -12,7 +12,7 @@ from typing import BinaryIO
 from runtime.errors import InvalidManifest, SizeMismatch, UnsafeArchive, Unsupported
 from runtime.kit.files import CHUNK_BYTES
 from runtime.kit.format.digest import DigestCheck
-from runtime.kit.format.limits import UnpackLimits
+from runtime.kit.format.limits import DEFAULT_LIMITS, UnpackLimits
 from runtime.kit.format.manifest import FILE_METADATA, FILE_PATH
 from runtime.kit.format.paths import Parts, checked_parts, entry_path, lies_under
 from runtime.kit.format.placing import Placed
@@ -21,7 +21,6 @@ from runtime.kit.unpack.names import Names
 from runtime.kit.unpack.tar import TarReader
 from runtime.kit.unpack.tree import ComparedTree, Tree, WrittenTree
 
-DEFAULT_LIMITS = UnpackLimits()
 Opened = Iterable[tuple[Placed, BinaryIO]]
 """Entries, each with its blob at its beginning; a blob is read before the next entry is asked for."""
 Layers = Callable[[], Opened]
