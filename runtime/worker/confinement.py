@@ -10,9 +10,9 @@ import ctypes
 import errno
 import os
 import stat
+import struct
 import sys
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ SYSTEM: Final = (
     "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices", "/sys/bus/pci", "/sys/fs/cgroup",
 )  # fmt: skip
 """What interpreters and numeric libraries read from the system."""
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def landlock_abi() -> int:
@@ -51,30 +52,20 @@ def confine(read: Iterable[Path], write: Iterable[Path] = (Path("/dev/null"),)) 
     if not abi:
         raise OSError(errno.EOPNOTSUPP, "this kernel has no Landlock, or the container engine forbids it")
     handled = FILE_RIGHTS_OF[max(version for version in FILE_RIGHTS_OF if version <= abi)]
-    ruleset = _create(abi, handled)
+    network = scopes = 0b11
+    words = (handled, network, scopes)[: 3 if abi >= 6 else 2 if abi >= 4 else 1]
+    attributes = struct.pack(f"{len(words)}Q", *words)
+    ruleset = _checked(_syscall(CREATE_RULESET, attributes, len(attributes), 0), "landlock_create_ruleset")
     try:
         for path in read:
             _allow(ruleset, path, READ_FILE | READ_DIR)
         for path in write:
             _allow(ruleset, path, handled & (READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE))
-        _checked(_libc().prctl(NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+        _checked(_LIBC.prctl(NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
         _checked(_syscall(RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     finally:
         os.close(ruleset)
     return abi
-
-
-def _create(abi: int, handled: int) -> int:
-    network = 0b11 if abi >= 4 else 0
-    scopes = 0b11 if abi >= 6 else 0
-    words = (ctypes.c_uint64 * 3)(handled, network, scopes)
-    size = 8 * (3 if abi >= 6 else 2 if abi >= 4 else 1)
-    return _checked(_syscall(CREATE_RULESET, words, size, 0), "landlock_create_ruleset")
-
-
-class _PathBeneath(ctypes.Structure):
-    _pack_ = 1
-    _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
 def _allow(ruleset: int, path: Path, rights: int) -> None:
@@ -82,19 +73,14 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         if not stat.S_ISDIR(os.fstat(opened).st_mode):
             rights &= ~READ_DIR
-        rule = _PathBeneath(rights, opened)
-        _checked(_syscall(ADD_RULE, ruleset, PATH_BENEATH, ctypes.byref(rule), 0), f"landlock_add_rule {path}")
+        rule = struct.pack("=Qi", rights, opened)
+        _checked(_syscall(ADD_RULE, ruleset, PATH_BENEATH, rule, 0), f"landlock_add_rule {path}")
     finally:
         os.close(opened)
 
 
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
 def _syscall(number: int, *arguments: object) -> int:
-    return int(_libc().syscall(ctypes.c_long(number), *arguments))
+    return int(_LIBC.syscall(ctypes.c_long(number), *arguments))
 
 
 def _checked(result: int, what: str) -> int:

@@ -6,7 +6,8 @@ so that a misspelt `lables` is noticed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -29,15 +30,11 @@ class Batching(NamedTuple):
 class Declared(NamedTuple):
     """What a kit declares; everything is optional."""
 
-    inputs: tuple[TensorSpec, ...] = ()
-    outputs: tuple[str, ...] = ()
-    """Names of the default outputs."""
-    labels: tuple[str, ...] | None = None
+    options: Options = Options()
+    """What the adapter gets, as far as the kit says it."""
     batching: Batching | None = None
     samples: str | None = None
     """The path of a file in the kit."""
-    own: Mapping[str, object] = {}
-    """`serving.options`: keys that the adapter defines."""
 
     @classmethod
     def parse(cls, parameters: object) -> Declared:
@@ -45,30 +42,24 @@ class Declared(NamedTuple):
         serving = parameters.get("serving") if isinstance(parameters, Mapping) else None
         if serving is None:
             return cls()
-        given = _object(serving, _WHERE)
-        _only(given, _KEYS, _WHERE)
+        given = _object(serving, _WHERE, _KEYS)
         read = {key: _KEYS[key](value, f"{_WHERE}.{key}") for key, value in given.items() if value is not None}
-        own = read.pop("options", {})
-        return cls(**read, own=own)
-
-    def options(self, **others: Any) -> Options:
-        """Returns what an adapter gets: this, and the other fields of Options in `others`."""
-        return Options(inputs=self.inputs, outputs=self.outputs, labels=self.labels, own=self.own, **others)
+        own = {"batching": read.pop("batching", None), "samples": read.pop("samples", None)}
+        return cls(Options(own=read.pop("options", {}), **read), **own)
 
 
 def _wrong(where: str, wanted: str, got: object) -> InvalidKitfile:
     return InvalidKitfile(f"Kitfile: {where} must be {wanted}, got {quoted(got)}")
 
 
-def _only(given: Mapping[str, object], known: Mapping[str, object] | tuple[str, ...], where: str) -> None:
-    for key in given:
-        if key not in known:
-            raise InvalidKitfile(f"Kitfile: {where} has an unknown key {quoted(key)}; known are {', '.join(known)}")
-
-
-def _object(value: object, where: str) -> dict[str, Any]:
+def _object(value: object, where: str, known: Iterable[str] = (), needed: Iterable[str] = ()) -> dict[str, Any]:
+    """Returns an object with all keys that are `needed`, and no other than those `known`, if any are."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise _wrong(where, "an object", value)
+    if known and (unknown := [key for key in value if key not in known]):
+        raise InvalidKitfile(f"Kitfile: {where} has an unknown key {quoted(unknown[0])}; known are {', '.join(known)}")
+    if missing := [key for key in needed if key not in value]:
+        raise InvalidKitfile(f"Kitfile: {where} has no {missing[0]}")
     return dict(value)
 
 
@@ -90,17 +81,14 @@ def _each(value: object, where: str, read: Callable[[object, str], T]) -> tuple[
     return tuple(read(item, f"{where}[{index}]") for index, item in enumerate(value))
 
 
-def _distinct(names: list[str], where: str) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise InvalidKitfile(f"Kitfile: {where} names {quoted(name)} twice")
-        seen.add(name)
+def _distinct(names: Iterable[str], where: str) -> None:
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise InvalidKitfile(f"Kitfile: {where} names {quoted(twice[0])} twice")
 
 
 def _names(value: object, where: str) -> tuple[str, ...]:
     names = _each(value, where, _name)
-    _distinct([*names], where)
+    _distinct(names, where)
     return names
 
 
@@ -112,16 +100,12 @@ def _label(value: object, where: str) -> str:
 
 def _inputs(value: object, where: str) -> tuple[TensorSpec, ...]:
     specs = _each(value, where, _input)
-    _distinct([spec.name for spec in specs], where)
+    _distinct((spec.name for spec in specs), where)
     return specs
 
 
 def _input(value: object, where: str) -> TensorSpec:
-    given = _object(value, where)
-    _only(given, ("name", "datatype", "shape", "optional"), where)
-    for key in ("name", "datatype", "shape"):
-        if key not in given:
-            raise InvalidKitfile(f"Kitfile: {where} has no {key}")
+    given = _object(value, where, ("name", "datatype", "shape", "optional"), ("name", "datatype", "shape"))
     if given["datatype"] not in DATATYPES:
         raise _wrong(f"{where}.datatype", f"one of {', '.join(DATATYPES)}", given["datatype"])
     optional = given.get("optional", False)
@@ -132,10 +116,7 @@ def _input(value: object, where: str) -> TensorSpec:
 
 
 def _batching(value: object, where: str) -> Batching:
-    given = _object(value, where)
-    _only(given, ("max_size", "max_delay_ms"), where)
-    if "max_size" not in given:
-        raise InvalidKitfile(f"Kitfile: {where} has no max_size")
+    given = _object(value, where, ("max_size", "max_delay_ms"), ("max_size",))
     delay = given.get("max_delay_ms", 0)
     if type(delay) not in (int, float) or not 0 <= delay < 60_000:
         raise _wrong(f"{where}.max_delay_ms", "a number of milliseconds from 0 to 60000", delay)

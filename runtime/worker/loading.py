@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
@@ -27,16 +27,13 @@ from runtime.worker.samples import Sample, common_inputs, read_samples
 if TYPE_CHECKING:
     from runtime.link.messages import Load, Terms
     from runtime.link.metrics import Meter
-    from runtime.link.model_files import ModelFacts
     from runtime.log import Log
     from runtime.serving.engine.limits import Limits
-
 
 _WARM_UPS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A model that may be served."""
 
     served: Served
@@ -60,7 +57,8 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> 
     if declared.batching:
         log.warning("batching.not_used", reason="this version predicts every request by itself, whatever the kit says")
     samples = read_samples(root / declared.samples) if declared.samples else ()
-    options = declared.options(
+    options = replace(
+        declared.options,
         sampled=common_inputs(samples),
         trust=terms.trust,
         allow_globals=terms.allow_globals,
@@ -78,12 +76,15 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> 
         )
     except Refused as refused:
         raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
-    served = Served(model, _provenance(kit, terms, facts, adapter.name), limits, meter, log)
+    served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log)
     prepare(served, CODECS)
     for number, sample in enumerate(samples, 1):
         replay(served, number, sample)
     request = samples[0].request if samples else example_request(model)
-    _warm_up(served, samples[0].body if samples else orjson.dumps(request), log)
+    try:
+        rehearse(served, V2_JSON, samples[0].body if samples else orjson.dumps(request), times=_WARM_UPS)
+    except RequestFailed as error:  # zeros need not be a valid input of this model
+        log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))
     return Loaded(served, request, len(samples))
 
 
@@ -102,13 +103,13 @@ def _say_terms(terms: Terms, meter: Meter, log: Log) -> bool:
     return confined
 
 
-def _provenance(kit: Load, terms: Terms, facts: ModelFacts, adapter: str) -> Provenance:
+def _provenance(kit: Load, terms: Terms, adapter: str) -> Provenance:
     return Provenance(
         name=kit.model,
         reference=kit.reference,
         digest=kit.digest,
         versions=tuple(dict.fromkeys(filter(None, (kit.tag, kit.digest, "1")))),
-        framework=facts.framework,
+        framework=kit.facts.framework,
         adapter=adapter,
         verified=kit.verified,
         trust=terms.trust,
@@ -124,10 +125,3 @@ def replay(served: Served, number: int, sample: Sample) -> None:
         cause = f": {reason(error.__cause__)}" if error.__cause__ else ""
         raise SamplesDiffer(f"sample {number}: the model does not answer its request: {error}{cause}") from error
     sample.check(number, orjson.loads(answer))
-
-
-def _warm_up(served: Served, body: bytes, log: Log) -> None:
-    try:
-        rehearse(served, V2_JSON, body, times=_WARM_UPS)
-    except RequestFailed as error:  # zeros need not be a valid input of this model
-        log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))

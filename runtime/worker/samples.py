@@ -25,7 +25,6 @@ from runtime.serving.wording import quoted
 
 T = TypeVar("T")
 _LARGEST_FILE_BYTES: Final = 64 * 2**20
-_KINDS: Final[Mapping[type, str]] = {dict: "an object", list: "an array", str: "a string"}
 _NAMED: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -72,10 +71,8 @@ class Sample(NamedTuple):
                 there = ", ".join(map(repr, given))
                 raise SamplesDiffer(f"sample {number}: no output {quoted(want.name)}, the model gives {there}")
             got = Output.read(given[want.name], f"answer {number}")
-            for key, seen, said in (
-                ("datatype", got.datatype, want.datatype),
-                ("shape", [*got.data.shape], [*want.data.shape]),
-            ):
+            shapes = [*got.data.shape], [*want.data.shape]
+            for key, seen, said in (("datatype", got.datatype, want.datatype), ("shape", *shapes)):
                 if seen != said:
                     raise SamplesDiffer(f"sample {number}: {key} of {want.name} is {seen}, wanted {said}")
             self._compare(number, want, got.data.ravel(), want.data.ravel())
@@ -169,7 +166,7 @@ def _field(given: object, key: str, kind: type[T], where: str) -> T:
         raise InvalidKitfile(f"{where} must be an object, got {kind_of(given)}")
     value = given.get(key)
     if not isinstance(value, kind):
-        got = f"must be {_KINDS[kind]}, got {kind_of(value)}" if key in given else "is missing"
+        got = f"must be {kind_of(kind())}, got {kind_of(value)}" if key in given else "is missing"
         raise InvalidKitfile(f"{where}: {key} {got}")
     return value
 

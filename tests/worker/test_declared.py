@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.base import TensorSpec
+from adapters.base import Options, TensorSpec
 from runtime.errors import InvalidKitfile
 from runtime.worker.declared import Batching, Declared
 
@@ -23,11 +23,13 @@ def test_everything_a_kit_may_declare_is_read():
             "learning_rate": 0.1,
         }
     )
-    assert declared.inputs == (TensorSpec("x", "FP32", (-1, 4), optional=True),)
-    assert (declared.outputs, declared.labels) == (("predict", "predict_proba"), ("a", "b"))
+    assert declared.options == Options(
+        inputs=(TensorSpec("x", "FP32", (-1, 4), optional=True),),
+        outputs=("predict", "predict_proba"),
+        labels=("a", "b"),
+        own={"intra_op_threads": 2},
+    )
     assert (declared.batching, declared.samples) == (Batching(64, 0.5), "samples.json")
-    options = declared.options(trust="data", threads=3)
-    assert (options.own, options.trust, options.threads) == ({"intra_op_threads": 2}, "data", 3)
 
 
 @pytest.mark.parametrize("parameters", [None, {}, [], "text", 3, {"serving": None}, {"other": {"inputs": 1}}])
