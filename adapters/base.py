@@ -17,21 +17,8 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray[Any, Any]]
 
-DATATYPES = {
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "UINT16": "uint16",
-    "UINT32": "uint32",
-    "UINT64": "uint64",
-    "INT8": "int8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT64": "int64",
-    "FP16": "float16",
-    "FP32": "float32",
-    "FP64": "float64",
-    "BYTES": "object",
-}
+_NUMBERS = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64"
+DATATYPES = {name: name.lower().replace("fp", "float") for name in _NUMBERS.split()} | {"BYTES": "object"}
 """Datatype of the Open Inference Protocol -> name of the numpy dtype. BYTES is an object array of `bytes`.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md#tensor-data-types
@@ -82,10 +69,9 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The files of a kit. All paths are relative to `root`, normalised, with forward slashes."""
+    """The files of a kit. All paths are relative to `root`, the verified folder, normalised, with forward slashes."""
 
     root: Path
-    """The verified folder."""
     path: str
     """`model.path`: a file, a folder or `.`. In the value that an adapter's `load` gets: the chosen file."""
     parts: tuple[str, ...] = ()

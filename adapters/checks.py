@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from adapters.base import LoadFailed
 from adapters.wording import listed
 
-Check = Callable[[object], str | None]
-"""Returns what is wrong with a value, as the words after "must be"; None: nothing."""
+
+class Check(NamedTuple):
+    """Says whether a value is valid, and has the words after "must be" for one that is not."""
+
+    holds: Callable[[Any], bool]
+    wanted: str
+
+
+WHOLE: Final = Check(lambda value: type(value) is int and value >= 0, "a whole number, 0 or more")
+FLAG: Final = Check(lambda value: isinstance(value, bool), "true or false")
+TEXT: Final = Check(lambda value: isinstance(value, str), "a text")
+TEXTS: Final = Check(lambda value: isinstance(value, list | tuple) and all(map(TEXT.holds, value)), "a list of texts")
+MAPPING: Final = Check(lambda value: isinstance(value, Mapping) and all(map(TEXT.holds, value)), "a map")
+
+
+def one_of(*choices: str) -> Check:
+    """Accepts one of these texts."""
+    return Check(lambda value: value in choices, f"one of {listed(sorted(choices))}")
 
 
 def check(own: Mapping[str, object], known: Mapping[str, Check], adapter: str) -> dict[str, Any]:
@@ -18,43 +34,18 @@ def check(own: Mapping[str, object], known: Mapping[str, Check], adapter: str) -
         if key not in known:
             keys = listed(sorted(known), at_most=len(known))
             raise LoadFailed(f"serving.options.{key} is not an option of the {adapter} adapter; it knows {keys}")
-        if wrong := known[key](value):
-            raise LoadFailed(f"serving.options.{key} is {value!r:.64}; it must be {wrong}")
+        if not known[key].holds(value):
+            raise LoadFailed(f"serving.options.{key} is {value!r:.64}; it must be {known[key].wanted}")
     return dict(own)
 
 
-def whole(value: object) -> str | None:
-    """Accepts 0 and positive integers, such as a number of threads."""
-    return None if type(value) is int and value >= 0 else "a whole number, 0 or more"
-
-
-def flag(value: object) -> str | None:
-    """Accepts true and false."""
-    return None if isinstance(value, bool) else "true or false"
-
-
-def text(value: object) -> str | None:
-    """Accepts any text."""
-    return None if isinstance(value, str) else "a text"
-
-
-def texts(value: object) -> str | None:
-    """Accepts a list of texts."""
-    return None if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value) else "a list of texts"
-
-
-def mapping(value: object) -> str | None:
-    """Accepts an object with texts as keys."""
-    return None if isinstance(value, Mapping) and all(isinstance(k, str) for k in value) else "a map"
-
-
-def one_of(*choices: str) -> Check:
-    """Accepts one of these texts."""
-    return lambda value: None if value in choices else f"one of {listed(sorted(choices))}"
-
-
 class Damaged(ValueError):
-    """Parts of a model file contradict each other."""
+    """A model file says what no writer of such files writes, or its parts contradict each other."""
+
+
+def below(indices: Any, count: int) -> bool:
+    """True if all elements of an array are at least 0 and less than `count`."""
+    return bool(((indices >= 0) & (indices < count)).all())
 
 
 def need(holds: Any, otherwise: str) -> None:

@@ -1,13 +1,15 @@
 """Chooses the adapter of a kit and the one file it loads: by operator, format, framework, suffix, content."""
 
+# ruff: noqa: A002 - `format` is the Kitfile's word
+
 from __future__ import annotations
 
 import posixpath
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from adapters import python
 from adapters.base import Adapter, AmbiguousModel, LoadFailed, Model, ModelFiles, NoAdapter, Options
@@ -53,8 +55,7 @@ ELSEWHERE: Final = {
 Warn = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A file, and the adapters that know its suffix and its first bytes."""
 
     path: str
@@ -76,12 +77,7 @@ class _Candidate:
 
 
 def choose(
-    files: ModelFiles,
-    *,
-    framework: str | None,
-    format: str | None,  # noqa: A002 - the Kitfile's word
-    adapter: str | None = None,
-    warn: Warn,
+    files: ModelFiles, *, framework: str | None, format: str | None, adapter: str | None = None, warn: Warn
 ) -> tuple[Adapter, ModelFiles]:
     """Returns the adapter, and `files` with `path` set to the chosen file.
 
@@ -90,29 +86,22 @@ def choose(
     Raises NoAdapter, AmbiguousModel, and LoadFailed if `files.path` is not in the kit.
     """
     paths = _candidate_paths(files)
-    if adapter is not None:
-        return _of_operator(_named(adapter), files, paths)
-    asked = _asked(framework, format)
+    asked = _asked(framework, format) if adapter is None else _named(adapter)
     if asked is not None and not asked.suffixes:
         return asked, files  # it claims no files, so no file can contradict it
-    chosen, path = _by_files(files, paths, asked, _known(asked))
+    known = (asked,) if asked and adapter is not None else _known(asked)  # no file contradicts the operator
+    chosen, path = _by_files(files, paths, asked, known)
     if chosen is None:
         chosen, path = _by_files(files, paths, None, _third_party())
     if chosen is None:
         raise NoAdapter(_no_adapter(files.path, framework, format))
     if chosen is not asked and (framework or format):
-        said = format if format and asked is _spelled(format, _known(asked)) else framework
+        said = format if format and asked is _spelled(_known(asked), format) else framework
         warn(f"the Kitfile says {said or format!r}; {path} is of {chosen.name}: the file decides")
     return chosen, replace(files, path=path)
 
 
-def guess(
-    path: str,
-    *,
-    framework: str | None,
-    format: str | None,  # noqa: A002 - the Kitfile's word
-    adapter: str | None = None,
-) -> Adapter | None:
+def guess(path: str, *, framework: str | None, format: str | None, adapter: str | None = None) -> Adapter | None:
     """Returns the adapter that `choose` will probably take, from names alone; None if only the files can tell.
 
     A caller that imports the framework early must not fail on a wrong guess: the content decides later. Raises
@@ -121,14 +110,14 @@ def guess(
     if adapter is not None:
         return _named(adapter)
     asked = _asked(framework, format)
-    suffixed = _by_suffix(path, _known(asked))
+    suffixed = by_suffix(path, _known(asked))
     if asked is not None and (asked in suffixed or not suffixed or not asked.suffixes):
         return asked
     if suffixed:
         return suffixed[0]
     if not posixpath.splitext(path)[1]:
         return None  # a folder, or a file whose content has to say
-    if theirs := _by_suffix(path, _third_party()):
+    if theirs := by_suffix(path, _third_party()):
         return theirs[0]
     if framework or format or advice(None, None, path):
         raise NoAdapter(_no_adapter(path, framework, format))
@@ -140,7 +129,7 @@ def load(
     options: Options,
     *,
     framework: str | None,
-    format: str | None,  # noqa: A002 - the Kitfile's word
+    format: str | None,
     adapter: str | None = None,
     warn: Warn,
 ) -> tuple[Adapter, Model]:
@@ -183,9 +172,8 @@ def _candidate_paths(files: ModelFiles) -> list[str]:
     below = [f for f in files.files if files.path == "." or f.startswith(files.path + "/")]
     if not below:
         raise LoadFailed(f"model.path {files.path!r} is not in the kit, which holds {listed(files.files)}")
-    others = [
-        p for p in (*files.parts, *files.code) if p != files.path and not files.path.startswith(p + "/") and p != "."
-    ]
+    named = (*files.parts, *files.code)
+    others = [p for p in named if p not in (files.path, ".") and not files.path.startswith(p + "/")]
     left = [f for f in below if not any(f == p or f.startswith(p + "/") for p in others)]
     return left or below
 
@@ -205,17 +193,6 @@ def _by_files(
     return None, files.path
 
 
-def _of_operator(chosen: Adapter, files: ModelFiles, paths: list[str]) -> tuple[Adapter, ModelFiles]:
-    """Returns the operator's adapter and the file that fits it best; no file contradicts the operator."""
-    if not chosen.suffixes:
-        return chosen, files
-    candidates = _examined(files, paths, (chosen,))
-    best = candidates[0] if len(candidates) == 1 else _best(files, candidates, chosen)
-    if best is None:
-        raise NoAdapter(f"model.path {files.path!r} holds no file of {chosen.name}: {listed(paths)}")
-    return chosen, replace(files, path=best.path)
-
-
 def _best(files: ModelFiles, candidates: list[_Candidate], asked: Adapter | None) -> _Candidate | None:
     """Returns the candidate of the highest rank; None if none is known. Raises AmbiguousModel if there are several."""
     top = max((c.rank for c in candidates), default=0)
@@ -229,9 +206,9 @@ def _best(files: ModelFiles, candidates: list[_Candidate], asked: Adapter | None
 def _examined(files: ModelFiles, paths: list[str], known: tuple[Adapter, ...]) -> list[_Candidate]:
     found = []
     for path in paths:
-        by_suffix = _by_suffix(path, known)
-        head = read_head(files, path) if by_suffix or len(paths) <= SNIFFED_FILES else b""
-        found.append(_Candidate(path, by_suffix, tuple(a for a in known if head and a.sniff(head))))
+        suffixed = by_suffix(path, known)
+        head = read_head(files, path) if suffixed or len(paths) <= SNIFFED_FILES else b""
+        found.append(_Candidate(path, suffixed, tuple(a for a in known if head and a.sniff(head))))
     return found
 
 
@@ -244,12 +221,13 @@ def read_head(files: ModelFiles, path: str) -> bytes:
         raise LoadFailed(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _by_suffix(path: str, known: Iterable[Adapter]) -> tuple[Adapter, ...]:
-    return tuple(a for a in known if a.suffixes and path.casefold().endswith(a.suffixes))
+def by_suffix(path: str, known: Iterable[Adapter]) -> tuple[Adapter, ...]:
+    """Returns the adapters whose suffixes the name has."""
+    return tuple(a for a in known if path.casefold().endswith(a.suffixes))
 
 
 def _named(name: str) -> Adapter:
-    found = _spelled(name, ADAPTERS) or _spelled(name, _third_party())
+    found = _spelled(ADAPTERS, name) or _spelled(_third_party(), name)
     if found is None:
         raise NoAdapter(f"no adapter is called {name!r}; there are {_names()}")
     return found
@@ -257,22 +235,19 @@ def _named(name: str) -> Adapter:
 
 def _asked(framework: str | None, form: str | None) -> Adapter | None:
     """Returns what the Kitfile asks for. Entry points are read (35 ms) only for names that no adapter of ours has."""
-    names = [name for name in (form, framework) if name]
-    ours = next((found for name in names if (found := _spelled(name, ADAPTERS))), None)
-    if ours is not None or not names:
+    if ours := _spelled(ADAPTERS, form, framework):
         return ours
-    return next((found for name in names if (found := _spelled(name, _third_party()))), None)
+    return _spelled(_third_party(), form, framework) if form or framework else None
 
 
 def _known(asked: Adapter | None) -> tuple[Adapter, ...]:
     return ADAPTERS if asked is None or asked in ADAPTERS else (*ADAPTERS, asked)
 
 
-def _spelled(text: str, known: Iterable[Adapter]) -> Adapter | None:
-    forms = spellings(text)
-    return next(
-        (a for form in forms for a in known if form == a.name or form in a.frameworks or f".{form}" in a.suffixes), None
-    )
+def _spelled(known: Iterable[Adapter], *texts: str | None) -> Adapter | None:
+    """Returns the one that the texts mean, the first text before the others."""
+    names = [(form, a) for text in texts if text for form in spellings(text) for a in known]
+    return next((a for form, a in names if form in (a.name, *a.frameworks) or f".{form}" in a.suffixes), None)
 
 
 @cache

@@ -7,18 +7,17 @@ is its load. It reads bytes of the kit and asks frameworks about some of them, s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from adapters.base import AdapterError, ModelFiles, Options
-from adapters.choose import ADAPTERS, read_head
+from adapters.choose import ADAPTERS, by_suffix, read_head
 from adapters.pickles.file import looks_like_skops
 from adapters.trust import allows_code, check_level
 from adapters.wording import reason
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A file, the adapter that knows it (or None), and why the level would not load it (or None)."""
 
     path: str
@@ -29,44 +28,34 @@ class Verdict:
 def verdicts(files: ModelFiles, options: Options, chosen: tuple[str, str] | None = None) -> Iterator[Verdict]:
     """Yields a verdict for each file of the kit; `chosen`: the file that would be served, and its adapter."""
     for path in files.files:
-        served_by = chosen[1] if chosen and chosen[0] == path else None
-        yield _verdict(replace(files, path=path), options, served_by)
-
-
-def _verdict(files: ModelFiles, options: Options, served_by: str | None) -> Verdict:
-    try:
-        head = read_head(files, files.path)
-        by_content = [a.name for a in ADAPTERS if a.sniff(head)]
-        by_suffix = [a.name for a in ADAPTERS if a.suffixes and files.path.casefold().endswith(a.suffixes)]
-        name = served_by or next(iter(by_content or by_suffix), None)
-    except AdapterError as error:
-        return Verdict(files.path, served_by, str(error))
-    return Verdict(files.path, name, None if name is None else _refusal(name, head, files, options))
-
-
-def _refusal(adapter: str, head: bytes, files: ModelFiles, options: Options) -> str | None:
-    try:
-        check_level(options.trust)
-        check = None if allows_code(options.trust) else _CHECKS.get(adapter)
-        return check(head, files, options) if check else None
-    except AdapterError as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - a framework can raise anything for a damaged file
-        return f"it cannot be read: {reason(error, 160)}"
+        name = chosen[1] if chosen and chosen[0] == path else None
+        try:
+            head = read_head(files, path)
+            fits = [a for a in ADAPTERS if a.sniff(head)] or by_suffix(path, ADAPTERS)
+            name = name or next((a.name for a in fits), None)
+            if name:
+                check_level(options.trust)
+            check = None if allows_code(options.trust) else _CHECKS.get(name or "")
+            refused = check(head, replace(files, path=path), options) if check else None
+        except AdapterError as error:
+            refused = str(error)
+        except Exception as error:  # noqa: BLE001 - a framework can raise anything for a damaged file
+            refused = f"it cannot be read: {reason(error, 160)}"
+        yield Verdict(path, name, refused)
 
 
 def _onnx(_head: bytes, files: ModelFiles, _options: Options) -> None:
-    from adapters.onnx import adapter as onnx
+    from adapters.onnx.policy import checked_facts
 
-    onnx.checked_facts(files)
+    checked_facts(files)
 
 
 def _sklearn(head: bytes, files: ModelFiles, options: Options) -> str | None:
     if looks_like_skops(head):
-        from adapters.sklearn.file import refused_types, untrusted_types
+        from adapters.sklearn.file import types_in
 
-        refused = sorted(refused_types(untrusted_types(files), options))
-        return f"a skops file that wants {', '.join(refused)}" if refused else None
+        _, refused = types_in(files, options)
+        return f"a skops file that wants {', '.join(sorted(refused))}" if refused else None
     if options.trust == "data":
         return "a pickle, which --trust data does not load"
     from adapters.pickles.names import denied_names
@@ -76,31 +65,25 @@ def _sklearn(head: bytes, files: ModelFiles, options: Options) -> str | None:
 
 
 def _torch(head: bytes, files: ModelFiles, options: Options) -> str | None:
-    records: list[str] = []
     if head.startswith(b"PK"):
         from adapters.pytorch import export
 
         records = export.record_names(files)
-    if "archive_format" in records:
-        if options.trust == "data" and (pickled := export.pickled(records)):
-            return f"its member {pickled[0]} is pickled"
-        export.check_archive(files)
-    elif "constants.pkl" in records:
-        loads = options.trust != "data" and options.confined
-        return None if loads else "TorchScript, which needs --trust restricted and a worker confined by Landlock"
-    else:
-        return "weights, which need the kit's own code: --trust unsafe"
-    return None
-
-
-def _python(_head: bytes, _files: ModelFiles, options: Options) -> str:
-    return f"its entry point is the kit's own code, which --trust {options.trust} does not run"
+        if "archive_format" in records:
+            if options.trust == "data" and (pickled := export.pickled(records)):
+                return f"its member {pickled[0]} is pickled"
+            export.check_archive(files)
+            return None
+        if "constants.pkl" in records:
+            loads = options.trust != "data" and options.confined
+            return None if loads else "TorchScript, which needs --trust restricted and a worker confined by Landlock"
+    return "weights, which need the kit's own code: --trust unsafe"
 
 
 _CHECKS: Final[dict[str, Callable[[bytes, ModelFiles, Options], str | None]]] = {
     "onnx": _onnx,
     "sklearn": _sklearn,
     "pytorch": _torch,
-    "python": _python,
+    "python": lambda _, __, own: f"its entry point is the kit's own code, which --trust {own.trust} does not run",
 }
 """The other adapters' formats are data, which only their frameworks can check."""

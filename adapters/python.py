@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from adapters import imports
 from adapters.base import Adapter, LoadFailed, Model, ModelFiles, Options, TensorSpec
 from adapters.trust import allows_code, code_refused
 from adapters.wording import failing, with_class
@@ -19,16 +20,14 @@ def load(files: ModelFiles, options: Options) -> Model:
     The entry point gets the path (a file or a folder) and the other keys of `serving.options`. It returns a `Model`, or
     a callable from arrays by name to arrays by name (or to one array, or to a tuple of arrays).
     """
-    from adapters import kit_code
-
     text = options.own.get("entrypoint")
     if not isinstance(text, str):
         raise LoadFailed("the python adapter needs serving.options.entrypoint: module:callable, in the kit's code")
     if not allows_code(options.trust):
         raise code_refused(files.path, f"the entry point {text!r}", options.trust, "export the model to ONNX")
-    make = kit_code.entrypoint(files, text)
+    make = imports.entrypoint(files, text)
     rest = {key: value for key, value in options.own.items() if key != "entrypoint"}
-    with kit_code.on_path(files), failing(f"the entry point {text!r} failed", with_class):
+    with imports.kit_on_path(files), failing(f"the entry point {text!r} failed", with_class):
         made = make(files.root / files.path, rest)
     if isinstance(made, Model):
         return made
@@ -39,7 +38,13 @@ def load(files: ModelFiles, options: Options) -> Model:
         raise LoadFailed(f"{text!r} made a plain callable, whose inputs serving.inputs must say: name, datatype, shape")
     with failing(f"what {text!r} made cannot be run on zeros", with_class):
         outputs = _outputs(made, inputs)
-    return _model(made, inputs, outputs, text)
+
+    def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        answers = _named(made(arrays))
+        return {name: answers[name] for name in wanted}
+
+    batch = all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
+    return Model("python", inputs, outputs, predict, batch=batch, properties={"entrypoint": text})
 
 
 def _outputs(call: Callable[[Any], Any], inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
@@ -53,27 +58,15 @@ def _outputs(call: Callable[[Any], Any], inputs: tuple[TensorSpec, ...]) -> tupl
     return tuple(spec_of(name, array, second[name]) for name, array in first.items())
 
 
-def _model(
-    call: Callable[[Any], Any], inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], text: str
-) -> Model:
-    def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
-        made = _named(call(arrays))
-        return {name: made[name] for name in wanted}
-
-    batch = all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
-    return Model("python", inputs, outputs, predict, batch=batch, properties={"entrypoint": text})
-
-
 def _named(made: Any) -> dict[str, Any]:
     import numpy as np
 
     from adapters.values import to_protocol
 
-    if isinstance(made, Mapping):
-        return {str(name): to_protocol(np.asarray(value)) for name, value in made.items()}
     if isinstance(made, tuple):
-        return {f"output_{i}": to_protocol(np.asarray(value)) for i, value in enumerate(made)}
-    return {"output": to_protocol(np.asarray(made))}
+        made = {f"output_{i}": value for i, value in enumerate(made)}
+    outputs = made if isinstance(made, Mapping) else {"output": made}
+    return {str(name): to_protocol(np.asarray(value)) for name, value in outputs.items()}
 
 
 ADAPTER = Adapter(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from adapters.base import DATATYPES, LoadFailed, TensorSpec, WrongInput
 from adapters.wording import listed
 
 Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
 
 DTYPES: Final = {datatype: np.dtype(name) for datatype, name in DATATYPES.items()}
 DATATYPE: Final = {dtype: name for name, dtype in DTYPES.items()}
@@ -28,9 +30,8 @@ def to_text(array: Array, what: str) -> Array:
 
 def from_text(array: Array) -> Array:
     """Returns an array of `str`, numbers or None as BYTES: the text of each element."""
-    flat = array.ravel().tolist()
-    data = np.empty(len(flat), dtype=object)
-    for i, value in enumerate(flat):
+    data = np.empty(array.size, dtype=object)
+    for i, value in enumerate(array.ravel().tolist()):
         data[i] = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
     return data.reshape(array.shape)
 
@@ -62,6 +63,20 @@ def example(datatype: str, shape: tuple[int, ...], text: bytes = b"a") -> Array:
     if datatype == "BYTES":
         made.fill(text)
     return made
+
+
+class Rows(NamedTuple):
+    """The specs of inputs, and how their arrays become the rows that a model takes."""
+
+    specs: tuple[TensorSpec, ...]
+    build: Callable[[Arrays], Any]
+    text: bytes = b"a"
+    """An element of BYTES that the model should accept."""
+
+    def example(self) -> Any:
+        """Returns two rows to run a model on: for a single one some scikit-learn models drop the first axis."""
+        shapes = {s.name: (2, *(max(size, 1) for size in s.shape[1:])) for s in self.specs}
+        return self.build({s.name: example(s.datatype, shapes[s.name], self.text) for s in self.specs})
 
 
 def spec_of(name: str, first: Array, second: Array) -> TensorSpec:

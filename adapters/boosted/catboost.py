@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from adapters.base import Adapter, LoadFailed, Model, ModelFiles, Options, TensorSpec
-from adapters.frameworks import framework
+from adapters.imports import framework
 from adapters.wording import failing
 
 KINDS: Final = {"predict": "Class", "predict_proba": "Probability", "raw": "RawFormulaVal"}
@@ -17,6 +15,7 @@ def load(files: ModelFiles, options: Options) -> Model:
     """Returns the model in `files.path`. Raises LoadFailed, MissingFramework."""
     catboost = framework("catboost", "catboost")
     from adapters.boosted import rows
+    from adapters.values import to_protocol
 
     threads = rows.threads_of(options, "catboost")
     model = catboost.CatBoost()
@@ -29,16 +28,23 @@ def load(files: ModelFiles, options: Options) -> Model:
     else:
         given = rows.rows_of(options, len(names), names)
         shown = [] if names == [str(i) for i in range(len(names))] else names
-    answers = KINDS if len(model.classes_) else ("predict", "raw")
-    return rows.as_model(catboost, given, _predict(model, threads), answers, names=shown, labels=model.classes_)
+    is_classifier = bool(len(model.classes_))
+    exponent = not is_classifier and str(model.get_all_params().get("loss_function")) in ("Poisson", "Tweedie")
+
+    def predict(name: str, built: Any) -> Any:
+        kind = KINDS[name] if is_classifier or name == "raw" else "Exponent" if exponent else "RawFormulaVal"
+        array = to_protocol(model.predict(built, prediction_type=kind, thread_count=threads))
+        return array.reshape(len(array)) if name == "predict" and array.shape[1:] == (1,) else array
+
+    answers = KINDS if is_classifier else ("predict", "raw")
+    return rows.as_model(catboost, given, predict, answers, names=shown, labels=model.classes_)
 
 
 def _columns(catboost: Any, model: Any, options: Options, names: list[str]) -> Any:
     """Returns the rows of a model with categories or texts: a column for each feature, BYTES for those."""
     import numpy as np
 
-    from adapters.boosted import rows
-    from adapters.values import check_lengths, to_text
+    from adapters.values import Rows, check_lengths, to_text
 
     if model.get_embedding_feature_indices():
         raise LoadFailed("CatBoost models with embedding features are not served: export the model to ONNX")
@@ -59,21 +65,7 @@ def _columns(catboost: Any, model: Any, options: Options, names: list[str]) -> A
             made[:, i] = to_text(array, f"input {spec.name!r}") if spec.datatype == "BYTES" else array
         return catboost.Pool(made, cat_features=categories, text_features=texts, feature_names=names)
 
-    return rows.Rows(specs, build)
-
-
-def _predict(model: Any, threads: int) -> Callable[[str, Any], Any]:
-    from adapters.values import to_protocol
-
-    is_classifier = bool(len(model.classes_))
-    exponent = not is_classifier and str(model.get_all_params().get("loss_function")) in ("Poisson", "Tweedie")
-
-    def predict(name: str, built: Any) -> Any:
-        kind = KINDS[name] if is_classifier or name == "raw" else "Exponent" if exponent else "RawFormulaVal"
-        array = to_protocol(model.predict(built, prediction_type=kind, thread_count=threads))
-        return array.reshape(len(array)) if name == "predict" and array.shape[1:] == (1,) else array
-
-    return predict
+    return Rows(specs, build)
 
 
 ADAPTER = Adapter(
@@ -82,5 +74,5 @@ ADAPTER = Adapter(
     suffixes=(".cbm",),
     sniff=lambda head: head.startswith(b"CBM1"),
     load=load,
-    prepare=partial(framework, "catboost", "catboost"),
+    prepare=lambda: framework("catboost", "catboost"),
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
+import logging
 from typing import Any
 
 from adapters.base import Adapter, Model, ModelFiles, Options
-from adapters.frameworks import framework
+from adapters.imports import framework
 from adapters.wording import failing
 
 
@@ -17,7 +17,8 @@ def load(files: ModelFiles, options: Options) -> Model:
 
     threads = rows.threads_of(options, "lightgbm")
     whole = text.checked((files.root / files.path).read_bytes(), files.path)
-    lightgbm.register_logger(_Silent())
+    # drops what LightGBM would print to standard output; what matters comes as an exception
+    lightgbm.register_logger(logging.Logger("lightgbm", logging.CRITICAL))
     with failing(f"{files.path} cannot be loaded by LightGBM {lightgbm.__version__}"):
         booster = lightgbm.Booster(model_str=whole)
     names = booster.feature_name()
@@ -30,20 +31,11 @@ def load(files: ModelFiles, options: Options) -> Model:
     return rows.as_model(lightgbm, given, predict, ("predict", "raw_score", "leaf"), names=shown)
 
 
-class _Silent:
-    """Drops LightGBM's log, which it would print to standard output; what matters comes as an exception."""
-
-    def info(self, message: str) -> None:
-        """Drops it."""
-
-    warning = info
-
-
 ADAPTER = Adapter(
     name="lightgbm",
     frameworks=("lightgbm", "lgbm", "lgb", "light-gbm"),
     suffixes=(".lgb", ".lightgbm", ".lgbm"),
     sniff=lambda head: head.startswith((b"tree\nversion=", b"tree\r\nversion=")),
     load=load,
-    prepare=partial(framework, "lightgbm", "lightgbm"),
+    prepare=lambda: framework("lightgbm", "lightgbm"),
 )

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from adapters import checks
 from adapters.base import LoadFailed, Model, Options, TensorSpec
-from adapters.values import DATATYPE, Array, check_lengths, example
-
-Arrays = dict[str, Array]
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The specs of the inputs, and how their arrays become the rows that the framework takes."""
-
-    specs: tuple[TensorSpec, ...]
-    build: Callable[[Arrays], Any]
+from adapters.values import DATATYPE, Array, Arrays, Rows, check_lengths
 
 
 def threads_of(options: Options, adapter: str) -> int:
     """Returns how many threads a prediction uses: 1 unless told. Raises LoadFailed for any other option."""
-    own = checks.check(options.own, {"threads": checks.whole}, adapter)
+    own = checks.check(options.own, {"threads": checks.WHOLE}, adapter)
     return int(own.get("threads", options.threads or 1))
 
 
@@ -45,9 +35,8 @@ def rows_of(options: Options, width: int, names: Sequence[str]) -> Rows:
         return Rows((replace(spec, shape=(spec.shape[0], width)),), lambda arrays: arrays[spec.name])
     given = [spec.name for spec in told]
     if sorted(given) != sorted(names):
-        raise LoadFailed(
-            f"serving.inputs names {', '.join(given)}; the model's features are {', '.join(names) or width}"
-        )
+        features = ", ".join(names) or width
+        raise LoadFailed(f"serving.inputs names {', '.join(given)}; the model's features are {features}")
     if odd := [s.name for s in told if s.datatype == "BYTES" or len(s.shape) != 1]:
         raise LoadFailed(f"serving.inputs says that {odd[0]!r} is no column of numbers; the model takes numbers")
     return Rows(told, lambda arrays: _stacked(arrays, names))
@@ -80,7 +69,7 @@ def as_model(
 
     `module` is the framework; `names` are the features' names, of use to clients that order their columns by them.
     """
-    zeros = rows.build({s.name: example(s.datatype, (2, *s.shape[1:])) for s in rows.specs})
+    zeros = rows.example()
     made = {name: predict(name, zeros) for name in answers}
     platform = module.__name__
     properties = {f"{platform}_version": str(module.__version__)}
@@ -105,11 +94,11 @@ def as_model(
 
 def check_children(children: Array, count: int, tree: int) -> None:
     """Raises Damaged unless `children`, links in a tree of `count` nodes, are inside and all different."""
-    inside = ((children > 0) & (children < count)).all()
+    inside = (children > 0).all() and checks.below(children, count)
     checks.need(inside, f"a node of tree {tree} points outside")
     checks.need(len(np.unique(children)) == len(children), f"two nodes of tree {tree} point to the same node")
 
 
 def check_features(used: Array, features: int, tree: int) -> None:
     """Raises Damaged unless all features that a tree asks for exist."""
-    checks.need(((used >= 0) & (used < features)).all(), f"tree {tree} asks for a feature past its {features}")
+    checks.need(checks.below(used, features), f"tree {tree} asks for a feature past its {features}")

@@ -1,7 +1,6 @@
 """LightGBM's model text, checked before LightGBM reads it: 4.7.0 aborts or runs for ever on a damaged one.
 
-Format: a header of `key=value` lines, then blocks `Tree=N`, each as long as `tree_sizes` in the header says, then
-`end of trees` and what the writer adds. Its writer and reader:
+A header of `key=value` lines, blocks `Tree=N` as long as `tree_sizes` says, `end of trees`, what the writer adds:
 https://github.com/microsoft/LightGBM/blob/master/src/boosting/gbdt_model_text.cpp and src/io/tree.cpp.
 """
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from adapters.base import LoadFailed
 from adapters.boosted.rows import check_children, check_features
-from adapters.checks import need
+from adapters.checks import below, need
 from adapters.wording import reason
 
 END: Final = "end of trees\n"
@@ -84,7 +83,7 @@ def _check_categories(tree: dict[str, str], i: int) -> None:
     categories = int(tree["num_cat"])
     nodes = (_ints(tree, "decision_type") & 1) == 1
     chosen = np.array(tree["threshold"].split(), dtype=float)[nodes]
-    need(((chosen >= 0) & (chosen < categories)).all(), f"tree {i} asks for categories that it does not have")
+    need(below(chosen, categories), f"tree {i} asks for categories that it does not have")
     if categories:
         bounds = _ints(tree, "cat_boundaries")
         rising = len(bounds) == categories + 1 and bounds[0] == 0 and (np.diff(bounds) >= 0).all()

@@ -14,7 +14,7 @@ import numpy as np
 
 from adapters.base import LoadFailed
 from adapters.boosted.rows import check_children, check_features
-from adapters.checks import need
+from adapters.checks import below, need
 from adapters.wording import reason
 
 NUMBERS: Final = {b"i": ">i1", b"U": ">u1", b"I": ">i2", b"l": ">i4", b"L": ">i8", b"d": ">f4", b"D": ">f8"}
@@ -34,13 +34,15 @@ class Ubj:
         self._at += count
         return found
 
-    def read(self) -> Any:
-        """Returns the next value."""
-        return self._of(self._take(1))
-
-    def _of(self, kind: bytes) -> Any:
+    def read(self, mark: bytes = b"") -> Any:
+        """Returns the next value; `mark` is its first byte, if that has been read."""
+        kind = mark or self._take(1)
         if kind == b"{":
-            return self._object()
+            found = {}
+            while (mark := self._take(1)) != b"}":
+                name = self._take(self.read(mark)).decode()
+                found[name] = self.read()
+            return found
         if kind == b"[":
             return self._array()
         if kind == b"S":
@@ -49,13 +51,6 @@ class Ubj:
             code = NUMBERS[kind]
             return np.frombuffer(self._take(np.dtype(code).itemsize), dtype=code)[0].item()
         return {b"T": True, b"F": False, b"Z": None}[kind]
-
-    def _object(self) -> dict[str, Any]:
-        found = {}
-        while (kind := self._take(1)) != b"}":
-            name = self._take(self._of(kind)).decode()
-            found[name] = self.read()
-        return found
 
     def _array(self) -> Any:
         mark = self._take(1)
@@ -68,7 +63,7 @@ class Ubj:
             return [self.read() for _ in range(self.read())]
         found = []
         while mark != b"]":
-            found.append(self._of(mark))
+            found.append(self.read(mark))
             mark = self._take(1)
         return found
 
@@ -101,8 +96,7 @@ def _check_booster(booster: Any, sizes: Any) -> None:
     groups = max(1, int(sizes["num_class"])) * max(1, int(sizes.get("num_target", 1)))
     model = booster["model"]
     info = np.asarray(model["tree_info"])
-    known = len(info) == len(model["trees"]) and ((info >= 0) & (info < groups)).all()
-    need(known, "a tree is for a class that there is not")
+    need(len(info) == len(model["trees"]) and below(info, groups), "a tree is for a class that there is not")
     for i, tree in enumerate(model["trees"]):
         left, right, split = (np.asarray(tree[key]) for key in ("left_children", "right_children", "split_indices"))
         count = len(left)

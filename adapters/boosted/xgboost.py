@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
 from typing import Any
 
 from adapters.base import Adapter, Model, ModelFiles, Options
-from adapters.frameworks import framework
+from adapters.imports import framework
 from adapters.wording import failing, reason
 
 
@@ -28,17 +27,6 @@ def load(files: ModelFiles, options: Options) -> Model:
     linear = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"] == "gblinear"
     names = booster.feature_names or ()
     given = rows.rows_of(options, booster.num_features(), names)
-    answers = ("predict", "margin") if linear else ("predict", "margin", "leaf")
-    return rows.as_model(xgboost, given, _predict(xgboost, booster, linear=linear), answers, names=names)
-
-
-def _plain(error: BaseException) -> str:
-    """Returns XGBoost's reason without the time, source position and stack trace."""
-    text = str(error).split("Stack trace")[0]
-    return reason(ValueError(re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", text)))
-
-
-def _predict(xgboost: Any, booster: Any, *, linear: bool) -> Any:
     kinds = booster.feature_types
     has_categories = bool(kinds) and "c" in kinds  # they come as their codes, which only a DMatrix takes
     by_matrix = has_categories or linear
@@ -51,7 +39,14 @@ def _predict(xgboost: Any, booster: Any, *, linear: bool) -> Any:
         flags = {"output_margin": name == "margin", "pred_leaf": name == "leaf"}
         return booster.predict(matrix, validate_features=False, **flags)
 
-    return predict
+    answers = ("predict", "margin") if linear else ("predict", "margin", "leaf")
+    return rows.as_model(xgboost, given, predict, answers, names=names)
+
+
+def _plain(error: BaseException) -> str:
+    """Returns XGBoost's reason without the time, source position and stack trace."""
+    text = str(error).split("Stack trace")[0]
+    return reason(ValueError(re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", text)))
 
 
 def sniff(head: bytes) -> bool:
@@ -67,5 +62,5 @@ ADAPTER = Adapter(
     suffixes=(".ubj", ".xgb"),
     sniff=sniff,
     load=load,
-    prepare=partial(framework, "xgboost", "xgboost"),
+    prepare=lambda: framework("xgboost", "xgboost"),
 )

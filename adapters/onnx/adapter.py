@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from functools import cache
 from typing import Any
 
-from adapters.base import Adapter, LoadFailed, Model, ModelFiles, Options
-from adapters.frameworks import framework
-from adapters.onnx.file import Facts, looks_like_onnx, read_facts
+from adapters.base import Adapter, Model, ModelFiles, Options
+from adapters.imports import framework
+from adapters.onnx.file import looks_like_onnx
 
 
 @cache
@@ -27,27 +26,9 @@ def onnxruntime() -> Any:
 
 def load(files: ModelFiles, options: Options) -> Model:
     """Returns the model in `files.path`. Raises LoadFailed, Refused."""
-    from adapters.onnx import session
+    from adapters.onnx import policy, session
 
-    return session.open_model(onnxruntime(), files, checked_facts(files), options)
-
-
-def checked_facts(files: ModelFiles) -> Facts:
-    """Returns what the file says about itself, read without ONNX Runtime. Raises LoadFailed, Refused."""
-    from adapters.onnx import policy
-
-    try:
-        with (
-            (files.root / files.path).open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as data,
-        ):
-            facts = read_facts(data, files.path)
-    except (OSError, ValueError) as error:
-        raise LoadFailed(f"{files.path} cannot be read: {error}") from error
-    policy.check_operators(facts, files.path)
-    policy.check_external_data(facts, files)
-    return facts
+    return session.open_model(onnxruntime(), files, policy.checked_facts(files), options)
 
 
 ADAPTER = Adapter(

@@ -7,11 +7,10 @@ many gigabytes costs no more than its graph. Pure: bytes in, facts or `LoadFaile
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from adapters.base import LoadFailed
 
@@ -44,8 +43,7 @@ class Malformed(ValueError):
     """The bytes are not the protobuf message that is expected there."""
 
 
-@dataclass(frozen=True, slots=True)
-class External:
+class External(NamedTuple):
     """Where a tensor's external data is, as the file says it."""
 
     location: str
@@ -70,19 +68,15 @@ class Facts:
 
 def read_facts(data: Buffer, name: str) -> Facts:
     """Returns what the model in `data` says about itself. Raises LoadFailed if it is not one whole ONNX model."""
-    facts = Facts()
     try:
-        _walk(data, facts)
+        return _walked(data)
     except (Malformed, UnicodeDecodeError) as error:
         raise LoadFailed(f"{name} is not a whole ONNX model: {error}") from error
-    return facts
 
 
 def looks_like_onnx(head: bytes) -> bool:
     """True if `head` begins an ONNX model: known fields only, with an IR version and a graph."""
-    seen = set()
-    data = memoryview(head)
-    at = 0
+    data, at, seen = memoryview(head), 0, set[int]()
     while at < len(data):
         try:
             tag, at = _varint(data, at, len(data))
@@ -136,20 +130,25 @@ def fields(data: Buffer, at: int, end: int) -> Iterator[tuple[int, int, int]]:
             raise Malformed(f"byte {at} has the wire type {wire}")
 
 
-def _walk(data: Buffer, facts: Facts) -> None:
-    stack = [("Model", 0, len(data), 0)]
+def _walked(data: Buffer) -> Facts:
+    facts, stack = Facts(), [("Model", 0, len(data), 0)]
     while stack:
         message, start, end, depth = stack.pop()
         if depth > DEPTH:
             raise Malformed(f"messages nest deeper than {DEPTH}")
-        if read := READERS.get(message):
-            read(data, start, end, facts)
-        if message == "Graph" and depth == 1:
+        if message == "Node":
+            _read_node(data, start, end, facts)
+        elif message == "Tensor":
+            _read_tensor(data, start, end, facts)
+        elif message == "Function":
+            facts.functions.add(_texts(data, start, end, 10, 1))
+        elif message == "Graph" and depth == 1:
             _read_signature(data, start, end, facts)
         children = CHILDREN[message]
         for number, at, stop in fields(data, start, end):
             if (child := children.get(number)) is not None and stop:
                 stack.append((child, at, stop, depth + 1))
+    return facts
 
 
 def _text(data: Buffer, start: int, end: int) -> str:
@@ -161,10 +160,10 @@ def _members(data: Buffer, start: int, end: int, *numbers: int) -> Iterator[tupl
     return (found for found in fields(data, start, end) if found[0] in numbers and found[2])
 
 
-def _texts(data: Buffer, start: int, end: int, *numbers: int) -> tuple[str, ...]:
-    """Returns the texts in the fields `numbers` of a message, each the last one, as protobuf reads it."""
-    found = {number: _text(data, at, stop) for number, at, stop in _members(data, start, end, *numbers)}
-    return tuple(found.get(number, "") for number in numbers)
+def _texts(data: Buffer, start: int, end: int, first: int, second: int) -> tuple[str, str]:
+    """Returns the texts in two fields of a message, of each the last one, as protobuf reads it."""
+    found = {number: _text(data, at, stop) for number, at, stop in _members(data, start, end, first, second)}
+    return found.get(first, ""), found.get(second, "")
 
 
 def _read_node(data: Buffer, start: int, end: int, facts: Facts) -> None:
@@ -182,19 +181,17 @@ def _class_labels(data: Buffer, start: int, end: int) -> list[str | int]:
             name = _text(data, at, stop)
         elif number == 9 and stop:
             labels.append(_text(data, at, stop))
-        elif number == 8:
-            labels += _packed(data, at, stop) if stop else [_signed(at)]
+        elif number == 8 and not stop:
+            labels.append(_signed(at))
+        while number == 8 and at < stop:  # packed
+            value, at = _varint(data, at, stop)
+            labels.append(_signed(value))
     return labels if name.startswith("classlabels") else []
 
 
-def _packed(data: Buffer, at: int, end: int) -> Iterator[int]:
-    while at < end:
-        value, at = _varint(data, at, end)
-        yield _signed(value)
-
-
 def _signed(value: int) -> int:
-    return int(struct.unpack("<q", struct.pack("<Q", value & (2**64 - 1)))[0])
+    value &= 2**64 - 1
+    return value - 2**64 if value >> 63 else value
 
 
 def _read_tensor(data: Buffer, start: int, end: int, facts: Facts) -> None:
@@ -210,16 +207,11 @@ def _read_tensor(data: Buffer, start: int, end: int, facts: Facts) -> None:
     facts.externals += [External(text, numbers.get("offset", 0), numbers.get("length")) for text in locations]
 
 
-def _read_function(data: Buffer, start: int, end: int, facts: Facts) -> None:
-    domain, name = _texts(data, start, end, 10, 1)
-    facts.functions.add((domain, name))
-
-
 def _read_signature(data: Buffer, start: int, end: int, facts: Facts) -> None:
     for _, at, stop in _members(data, start, end, 11, 12):
-        (name,) = _texts(data, at, stop, 1)
+        names = [_text(data, *name[1:]) for name in _members(data, at, stop, 1)]
         shapes = [_shape_of_type(data, *kind[1:]) for kind in _members(data, at, stop, 2)]
-        facts.shapes[name] = shapes[-1] if shapes else None
+        facts.shapes[names[-1] if names else ""] = shapes[-1] if shapes else None
 
 
 def _shape_of_type(data: Buffer, start: int, end: int, depth: int = 0) -> tuple[int, ...] | None:
@@ -239,10 +231,3 @@ def _shape_of_type(data: Buffer, start: int, end: int, depth: int = 0) -> tuple[
 def _dimension(data: Buffer, start: int, end: int) -> int:
     values = [value for number, value, stop in fields(data, start, end) if number == 1 and not stop]
     return _signed(values[-1]) if values else -1
-
-
-READERS: Final[dict[str, Callable[[Buffer, int, int, Facts], None]]] = {
-    "Node": _read_node,
-    "Tensor": _read_tensor,
-    "Function": _read_function,
-}

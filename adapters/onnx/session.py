@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
-from adapters.onnx.values import Read, Write, reader, writer
+from adapters.onnx.values import Cast, reader, writer
 from adapters.trust import device_hint
 from adapters.wording import failing, listed, reason
 
@@ -18,21 +18,16 @@ if TYPE_CHECKING:
     from adapters.base import Arrays
     from adapters.onnx.file import Facts
 
-LEVELS: Final = {
-    "disabled": "ORT_DISABLE_ALL",
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "all": "ORT_ENABLE_ALL",
-}
+LEVELS: Final = {"disabled": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}
 SOURCE: Final = re.compile(r"\S+\.(?:cc|h):\d+ ")
 SIGNATURE: Final = re.compile(r"^(?:[^()]*::[^()]*\([^()]*\)(?: const)? |[A-Z]\w+ (?=[A-Z]))")
 KNOWN: Final[Mapping[str, checks.Check]] = {
-    "intra_op_threads": checks.whole,
-    "inter_op_threads": checks.whole,
-    "allow_spinning": checks.flag,
+    "intra_op_threads": checks.WHOLE,
+    "inter_op_threads": checks.WHOLE,
+    "allow_spinning": checks.FLAG,
     "optimization": checks.one_of(*LEVELS),
-    "device": checks.text,
-    "providers": checks.texts,
+    "device": checks.TEXT,
+    "providers": checks.TEXTS,
 }
 
 
@@ -42,17 +37,35 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
     session = _session(ort, files, options, own)
     inputs, readers = _inputs(session, facts, options, files.path)
     outputs, writers = _outputs(session, facts, files.path)
-    running: dict[int, Any] = {}
+    zipped = {facts.zipmaps[spec.name] for spec in outputs if spec.name in facts.zipmaps}
+    run, make_options, running = session.run, ort.RunOptions, dict[int, Any]()
+
+    def plain_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        run_options = running[thread := get_ident()] = make_options()
+        try:
+            return dict(zip(wanted, run(wanted, arrays, run_options), strict=True))
+        finally:
+            del running[thread]
+
+    def converting_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        read = {name: readers[name](a) if name in readers else a for name, a in arrays.items()}
+        made = plain_predict(read, wanted)
+        return {name: writers[name](value) if name in writers else value for name, value in made.items()}
+
+    def interrupt(thread: int) -> None:
+        if (run_options := running.get(thread)) is not None:
+            run_options.terminate = True
+
     return Model(
         platform="onnx_onnxv1",
         inputs=inputs,
         outputs=outputs,
-        predict=_predict(ort, session, readers, writers, running),
-        batch=_is_batch(inputs, outputs),
+        predict=converting_predict if readers or writers else plain_predict,
+        batch=bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
         threadsafe=True,
-        labels=_labels(facts, outputs),
+        labels=tuple(map(str, zipped.pop())) if len(zipped) == 1 else None,
         properties=_properties(ort, session, facts),
-        interrupt=_interrupt(running),
+        interrupt=interrupt,
     )
 
 
@@ -78,7 +91,7 @@ def _session_options(ort: Any, own: Mapping[str, Any], threads: int) -> Any:
     made.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     made.add_session_config_entry("session.inter_op.allow_spinning", spinning)
     made.add_session_config_entry("session.load_model_format", "ONNX")
-    made.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[own.get("optimization", "all")])
+    made.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{LEVELS[own.get('optimization', 'all')]}")
     return made
 
 
@@ -91,9 +104,8 @@ def _providers(ort: Any, own: Mapping[str, Any]) -> list[tuple[str, dict[str, st
     for name in asked:
         full = by_name.get(name.casefold().removesuffix("executionprovider"))
         if full is None:
-            raise LoadFailed(
-                f"the device or provider {name!r} was asked for; this ONNX Runtime has {', '.join(available)}"
-            )
+            has = f"this ONNX Runtime has {', '.join(available)}"
+            raise LoadFailed(f"the device or provider {name!r} was asked for; {has}")
         found.append((full, {"device_id": index} if index and full != "CPUExecutionProvider" else {}))
     return found
 
@@ -108,7 +120,7 @@ def plain(error: BaseException) -> str:
     return re.sub(r"(/[^\s:/]+)+/", "", text)[:300] or type(error).__name__
 
 
-def _inputs(session: Any, facts: Facts, options: Options, name: str) -> tuple[tuple[TensorSpec, ...], dict[str, Read]]:
+def _inputs(session: Any, facts: Facts, options: Options, name: str) -> tuple[tuple[TensorSpec, ...], dict[str, Cast]]:
     required = session.get_inputs()
     told = {spec.name: spec.shape for spec in options.inputs}
     if unknown := set(told) - {i.name for i in required}:
@@ -116,7 +128,7 @@ def _inputs(session: Any, facts: Facts, options: Options, name: str) -> tuple[tu
     one = len(required) == len(options.sampled) == 1  # then its name is free, as in requests
     sampled = {required[0].name if one else spec.name: spec.shape for spec in options.sampled}
     specs: list[TensorSpec] = []
-    readers: dict[str, Read] = {}
+    readers: dict[str, Cast] = {}
     for given in (*required, *session.get_overridable_initializers()):
         datatype, read = reader(given.type, f"input {given.name!r} of {name}")
         shape = told[given.name] if given.name in told else _shape(given, facts)
@@ -129,7 +141,7 @@ def _inputs(session: Any, facts: Facts, options: Options, name: str) -> tuple[tu
     return tuple(specs), readers
 
 
-def _outputs(session: Any, facts: Facts, name: str) -> tuple[tuple[TensorSpec, ...], dict[str, Write]]:
+def _outputs(session: Any, facts: Facts, name: str) -> tuple[tuple[TensorSpec, ...], dict[str, Cast]]:
     specs, writers = [], {}
     for made in session.get_outputs():
         labels = facts.zipmaps.get(made.name)
@@ -154,15 +166,6 @@ def _shape(node: Any, facts: Facts) -> tuple[int, ...] | None:
     return tuple(d if isinstance(d, int) and d >= 0 else -1 for d in node.shape)
 
 
-def _is_batch(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> bool:
-    return bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
-
-
-def _labels(facts: Facts, outputs: tuple[TensorSpec, ...]) -> tuple[str, ...] | None:
-    found = {facts.zipmaps[o.name] for o in outputs if o.name in facts.zipmaps}
-    return tuple(str(label) for label in found.pop()) if len(found) == 1 else None
-
-
 def _properties(ort: Any, session: Any, facts: Facts) -> dict[str, str]:
     meta = session.get_modelmeta()
     known = {
@@ -172,31 +175,3 @@ def _properties(ort: Any, session: Any, facts: Facts) -> dict[str, str]:
     }
     maps = {f"labels_{name}": json.dumps(labels, ensure_ascii=False) for name, labels in facts.zipmaps.items()}
     return {key: value for key, value in (known | maps).items() if value}
-
-
-def _predict(
-    ort: Any, session: Any, readers: Mapping[str, Read], writers: Mapping[str, Write], running: dict[int, Any]
-) -> Callable[[Arrays, tuple[str, ...]], Arrays]:
-    run, make_options = session.run, ort.RunOptions
-
-    def plain_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
-        options = running[thread := get_ident()] = make_options()
-        try:
-            return dict(zip(wanted, run(wanted, arrays, options), strict=True))
-        finally:
-            del running[thread]
-
-    def converting_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
-        read = {name: readers[name](a) if name in readers else a for name, a in arrays.items()}
-        made = plain_predict(read, wanted)
-        return {name: writers[name](value) if name in writers else value for name, value in made.items()}
-
-    return converting_predict if readers or writers else plain_predict
-
-
-def _interrupt(running: dict[int, Any]) -> Callable[[int], None]:
-    def interrupt(thread: int) -> None:
-        if (options := running.get(thread)) is not None:
-            options.terminate = True
-
-    return interrupt

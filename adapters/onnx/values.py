@@ -18,11 +18,11 @@ NUMBERS: Final = {
 }  # fmt: skip
 MAP_VALUES: Final = {"float": np.float32, "double": np.float64, "int64": np.int64}
 
-Read = Callable[[Any], Any]
-Write = Callable[[Any], Any]
+Cast = Callable[[Any], Any]
+"""From an array of the protocol to what ONNX Runtime takes, or back."""
 
 
-def reader(onnx_type: str, what: str) -> tuple[str, Read | None]:
+def reader(onnx_type: str, what: str) -> tuple[str, Cast | None]:
     """Returns (datatype, conversion from the protocol's array or None) of an input. Raises LoadFailed with the type."""
     element = _inside(onnx_type, "tensor")
     if element not in NUMBERS:
@@ -30,7 +30,7 @@ def reader(onnx_type: str, what: str) -> tuple[str, Read | None]:
     return NUMBERS[element], partial(to_text, what=what) if element == "string" else None
 
 
-def writer(onnx_type: str, labels: tuple[str | int, ...] | None, what: str) -> tuple[str, Write | None]:
+def writer(onnx_type: str, labels: tuple[str | int, ...] | None, what: str) -> tuple[str, Cast | None]:
     """Returns (datatype, conversion to the protocol's array or None) of an output. Raises LoadFailed with the type.
 
     A sequence of maps becomes a tensor with a column for each of the ZipMap's `labels`; tensors are stacked.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +24,6 @@ class Inert:
 
     def __init__(self, name: str = "") -> None:
         self.name = name
-        self.state: Any = None
 
 
 class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
@@ -33,8 +33,7 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
 
     def __init__(self, stream: Bounded, names: set[tuple[str, str]]) -> None:
         super().__init__(stream, encoding="latin1")
-        self._stream = stream
-        self.names = names
+        self._stream, self.names = stream, names
 
     def find_class(self, module: str, name: str) -> Any:
         """Notes the global and returns a replacement."""
@@ -54,13 +53,11 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
             return make_dtype(args[0])
         return Inert(maker.name if isinstance(maker, Inert) else "")
 
-    def load_reduce(self) -> None:
-        """REDUCE without calling."""
+    def _reduce(self) -> None:
         args = self.stack.pop()
         self.stack[-1] = self._made(self.stack[-1], args)
 
-    def load_newobj_ex(self) -> None:
-        """NEWOBJ_EX without calling."""
+    def _newobj_ex(self) -> None:
         del self.stack[-2:]
         self.stack[-1] = self._made(self.stack[-1], ())
 
@@ -85,40 +82,29 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
             self._stream.read(self._stream.read(1)[0])
         self._stream.read(dtype.itemsize * math.prod(int(size) for size in state["shape"]))
 
-    def _ignore_one(self) -> None:
-        self.stack.pop()
-
-    def _ignore_two(self) -> None:
+    def _setitem(self) -> None:
         del self.stack[-2:]
 
     dispatch.update({
-        pickle.REDUCE[0]: load_reduce,
-        pickle.NEWOBJ[0]: load_reduce,
-        pickle.NEWOBJ_EX[0]: load_newobj_ex,
+        pickle.REDUCE[0]: _reduce,
+        pickle.NEWOBJ[0]: _reduce,
+        pickle.NEWOBJ_EX[0]: _newobj_ex,
         pickle.BUILD[0]: load_build,
-        pickle.APPEND[0]: _ignore_one,
+        pickle.APPEND[0]: PurePython.load_pop,
         pickle.APPENDS[0]: PurePython.pop_mark,
-        pickle.SETITEM[0]: _ignore_two,
+        pickle.SETITEM[0]: _setitem,
         pickle.SETITEMS[0]: PurePython.pop_mark,
         pickle.ADDITEMS[0]: PurePython.pop_mark,
     })  # fmt: skip
 
 
-def global_names(path: Path, name: str) -> set[tuple[str, str]]:
-    """Returns (module, name) of the globals in the file, as far as it can be read."""
-    found: set[tuple[str, str]] = set()
-    with open_pickle(path, name) as stream:
-        try:
-            Names(stream, found).load()
-        except Exception:  # noqa: BLE001 - a broken or hostile pickle ends the scan; the names before count
-            return found
-    return found
-
-
 def denied_names(path: Path, name: str, allowed: frozenset[str]) -> set[str]:
-    """Returns `module.name` of those globals in the file that are not on the allow-list."""
-    found = global_names(path, name) - {JOBLIB_ARRAY}
-    return {".".join(canonical(m, n)) for m, n in found if not _is_permitted(m, n, allowed)}
+    """Returns `module.name` of the globals in the file that are not on the allow-list, as far as it can be read."""
+    found: set[tuple[str, str]] = set()
+    # a broken or hostile pickle ends the scan; the names before count
+    with open_pickle(path, name) as stream, suppress(Exception):
+        Names(stream, found).load()
+    return {".".join(canonical(m, n)) for m, n in found - {JOBLIB_ARRAY} if not _is_permitted(m, n, allowed)}
 
 
 def _is_permitted(module: str, name: str, allowed: frozenset[str]) -> bool:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # what pickle itself uses; it has no public name
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from adapters.pickles import parts
 
 CLASS, CALL, VALUE = "class", "call", "value"
 
 
-@dataclass(frozen=True, slots=True)
-class Permitted:
+class Permitted(NamedTuple):
     """What the pickle gets for a name, and its one use. `any`: every use, as the operator allowed the name."""
 
     use: str
@@ -41,7 +42,7 @@ CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "builtins.range": range,
     "builtins.complex": complex,
     "builtins.bytes": parts.make_bytes,
-    "builtins.bytearray": parts.make_bytearray,
+    "builtins.bytearray": lambda *args: bytearray(parts.make_bytes(*args)),
     "collections.OrderedDict": parts.ordered_dict,
     "collections.defaultdict": parts.default_dict,
     "_codecs.encode": parts.encode,
@@ -51,8 +52,8 @@ CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "numpy._core.multiarray.scalar": parts.make_scalar,
     "numpy._core.numeric._frombuffer": parts.array_from_buffer,
     "numpy.ma.core._mareconstruct": parts.empty_masked_array,
-    "numpy.random._pickle.__randomstate_ctor": parts.random_state,
-    "numpy.random._pickle.__generator_ctor": parts.generator,
+    "numpy.random._pickle.__randomstate_ctor": parts.drawing(np.random.RandomState),
+    "numpy.random._pickle.__generator_ctor": parts.drawing(np.random.Generator),
     "numpy.random._pickle.__bit_generator_ctor": parts.bit_generator,
     "numpy.random.bit_generator.__pyx_unpickle_SeedSequence": parts.seed_sequence,
 }
@@ -152,22 +153,18 @@ _COMPILED: Final[Mapping[str, tuple[str, ...]]] = {
 """Extension classes: pickles call them with numbers, or call a function of their module."""
 
 
-def names(table: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    """Returns `module.name` of every entry."""
-    return frozenset(f"{module}.{name}" for module, listed in table.items() for name in listed)
+def _full_names(table: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    return frozenset(f"{module}.{name}" for module, names in table.items() for name in names)
 
 
-VALUES: Final = names(_VALUES)
-CLASSES: Final = names(_CLASSES)
-COMPILED: Final = names(_COMPILED)
+USES: Final = dict.fromkeys(_full_names(_VALUES), VALUE) | dict.fromkeys(_full_names(_CLASSES), CLASS)
+COMPILED: Final = _full_names(_COMPILED)
 
 
 def canonical(module: str, name: str) -> tuple[str, str]:
     """Returns today's module and name of what had others in Python 2 and numpy 1."""
     module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
-    if module == "numpy.core" or module.startswith("numpy.core."):
-        module = module.replace("numpy.core", "numpy._core", 1)
-    return module, name
+    return re.sub(r"^numpy\.core(?=\.|\Z)", "numpy._core", module), name
 
 
 def permitted(module: str, name: str, allowed: frozenset[str]) -> Permitted | None:
@@ -183,10 +180,8 @@ def permitted(module: str, name: str, allowed: frozenset[str]) -> Permitted | No
         return None
     if full in CALLS:
         return Permitted(CALL, CALLS[full])
-    if full in VALUES:
-        return Permitted(VALUE, _attribute(module, name))
-    if full in CLASSES:
-        return Permitted(CLASS, _attribute(module, name))
+    if use := USES.get(full):
+        return Permitted(use, _attribute(module, name))
     return _of_sklearn(module, name, full)
 
 
@@ -212,7 +207,4 @@ def _is_estimator(found: Any) -> bool:
 
 
 def _attribute(module: str, name: str) -> Any:
-    found: Any = import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
+    return attrgetter(name)(import_module(module))

@@ -12,19 +12,22 @@ import pickle
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from adapters.base import AdapterError, LoadFailed, ModelFiles
+from adapters.checks import Damaged
 from adapters.pickles.file import Bounded, PurePython, open_pickle
-from adapters.pickles.parts import BadPickle, Compiled, set_array_state, set_dtype_state
+from adapters.pickles.parts import Compiled, set_array_state, set_dtype_state
 from adapters.pickles.rules import CALL, CLASS, JOBLIB_ARRAY, Permitted, canonical, permitted
 from adapters.trust import names_refused
 from adapters.wording import failing
 
 MAX_MEMO: Final = 10_000_000
 MAX_DEPTH: Final = 1000
+MAPPINGS: Final = (dict, OrderedDict, defaultdict)
 CONVERT: Final = "python -c \"import joblib, skops.io as s; s.dump(joblib.load('{file}'), 'model.skops')\""
 
 
@@ -43,6 +46,18 @@ class ArrayOnDisk:
     order: str
     dtype: np.dtype[Any]
     numpy_array_alignment_bytes: int | None = None
+
+
+def _filling(opcode: bytes, target: Callable[[Strict], Any], *kinds: type) -> Callable[[Strict], None]:
+    """Returns the standard library's method of an opcode that fills a container, behind a check of its `target`."""
+    fill = PurePython.dispatch[opcode[0]]
+
+    def load(strict: Strict) -> None:
+        if not strict.takes(thing := target(strict), kinds):
+            raise Damaged(f"elements are put into a {type(thing).__name__}")
+        fill(strict)
+
+    return load
 
 
 class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
@@ -74,43 +89,35 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         return found.thing
 
     def get_extension(self, code: int) -> Any:
-        """Raises BadPickle: no model uses the registry of copyreg."""
-        raise BadPickle(f"extension code {code}")
+        """Raises Damaged: no model uses the registry of copyreg."""
+        raise Damaged(f"extension code {code}")
 
     def persistent_load(self, pid: Any) -> Any:
-        """Raises BadPickle: no model has persistent objects."""
-        raise BadPickle(f"persistent object {str(pid)[:40]!r}")
+        """Raises Damaged: no model has persistent objects."""
+        raise Damaged(f"persistent object {str(pid)[:40]!r}")
 
     # -- what may be called and made
 
     def _known_as(self, thing: Any, use: str) -> Permitted:
         found = self._known.get(id(thing))
         if found is None or found.thing is not thing or not (found.any or found.use == use):
-            raise BadPickle(f"{str(thing)[:80]} is used as a {use}")
+            raise Damaged(f"{str(thing)[:80]} is used as a {use}")
         return found
 
-    def load_reduce(self) -> None:
-        """REDUCE: calls a function of `parts`, or one that the operator allowed."""
+    def _reduce(self) -> None:
         args = self.stack.pop()
-        maker = self.stack[-1]
-        self._known_as(maker, CALL)
-        self.stack[-1] = maker(*args)
+        self.stack[-1] = self._known_as(self.stack[-1], CALL).thing(*args)
 
-    def load_newobj(self) -> None:
-        """NEWOBJ: an instance without arguments."""
-        args = self.stack.pop()
-        self.stack[-1] = self._instance(self.stack[-1], args)
+    def _newobj(self) -> None:
+        self.stack[-2:] = [self._instance(*self.stack[-2:])]
 
-    def load_newobj_ex(self) -> None:
-        """NEWOBJ_EX: the same; keywords only for a class that the operator allowed."""
-        keywords = self.stack.pop()
-        args = self.stack.pop()
-        self.stack[-1] = self._instance(self.stack[-1], args, keywords)
+    def _newobj_ex(self) -> None:
+        self.stack[-3:] = [self._instance(*self.stack[-3:])]
 
     def _instance(self, cls: Any, args: Any, keywords: Any = None) -> Any:
         found = self._known_as(cls, CLASS)
         if (args or keywords) and not found.any:
-            raise BadPickle(f"{cls.__name__} is made with arguments")
+            raise Damaged(f"{cls.__name__} is made with arguments")
         return cls.__new__(cls, *args, **(keywords or {}))
 
     def _instantiate(self, klass: Any, args: Any) -> None:
@@ -135,7 +142,7 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
     def _set_state(self, target: Any, state: Any) -> None:
         cls = type(target)
         if isinstance(target, type) or not self._is_ours(cls):
-            raise BadPickle(f"state is given to a {cls.__name__}")
+            raise Damaged(f"state is given to a {cls.__name__}")
         if isinstance(state, dict):
             self._check_names(state)
             if isinstance(version := state.get("_sklearn_version"), str):
@@ -146,21 +153,19 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         elif isinstance(state, dict):
             target.__dict__.update(state)
         elif state:
-            raise BadPickle(f"a {cls.__name__} has a state of an unusual form")
+            raise Damaged(f"a {cls.__name__} has a state of an unusual form")
 
     def _is_ours(self, cls: type) -> bool:
         made = (np.random.RandomState, np.random.Generator, np.random.BitGenerator, np.ma.MaskedArray)
-        if issubclass(cls, made):
-            return True
-        return any(
-            (found.use == CLASS or found.any or isinstance(found.thing, Compiled)) and cls is _plain_class(found.thing)
-            for found in self._known.values()
-        )
+        known = self._known.values()
+        plain = (found.thing for found in known if found.use == CLASS or found.any)
+        compiled = (found.thing.cls for found in known if isinstance(found.thing, Compiled))
+        return issubclass(cls, made) or any(cls is mine for mine in chain(plain, compiled))
 
     def _check_names(self, state: dict[Any, Any]) -> None:
         for name in state:
             if not isinstance(name, str) or (name.startswith("__") and name.endswith("__")):
-                raise BadPickle(f"an attribute is called {str(name)[:40]!r}")
+                raise Damaged(f"an attribute is called {str(name)[:40]!r}")
 
     def _array(self, wrapper: ArrayOnDisk, state: Any) -> Any:
         self._check_names(state)
@@ -177,60 +182,27 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
 
     def _nested(self) -> Any:
         if self._depth > 50:
-            raise BadPickle("pickles are nested deeper than 50")
+            raise Damaged("pickles are nested deeper than 50")
         inner = Strict(self._stream, self._file, self._allowed, self._depth + 1)
         made = inner.load()
         self.versions |= inner.versions
         return made
 
-    # -- containers: of plain types only, so that no method of any other object is called
-
-    def _container(self, thing: Any, *kinds: type) -> None:
-        if type(thing) not in kinds:
-            raise BadPickle(f"elements are put into a {type(thing).__name__}")
-
-    def load_append(self) -> None:
-        """APPEND: to a list."""
-        self._container(self.stack[-2], list)
-        super().load_append()
-
-    def load_appends(self) -> None:
-        """APPENDS: to a list."""
-        self._container(self.metastack[-1][-1], list)
-        super().load_appends()
-
-    def load_setitem(self) -> None:
-        """SETITEM: into a dictionary."""
-        self._mapping(self.stack[-3])
-        super().load_setitem()
-
-    def load_setitems(self) -> None:
-        """SETITEMS: into a dictionary."""
-        self._mapping(self.metastack[-1][-1])
-        super().load_setitems()
-
-    def _mapping(self, thing: Any) -> None:
-        if isinstance(thing, dict) and type(thing).__name__ == "Bunch" and self._is_ours(type(thing)):
-            return
-        self._container(thing, dict, OrderedDict, defaultdict)
-
-    def load_additems(self) -> None:
-        """ADDITEMS: into a set."""
-        self._container(self.metastack[-1][-1], set)
-        super().load_additems()
+    def takes(self, thing: Any, kinds: tuple[type, ...]) -> bool:
+        """True if elements may be put into `thing`, of one of `kinds`: no method of any other object is called."""
+        is_bunch = dict in kinds and isinstance(thing, dict) and type(thing).__name__ == "Bunch"
+        return type(thing) in kinds or (is_bunch and self._is_ours(type(thing)))
 
     # -- budgets
 
-    def load_mark(self) -> None:
-        """MARK: up to a depth."""
+    def _mark(self) -> None:
         if len(self.metastack) > MAX_DEPTH:
-            raise BadPickle(f"objects nest deeper than {MAX_DEPTH}")
+            raise Damaged(f"objects nest deeper than {MAX_DEPTH}")
         super().load_mark()
 
-    def load_memoize(self) -> None:
-        """MEMOIZE: up to a number of objects."""
+    def _memoize(self) -> None:
         if len(self.memo) > MAX_MEMO:
-            raise BadPickle(f"more than {MAX_MEMO} objects")
+            raise Damaged(f"more than {MAX_MEMO} objects")
         super().load_memoize()
 
     def load_bytearray8(self) -> None:
@@ -238,23 +210,19 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     dispatch.update({
-        pickle.REDUCE[0]: load_reduce,
-        pickle.NEWOBJ[0]: load_newobj,
-        pickle.NEWOBJ_EX[0]: load_newobj_ex,
+        pickle.REDUCE[0]: _reduce,
+        pickle.NEWOBJ[0]: _newobj,
+        pickle.NEWOBJ_EX[0]: _newobj_ex,
         pickle.BUILD[0]: load_build,
-        pickle.APPEND[0]: load_append,
-        pickle.APPENDS[0]: load_appends,
-        pickle.SETITEM[0]: load_setitem,
-        pickle.SETITEMS[0]: load_setitems,
-        pickle.ADDITEMS[0]: load_additems,
-        pickle.MARK[0]: load_mark,
-        pickle.MEMOIZE[0]: load_memoize,
+        pickle.APPEND[0]: _filling(pickle.APPEND, lambda strict: strict.stack[-2], list),
+        pickle.APPENDS[0]: _filling(pickle.APPENDS, lambda strict: strict.metastack[-1][-1], list),
+        pickle.SETITEM[0]: _filling(pickle.SETITEM, lambda strict: strict.stack[-3], *MAPPINGS),
+        pickle.SETITEMS[0]: _filling(pickle.SETITEMS, lambda strict: strict.metastack[-1][-1], *MAPPINGS),
+        pickle.ADDITEMS[0]: _filling(pickle.ADDITEMS, lambda strict: strict.metastack[-1][-1], set),
+        pickle.MARK[0]: _mark,
+        pickle.MEMOIZE[0]: _memoize,
         pickle.BYTEARRAY8[0]: load_bytearray8,
     })  # fmt: skip
-
-
-def _plain_class(thing: Any) -> Any:
-    return thing.cls if isinstance(thing, Compiled) else thing
 
 
 def load_pickle(files: ModelFiles, *, trust: str, allowed: frozenset[str] = frozenset()) -> tuple[Any, frozenset[str]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from adapters.base import Adapter, Model, ModelFiles, Options
-from adapters.frameworks import framework
+from adapters.imports import framework
 from adapters.pickles.file import TORCH_MAGIC
 
 MEMBERS: Final = (
@@ -39,5 +38,5 @@ ADAPTER = Adapter(
     suffixes=(".pt2", ".pt", ".pth", ".ptl", ".safetensors", ".torchscript"),
     sniff=sniff,
     load=load,
-    prepare=partial(framework, "torch", "pytorch"),
+    prepare=lambda: framework("torch", "pytorch"),
 )

@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import tempfile
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import torch
@@ -33,6 +33,7 @@ MEMBERS: Final = re.compile(
     r"|\.format_version|\.storage_alignment|data/sample_inputs/model\.pt|extra/.*"
     r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json)"
 )
+SAMPLE: Final = "data/sample_inputs/model.pt"
 IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*")
 DOTTED: Final = re.compile(r"[\w.+:\-]*")
 SYMBOL: Final = re.compile(r"[A-Za-z]\w*|-?\d+(\.\d+)?(e[+-]?\d+)?")
@@ -90,13 +91,12 @@ def load_exported(files: ModelFiles, device: torch.device, *, strict: bool) -> L
     if "model" not in programs:
         raise LoadFailed(f"{files.path} holds no exported program called 'model'")
     program = programs["model"]
-    inputs, arrange = _signature(program, files.path)
-    module = program.module(check_guards=False)
+    inputs, arrange = _inputs(program, files.path), partial(pytree.tree_unflatten, treespec=program.call_spec.in_spec)
     if device.type != "cpu":
         from torch.export.passes import move_to_device_pass
 
-        module = move_to_device_pass(program, device).module(check_guards=False)
-    return Loaded(module, inputs, arrange)
+        program = move_to_device_pass(program, device)
+    return Loaded(program.module(check_guards=False), inputs, arrange)
 
 
 def _load_pt2() -> Any:
@@ -114,26 +114,17 @@ def _load_pt2() -> Any:
     return load_pt2
 
 
-def _signature(program: Any, name: str) -> tuple[tuple[TensorSpec, ...], Any]:
-    wanted = set(program.graph_signature.user_inputs)
-    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in wanted]
-    specs = []
-    for node in nodes:
+def _inputs(program: Any, name: str) -> tuple[TensorSpec, ...]:
+    specs, inputs = [], set(program.graph_signature.user_inputs)
+    for node in (n for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs):
         value = node.meta["val"]
         if not isinstance(value, torch.Tensor):
-            raise LoadFailed(
-                f"input {node.name!r} of {name} is a {type(value).__name__}, not a tensor; export without it"
-            )
+            kind = type(value).__name__
+            raise LoadFailed(f"input {node.name!r} of {name} is a {kind}, not a tensor; export without it")
         plain = torch.empty(0, dtype=WIDER.get(value.dtype, value.dtype)).numpy().dtype
         shape = tuple(d if isinstance(d, int) else -1 for d in value.shape)
         specs.append(TensorSpec(node.name, DATATYPE[plain], shape))
-    structure = program.call_spec.in_spec
-
-    def arrange(tensors: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = pytree.tree_unflatten(tensors, structure)
-        return args, kwargs
-
-    return tuple(specs), arrange
+    return tuple(specs)
 
 
 def check_archive(files: ModelFiles) -> None:
@@ -145,21 +136,18 @@ def check_archive(files: ModelFiles) -> None:
     for config in (record for record in records if record.endswith("_config.json")):
         if tensors := [k for k, v in json.loads(reader.get_record(config))["config"].items() if v["use_pickle"]]:
             raise content_refused(name, f"has the pickled tensor {tensors[0]!r}", AGAIN)
-    if "data/sample_inputs/model.pt" in records and (sample := reader.get_record("data/sample_inputs/model.pt")):
-        _check_sample(sample, name)
+    if SAMPLE in records and (sample := reader.get_record(SAMPLE)):
+        try:
+            torch.load(io.BytesIO(sample), weights_only=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # here torch would unpickle everything
+            said = f"has sample inputs that are more than tensors ({wanted(error)})"
+            raise content_refused(name, said, AGAIN) from error
     try:
         _check_program(json.loads(reader.get_record("models/model.json")))
     except Suspect as error:
         raise content_refused(name, f"is a program with more than operators of torch: {error}", AGAIN) from error
-
-
-def _check_sample(data: bytes, name: str) -> None:
-    try:
-        torch.load(io.BytesIO(data), weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # here torch would unpickle everything
-        raise content_refused(name, f"has sample inputs that are more than tensors ({wanted(error)})", AGAIN) from error
 
 
 def wanted(error: Exception) -> str:
@@ -181,20 +169,16 @@ def _check_program(program: Any) -> None:
         if key in FREE_TEXT:
             continue
         if isinstance(value, dict):
-            _check_dict(value)
-            stack.extend((k, v) for k, v in value.items() if not (k == "target" and "outputs" in value))
+            if odd := [k for k in value if not DOTTED.fullmatch(k) or k == "as_custom_obj"]:
+                raise Suspect(f"it has the key {odd[0][:60]!r}")
+            is_call = "target" in value and "outputs" in value
+            if is_call and (target := str(value["target"])) not in OPERATORS and target not in _dispatched():
+                raise Suspect(f"it calls {target[:80]!r}")
+            stack.extend((k, v) for k, v in value.items() if not (k == "target" and is_call))
         elif isinstance(value, list):
             stack.extend((key, item) for item in value)
         elif isinstance(value, str):
             _check_text(key, value)
-
-
-def _check_dict(value: dict[str, Any]) -> None:
-    for key in value:
-        if not DOTTED.fullmatch(key) or key == "as_custom_obj":
-            raise Suspect(f"it has the key {key[:60]!r}")
-    if "target" in value and "outputs" in value:
-        _check_operator(str(value["target"]))
 
 
 def _check_text(key: str, text: str) -> None:
@@ -227,11 +211,6 @@ def _check_expression(text: str) -> None:
             ok = isinstance(node, ARITHMETIC)
         if not ok:
             raise Suspect(f"it has the expression {text[:60]!r}")
-
-
-def _check_operator(target: str) -> None:
-    if target not in OPERATORS and target not in _dispatched():
-        raise Suspect(f"it calls {target[:80]!r}")
 
 
 @cache

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import torch
 
-from adapters import checks, kit_code
+from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options
-from adapters.frameworks import framework
+from adapters.imports import entrypoint, framework, kit_on_path
 from adapters.pickles.file import TORCH_MAGIC
 from adapters.pytorch import export
 from adapters.pytorch.model import Loaded, as_model
@@ -22,20 +22,23 @@ from adapters.wording import failing, reason
 EXPORT: Final = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64")
 KNOWN: Final[dict[str, checks.Check]] = {
-    "entrypoint": checks.text,
-    "arguments": checks.mapping,
-    "device": checks.text,
+    "entrypoint": checks.TEXT,
+    "arguments": checks.MAPPING,
+    "device": checks.TEXT,
     "dtype": checks.one_of(*DTYPES),
-    "threads": checks.whole,
-    "compile": checks.flag,
-    "weights_only": checks.flag,
-    "example": checks.mapping,
+    "threads": checks.WHOLE,
+    "compile": checks.FLAG,
+    "weights_only": checks.FLAG,
+    "example": checks.MAPPING,
 }
 SCALARS: Final = ("int", "float", "bool", "number")
 """Arguments of TorchScript that are numbers, not tensors."""
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 MAX_TENSORS: Final = 65_536
-"""Of a safetensors file: for many empty tensors its own reader takes seconds and half a gigabyte."""
+"""Of a safetensors file: for many empty tensors its own reader takes seconds and half a gigabyte.
+
+https://github.com/huggingface/safetensors/blob/main/README.md#format
+"""
 
 
 def load_model(files: ModelFiles, options: Options) -> Model:
@@ -58,12 +61,8 @@ def _device(text: str, options: Options) -> torch.device:
     return device
 
 
-Loader = Callable[[ModelFiles, Options, torch.device], Loaded]
-
-
-def _loader(files: ModelFiles) -> tuple[str, Loader]:
-    path = files.root / files.path
-    with path.open("rb") as file:
+def _loader(files: ModelFiles) -> tuple[str, Callable[[ModelFiles, Options, torch.device], Loaded]]:
+    with (files.root / files.path).open("rb") as file:
         head = file.read(64)
     if head.startswith(b"PK\x03\x04"):
         records = export.record_names(files)
@@ -104,33 +103,30 @@ def _script(files: ModelFiles, options: Options, device: torch.device) -> Loaded
 
 
 def _weights(files: ModelFiles, options: Options, device: torch.device) -> Loaded:
-    text = _entrypoint(files, options)
+    text = _told_entrypoint(files, options)
     weights_only = bool(options.own.get("weights_only", True))
-    with kit_code.on_path(files):
-        try:
+    try:
+        with kit_on_path(files):
             state = torch.load(files.root / files.path, map_location=device, weights_only=weights_only)
-        except pickle.UnpicklingError as error:
-            raise LoadFailed(
-                f"{files.path} holds more than weights ({export.wanted(error)}); save model.state_dict(), "
-                "or say weights_only: false in serving.options to unpickle it all"
-            ) from error
+    except pickle.UnpicklingError as error:
+        raise LoadFailed(
+            f"{files.path} holds more than weights ({export.wanted(error)}); save model.state_dict(), "
+            "or say weights_only: false in serving.options to unpickle it all"
+        ) from error
     return _with_state(files, options, text, state)
 
 
 def _safetensors(files: ModelFiles, options: Options, device: torch.device) -> Loaded:
-    text = _entrypoint(files, options)
-    check_safetensors(files.root / files.path, files.path)
+    text = _told_entrypoint(files, options)
+    _check_header(files.root / files.path, files.path)
     reader = framework("safetensors.torch", "pytorch")
     with failing(f"{files.path} is not a whole safetensors file"):
         state = reader.load_file(files.root / files.path, device=str(device))
     return _with_state(files, options, text, state)
 
 
-def check_safetensors(path: Path, name: str) -> None:
-    """Raises LoadFailed if the header is too long, has too many tensors or a name twice.
-
-    https://github.com/huggingface/safetensors/blob/main/README.md#format
-    """
+def _check_header(path: Path, name: str) -> None:
+    """Raises LoadFailed if the header is too long, has too many tensors or a name twice."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > MAX_HEADER_BYTES:
@@ -145,13 +141,11 @@ def check_safetensors(path: Path, name: str) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name occurs twice")
+    checks.need(len(made := dict(pairs)) == len(pairs), "a name occurs twice")
     return made
 
 
-def _entrypoint(files: ModelFiles, options: Options) -> str:
+def _told_entrypoint(files: ModelFiles, options: Options) -> str:
     text = options.own.get("entrypoint")
     if not isinstance(text, str):
         raise LoadFailed(
@@ -164,9 +158,8 @@ def _entrypoint(files: ModelFiles, options: Options) -> str:
 
 
 def _with_state(files: ModelFiles, options: Options, text: str, state: Any) -> Loaded:
-    make = kit_code.entrypoint(files, text)
     arguments: Any = options.own.get("arguments", {})
-    module = make(**arguments)
+    module = entrypoint(files, text)(**arguments)
     if not isinstance(module, torch.nn.Module):
         raise LoadFailed(f"the entry point {text!r} made a {type(module).__name__}, not a torch.nn.Module")
     if isinstance(state, torch.nn.Module):

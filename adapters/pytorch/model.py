@@ -5,18 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
-from adapters.values import DTYPES, spec_of
+from adapters.values import DTYPES, Arrays, spec_of
 from adapters.wording import reason
-
-if TYPE_CHECKING:
-    from adapters.base import Arrays
 
 WIDER: Final = {torch.bfloat16: torch.float32}
 """Types without a datatype in the protocol, and the type that holds their values without loss."""
@@ -24,8 +20,7 @@ FREE: Final = ((2, 3), (17, 18), (64, 65), (224, 225), (1600, 1601))
 """Sizes of free dimensions in the dry run, in pairs: an output dimension that differs between the two runs is free."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A module, and what its file says about its inputs."""
 
     module: Callable[..., Any]
@@ -37,15 +32,20 @@ class Loaded:
 def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.device, kind: str) -> Model:
     """Returns the model of a module, with the outputs that a dry run shows."""
     inputs = _inputs(loaded, options, files.path)
-    module = _prepared(loaded.module, options, device)
-    run = _runner(module, loaded, inputs, device, _dtype(options))
-    trial = _runner(_copied(module), loaded, inputs, device, _dtype(options))
-    outputs = _dry_run(trial, inputs, options, files.path)
+    dtype = getattr(torch, own) if isinstance(own := options.own.get("dtype"), str) else None
+    module = _prepared(loaded.module, options, device, dtype)
+    run = _runner(module, loaded, inputs, device, dtype)
+    outputs = _dry_run(_runner(_copied(module), loaded, inputs, device, dtype), inputs, options, files.path)
+
+    def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        made = run(arrays)
+        return {name: to_array(made[name]) for name in wanted}
+
     return Model(
         platform="pytorch",
         inputs=inputs,
         outputs=outputs,
-        predict=_predict(run),
+        predict=predict,
         batch=all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
         properties={"torch_version": torch.__version__, "device": str(device), "torch_file": kind},
     )
@@ -62,14 +62,9 @@ def _inputs(loaded: Loaded, options: Options, name: str) -> tuple[TensorSpec, ..
     return specs
 
 
-def _dtype(options: Options) -> torch.dtype | None:
-    name = options.own.get("dtype")
-    return getattr(torch, name) if isinstance(name, str) else None
-
-
-def _prepared(module: Any, options: Options, device: torch.device) -> Any:
+def _prepared(module: Any, options: Options, device: torch.device, dtype: torch.dtype | None) -> Any:
     if isinstance(module, torch.nn.Module):
-        module.to(device=device, dtype=_dtype(options))
+        module.to(device=device, dtype=dtype)
     if not options.own.get("compile"):
         return module
     if options.confined:
@@ -88,7 +83,7 @@ def _copied(module: Any) -> Any:
         return module
 
 
-Run = Callable[["Arrays"], dict[str, torch.Tensor]]
+Run = Callable[[Arrays], dict[str, torch.Tensor]]
 
 
 def _runner(module: Any, loaded: Loaded, inputs: tuple[TensorSpec, ...], device: torch.device, dtype: Any) -> Run:
@@ -103,14 +98,6 @@ def _runner(module: Any, loaded: Loaded, inputs: tuple[TensorSpec, ...], device:
             return dict(named(module(*args, **kwargs)))
 
     return run
-
-
-def _predict(run: Run) -> Callable[[Arrays, tuple[str, ...]], Arrays]:
-    def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
-        made = run(arrays)
-        return {name: to_array(made[name]) for name in wanted}
-
-    return predict
 
 
 def named(made: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
@@ -145,15 +132,13 @@ def to_array(tensor: torch.Tensor) -> Any:
 
 def _dry_run(run: Run, inputs: tuple[TensorSpec, ...], options: Options, name: str) -> tuple[TensorSpec, ...]:
     error: Exception | None = None
-    for sizes in FREE:
+    for sizes in FREE if any(-1 in spec.shape for spec in inputs) else FREE[:1]:
         try:
             first, second = ({n: to_array(t) for n, t in run(_example(inputs, options, s)).items()} for s in sizes)
         except (RuntimeError, ValueError, IndexError, TypeError) as caught:
             error = caught
-            if not any(-1 in spec.shape for spec in inputs):
-                break
-            continue
-        return tuple(spec_of(key, array, second[key]) for key, array in first.items())
+        else:
+            return tuple(spec_of(key, array, second[key]) for key, array in first.items())
     assert error is not None  # FREE is not empty
     raise LoadFailed(
         f"{name} cannot be run on zeros, so its outputs are not known (serving.options.example gives inputs another "

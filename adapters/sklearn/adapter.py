@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from adapters.base import Adapter, Model, ModelFiles, Options
-from adapters.frameworks import framework
+from adapters.imports import framework
 from adapters.pickles.file import looks_like_pickle, looks_like_skops
 
 
@@ -14,7 +12,7 @@ def load(files: ModelFiles, options: Options) -> Model:
     framework("sklearn", "sklearn")
     from adapters.sklearn import file, model
 
-    return model.as_model(file.load_estimator(files, options), files, options)
+    return model.as_model(*file.load_estimator(files, options), files, options)
 
 
 ADAPTER = Adapter(
@@ -23,5 +21,5 @@ ADAPTER = Adapter(
     suffixes=(".joblib", ".pkl", ".pickle", ".skops", ".sav"),
     sniff=lambda head: looks_like_pickle(head) or looks_like_skops(head),
     load=load,
-    prepare=partial(framework, "sklearn", "sklearn"),
+    prepare=lambda: framework("sklearn", "sklearn"),
 )

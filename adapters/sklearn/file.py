@@ -5,13 +5,10 @@ from __future__ import annotations
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from adapters.base import LoadFailed, ModelFiles, Options
-from adapters.frameworks import framework
-from adapters.kit_code import on_path
+from adapters.imports import framework, kit_on_path
 from adapters.pickles.file import FREE_BYTES, RATIO, looks_like_skops
 from adapters.pickles.rules import COMPILED, permitted
 from adapters.pickles.unpickler import CONVERT, load_pickle
@@ -28,38 +25,32 @@ https://skops.readthedocs.io/en/stable/persistence.html
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An estimator, and the version of scikit-learn that saved it, if its file says so."""
+def load_estimator(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
+    """Returns the estimator in `files.path` and the version of scikit-learn that saved it, if the file says so.
 
-    estimator: Any
-    version: str | None
-
-
-def load_estimator(files: ModelFiles, options: Options) -> Found:
-    """Returns the estimator in `files.path`, its structures checked. Raises LoadFailed, Refused."""
+    Its structures are checked, unless the trust level allows any pickle. Raises LoadFailed, Refused.
+    """
     with (files.root / files.path).open("rb") as file:
         head = file.read(4096)
     if looks_like_skops(head):
-        found = _skops(files, options)
+        estimator, version = _skops(files, options)
     elif allows_code(options.trust):
         return _any_pickle(files)
     elif options.trust == "data":
         convert = CONVERT.format(file=files.path)
         raise kind_refused(files.path, "a pickle", "data", "a pickle can run code", convert, "restricted")
     else:
-        made, versions = load_pickle(files, trust=options.trust, allowed=frozenset(options.allow_globals))
-        found = Found(made, min(versions, default=None))
-    check_structures(found.estimator, files.path)
-    return found
+        estimator, versions = load_pickle(files, trust=options.trust, allowed=frozenset(options.allow_globals))
+        version = min(versions, default=None)
+    check_structures(estimator, files.path)
+    return estimator, version
 
 
-def _any_pickle(files: ModelFiles) -> Found:
+def _any_pickle(files: ModelFiles) -> tuple[Any, str | None]:
     joblib = framework("joblib", "sklearn")
     recorded = warnings.catch_warnings(record=True, action="always")
-    with on_path(files), recorded as caught, failing(f"{files.path} cannot be unpickled"):
-        made = joblib.load(files.root / files.path)
-    return Found(made, _version(caught))
+    with kit_on_path(files), recorded as caught, failing(f"{files.path} cannot be unpickled"):
+        return joblib.load(files.root / files.path), _version(caught)
 
 
 def _version(caught: list[warnings.WarningMessage] | None) -> str | None:
@@ -68,20 +59,22 @@ def _version(caught: list[warnings.WarningMessage] | None) -> str | None:
     return next((v for v in found if v), None)
 
 
-def _skops(files: ModelFiles, options: Options) -> Found:
+def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
     skops = framework("skops.io", "sklearn")
     with failing(f"{files.path} cannot be read by skops {sys.modules['skops'].__version__}"):
-        untrusted = untrusted_types(files)
-        if refused := refused_types(untrusted, options):
+        untrusted, refused = types_in(files, options)
+        if refused:
             raise names_refused(files.path, "a skops file", refused, options.trust, "export it to ONNX with skl2onnx")
         # never with the kit on the path: its modules could replace any other
         with warnings.catch_warnings(record=True, action="always") as caught:
-            made = skops.load(files.root / files.path, trusted=sorted(untrusted))
-    return Found(made, _version(caught))
+            return skops.load(files.root / files.path, trusted=sorted(untrusted)), _version(caught)
 
 
-def untrusted_types(files: ModelFiles) -> set[str]:
-    """Returns the types in a skops file that skops leaves to its caller, without making any. Raises LoadFailed."""
+def types_in(files: ModelFiles, options: Options) -> tuple[set[str], set[str]]:
+    """Returns the types in a skops file that skops leaves to its caller, and those that the trust level refuses.
+
+    Makes none of them. Raises LoadFailed.
+    """
     path = files.root / files.path
     try:
         with zipfile.ZipFile(path) as archive:
@@ -90,17 +83,10 @@ def untrusted_types(files: ModelFiles) -> set[str]:
         raise LoadFailed(f"{files.path} is not a whole skops file: {error}") from error
     if expanded > max(FREE_BYTES, RATIO * path.stat().st_size):
         raise LoadFailed(f"{files.path} says it grows past {RATIO} times its size when decompressed")
-    return set(framework("skops.io", "sklearn").get_untrusted_types(file=path))
-
-
-def refused_types(untrusted: Iterable[str], options: Options) -> set[str]:
-    """Returns those of the untrusted types of a skops file that the trust level does not allow either."""
-    return {name for name in untrusted if not _may_be_made(name, options)}
-
-
-def _may_be_made(name: str, options: Options) -> bool:
-    if name in SKOPS_TRUSTED or name in options.allow_globals or allows_code(options.trust):
-        return True
-    module, _, attribute = name.rpartition(".")
+    untrusted = set(framework("skops.io", "sklearn").get_untrusted_types(file=path))
+    left = set() if allows_code(options.trust) else untrusted - SKOPS_TRUSTED - set(options.allow_globals)
+    split = {name: name.rpartition(".") for name in left}
     # What a pickle may name, skops may too: it makes instances and sets their state, and calls nothing else.
-    return options.trust != "data" and permitted(module, attribute, frozenset()) is not None
+    if options.trust != "data":
+        left -= {name for name, (module, _, last) in split.items() if permitted(module, last, frozenset())}
+    return untrusted, left

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from adapters.base import LoadFailed, Options, TensorSpec, WrongInput
-from adapters.frameworks import framework
+from adapters.imports import framework
 from adapters.sklearn.structures import walk
-from adapters.values import DATATYPE, check_lengths, example, to_text
+from adapters.values import DATATYPE, Rows, check_lengths, to_text
 
 MAX_COLUMNS: Final = 64
 """A request has at most 64 inputs, so a model with more columns takes them as one matrix."""
-ROWS: Final = 2
-"""Rows of the dry run: for a single row some estimators give an answer without its first axis."""
 INNER: Final = ("best_estimator_", "estimator_", "regressor_", "base_estimator_", "estimator")
 TEXT_STEPS: Final = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The specs of the inputs, how their arrays become what the estimator takes, and arrays that it should accept."""
-
-    specs: tuple[TensorSpec, ...]
-    build: Callable[[dict[str, Any]], Any]
-    example: dict[str, Any]
-
-
-def inputs_of(estimator: Any, options: Options) -> Inputs:
+def inputs_of(estimator: Any, options: Options) -> Rows:
     """Returns the inputs of the estimator, or those of `serving.inputs` if the kit says them. Raises LoadFailed.
 
     What no fitted part says, samples may: matrix or columns, and the datatype of numbers. Never how many columns.
@@ -39,10 +27,8 @@ def inputs_of(estimator: Any, options: Options) -> Inputs:
     if options.inputs:
         return _as_told(estimator, options.inputs)
     first = first_step(estimator)
-    if _is_dict_vectorizer(first):
-        return _one_column("features", "BYTES", _dictionaries, b"{}")
-    if _takes_text(first):
-        return _one_column("text", "BYTES", None, b"a")
+    if texts := _texts(first):
+        return texts
     names = _names(estimator)
     width = len(names) or getattr(estimator, "n_features_in_", None)
     if width is None:
@@ -65,13 +51,12 @@ def first_step(estimator: Any) -> Any:
     for _ in range(20):
         if hasattr(estimator, "steps"):
             steps = [step for _, step in estimator.steps if step is not None and step != "passthrough"]
-            if not steps:
-                return estimator
-            estimator = steps[0]
-        elif (inner := _inner(estimator)) is not None:
-            estimator = inner
+            inner = steps[0] if steps else None
         else:
-            return estimator
+            inner = _inner(estimator)
+        if inner is None:
+            break
+        estimator = inner
     return estimator
 
 
@@ -90,14 +75,6 @@ def _inner(estimator: Any) -> Any:
     return None
 
 
-def _is_dict_vectorizer(step: Any) -> bool:
-    return type(step).__name__ == "DictVectorizer"
-
-
-def _takes_text(step: Any) -> bool:
-    return type(step).__name__ in TEXT_STEPS
-
-
 def _names(estimator: Any) -> list[str]:
     found = getattr(estimator, "feature_names_in_", None)
     return [] if found is None else [str(name) for name in found]
@@ -109,7 +86,7 @@ def _names(estimator: Any) -> list[str]:
 def column_kinds(estimator: Any, names: Sequence[str], width: int) -> list[str | None]:
     """Returns a datatype for each column, that of the categories an encoder learnt; None if nothing says it."""
     kinds: list[str | None] = [None] * width
-    _mark(estimator, list(range(width)), list(names), kinds)
+    _mark(estimator, [*range(width)], [*names], kinds)
     return kinds
 
 
@@ -121,40 +98,32 @@ def _mark(step: Any, columns: list[int], names: list[str], kinds: list[str | Non
     elif hasattr(step, "steps") or getattr(step, "transformer_list", None):
         for inner in _parallel_steps(step):
             _mark(inner, columns, names, kinds)
-    elif _takes_text(step):
-        _set(kinds, columns, ["BYTES"] * len(columns))
-    elif (learnt := _learnt(step)) is not None and len(learnt) == len(columns):
-        _set(kinds, columns, learnt)
+    elif (learnt := _learnt(step, len(columns))) is not None:
+        for column, kind in zip(columns, learnt, strict=True):
+            kinds[column] = kinds[column] or kind
     elif (inner := _inner(step)) is not None:
         _mark(inner, columns, names, kinds)
 
 
-def _parallel_steps(step: Any) -> list[Any]:
-    """Returns the parts of a union, or the steps of a pipeline up to the first that makes other columns."""
-    if not hasattr(step, "steps"):
-        return [inner for _, inner in step.transformer_list]
-    steps = [inner for _, inner in step.steps]
-    kept = next((i for i, inner in enumerate(steps) if not _keeps_columns(inner)), len(steps) - 1)
-    return steps[: kept + 1]
+def _parallel_steps(step: Any) -> Iterator[Any]:
+    """Yields the parts of a union, or the steps of a pipeline up to the first that makes other columns."""
+    is_union = not hasattr(step, "steps")
+    for _, inner in step.transformer_list if is_union else step.steps:
+        yield inner
+        if not (is_union or inner is None or inner == "passthrough" or type(inner).__name__ == "SimpleImputer"):
+            return
 
 
-def _set(kinds: list[str | None], columns: list[int], learnt: list[str]) -> None:
-    for column, kind in zip(columns, learnt, strict=True):
-        kinds[column] = kinds[column] or kind
-
-
-def _keeps_columns(step: Any) -> bool:
-    return step is None or step == "passthrough" or type(step).__name__ == "SimpleImputer"
-
-
-def _learnt(step: Any) -> list[str] | None:
-    categories = getattr(step, "categories_", None)
-    if isinstance(categories, list):
-        return [_kind(np.asarray(c)) for c in categories]
-    statistics = getattr(step, "statistics_", None)
-    if type(step).__name__ == "SimpleImputer" and statistics is not None:
-        return [_kind(np.asarray([value], dtype=statistics.dtype)) for value in statistics]
-    return None
+def _learnt(step: Any, width: int) -> list[str] | None:
+    """Returns what a step of `width` columns learnt of their datatypes; None if it says nothing."""
+    if type(step).__name__ in TEXT_STEPS:
+        return ["BYTES"] * width
+    learnt = list[str]()
+    if isinstance(categories := getattr(step, "categories_", None), list):
+        learnt = [_kind(np.asarray(c)) for c in categories]
+    elif type(step).__name__ == "SimpleImputer" and (statistics := getattr(step, "statistics_", None)) is not None:
+        learnt = [_kind(np.asarray([value], dtype=statistics.dtype)) for value in statistics]
+    return learnt if len(learnt) == width else None
 
 
 def _kind(values: Any) -> str:
@@ -171,20 +140,25 @@ def _positions(chosen: Any, names: list[str], width: int) -> list[int]:
     items = [chosen] if isinstance(chosen, str | int) else list(np.asarray(chosen).tolist())
     if items and all(isinstance(i, bool) for i in items):
         return [i for i, taken in enumerate(items) if taken]
-    return [
-        names.index(i) if isinstance(i, str) else int(i) % width for i in items if not isinstance(i, str) or i in names
-    ]
+    known = [i for i in items if not isinstance(i, str) or i in names]
+    return [names.index(i) if isinstance(i, str) else int(i) % width for i in known]
 
 
 # -- builders
 
 
-def _one_column(name: str, datatype: str, convert: Callable[[Any], Any] | None, text: bytes) -> Inputs:
-    def build(arrays: dict[str, Any]) -> Any:
-        texts = to_text(arrays[name], f"input {name!r}").tolist()
-        return convert(texts) if convert else texts
+def _texts(step: Any, name: str = "") -> Rows | None:
+    """Returns the column of a step that takes texts, or dictionaries as JSON; None for every other step."""
+    has_keys = type(step).__name__ == "DictVectorizer"
+    if not has_keys and type(step).__name__ not in TEXT_STEPS:
+        return None
+    spec = TensorSpec(name or ("features" if has_keys else "text"), "BYTES", (-1,))
 
-    return Inputs((TensorSpec(name, datatype, (-1,)),), build, {name: example("BYTES", (ROWS,), text)})
+    def build(arrays: dict[str, Any]) -> Any:
+        texts = _read(arrays[spec.name], spec).tolist()
+        return _dictionaries(texts) if has_keys else texts
+
+    return Rows((spec,), build, b"{}" if has_keys else b"a")
 
 
 def _dictionaries(texts: list[str]) -> list[Any]:
@@ -199,7 +173,7 @@ def _dictionaries(texts: list[str]) -> list[Any]:
     return made
 
 
-def _matrix(name: str, datatype: str, width: int, names: Sequence[str] = ()) -> Inputs:
+def _matrix(name: str, datatype: str, width: int, names: Sequence[str] = ()) -> Rows:
     """Returns the input `name`; with `names` it becomes a DataFrame of these columns."""
     spec = TensorSpec(name, datatype, (-1, width))
     pandas = framework("pandas", "sklearn") if names else None
@@ -208,15 +182,15 @@ def _matrix(name: str, datatype: str, width: int, names: Sequence[str] = ()) -> 
         found = _read(arrays[name], spec)
         return found if pandas is None else pandas.DataFrame(found, columns=list(names))
 
-    return Inputs((spec,), build, {name: example(datatype, (ROWS, max(width, 1)))})
+    return Rows((spec,), build)
 
 
-def _vector(name: str, datatype: str) -> Inputs:
+def _vector(name: str, datatype: str) -> Rows:
     spec = TensorSpec(name, datatype, (-1,))
-    return Inputs((spec,), lambda arrays: _read(arrays[name], spec), {name: example(datatype, (ROWS,))})
+    return Rows((spec,), lambda arrays: _read(arrays[name], spec))
 
 
-def _columns(names: Sequence[str], kinds: Sequence[str], *, needs_frame: bool) -> Inputs:
+def _columns(names: Sequence[str], kinds: Sequence[str], *, needs_frame: bool) -> Rows:
     specs = tuple(TensorSpec(name, kind, (-1,)) for name, kind in zip(names, kinds, strict=True))
     pandas = framework("pandas", "sklearn") if needs_frame else None
 
@@ -225,7 +199,7 @@ def _columns(names: Sequence[str], kinds: Sequence[str], *, needs_frame: bool) -
         read = {s.name: _read(arrays[s.name], s) for s in specs}
         return pandas.DataFrame(read, copy=False) if pandas is not None else _stacked(list(read.values()))
 
-    return Inputs(specs, build, {s.name: example(s.datatype, (ROWS,)) for s in specs})
+    return Rows(specs, build)
 
 
 def _read(array: Any, spec: TensorSpec) -> Any:
@@ -244,13 +218,12 @@ def _stacked(columns: list[Any]) -> Any:
 
 def _needs_frame(estimator: Any, kinds: Sequence[str]) -> bool:
     """True if columns are picked by name somewhere. If not, a matrix in the same order gives the same answers."""
-    if not _names(estimator):
-        return False
     by_name = ("transformers_", "transformers", "func")
-    return len(set(kinds)) > 1 or any(hasattr(thing, a) for thing in walk(estimator) for a in by_name)
+    named = (hasattr(thing, a) for thing in walk(estimator) for a in by_name)
+    return bool(_names(estimator)) and (len(set(kinds)) > 1 or any(named))
 
 
-def _without_width(estimator: Any, first: Any, sampled: tuple[TensorSpec, ...]) -> Inputs:
+def _without_width(estimator: Any, first: Any, sampled: tuple[TensorSpec, ...]) -> Rows:
     classes = getattr(first, "classes_", None)
     if type(first).__name__ in ("LabelEncoder", "LabelBinarizer") and classes is not None:
         return _vector("x", _kind(np.asarray(classes)))
@@ -263,15 +236,13 @@ def _without_width(estimator: Any, first: Any, sampled: tuple[TensorSpec, ...]) 
     raise LoadFailed(f"a {type(estimator).__name__} does not say what it takes; say it in serving.inputs")
 
 
-def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Inputs:
+def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Rows:
     names, first, only = _names(estimator), first_step(estimator), specs[0]
     if len(specs) == 1 and len(only.shape) > 1:
         kinds = [only.datatype] * len(names)
         made = _matrix(only.name, only.datatype, only.shape[-1], names if _needs_frame(estimator, kinds) else ())
-    elif len(specs) == 1 and _is_dict_vectorizer(first):
-        made = _one_column(only.name, "BYTES", _dictionaries, b"{}")
-    elif len(specs) == 1 and _takes_text(first):
-        made = _one_column(only.name, "BYTES", None, b"a")
+    elif len(specs) == 1 and (texts := _texts(first, only.name)):
+        made = texts
     elif len(specs) == 1 and not names:
         made = _vector(only.name, only.datatype)
     else:
@@ -283,4 +254,4 @@ def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Inputs:
             )
         kinds = [kinds_of[n] for n in names or kinds_of]
         made = _columns(names or list(kinds_of), kinds, needs_frame=_needs_frame(estimator, kinds))
-    return Inputs(specs, made.build, made.example)
+    return made._replace(specs=specs)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 
 from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
-from adapters.sklearn.input import Inputs, inputs_of
+from adapters.sklearn.input import inputs_of
 from adapters.sklearn.structures import walk
-from adapters.values import DATATYPE, DTYPES, to_protocol
-
-if TYPE_CHECKING:
-    from adapters.base import Arrays
-    from adapters.sklearn.file import Found
+from adapters.values import DATATYPE, DTYPES, Arrays, Rows, to_protocol
 
 METHODS: Final = (
     "predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform", "apply",
@@ -24,17 +20,18 @@ METHODS: Final = (
 """The methods of scikit-learn that take rows and return rows; the first that a model has is its default output."""
 
 
-def as_model(found: Found, files: ModelFiles, options: Options) -> Model:
-    """Returns the model of the estimator, with an output for each method that it has."""
-    own = checks.check(options.own, {"n_jobs": checks.whole}, "sklearn")
-    estimator = found.estimator
+def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Options) -> Model:
+    """Returns the model of the estimator, with an output for each method; scikit-learn `version` saved it."""
+    own = checks.check(options.own, {"n_jobs": checks.WHOLE}, "sklearn")
     methods = [name for name in METHODS if callable(getattr(estimator, name, None))]
     if not methods:
         raise LoadFailed(f"{files.path} holds a {type(estimator).__name__}, which has none of {', '.join(METHODS)}")
-    _set_jobs(estimator, own.get("n_jobs", 1))
+    for part in walk(estimator):  # 1 by default, as starting threads costs more than most predictions
+        if getattr(part, "n_jobs", None) is not None:
+            part.n_jobs = own.get("n_jobs", 1)
     # a matrix in the order of the columns is what inputs_of promises; scikit-learn would warn of it at each place once
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
-    inputs = inputs_of(estimator, options)
+    inputs, classes = inputs_of(estimator, options), getattr(estimator, "classes_", None)
     outputs = {name: _specs(estimator, name, inputs) for name in methods}
     return Model(
         platform="sklearn",
@@ -43,23 +40,16 @@ def as_model(found: Found, files: ModelFiles, options: Options) -> Model:
         predict=_predict(estimator, inputs.build, outputs),
         default_outputs=tuple(spec.name for spec in outputs[methods[0]]),
         batch=True,
-        labels=_labels(estimator),
-        properties=_properties(found),
+        labels=tuple(map(str, classes.tolist())) if isinstance(classes, np.ndarray) and classes.ndim == 1 else None,
+        properties=_properties(estimator, version),
     )
 
 
-def _set_jobs(estimator: Any, jobs: int) -> None:
-    """Sets the threads of a prediction; 1 is the default, as starting threads costs more than most predictions."""
-    for thing in walk(estimator):
-        if getattr(thing, "n_jobs", None) is not None:
-            thing.n_jobs = jobs
-
-
-def _specs(estimator: Any, method: str, inputs: Inputs) -> tuple[TensorSpec, ...]:
+def _specs(estimator: Any, method: str, inputs: Rows) -> tuple[TensorSpec, ...]:
     """Returns names, datatypes and shapes of what a method returns, from one dry run."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            made = getattr(estimator, method)(inputs.build(inputs.example))
+            made = getattr(estimator, method)(inputs.example())
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - zeros are not a valid row of every model; then the classes have to tell
@@ -122,26 +112,16 @@ def _as_declared(array: Any, spec: TensorSpec) -> Any:
     return array if array.dtype == dtype else array.astype(dtype)
 
 
-def _labels(estimator: Any) -> tuple[str, ...] | None:
-    classes = getattr(estimator, "classes_", None)
-    if not isinstance(classes, np.ndarray) or classes.ndim != 1:
-        return None
-    return tuple(str(label) for label in classes.tolist())
-
-
-def _properties(found: Found) -> dict[str, str]:
+def _properties(estimator: Any, version: str | None) -> dict[str, str]:
     import sklearn
 
-    known = {"sklearn_version": str(sklearn.__version__), "sklearn_estimator": _described(found.estimator)}
-    if found.version is not None and found.version != sklearn.__version__:
-        known["sklearn_version_saved"] = found.version
+    steps = ", ".join(type(step).__name__ for _, step in getattr(estimator, "steps", ()))
+    described = type(estimator).__name__ + (f"({steps})" if steps else "")
+    known = {"sklearn_version": str(sklearn.__version__), "sklearn_estimator": described}
+    if version is not None and version != sklearn.__version__:
+        known["sklearn_version_saved"] = version
         known["warning"] = (
-            f"the model was saved by scikit-learn {found.version} and is served by {sklearn.__version__}: "
+            f"the model was saved by scikit-learn {version} and is served by {sklearn.__version__}: "
             "its answers may differ; save it again, or serve it with the version that saved it"
         )
     return known
-
-
-def _described(estimator: Any) -> str:
-    names: Sequence[str] = [type(step).__name__ for _, step in getattr(estimator, "steps", ())]
-    return f"{type(estimator).__name__}({', '.join(names)})" if names else type(estimator).__name__

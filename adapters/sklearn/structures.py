@@ -12,15 +12,16 @@ from typing import Any, Final
 import numpy as np
 
 from adapters.base import LoadFailed
-from adapters.checks import need
+from adapters.checks import below, need
 from adapters.wording import reason
 
 
 def check_structures(model: Any, name: str) -> None:
     """Raises LoadFailed if an object in `model` would make compiled code read or write past its arrays."""
     for thing in walk(model):
+        kinds = [f"{base.__module__}.{base.__qualname__}" for base in type(thing).__mro__]
         try:
-            for check in _checks(type(thing)):
+            for check in [CHECKS[kind] for kind in kinds if kind in CHECKS]:
                 check(thing)
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             raise LoadFailed(f"{name} holds a {type(thing).__name__} that is damaged: {reason(error)}") from error
@@ -53,12 +54,7 @@ def _children(thing: Any) -> list[Any]:
     return list(vars(thing).values()) if hasattr(thing, "__dict__") else []
 
 
-def _checks(cls: type) -> list[Callable[[Any], None]]:
-    return [CHECKS[key] for base in cls.__mro__ if (key := f"{base.__module__}.{base.__qualname__}") in CHECKS]
-
-
-def tree(found: Any) -> None:
-    """sklearn.tree._tree.Tree: every child comes after its parent and exists, every feature exists."""
+def _tree(found: Any) -> None:
     count = found.node_count
     need(0 < count <= found.capacity, f"it says {count} nodes and has {found.capacity}")
     left, right = found.children_left, found.children_right
@@ -66,7 +62,7 @@ def tree(found: Any) -> None:
     need(((right != -1) == inner).all(), "a node has one child")
     _check_children(inner, left, right)
     used = found.feature[inner]
-    need(((used >= 0) & (used < found.n_features)).all(), f"a node asks for a feature past its {found.n_features}")
+    need(below(used, found.n_features), f"a node asks for a feature past its {found.n_features}")
     numbers = not np.isnan(found.threshold[inner]).any() and np.isfinite(found.value).all()
     need(numbers, "it holds values that are no numbers")
 
@@ -80,23 +76,22 @@ def _check_children(inner: Any, *sides: Any) -> None:
         need(not wrong.any(), f"node {at} of {count} points to node {side[at]}")
 
 
-def tree_estimator(found: Any) -> None:
-    """A decision tree has as many features as its tree."""
+def _tree_estimator(found: Any) -> None:
     if hasattr(found, "tree_"):
         need(type(found.tree_).__name__ == "Tree", "its tree is none")
         need(found.tree_.n_features == found.n_features_in_, "its tree is for another number of features")
 
 
-def forest(found: Any) -> None:
+def _forest(found: Any) -> None:
     """Forests and gradient boosting call their trees without checking the number of columns again."""
     for member in np.ravel(np.asarray(getattr(found, "estimators_", ()), dtype=object)).tolist():
         need(member.n_features_in_ == found.n_features_in_, "a tree in it is for another number of features")
 
 
-def gradient_boosting(found: Any) -> None:
+def _gradient_boosting(found: Any) -> None:
     """One tree for each class and stage; answers of further trees would be written past the end of the result."""
     if hasattr(found, "estimators_"):
-        forest(found)
+        _forest(found)
         loss = vars(found)["_loss"]
         wanted = loss.n_classes if loss.is_multiclass else 1
         classes = getattr(found, "n_classes_", 1)
@@ -105,15 +100,13 @@ def gradient_boosting(found: Any) -> None:
         need(not loss.is_multiclass or classes == wanted, "it has another number of classes")
 
 
-def isolation_forest(found: Any) -> None:
-    """Each tree has as many features as it is given."""
+def _isolation_forest(found: Any) -> None:
     if hasattr(found, "estimators_"):
         pairs = zip(found.estimators_, found.estimators_features_, strict=True)
         need(all(e.n_features_in_ == len(f) <= found.n_features_in_ for e, f in pairs), "a tree has other features")
 
 
-def hist_predictor(found: Any) -> None:
-    """TreePredictor: every child comes after its parent and exists."""
+def _hist_predictor(found: Any) -> None:
     nodes = found.nodes
     inner = nodes["is_leaf"] == 0
     need(len(nodes) > 0, "it has no nodes")
@@ -124,24 +117,21 @@ def hist_predictor(found: Any) -> None:
     need((nodes["bitset_idx"][categorical] < len(bits)).all(), "a node asks for a bit set past the last")
 
 
-def hist_boosting(found: Any) -> None:
-    """Every node asks for a feature that exists, and for categories only of a feature that has them."""
+def _hist_boosting(found: Any) -> None:
     for stage in getattr(found, "_predictors", ()):
         for predictor in stage:
             nodes = predictor.nodes[predictor.nodes["is_leaf"] == 0]
             used = nodes["feature_idx"]
-            need(((used >= 0) & (used < found.n_features_in_)).all(), "a node asks for a feature that is not there")
+            need(below(used, found.n_features_in_), "a node asks for a feature that is not there")
             with_categories = np.flatnonzero(vars(found)["_bin_mapper"].is_categorical_)
             need(np.isin(used[nodes["is_categorical"] != 0], with_categories).all(), "a node asks for categories")
 
 
-def space_tree(found: Any) -> None:
-    """KDTree and BallTree: the permutation, the ranges of nodes, the sizes of levels."""
+def _space_tree(found: Any) -> None:
     data, order, nodes, bounds, _leaf_size, levels, count, *_, metric, weight = found.__getstate__()
     data, order, nodes, bounds = (np.asarray(part) for part in (data, order, nodes, bounds))
     samples, features = data.shape
-    known = order.shape == (samples,) and ((order >= 0) & (order < samples)).all()
-    need(known, "its order names samples past the last")
+    need(order.shape == (samples,) and below(order, samples), "its order names samples past the last")
     need(count == len(nodes) == 2**levels - 1 and 0 < levels < 48, "its levels and nodes do not agree")
     need(bounds.shape[1:] == (count, features), "its bounds and nodes do not agree")
     starts, ends = nodes["idx_start"], nodes["idx_end"]
@@ -152,17 +142,17 @@ def space_tree(found: Any) -> None:
 
 
 def _distance(metric: Any, features: int) -> None:
-    state = metric.__getstate__()
-    kind = type(metric).__name__
+    state, kind, fits = metric.__getstate__(), type(metric).__name__, True
     if kind.startswith("SEuclidean"):
-        need(np.asarray(state[1]).shape == (features,), "its metric is for another number of features")
-    if kind.startswith("Mahalanobis"):
-        need(np.asarray(state[2]).shape == (features, features), "its metric is for another number of features")
-    if kind.startswith("Minkowski"):
-        need(np.asarray(state[1]).size in (0, 1, features), "its metric is for another number of features")
+        fits = np.shape(state[1]) == (features,)
+    elif kind.startswith("Mahalanobis"):
+        fits = np.shape(state[2]) == (features, features)
+    elif kind.startswith("Minkowski"):
+        fits = np.size(state[1]) in (0, 1, features)
+    need(fits, "its metric is for another number of features")
 
 
-def support_vectors(found: Any) -> None:
+def _support_vectors(found: Any) -> None:
     """libsvm takes lengths from one array and reads the others with them."""
     if not hasattr(found, "support_"):
         return
@@ -181,41 +171,39 @@ def support_vectors(found: Any) -> None:
         need(found.shape_fit_[1] == found.n_features_in_, "it was fitted on another number of features")
 
 
-def centers(found: Any) -> None:
+def _centers(found: Any) -> None:
     """k-means multiplies with the width of its input."""
     if hasattr(found, "cluster_centers_"):
-        wide = found.cluster_centers_.shape[1:] == (found.n_features_in_,)
-        need(wide, "its centers have another number of features")
+        width = (found.n_features_in_,)
+        need(found.cluster_centers_.shape[1:] == width, "its centers have another number of features")
         inner = [t for t in walk(getattr(found, "_bisecting_tree", None)) if type(t).__name__ == "_BisectingTree"]
-        need(all(t.center.shape == (found.n_features_in_,) for t in inner), "a center has another number of features")
+        need(all(t.center.shape == width for t in inner), "a center has another number of features")
 
 
-def spline(found: Any) -> None:
-    """scipy's BSpline has as many coefficients as its knots ask for."""
+def _spline(found: Any) -> None:
     knots, degree = np.asarray(found.t), int(found.k)
     ok = knots.ndim == 1 and 0 <= degree < 32 and len(knots) > 2 * degree and len(found.c) >= len(knots) - degree - 1
     need(ok and np.isfinite(knots).all() and (np.diff(knots) >= 0).all(), "its knots and coefficients do not agree")
 
 
-def sparse(found: Any) -> None:
-    """The indices of a sparse matrix are inside it."""
+def _sparse(found: Any) -> None:
     (found if hasattr(found, "check_format") else found.tocsr()).check_format(full_check=True)
 
 
 CHECKS: Final[dict[str, Callable[[Any], None]]] = {
-    "sklearn.tree._tree.Tree": tree,
-    "sklearn.tree._classes.BaseDecisionTree": tree_estimator,
-    "sklearn.ensemble._forest.BaseForest": forest,
-    "sklearn.ensemble._gb.BaseGradientBoosting": gradient_boosting,
-    "sklearn.ensemble._iforest.IsolationForest": isolation_forest,
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor": hist_predictor,
-    "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.BaseHistGradientBoosting": hist_boosting,
-    "sklearn.neighbors._kd_tree.BinaryTree64": space_tree,
-    "sklearn.neighbors._kd_tree.BinaryTree32": space_tree,
-    "sklearn.neighbors._ball_tree.BinaryTree64": space_tree,
-    "sklearn.neighbors._ball_tree.BinaryTree32": space_tree,
-    "sklearn.svm._base.BaseLibSVM": support_vectors,
-    "sklearn.cluster._kmeans._BaseKMeans": centers,
-    "scipy.interpolate._bsplines.BSpline": spline,
-    "scipy.sparse._base._spbase": sparse,
+    "sklearn.tree._tree.Tree": _tree,
+    "sklearn.tree._classes.BaseDecisionTree": _tree_estimator,
+    "sklearn.ensemble._forest.BaseForest": _forest,
+    "sklearn.ensemble._gb.BaseGradientBoosting": _gradient_boosting,
+    "sklearn.ensemble._iforest.IsolationForest": _isolation_forest,
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor": _hist_predictor,
+    "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.BaseHistGradientBoosting": _hist_boosting,
+    "sklearn.neighbors._kd_tree.BinaryTree64": _space_tree,
+    "sklearn.neighbors._kd_tree.BinaryTree32": _space_tree,
+    "sklearn.neighbors._ball_tree.BinaryTree64": _space_tree,
+    "sklearn.neighbors._ball_tree.BinaryTree32": _space_tree,
+    "sklearn.svm._base.BaseLibSVM": _support_vectors,
+    "sklearn.cluster._kmeans._BaseKMeans": _centers,
+    "scipy.interpolate._bsplines.BSpline": _spline,
+    "scipy.sparse._base._spbase": _sparse,
 }

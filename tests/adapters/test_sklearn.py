@@ -327,9 +327,9 @@ def test_forest_runs_in_one_thread_unless_told(tmp_path: Path) -> None:
         from adapters.sklearn import file as sklearn_file
         from adapters.sklearn import model as sklearn_model
 
-        found = sklearn_file.load_estimator(files_in(tmp_path, "m.joblib"), Options(own=own))
-        sklearn_model.as_model(found, files_in(tmp_path, "m.joblib"), Options(own=own))
-        assert found.estimator.n_jobs == want
+        estimator, version = sklearn_file.load_estimator(files_in(tmp_path, "m.joblib"), Options(own=own))
+        sklearn_model.as_model(estimator, version, files_in(tmp_path, "m.joblib"), Options(own=own))
+        assert estimator.n_jobs == want
 
 
 # -- versions and trust
