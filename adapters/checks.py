@@ -24,7 +24,7 @@ MAPPING: Final = Check(lambda value: isinstance(value, Mapping) and all(map(TEXT
 
 
 def one_of(*choices: str) -> Check:
-    """Accepts one of these texts."""
+    """Returns the check for one of these texts."""
     return Check(lambda value: value in choices, f"one of {listed(sorted(choices))}")
 
 

@@ -80,10 +80,7 @@ class Rows(NamedTuple):
 
 
 def spec_of(name: str, first: Array, second: Array) -> TensorSpec:
-    """Returns the spec of an output from two runs on inputs of different sizes: what differs is -1.
-
-    Raises LoadFailed if its dtype has no datatype.
-    """
+    """Returns an output's spec from runs of two sizes: what differs is -1. Raises LoadFailed if it has no datatype."""
     if first.dtype not in DATATYPE:
         raise LoadFailed(f"output {name!r} is {first.dtype}, which has no datatype in the protocol")
     shape = tuple(a if a == b else -1 for a, b in zip(first.shape, second.shape, strict=True))

@@ -20,12 +20,11 @@ from adapters.trust import allows_code, code_refused, device_hint, kind_refused
 from adapters.wording import failing, reason
 
 EXPORT: Final = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"
-DTYPES: Final = ("float16", "bfloat16", "float32", "float64")
 KNOWN: Final[dict[str, checks.Check]] = {
     "entrypoint": checks.TEXT,
     "arguments": checks.MAPPING,
     "device": checks.TEXT,
-    "dtype": checks.one_of(*DTYPES),
+    "dtype": checks.one_of("float16", "bfloat16", "float32", "float64"),
     "threads": checks.WHOLE,
     "compile": checks.FLAG,
     "weights_only": checks.FLAG,

@@ -26,10 +26,7 @@ https://skops.readthedocs.io/en/stable/persistence.html
 
 
 def load_estimator(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
-    """Returns the estimator in `files.path` and the version of scikit-learn that saved it, if the file says so.
-
-    Its structures are checked, unless the trust level allows any pickle. Raises LoadFailed, Refused.
-    """
+    """Returns the checked estimator in `files.path`, and which scikit-learn saved it. Raises LoadFailed, Refused."""
     with (files.root / files.path).open("rb") as file:
         head = file.read(4096)
     if looks_like_skops(head):
@@ -71,10 +68,7 @@ def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
 
 
 def types_in(files: ModelFiles, options: Options) -> tuple[set[str], set[str]]:
-    """Returns the types in a skops file that skops leaves to its caller, and those that the trust level refuses.
-
-    Makes none of them. Raises LoadFailed.
-    """
+    """Returns the types that skops leaves to its caller, and those that are refused; makes none. Raises LoadFailed."""
     path = files.root / files.path
     try:
         with zipfile.ZipFile(path) as archive:
