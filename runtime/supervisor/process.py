@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.link.messages import Message
 
+_END_SECONDS = 0.5
 _CONTROL = 3
 """Where a worker finds its end of the channel."""
 _START = """\
@@ -83,8 +84,17 @@ class WorkerProcess:
         """Sends a message. A worker that cannot take it, because it reads none, is ended."""
         try:
             self.channel.send(message, files)
-        except OSError:
-            self.kill()
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError) or not self.ends_within(_END_SECONDS):
+                self.kill()
+
+    def ends_within(self, seconds: float) -> bool:
+        """Waits for its end. One that has closed its channel may be ending by itself, and a kill would hide of what."""
+        import select
+
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def kill(self) -> None:
         """Ends it now, if it has not ended already, and the processes that it started."""

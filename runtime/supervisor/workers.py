@@ -6,7 +6,6 @@ What a worker says, sends and does to what it shares is taken for the word of a 
 from __future__ import annotations
 
 import asyncio
-import select
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ _MOST_NOT_UNDERSTOOD: Final = 16
 """Messages that are no messages; a worker that sends one more is ended."""
 _LOOK_SECONDS: Final = 1.0
 _END_SECONDS: Final = 1.0
-"""Time for killed workers, and then for what they left, to be gone."""
+"""Time for workers that were killed, or closed their channel, and then for what they left, to be gone."""
 
 
 class Owner(Protocol):
@@ -115,9 +114,7 @@ class Workers:
         self.kill()
         ends = time.monotonic() + _END_SECONDS
         for worker in self:
-            poll = select.poll()
-            poll.register(worker.pidfd, select.POLLIN)
-            if poll.poll(max(ends - time.monotonic(), 0.0) * 1000):
+            if worker.ends_within(max(ends - time.monotonic(), 0.0)):
                 worker.reap()
         sweep_until_none(_END_SECONDS)
 
@@ -167,7 +164,11 @@ class Workers:
     def _hear(self, worker: WorkerProcess) -> None:
         try:
             message = worker.channel.receive(Ready, Failed)
-        except (EOFError, OSError):  # it is ending, or has to: `_died` follows
+        except EOFError:  # it is ending, and says of what with its exit code; or it has to
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(worker.channel.fileno())
+            loop.call_later(_END_SECONDS, worker.kill)
+        except OSError:
             self._end_one(worker)
         except ValueError:
             self._not_understood(worker)

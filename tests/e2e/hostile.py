@@ -10,7 +10,7 @@ from pathlib import Path
 
 ATTACKS = (
     "scribble", "truncate", "garbage", "flood", "deep", "fail", "forged_ready", "descriptors", "shut_listener",
-    "filter_listener", "steer", "limits", "orphan", "forks", "half_closed", "odd_signal", "freeze",
+    "filter_listener", "steer", "limits", "orphan", "forks", "half_closed", "odd_signal", "freeze", "crash",
 )  # fmt: skip
 
 CODE = '''
@@ -131,6 +131,15 @@ def odd_signal():
 def freeze():
     """Never reads an order again."""
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+
+def crash():
+    """As Python ends after an exception: the channel is closed, and the process a while later."""
+    for fd in descriptors("socket:"):
+        with socket.socket(fileno=os.dup(fd)) as end:
+            if end.type == socket.SOCK_SEQPACKET:
+                os.close(fd)
+    time.sleep(0.2)
+    os._exit(7)
 
 def load(path, options):
     attacks = [globals()["send_descriptors" if name == "descriptors" else name] for name in ATTACKS]

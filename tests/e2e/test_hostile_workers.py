@@ -108,6 +108,13 @@ def test_a_worker_that_reads_no_order_is_killed_after_the_drain(tmp_path):
         assert server.event("server.drain_timed_out")["workers"] == 1
 
 
+def test_a_worker_that_ends_by_itself_is_reported_with_its_own_exit_code(tmp_path):
+    with Server(hostile.kit(tmp_path / "kit"), "--trust", "unsafe", cache=tmp_path / "cache") as server:
+        assert ask(server, "crash") is None
+        assert server.event("worker.died")["reason"] == "exit code 7"
+        assert server.stop(signal.SIGINT) == 0
+
+
 @pytest.mark.parametrize("attack", ["shut_listener", "filter_listener"])
 def test_a_lone_worker_that_spoils_its_socket_is_replaced_with_the_socket(attack, tmp_path):
     with Server(hostile.kit(tmp_path / "kit"), "--trust", "unsafe", cache=tmp_path / "cache") as server:

@@ -57,6 +57,14 @@ def test_an_end_is_told_in_words(worker):
     worker.kill()  # the number may be another's by now: nothing happens
 
 
+def test_a_worker_that_ended_by_itself_is_not_said_to_be_killed():
+    process = WorkerProcess(1, "runtime.no_such_module")
+    assert select.select([process.channel], [], [], PATIENCE_SECONDS)[0]  # closed, while Python still ends
+    process.tell(Stop("m", 1.0))
+    ended(process)
+    assert process.reap() == "exit code 1"
+
+
 def test_a_worker_that_takes_no_message_is_ended(worker):
     worker.channel.close()
     worker.tell(Stop("m", 1.0))
