@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from runtime.command_names import COMMANDS
 from runtime.supervisor.process import WorkerProcess
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runtime.log import Log
     from runtime.settings import Settings
 
-_WITH_WORKER = ("serve", "verify")
+    Command = Callable[[Settings, Log, WorkerProcess | None], tuple[int, list[str]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,11 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         leave_to_process_1()
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a command; it raises no KeyboardInterrupt anywhere
-    first = None
-    if _needs_worker(arguments):
-        # what arrives before the supervisor can act on it, waits
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-        first = _first_worker()  # its imports take longer than anything else in a start, so they begin first
+    first = _first_worker() if _needs_worker(arguments) else None
 
     from runtime.log import Log
     from runtime.settings import Settings
@@ -43,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if settings.unknown_variables:
             unknown = list(settings.unknown_variables)
             log.warning("settings.unknown", variables=unknown, hint="`runtime --help` lists the options")
-        code, lines = _run(settings, log, first)
+        code, lines = _command(settings.command)(settings, log, first)
         log.close()
         _print(lines)
         return code
@@ -56,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _first_worker() -> WorkerProcess | None:
+    """Its imports take longer than anything else in a start, so they begin first."""
+    # what arrives before the supervisor can act on it, waits
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     try:
         return WorkerProcess(1)
     except OSError:  # the supervisor tries again, and says why
@@ -65,37 +64,25 @@ def _first_worker() -> WorkerProcess | None:
 def _needs_worker(arguments: Sequence[str]) -> bool:
     """Whether this looks like a command with a worker; the settings say later whether it is correct."""
     command = arguments[0] if arguments and arguments[0] in COMMANDS else "serve"
-    return command in _WITH_WORKER and not {"-h", "--help", "--version"} & set(arguments)
+    return command in ("serve", "verify") and not {"-h", "--help", "--version"} & set(arguments)
 
 
-def _run(settings: Settings, log: Log, first: WorkerProcess | None) -> tuple[int, list[str]]:
-    """Imports the one command that was asked for, and runs it."""
-    match settings.command:
-        case "serve":
-            from runtime.commands import serve
-
-            return serve.run(settings, log, first), []
+def _command(name: str) -> Command:
+    """Imports the one command that was asked for."""
+    match name:
         case "verify":
-            from runtime.commands import verify
-
-            return verify.run(settings, log, first)
+            from runtime.commands.verify import run
         case "pull":
-            from runtime.commands import pull
-
-            return pull.run(settings, log)
+            from runtime.commands.pull import run
         case "unpack":
-            from runtime.commands import unpack
-
-            return unpack.run(settings, log)
+            from runtime.commands.unpack import run
         case "inspect":
-            from runtime.commands import inspect
-
-            return inspect.run(settings, log)
+            from runtime.commands.inspect import run
         case "health":
-            from runtime.commands import health
-
-            return health.run(settings)
-    raise AssertionError(settings.command)
+            from runtime.commands.health import run
+        case _:
+            from runtime.commands.serve import run
+    return run
 
 
 def _open_standard_streams() -> None:

@@ -144,7 +144,7 @@ class _Kit:
     def load(self) -> Served:
         """The model, pulled, verified and loaded."""
         settings = self._settings
-        progress = Progress(self._log, on_bytes=self._progress)
+        progress = Progress(self._log, on_bytes=self._state.note_bytes)
         self._state.phase = "pulling"
         kit = pull(self._reference, settings.pull_options, progress)
         self._state.phase = "loading"
@@ -176,9 +176,6 @@ class _Kit:
         self._board.draining = True
         for served in self._served.values():
             served.engine.close()
-
-    def _progress(self, done: int, total: int) -> None:
-        self._state.progress_bytes = (done, total)
 
     def _scrape(self) -> bytes:
         from runtime.serving.scrape import render  # with prometheus_client, 40 ms

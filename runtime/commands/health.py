@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS: Final = 5.0
 _LONGEST_ANSWER: Final = 65_536
 
 
-def run(settings: Settings) -> tuple[int, list[str]]:
+def run(settings: Settings, /, *_: object) -> tuple[int, list[str]]:
     """Prints what the server says of itself; 0 if it is ready, else 1."""
     ready, answer = ask(settings.host, settings.port)
     return (0 if ready else 1), [answer]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 
-def run(settings: Settings, log: Log) -> tuple[int, list[str]]:
+def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
     """Reports on the kit: text for people, or JSON with `--json`.
 
     Raises:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 
-def run(settings: Settings, log: Log) -> tuple[int, list[str]]:
+def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
     """Pulls the kit; the line is its digest.
 
     Raises:

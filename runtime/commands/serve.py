@@ -16,42 +16,29 @@ if TYPE_CHECKING:
     from runtime.log import Log
     from runtime.settings import Settings
     from runtime.supervisor.process import WorkerProcess
-    from runtime.supervisor.sockets import Listener
     from runtime.supervisor.supervisor import Supervisor
 
 
-def run(settings: Settings, log: Log, first: WorkerProcess | None) -> int:
+def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[int, list[str]]:
     """Serves until told to stop; `first` is the worker that is importing already, if one could be started.
 
     Raises:
         Failure: the reference or the address is no good, the pull failed, or workers die one after another.
         AdapterError: no worker could load the kit.
     """
+    supervisor = supervise(settings, log, first, serving=True)
+
+    import asyncio
+
+    return asyncio.run(supervisor.run()), []
+
+
+def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serving: bool) -> Supervisor:
+    """Binds the address, gives the first worker its order, then imports what pulls: the worker imports meanwhile."""
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
-    listener = listen(settings.host, settings.port)
-    try:
-        supervisor = supervise(reference, settings, listener, log, first, serving=True)
-
-        import asyncio
-
-        return asyncio.run(supervisor.run())
-    finally:
-        listener.turn_away()
-        listener.close()
-
-
-def supervise(
-    reference: Reference,
-    settings: Settings,
-    listener: Listener,
-    log: Log,
-    first: WorkerProcess | None,
-    *,
-    serving: bool,
-) -> Supervisor:
-    """Gives the first worker its order, then imports what pulls: the worker imports meanwhile."""
+    listener = listen(settings.host, settings.port) if serving else listen("127.0.0.1", 0)
     board = Board.create(settings.workers + 1, WIDTH)
-    launcher = Launcher(settings, reference.name, listener, board, log, (_kits_folder(settings, reference),))
+    launcher = Launcher(settings, reference.name, listener, board, log, _kits_folder(settings, reference))
     if first:
         launcher.order(first, accept=serving)
 
@@ -62,7 +49,7 @@ def supervise(
 
 def _kits_folder(settings: Settings, reference: Reference) -> Path:
     """Where the kit will be. A worker confines itself to this folder before the kit is there."""
-    if reference.kind == "folder" and reference.path is not None:
+    if reference.kind == "folder" and reference.path:
         return reference.path
     with suppress(OSError):  # the pull fails on it too, and says why
         settings.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

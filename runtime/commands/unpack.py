@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
 
 
-def run(settings: Settings, log: Log) -> tuple[int, list[str]]:
+def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
     """Unpacks every pair; the lines are the digests of the kits, in order.
 
     Raises:

@@ -10,8 +10,6 @@ from adapters.base import AdapterError
 from runtime.commands.serve import supervise
 from runtime.errors import Failure
 from runtime.exits import exit_code
-from runtime.kit.format.reference import Reference
-from runtime.supervisor.sockets import listen
 
 if TYPE_CHECKING:
     from runtime.log import Log
@@ -20,10 +18,9 @@ if TYPE_CHECKING:
     from runtime.supervisor.supervisor import Supervisor
 
 
-def run(settings: Settings, log: Log, first: WorkerProcess | None) -> tuple[int, list[str]]:
+def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[int, list[str]]:
     """Loads the kit in the worker `first` and reports. Stopped by a signal it reports nothing and has failed."""
-    reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
-    supervisor = supervise(reference, settings, listen("127.0.0.1", 0), log, first, serving=False)
+    supervisor = supervise(settings, log, first, serving=False)
 
     import asyncio
 

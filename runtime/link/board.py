@@ -47,9 +47,9 @@ class ModelState:
         """Bytes pulled until now, and bytes to pull in all."""
         return _whole(self._cells[_DONE_BYTES]), _whole(self._cells[_TOTAL_BYTES])
 
-    @progress_bytes.setter
-    def progress_bytes(self, progress: tuple[int, int]) -> None:
-        self._cells[_DONE_BYTES], self._cells[_TOTAL_BYTES] = progress
+    def note_bytes(self, done: int, total: int) -> None:
+        """Writes `progress_bytes`."""
+        self._cells[_DONE_BYTES], self._cells[_TOTAL_BYTES] = done, total
 
     def set_ready(self, slot: int, ready: bool) -> None:
         """Notes whether the worker in `slot` serves this model."""

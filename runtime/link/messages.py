@@ -52,8 +52,8 @@ class Order(NamedTuple):
     accept: bool
     """Accept connections at once, not only when the model is loaded."""
     terms: Terms
-    readable: tuple[str, ...]
-    """Folders that the worker may read, beside the interpreter and its libraries."""
+    kits: str
+    """The folder that the worker may read, beside the interpreter and its libraries."""
     log_style: str
     log_level: str
     log_inputs: bool

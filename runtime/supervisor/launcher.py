@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
     from runtime.supervisor.sockets import Listener
 
-
 _IN_FLIGHT_BYTES: Final = 256 * 2**20
 """Bodies that a worker holds at once, where memory is no question."""
 _SHARE: Final = 8
@@ -28,19 +26,13 @@ _STANDARD_ERROR: Final = 2
 """For the events of a worker's own log; its standard streams are pipes to the supervisor."""
 
 
-@dataclass(frozen=True, slots=True)
 class Launcher:
     """What the workers of one server have in common."""
 
-    settings: Settings
-    model_name: str
-    listener: Listener
-    """The first worker's; those of the others are on the same address."""
-    board: Board
-    log: Log
-    readable: tuple[Path, ...]
-    """All that a worker may read beside the interpreter and its libraries."""
-    _listeners: dict[int, Listener] = field(default_factory=dict, init=False)
+    def __init__(self, settings: Settings, model: str, listener: Listener, board: Board, log: Log, kits: Path) -> None:
+        """`listener` is worker 1's; beside the interpreter and its libraries, workers may read `kits`."""
+        self.settings, self.listener, self.board, self.log = settings, listener, board, log
+        self._model, self._kits, self._listeners = model, kits, {1: listener}
 
     def start(self, slot: int, *, accept: bool) -> WorkerProcess:
         """A new worker with its first order. Raises OSError where the machine has no process or descriptor left."""
@@ -51,19 +43,19 @@ class Launcher:
 
     def order(self, worker: WorkerProcess, *, accept: bool) -> None:
         """Tells a worker what to serve on; it accepts at once, or only when its model passed its self-test."""
-        settings, shares = self.settings, shares_of(self.settings, allowance())
+        settings, (threads, body_bytes, in_flight_bytes) = self.settings, shares_of(self.settings, allowance())
         worker.accepts = accept
         order = Order(
-            model=self.model_name,
+            model=self._model,
             slot=worker.slot,
             accept=accept,
-            terms=settings.terms(shares["threads"], settings.sandbox),
-            readable=tuple(map(str, self.readable)),
+            terms=settings.terms(threads, settings.sandbox),
+            kits=str(self._kits),
             log_style=self.log.style,
             log_level=self.log.level,
             log_inputs=settings.log_inputs,
-            body_bytes=shares["body_bytes"],
-            in_flight_bytes=shares["in_flight_bytes"],
+            body_bytes=body_bytes,
+            in_flight_bytes=in_flight_bytes,
             in_flight=settings.max_in_flight,
             deadline_seconds=settings.inference_timeout,
         )
@@ -72,10 +64,8 @@ class Launcher:
 
     def listener_of(self, slot: int) -> Listener:
         """The supervisor's copy of a worker's socket. Raises OSError if it has to be made and cannot."""
-        if not self._listeners:
-            self._listeners[slot] = self.listener
-        elif slot not in self._listeners:  # of several workers, one that has no model gets no connections
-            self._listeners[slot] = another(next(iter(self._listeners.values())), listening=False)
+        if slot not in self._listeners:  # of several workers, one that has no model gets no connections
+            self._listeners[slot] = another(self._listeners[1], listening=False)
         return self._listeners[slot]
 
     def renew_listener(self, slot: int, *, alone: bool) -> None:
@@ -95,11 +85,8 @@ class Launcher:
             listener.close()
 
 
-def shares_of(settings: Settings, allowed: Allowance) -> dict[str, int]:
-    """What one of the workers gets of the machine, or of the container: threads, and bytes of request bodies."""
+def shares_of(settings: Settings, allowed: Allowance) -> tuple[int, int, int]:
+    """What a worker gets of the machine, or of the container: threads, bytes of one body, and of all in flight."""
     bodies = (allowed.memory_bytes or _PLENTY) // _SHARE // settings.workers
-    return {
-        "threads": settings.threads or max(1, allowed.threads // settings.workers),
-        "body_bytes": min(settings.max_body_bytes, bodies),
-        "in_flight_bytes": min(_IN_FLIGHT_BYTES, bodies),
-    }
+    threads = settings.threads or max(1, allowed.threads // settings.workers)
+    return threads, min(settings.max_body_bytes, bodies), min(_IN_FLIGHT_BYTES, bodies)

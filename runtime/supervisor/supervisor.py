@@ -80,13 +80,14 @@ class Supervisor:
         finally:
             self._progress.cancel()
             self._workers.end()
+            self._launcher.close_listeners()
 
     # pull
 
     def _pull_in_thread(self, loop: asyncio.AbstractEventLoop) -> Progress:
         progress = Progress(
             self._log,
-            on_bytes=self._note_bytes,
+            on_bytes=self._model.note_bytes,
             on_phase=self._meter.pull_phase,
             on_kitfile=lambda kitfile: self._in_loop(loop, self._prepare, kitfile),
         )
@@ -110,9 +111,6 @@ class Supervisor:
             loop.call_soon_threadsafe(callback, *arguments)
         except RuntimeError:  # the loop is closed: stopped in the middle of a pull
             return
-
-    def _note_bytes(self, done: int, total: int) -> None:
-        self._model.progress_bytes = (done, total)
 
     def _prepare(self, kitfile: Kitfile) -> None:
         if kitfile.model and kitfile.model.path:

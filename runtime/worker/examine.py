@@ -26,7 +26,7 @@ def main(control: int, parent: int) -> None:
     channel = Channel(socket.socket(fileno=control), takes_files=True)
     order = channel.receive(Examine)
     assert order, "the channel waits for it"
-    confined = shut_in("auto", [order.root]).startswith("landlock")
+    confined = shut_in("auto", order.root).startswith("landlock")
     for verdict in _look(order, confined=confined):
         channel.send(verdict)
     os._exit(0)  # a framework may take seconds to clean up after itself

@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +46,7 @@ def harden(supervisor: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
 
-def shut_in(mode: str, readable: Iterable[str]) -> str:
+def shut_in(mode: str, readable: str) -> str:
     """Confines this process to reading below `readable` and what its imports need; says how: `landlock-6`, `none: why`.
 
     It has to come before anything that starts a thread is imported; numpy is such a thing. `mode` may be `off`.
@@ -56,7 +56,7 @@ def shut_in(mode: str, readable: Iterable[str]) -> str:
     from runtime.worker.confinement import confine, interpreter_paths
 
     try:
-        abi = confine((*interpreter_paths(), *map(Path, readable)))
+        abi = confine((*interpreter_paths(), Path(readable)))
     except OSError as error:
         return f"none: {error.strerror}"
     return f"landlock-{abi}"

@@ -34,7 +34,7 @@ def main(control: int, supervisor: int) -> None:
     except EOFError:  # the supervisor ended before it said what to do
         sys.exit(1)
     assert order, "the channel waits for it"
-    terms = order.terms._replace(sandbox=shut_in(order.terms.sandbox, order.readable))
+    terms = order.terms._replace(sandbox=shut_in(order.terms.sandbox, order.kits))
     order = order._replace(terms=terms)
     from runtime.worker.service import Service
 

@@ -21,7 +21,8 @@ def test_what_the_supervisor_writes_workers_read():
     board = Board.create(slots=3, width=10, models=2)
     other = as_a_worker(board)
     first, second = board.models
-    first.phase, first.progress_bytes = "pulling", (5, 2**40)
+    first.phase = "pulling"
+    first.note_bytes(5, 2**40)
     second.phase = "ready"
     first.set_ready(1, True)
     second.set_ready(1, True)

@@ -25,7 +25,7 @@ FACTS = ModelFacts("model.onnx", "onnx", "", {"serving": {"samples": "s.json", "
 READY = Ready("m", "onnx", "landlock-7", 2, 0.25, "{}")
 FAILED = Failed("m", "LoadFailed", "it is corrupt")
 MESSAGES = [
-    Order("m", 1, True, Terms(None, "restricted", ("a.B",), 2, "auto", False), ("/kits", "/caf\udce9"), "json", "info",
+    Order("m", 1, True, Terms(None, "restricted", ("a.B",), 2, "auto", False), "/caf\udce9", "json", "info",
           False, 1, 2, 3, 30.0),
     Prepare("m", FACTS),
     Load("m", FACTS, "/kits/m", "host/m:v1", None, "sha256:0", "true", {".": "sha256:1"}),
@@ -77,8 +77,9 @@ def test_what_a_worker_cannot_mean_is_refused(data):
 @pytest.mark.parametrize(
     "data",
     [
-        changed(MESSAGES[0], readable="/kits"),
-        changed(MESSAGES[0], readable=["/kits", 1]),
+        changed(MESSAGES[0], kits=["/kits"]),
+        changed(MESSAGES[6], allow_globals="a.B"),
+        changed(MESSAGES[6], allow_globals=["a.B", 1]),
         changed(MESSAGES[2], layers=[]),
         changed(MESSAGES[2], layers={".": 1}),
         changed(MESSAGES[2], tag=1),
