@@ -24,9 +24,9 @@ from runtime.log import LEVELS, Log, in_words
 from runtime.progress import Progress
 from runtime.serving.app import App
 from runtime.serving.engine.limits import Limits
+from runtime.serving.health import Health
 from runtime.serving.protocols import CODECS
 from runtime.settings import Settings
-from runtime.worker.health import BoardHealth
 from runtime.worker.loading import load as load_model
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class _Kit:
             log_inputs=settings.log_inputs,
         )
         self._served: dict[str, Served] = {}
-        health = BoardHealth(self._board, self._reference.name)
+        health = Health(self._board, self._reference.name)
         self.app = App(self._served, health=health, scrape=self._scrape, limits=self._limits, log=self._log)
 
     def load(self) -> Served:
@@ -151,7 +151,7 @@ class _Kit:
         terms = settings.terms(self._limits.threads, sandbox="off")
         started = time.monotonic()
         loaded = load_model(Load.of(kit), terms, limits=self._limits, meter=self._meter, log=self._log)
-        self._meter.model_loaded(time.monotonic() - started)
+        self._meter.set("runtime_model_load_seconds", time.monotonic() - started)
         return loaded.served
 
     def serve(self) -> None:
@@ -210,9 +210,7 @@ def _read(reference: str, options: Options) -> Settings:
 
 def _words(name: str, value: object) -> list[str]:
     flag = "--" + name.replace("_", "-")
-    if value is None or value is False:
-        return []
-    if value is True:
-        return [flag]
+    if value is None or isinstance(value, bool):
+        return [flag] if value else []
     values = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
     return [f"{flag}={item}" for item in values]

@@ -40,22 +40,18 @@ class Settings:
     registry: str | None
     cache_dir: Path
     plain_http: bool
-    retry_budget: float
-    """Seconds."""
+    retry_budget: float  # seconds
     workers: int
     adapter: str | None
     trust: str
     allow_global: tuple[str, ...]
     sandbox: str
     threads: int
-    inference_timeout: float
-    """Seconds; 0 is none."""
+    inference_timeout: float  # seconds; 0 is none
     max_in_flight: int
     max_body_bytes: int
-    drain_delay: float
-    """Seconds."""
-    drain_timeout: float
-    """Seconds, the delay included."""
+    drain_delay: float  # seconds
+    drain_timeout: float  # seconds, the delay included
     log_level: str
     log_format: str
     log_inputs: bool
@@ -85,9 +81,8 @@ class Settings:
         values = {option.field: option.default for option in OPTIONS}
         values.update({option.field: _value(option, given[option.field], environ) for option in options})
         if command in KIT_COMMANDS and values["kit"] is None:
-            raise InvalidSetting(
-                f"no kit to {command}: give --kit REF, or set RUNTIME_KIT (`runtime --help` says more)"
-            )
+            wanted = "give --kit REF, or set RUNTIME_KIT (`runtime --help` says more)"
+            raise InvalidSetting(f"no kit to {command}: {wanted}")
         pairs = _pairs(words) if command == "unpack" else ()
         values["cache_dir"] = values["cache_dir"] or _default_cache(environ, [folder for _, folder in pairs])
         delay, timeout = values["drain_delay"], values["drain_timeout"]
@@ -154,24 +149,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
-    top = command == "serve"
-    parser = _Parser(
-        prog="runtime" if top else f"runtime {command}",
-        usage="runtime REF [options]\n       runtime COMMAND …" if top else None,
-        description="Serves a ModelKit: pulls it, verifies every byte, answers predictions."
-        if top
-        else COMMANDS[command].capitalize(),
-        epilog=_epilog(command),
-        formatter_class=_formatter,
-        allow_abbrev=False,
-    )
+    prog, usage, description = f"runtime {command}", None, COMMANDS[command].capitalize()
+    if command == "serve":
+        prog, usage = "runtime", "runtime REF [options]\n       runtime COMMAND …"
+        description = "Serves a ModelKit: pulls it, verifies every byte, answers predictions."
+    parser = _Parser(prog, usage, description, _epilog(command), formatter_class=_formatter, allow_abbrev=False)
     if command in KIT_COMMANDS:
         parser.add_argument("words", nargs="*", metavar="REF", help="reference of the ModelKit, the same as --kit REF")
     if command == "unpack":
         parser.add_argument("words", nargs="*", metavar="REF DIR", help="a ModelKit, and the folder to put it into")
     for option in options:
         _add(parser, option)
-    if top:
+    if command == "serve":
         parser.add_argument("--version", action="version", version=f"modelkit-runtime {__version__}")
     return parser
 
@@ -225,25 +214,14 @@ _SERVICE_VARIABLE_ENDS: Final = ("_SERVICE_HOST", "_SERVICE_PORT", "_TCP", "_TCP
 
 
 def _unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
-    known = {option.variable for option in OPTIONS}
-    return tuple(
-        sorted(
-            name
-            for name in environ
-            if name.startswith("RUNTIME_")
-            and name not in known
-            and _variable(environ, name)
-            and not name.endswith(_SERVICE_VARIABLE_ENDS)
-            and "_SERVICE_PORT_" not in name
-        )
-    )
+    ours = {name for name in environ if name.startswith("RUNTIME_") and _variable(environ, name)}
+    strange = ours - {option.variable for option in OPTIONS}
+    return tuple(sorted(n for n in strange if not n.endswith(_SERVICE_VARIABLE_ENDS) and "_SERVICE_PORT_" not in n))
 
 
 def _pairs(given: Sequence[str]) -> tuple[tuple[str, Path], ...]:
     if not given:
-        raise InvalidSetting(
-            "nothing to unpack: give REF DIR, or several such pairs; `runtime unpack --help` says more"
-        )
+        raise InvalidSetting("nothing to unpack: give REF DIR, or several pairs; `runtime unpack --help` says more")
     if len(given) % 2:
         raise InvalidSetting(f"unpack takes pairs of REF and DIR: {given[-1]!r} has no folder to go to")
     return tuple((reference, _folder(text)) for reference, text in zip(given[::2], given[1::2], strict=True))
@@ -258,13 +236,11 @@ def _folder(text: str) -> Path:
 
 def _default_cache(environ: Mapping[str, str], folders: Sequence[Path]) -> Path:
     """Returns the first usual place that is in none of the folders that kits go to."""
-    places = []
-    if cache := environ.get("XDG_CACHE_HOME"):
-        places.append(Path(cache) / "modelkit-runtime")
-    if (home := environ.get("HOME")) and os.access(home, os.W_OK):
-        places.append(Path(home) / ".cache" / "modelkit-runtime")
-    temporary = Path(environ.get("TMPDIR") or "/tmp")  # noqa: S108 - the cache in it is 0700, its owner is checked
-    places.append(temporary / f"modelkit-runtime-{os.getuid()}")
+    cache, home = environ.get("XDG_CACHE_HOME"), environ.get("HOME")
+    temporary = environ.get("TMPDIR") or "/tmp"  # noqa: S108 - the cache in it is 0700, its owner is checked
+    places = [Path(cache, "modelkit-runtime")] if cache else []
+    places += [Path(home, ".cache", "modelkit-runtime")] if home and os.access(home, os.W_OK) else []
+    places.append(Path(temporary, f"modelkit-runtime-{os.getuid()}"))
     taken = [folder.resolve() for folder in folders]
     free = (place for place in places if not any(place.resolve().is_relative_to(folder) for folder in taken))
     return next(free, places[-1])

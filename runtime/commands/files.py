@@ -8,15 +8,13 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 from adapters import ADAPTERS
 from adapters.choose import GROUP
 from runtime.errors import Cancelled, NotExamined
-from runtime.link.messages import Examine
-from runtime.link.messages import Verdict as Said
+from runtime.link.messages import Examine, Verdict
 from runtime.link.model_files import ModelFacts
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
@@ -34,14 +32,6 @@ _END_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 0.2
 """How often a wait looks whether the command was stopped."""
 _NO_VERDICT: Final = "the process that looks at the kit's files sent what is no verdict on one of them"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The adapter that knows a file, and why it would not be loaded. Of a whole kit: its adapter, and why that one."""
-
-    adapter: str | None
-    reason: str | None
 
 
 def examine(
@@ -73,32 +63,33 @@ def examine(
         process.kill()
         process.reap()
         raise
-    ended = Verdict(None, f"not known: the process that looked at it ended ({process.reap()})")
+    ended = Verdict(None, None, f"not known: the process that looked at it ended ({process.reap()})")
     return chosen or ended, {path: files.get(path, ended) for path in paths}
 
 
-def _checked(said: Iterator[Said], paths: Sequence[str]) -> tuple[Verdict | None, dict[str, Verdict]]:
+def _checked(said: Iterator[Verdict], paths: Sequence[str]) -> tuple[Verdict | None, dict[str, Verdict]]:
     """Reads one message on the kit and one on each of its files. Any of them may be the work of a hostile file."""
     adapters = {None, *(adapter.name for adapter in ADAPTERS), *(point.name for point in entry_points(group=GROUP))}
     chosen, files = None, dict[str, Verdict]()
-    for path, adapter, reason in said:
+    for verdict in said:
+        path, adapter, reason = verdict
         if adapter in adapters and path is None and reason is not None and not chosen:
-            chosen = Verdict(adapter, reason)
+            chosen = verdict
         elif adapter in adapters and path is not None and path in paths and path not in files:
-            files[path] = Verdict(adapter, reason)
+            files[path] = verdict
         else:
             raise NotExamined(_NO_VERDICT)
     return chosen, files
 
 
-def _messages(process: WorkerProcess, seconds: float, cancelled: Callable[[], bool]) -> Iterator[Said]:
+def _messages(process: WorkerProcess, seconds: float, cancelled: Callable[[], bool]) -> Iterator[Verdict]:
     """Yields what the process says until it ends. It has `seconds` for all of it."""
     deadline = time.monotonic() + seconds
     while True:
         if not _readable(process.channel, deadline, cancelled):
             raise NotExamined(f"looking at the kit's files took longer than {seconds:g} s; inspect it without --files")
         try:
-            message = process.channel.receive(Said)
+            message = process.channel.receive(Verdict)
         except EOFError:
             break
         except ValueError as error:

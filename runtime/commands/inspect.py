@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import adapters
 from adapters.base import AdapterError
-from runtime.commands.files import Verdict, examine
+from runtime.commands.files import examine
 from runtime.commands.stopping import until_stopped
 from runtime.errors import NoModel, Unsupported
 from runtime.kit.format.kitfile import check_servable
@@ -67,30 +68,27 @@ def _report(resolved: Resolved, adapter: str | None) -> dict[str, Any]:
             "framework": model.framework if model else None,
             "format": model.format if model else None,
         },
-        "adapter": _as_json(_by_name(resolved, adapter)),
+        "adapter": dict(zip(("name", "reason"), _by_name(resolved, adapter), strict=True)),
         "layers": layers,
         "fetch_bytes": sum(layer["size"] for layer in layers if layer["fetched"]),
         "total_bytes": sum(layer["size"] for layer in layers),
     }
 
 
-def _by_name(resolved: Resolved, adapter: str | None) -> Verdict:
+def _by_name(resolved: Resolved, adapter: str | None) -> tuple[str | None, str]:
     try:
         check_servable(resolved.kitfile)
-    except (NoModel, Unsupported) as error:
-        return Verdict(None, str(error))
-    facts = ModelFacts.of(resolved.kitfile)
-    try:
+        facts = ModelFacts.of(resolved.kitfile)
         chosen = adapters.guess(facts.path, framework=facts.framework, format=facts.format, adapter=adapter)
-    except AdapterError as error:
-        return Verdict(None, str(error))
-    return Verdict(chosen.name, "by name") if chosen else Verdict(None, "only the files can tell: --files")
+    except (NoModel, Unsupported, AdapterError) as error:
+        return None, str(error)
+    return (chosen.name, "by name") if chosen else (None, "only the files can tell: --files")
 
 
 def _files(kit: Kit, settings: Settings, progress: Progress, log: Log) -> dict[str, Any]:
     chosen, files = examine(kit, settings, progress.cancelled, log=log)
     return {
-        "adapter": _as_json(chosen),
+        "adapter": {"name": chosen.adapter, "reason": chosen.reason},
         "trust": settings.trust,
         "files": [
             {"path": path, "adapter": file.adapter, "refused": file.reason, "size": (kit.root / path).stat().st_size}
@@ -100,52 +98,38 @@ def _files(kit: Kit, settings: Settings, progress: Progress, log: Log) -> dict[s
     }
 
 
-def _as_json(verdict: Verdict) -> dict[str, str | None]:
-    return {"name": verdict.adapter, "reason": verdict.reason}
-
-
 def _as_text(report: dict[str, Any]) -> list[str]:
     package, model, adapter = report["package"], report["model"], report["adapter"]
-    lines = [
-        report["name"],
-        *_row("reference", report["reference"]),
-        *_row("digest", report["digest"] or "none: a plain folder"),
-        *_row("package", " ".join(filter(None, (package["name"], package["version"])))),
-        *_row("about", package["description"]),
-        *_row("model", model["path"] or (f"from the kit {model['parent']}" if model["parent"] else "none")),
-        *_row("framework", model["framework"] or "not said"),
-        *_row("format", model["format"] or "not said"),
-        *_row("adapter", f"{adapter['name'] or 'none'} ({adapter['reason']})"),
-        *_row("fetched", f"{human_bytes(report['fetch_bytes'])} of {human_bytes(report['total_bytes'])}"),
-    ]
+    facts = {
+        "reference": report["reference"],
+        "digest": report["digest"] or "none: a plain folder",
+        "package": " ".join(filter(None, (package["name"], package["version"]))),
+        "about": package["description"],
+        "model": model["path"] or (f"from the kit {model['parent']}" if model["parent"] else "none"),
+        "framework": model["framework"] or "not said",
+        "format": model["format"] or "not said",
+        "adapter": f"{adapter['name'] or 'none'} ({adapter['reason']})",
+        "fetched": f"{human_bytes(report['fetch_bytes'])} of {human_bytes(report['total_bytes'])}",
+    }
+    lines = [report["name"], *(f"  {label:<11}{fact}" for label, fact in facts.items() if fact)]
     if report["layers"]:
-        lines += ["", "layers (* fetched for serving)", *_layer_rows(report["layers"])]
+        lines += ["", "layers (* fetched for serving)", *_rows(report["layers"], _layer_row)]
     if "files" in report:
-        lines += ["", f"files (under --trust {report['trust']})", *_file_rows(report["files"])]
+        lines += ["", f"files (under --trust {report['trust']})", *_rows(report["files"], _file_row)]
     return lines
 
 
-def _row(label: str, value: str) -> list[str]:
-    return [f"  {label:<11}{value}"] if value else []
+def _rows(items: list[dict[str, Any]], row: Callable[[dict[str, Any], str, str], str]) -> list[str]:
+    width = min(max((len(item["path"]) for item in items), default=0), 48)
+    return [row(item, f"{human_bytes(item['size']):>9}", f"{item['path']:<{width}}") for item in items]
 
 
-def _layer_rows(layers: list[dict[str, Any]]) -> list[str]:
-    width = min(max(len(layer["path"]) for layer in layers), 48)
-    return [
-        f"  {'*' if layer['fetched'] else ' '} {layer['section']:<8}{human_bytes(layer['size']):>9}  "
-        f"{layer['path']:<{width}}  {layer['digest']}"
-        for layer in layers
-    ]
+def _layer_row(layer: dict[str, Any], size: str, path: str) -> str:
+    return f"  {'*' if layer['fetched'] else ' '} {layer['section']:<8}{size}  {path}  {layer['digest']}"
 
 
-def _file_rows(files: list[dict[str, Any]]) -> list[str]:
-    width = min(max((len(file["path"]) for file in files), default=0), 48)
-    return [
-        f"  {human_bytes(file['size']):>9}  {file['path']:<{width}}  {_verdict_on(file)}".rstrip() for file in files
-    ]
-
-
-def _verdict_on(file: dict[str, Any]) -> str:
+def _file_row(file: dict[str, Any], size: str, path: str) -> str:
+    verdict = f"{file['adapter']}: may load" if file["adapter"] else "no model file"
     if file["refused"]:
-        return f"{file['adapter'] or 'unknown'}: REFUSED, {file['refused']}"
-    return f"{file['adapter']}: may load" if file["adapter"] else "no model file"
+        verdict = f"{file['adapter'] or 'unknown'}: REFUSED, {file['refused']}"
+    return f"  {size}  {path}  {verdict}"

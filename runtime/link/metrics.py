@@ -106,62 +106,41 @@ def counts(cells: Iterable[float]) -> list[float]:
 
 
 class Meter:
-    """Writes one slot, of a process and one of its models. A new owner goes on with the counters of the last one."""
+    """Writes one slot, of a process and its model. A new owner goes on with the counters of the last one."""
 
-    __slots__ = ("_model", "_slot")
+    __slots__ = ("_slot",)
 
-    def __init__(self, slot: memoryview[float], model: int = 0) -> None:
+    def __init__(self, slot: memoryview[float]) -> None:
         if slot.format != "d" or len(slot) < WIDTH:
             raise ValueError(f"a slot is {WIDTH} doubles, got {len(slot)} of format {slot.format!r}")
         slot[:] = memoryview(array("d", counts(slot)))
-        self._slot, self._model = cast("MutableSequence[float]", slot), model
-        self._slot[OFFSETS["runtime_requests_in_flight"] + model] = 0.0
+        self._slot = cast("MutableSequence[float]", slot)
+        self._slot[OFFSETS["runtime_requests_in_flight"]] = 0.0
 
     def requests(self, protocol: int) -> Requests:
         """Returns the account of the requests in one protocol, a number below PROTOCOLS."""
-        return Requests(self._slot, self._model, protocol)
+        return Requests(self._slot, protocol)
 
-    def model_loaded(self, seconds: float) -> None:
-        """Notes how long this worker's model took to load."""
-        self._slot[OFFSETS["runtime_model_load_seconds"] + self._model] = seconds
+    def set(self, gauge: str, value: float, cell: int = 0) -> None:
+        """Notes the value of a gauge of this process; `cell` is the number of its label value."""
+        self._slot[OFFSETS[gauge] + cell] = value
 
-    def pull_phase(self, phase: str, seconds: float) -> None:
-        """Notes how long a phase of the pull took: resolve, fetch or unpack."""
-        self._slot[OFFSETS["runtime_pull_seconds"] + PHASES.index(phase)] = seconds
-
-    def verified(self, count: int) -> None:
-        """Counts bytes that have been checked against a digest."""
-        self._slot[OFFSETS["runtime_verified_bytes_total"]] += count
-
-    def restarted(self) -> None:
-        """Counts a worker that died and is being replaced."""
-        self._slot[OFFSETS["runtime_worker_restarts_total"]] += 1.0
-
-    def log_dropped(self, lines: int) -> None:
-        """Counts log lines that were lost."""
-        self._slot[OFFSETS["runtime_log_dropped_total"]] += lines
-
-    def sandboxed(self, sandboxed: bool) -> None:
-        """Notes whether this worker is confined."""
-        self._slot[OFFSETS["runtime_sandboxed"]] = float(sandboxed)
-
-    def unsafe_loading(self, unsafe: bool) -> None:
-        """Notes whether the trust level is unsafe."""
-        self._slot[OFFSETS["runtime_unsafe_loading"]] = float(unsafe)
+    def add(self, counter: str, count: int) -> None:
+        """Counts `count` more of what one of this process's counters without labels counts."""
+        self._slot[OFFSETS[counter]] += count
 
 
 class Requests:
-    """The account of one model's requests in one protocol."""
+    """Returns the account of one model's requests in one protocol."""
 
     __slots__ = ("_bytes_in", "_bytes_out", "_in_flight", "_rows", "_runs", "_slot")
 
-    def __init__(self, slot: MutableSequence[float], model: int, protocol: int) -> None:
-        self._slot, both = slot, model * PROTOCOLS + protocol
-        self._in_flight = OFFSETS["runtime_requests_in_flight"] + model
-        self._rows = OFFSETS["runtime_rows_total"] + model
-        self._runs = OFFSETS["runtime_request_duration_seconds"] + both * len(OUTCOMES) * RUN
-        self._bytes_in = OFFSETS["runtime_request_bytes_total"] + both
-        self._bytes_out = OFFSETS["runtime_response_bytes_total"] + both
+    def __init__(self, slot: MutableSequence[float], protocol: int) -> None:
+        self._slot = slot
+        self._in_flight, self._rows = OFFSETS["runtime_requests_in_flight"], OFFSETS["runtime_rows_total"]
+        self._runs = OFFSETS["runtime_request_duration_seconds"] + protocol * len(OUTCOMES) * RUN
+        self._bytes_in = OFFSETS["runtime_request_bytes_total"] + protocol
+        self._bytes_out = OFFSETS["runtime_response_bytes_total"] + protocol
 
     def begun(self) -> None:
         """Counts a request that is being worked on."""

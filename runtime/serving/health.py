@@ -1,28 +1,38 @@
-"""What the serving wing asks about the process it runs in: whoever starts it answers."""
+"""How far a server is, for the answers about health: read from what all its processes share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.link.board import Board
 
 
-class Health(Protocol):
+class Health:
     """State shared by all workers, so that any of them answers for all. Read on every request: it must cost nothing."""
 
-    @property
-    def ready(self) -> bool:
-        """True if predictions are answered, for every model."""
+    def __init__(self, board: Board, model_name: str) -> None:
+        self._board, self._model, self.model_names = board, board.models[0], (model_name,)
 
     @property
     def draining(self) -> bool:
-        """True if the process is about to stop; every answer then closes its connection."""
+        """True if the server is about to stop; every answer then closes its connection."""
+        return self._board.draining
 
     @property
-    def model_names(self) -> Sequence[str]:
-        """The names that are or will be served; none while even they are unknown."""
+    def ready(self) -> bool:
+        """True if some worker has the model and nobody has asked the server to stop."""
+        return not self._board.draining and self._model.phase == "ready" and self._model.workers_ready > 0
 
     def model_ready(self, name: str, /) -> bool:
         """True if predictions of this model are answered."""
+        return self.ready and name in self.model_names
 
-    def report(self) -> Mapping[str, object]:
-        """Returns `{"ready": …, "live": true}`, while not ready also `reason` and, where there is some, `progress`."""
+    def report(self) -> dict[str, Any]:
+        """Returns `{"ready": …, "live": true}`, while not ready also `reason` and `progress`."""
+        if self.ready:
+            return {"ready": True, "live": True}
+        done, total = self._model.progress_bytes
+        phase = "draining" if self._board.draining else self._model.phase
+        reason = "no worker is ready" if phase == "ready" else phase
+        return {"ready": False, "live": True, "reason": reason, "progress": {"bytes": done, "total_bytes": total}}

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters.base import AdapterError
@@ -19,7 +20,7 @@ from runtime.exits import KILLED
 from runtime.libraries import listen
 from runtime.link.curl import curl_line
 from runtime.link.messages import Failed, Load, Prepare, Ready, Stop
-from runtime.link.metrics import Meter
+from runtime.link.metrics import PHASES, Meter
 from runtime.link.model_files import ModelFacts
 from runtime.progress import Progress, human_bytes
 from runtime.supervisor.sockets import curl_address, url
@@ -51,7 +52,7 @@ class Supervisor:
         self._settings, self._board, self._log = launcher.settings, launcher.board, launcher.log
         self._model = self._board.models[0]
         self._meter = Meter(self._board.slot(0))
-        self._log.dropped = self._meter.log_dropped
+        self._log.dropped = partial(self._meter.add, "runtime_log_dropped_total")
         listen(self._log, stderr=True)
         self._workers = Workers(launcher, self._meter, first, self)
         self._address, self._curl_address = url(launcher.listener), curl_address(launcher.listener)
@@ -88,7 +89,7 @@ class Supervisor:
         progress = Progress(
             self._log,
             on_bytes=self._model.note_bytes,
-            on_phase=self._meter.pull_phase,
+            on_phase=lambda name, seconds: self._meter.set("runtime_pull_seconds", seconds, PHASES.index(name)),
             on_kitfile=lambda kitfile: self._in_loop(loop, self._prepare, kitfile),
         )
         self._model.phase = "pulling"
@@ -120,7 +121,7 @@ class Supervisor:
         if self._stopping:
             return
         self.kit = kit
-        self._meter.verified(kit.verified_bytes)
+        self._meter.add("runtime_verified_bytes_total", kit.verified_bytes)
         self._model.phase = "loading"
         self._log.info("kit.verified", **_what_was_verified(kit, self.reference))
         self._workers.load(Load.of(kit), self._settings.workers)

@@ -204,7 +204,7 @@ class Workers:
         self.sweep()
         self._owner.lost(worker)
         if not self._stopping:
-            self._meter.restarted()
+            self._meter.add("runtime_worker_restarts_total", 1)
             self._log.error("worker.died", worker=worker.slot, pid=worker.pid, reason=reason)
             if not self._is_crash_loop(reason):
                 self._start(worker.slot, again=True)

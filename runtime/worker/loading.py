@@ -91,8 +91,8 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> 
 def _say_terms(terms: Terms, meter: Meter, log: Log) -> bool:
     """Says under which terms the kit is loaded; returns whether this process is confined. Raises Refused."""
     confined = terms.sandbox.startswith("landlock")
-    meter.sandboxed(confined)
-    meter.unsafe_loading(terms.trust == "unsafe")
+    meter.set("runtime_sandboxed", confined)
+    meter.set("runtime_unsafe_loading", terms.trust == "unsafe")
     if terms.trust == "unsafe":
         log.warning("trust.unsafe", reason="--trust unsafe: whatever the kit holds may run in this process")
     if terms.sandbox.startswith("none"):

@@ -25,11 +25,11 @@ from runtime.link.metrics import Meter
 from runtime.log import Log, Style
 from runtime.serving.app import App
 from runtime.serving.engine.limits import Limits
+from runtime.serving.health import Health
 from runtime.serving.http.server import Server
 from runtime.serving.protocol.example import example_request
 from runtime.serving.protocols import CODECS
 from runtime.worker.failures import failed
-from runtime.worker.health import BoardHealth
 from runtime.worker.loading import load
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Service:
         style: Style = "json" if order.log_style == "json" else "text"
         self._log = Log(log, gather=True, encode=_encode, style=style, level=order.log_level)
         self._meter = Meter(self._board.slot(order.slot))
-        self._log.dropped = self._meter.log_dropped
+        self._log.dropped = partial(self._meter.add, "runtime_log_dropped_total")
         listen(self._log)
         self._limits = Limits(
             body_bytes=order.body_bytes,
@@ -60,7 +60,7 @@ class Service:
         )
         self._served: dict[str, Served] = {}
         self._accepting = False
-        health = BoardHealth(self._board, order.model)
+        health = Health(self._board, order.model)
         self._app = App(self._served, health=health, scrape=self._scrape, limits=self._limits, log=self._log)
         sockets = [socket.socket(fileno=listener)]
         self._server = Server(self._app, sockets, health=health, limits=self._limits, log=self._log)
@@ -131,7 +131,7 @@ class Service:
         gc.freeze()  # what is there now stays: no collection has to look at it again
         gc.enable()
         seconds = time.monotonic() - started
-        self._meter.model_loaded(seconds)
+        self._meter.set("runtime_model_load_seconds", seconds)
         provenance = loaded.served.provenance
         self._log.private = not self._limits.log_inputs  # from now on there are inputs that texts could quote
         self._served[kit.model] = loaded.served

@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runtime.commands.files import Verdict, examine
+from runtime.commands.files import examine
 from runtime.errors import NotExamined
 from runtime.kit.format.reference import Reference
 from runtime.kit.pull import pull
-from runtime.link.messages import one_line
+from runtime.link.messages import Verdict, one_line
 from runtime.log import Log
 from runtime.progress import Progress
 from runtime.settings import Settings
@@ -138,12 +138,12 @@ MISBEHAVED = {
     "wrong types": "no verdict",
     "path of no text": "no verdict",
 }
-ENDED = Verdict(None, "not known: the process that looked at it ended (exit code 0)")
-ONNX = Verdict("onnx", "by the file m.onnx")
+ENDED = Verdict(None, None, "not known: the process that looked at it ended (exit code 0)")
+ONNX = Verdict(None, "onnx", "by the file m.onnx")
 REPORTED = {
-    "descriptors": (ONNX, Verdict("onnx", None)),
+    "descriptors": (ONNX, Verdict("m.onnx", "onnx", None)),
     "nothing": (ENDED, ENDED),
-    "loud": (ONNX, Verdict("onnx", one_line(LOUD, 2000))),
+    "loud": (ONNX, Verdict("m.onnx", "onnx", one_line(LOUD, 2000))),
 }
 
 
