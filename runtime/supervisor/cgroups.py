@@ -49,39 +49,28 @@ def oom_kills(root: Path = Path("/")) -> int:
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """The folders whose limits hold for this process: version 2 and version 1, own group first, then its ancestors."""
-    for mount, group in _places(root, controller):
-        relative = group.strip("/")
-        # without a cgroup namespace the path is the host's, while the mount shows the container's own groups
-        folder = mount / relative if (mount / relative).is_dir() else mount
-        while True:
-            yield folder
-            if folder == mount:
-                break
-            folder = folder.parent
-
-
-def _places(root: Path, controller: str) -> Iterator[tuple[Path, str]]:
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, controllers, group = [*line.split(":", 2), "", ""][:3]
         base = root / "sys/fs/cgroup"
         if number == "0" and not controllers:
-            yield (base / "unified" if (base / "unified").is_dir() else base), group
+            names = ["unified", ""]
         elif controller in controllers.split(","):
-            yield (
-                next((base / name for name in (controllers, controller) if (base / name).is_dir()), base / controller),
-                group,
-            )
+            names = [controllers, controller]
+        else:
+            continue
+        mount = next((base / name for name in names if (base / name).is_dir()), base / controller)
+        # without a cgroup namespace the path is the host's, while the mount shows the container's own groups
+        folder = mount / group.strip("/")
+        folder = folder if folder.is_dir() else mount
+        yield from (each for each in (folder, *folder.parents) if each.is_relative_to(mount))
 
 
 def _cores(group: Path) -> float | None:
     quota, _, period = _text(group / "cpu.max").partition(" ")  # version 2: "max 100000" or "150000 100000"
     if not quota:
         quota, period = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")  # version 1: -1 is none
-    return (
-        int(quota) / int(period)
-        if quota.isdigit() and period.strip().isdigit() and int(period) and int(quota)
-        else None
-    )
+    set_ = quota.isdigit() and period.isdigit() and int(quota) and int(period)
+    return int(quota) / int(period) if set_ else None
 
 
 def _memory(group: Path) -> int | None:

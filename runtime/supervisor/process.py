@@ -48,16 +48,11 @@ class WorkerProcess:
             OSError: there is no process, or no descriptor, to be had.
         """
         self.slot, self._reaped = slot, False
-        self.accepts = False
-        """Whether it accepts connections before it serves a model."""
-        self.loading: set[str] = set()
-        """Models that it was told to load, and has not answered about."""
-        self.ready: set[str] = set()
-        """Models that it serves."""
-        self.not_understood = 0
-        """How often it sent what is no message."""
-        self.finish_output: Callable[[], None] | None = None
-        """Waits until what it wrote is reported; set by what reads `streams`, if anything does."""
+        self.accepts = False  # connections, before it serves a model
+        self.loading: set[str] = set()  # models that it was told to load, and has not answered about
+        self.ready: set[str] = set()  # models that it serves
+        self.not_understood = 0  # how often it sent what is no message
+        self.finish_output: Callable[[], None] | None = None  # waits until all that it wrote is reported
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         pipes: list[int] = []
@@ -72,9 +67,9 @@ class WorkerProcess:
             raise
         finally:
             theirs.close()
-        self.streams, (out, err) = (pipes[0], pipes[2]), (pipes[1], pipes[3])
-        os.close(out)
-        os.close(err)
+        self.streams = pipes[0], pipes[2]
+        os.close(pipes[1])
+        os.close(pipes[3])
 
         from runtime.link.channel import Channel
 
@@ -151,12 +146,8 @@ def _kill_group(pid: int) -> None:
 
 def _cleaned(environ: Mapping[str, str]) -> dict[str, str]:
     """What a worker may know of our environment: nothing that could be a credential."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if name in _KEPT_VARIABLES
-        or (name.startswith(_KEPT_PREFIXES) and not any(word in name for word in _SECRET_WORDS))
-    }
+    tuning = {n for n in environ if n.startswith(_KEPT_PREFIXES) and not any(word in n for word in _SECRET_WORDS)}
+    kept = {name: value for name, value in environ.items() if name in _KEPT_VARIABLES | tuning}
     source = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 - pathlib is one more import
     if sys.path[0] in {"", source}:  # run from a checkout that is not installed
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, (source, kept.get("PYTHONPATH"))))

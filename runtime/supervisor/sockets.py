@@ -214,9 +214,8 @@ def _attach_filter(listener: socket.socket) -> None:
     import struct
 
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
-    listener.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-    )
+    filter_ = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
 def _path(host: str) -> Path | None:

@@ -53,9 +53,7 @@ def sweep_until_none(seconds: float) -> None:
 
 def _children() -> list[int]:
     found: list[str] = []
-    with suppress(
-        OSError
-    ):  # a thread has ended, no descriptor is left, the kernel has no such list: the next look tells
+    with suppress(OSError):  # a thread has ended, no descriptor is left, there is no such list: the next look tells
         for task in Path("/proc/self/task").iterdir():
             found += (task / "children").read_text().split()
     return [int(pid) for pid in found]

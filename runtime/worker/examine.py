@@ -15,13 +15,11 @@ from pathlib import Path
 from runtime.link.channel import Channel
 from runtime.link.messages import Examine, Verdict
 from runtime.worker.harden import harden, shut_in
-from runtime.worker.output import write_lines_at_once
 
 
 def main(control: int, parent: int) -> None:
     """Reads one order from the socket `control` and answers it; `parent` is the process that sent it."""
     harden(parent)
-    write_lines_at_once()
     warnings.simplefilter("ignore")
     channel = Channel(socket.socket(fileno=control), takes_files=True)
     order = channel.receive(Examine)

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import io
 import os
 import resource
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+_IOLBF: Final = 1
+"""Line by line, in the C library's stdio.h."""
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
@@ -29,12 +33,13 @@ _ALLOW, _FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
 
 
 def harden(supervisor: int) -> None:
-    """Confines this process, a child of the process `supervisor`. Linux; see prctl(2).
+    """Confines this process, a child of the process `supervisor`, and has it write each line when it ends: prctl(2).
 
     SIGTERM and SIGINT are ignored: a service manager may send them to every process at once, but when a worker
     stops is decided by its supervisor, which drains first.
     """
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    libc = ctypes.CDLL(None, use_errno=True)
+    prctl = libc.prctl
     if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl failed")
     if os.getppid() != supervisor:  # it ended before the line above could bind us to it
@@ -44,6 +49,10 @@ def harden(supervisor: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    for stream in (sys.stdout, sys.stderr):  # pipes are buffered, and a worker ends without a flush
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")
+    libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
 
 
 def shut_in(mode: str, readable: str) -> str:
@@ -56,10 +65,9 @@ def shut_in(mode: str, readable: str) -> str:
     from runtime.worker.confinement import confine, interpreter_paths
 
     try:
-        abi = confine((*interpreter_paths(), Path(readable)))
+        return f"landlock-{confine((*interpreter_paths(), Path(readable)))}"
     except OSError as error:
         return f"none: {error.strerror}"
-    return f"landlock-{abi}"
 
 
 def _filter_calls(prctl: Callable[..., int]) -> None:

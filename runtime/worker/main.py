@@ -10,7 +10,6 @@ from typing import Final
 from runtime.link.channel import Channel
 from runtime.link.messages import Order
 from runtime.worker.harden import harden, shut_in
-from runtime.worker.output import write_lines_at_once
 
 _SWITCH_SECONDS: Final = 10e-6
 """A prediction in a thread gives way to the event loop after so long, not after Python's 5 ms. Whoever waits is also
@@ -21,7 +20,6 @@ clients made one cost 1.6 times the processor time of one client's."""
 def main(control: int, supervisor: int) -> None:
     """Runs a worker whose supervisor, the process `supervisor`, speaks to it through the socket `control`."""
     harden(supervisor)
-    write_lines_at_once()
     os.set_inheritable(control, False)
     channel = Channel(socket.socket(fileno=control), takes_files=True)
     # half of what a server imports, while the supervisor still reads its settings

@@ -136,15 +136,8 @@ class Service:
         self._log.private = not self._limits.log_inputs  # from now on there are inputs that texts could quote
         self._served[kit.model] = loaded.served
         await self._accept()
-        ready = Ready(
-            model=kit.model,
-            adapter=provenance.adapter,
-            sandbox=provenance.sandbox,
-            samples=loaded.samples,
-            load_seconds=round(seconds, 4),
-            example=example,
-        )
-        self._channel.send(ready)
+        adapter, sandbox = provenance.adapter, provenance.sandbox
+        self._channel.send(Ready(kit.model, adapter, sandbox, loaded.samples, round(seconds, 4), example))
         asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
 
 
