@@ -25,7 +25,6 @@ from runtime.progress import Progress
 from runtime.serving.app import App
 from runtime.serving.engine.limits import Limits
 from runtime.serving.health import Health
-from runtime.serving.protocols import CODECS
 from runtime.settings import Settings
 from runtime.worker.loading import load as load_model
 
@@ -62,7 +61,7 @@ def load(reference: str, **options: Unpack[Options]) -> Served:
         Failure: the reference or an option is no good, or the kit cannot be had, verified or served.
         AdapterError: the model cannot be loaded, or may not.
     """
-    return _Kit(reference, options).load()
+    return KitApp(reference, options).load()
 
 
 def app(reference: str, **options: Unpack[Options]) -> KitApp:
@@ -73,14 +72,27 @@ def app(reference: str, **options: Unpack[Options]) -> KitApp:
     Raises:
         Failure: the reference or an option is no good.
     """
-    return KitApp(_Kit(reference, options))
+    return KitApp(reference, options)
 
 
 class KitApp:
     """One kit as an ASGI application. Mounted in another one, pass it `lifespan`; else the first request loads."""
 
-    def __init__(self, kit: _Kit) -> None:
-        self._kit = kit
+    def __init__(self, reference: str, options: Options) -> None:
+        self._settings = settings = _read(reference, options)
+        self._reference = Reference.parse(reference, registry=settings.registry, model_name=settings.model_name)
+        self._log, self._board = _StandardLog(), Board.create(2, WIDTH)
+        self._state, self._meter = self._board.models[0], Meter(self._board.slot(1))
+        self._limits = Limits(
+            body_bytes=settings.max_body_bytes,
+            in_flight=settings.max_in_flight,
+            deadline_seconds=settings.inference_timeout,
+            threads=settings.threads or os.cpu_count() or 1,
+            log_inputs=settings.log_inputs,
+        )
+        self._served: dict[str, Served] = {}
+        health = Health(self._board, self._reference.name)
+        self._app = App(self._served, health=health, board=self._board, limits=self._limits, log=self._log)
         self._loading: asyncio.Future[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,8 +101,8 @@ class KitApp:
             await self._run(receive, send)
             return
         if self._loading is None:  # mounted, and nobody told it of a start: whoever asks now is told to come again
-            self._load().add_done_callback(self._kit.loaded_late)
-        await self._kit.app(scope, receive, send)
+            self._in_thread().add_done_callback(self._loaded_late)
+        await self._app(scope, receive, send)
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
@@ -98,16 +110,46 @@ class KitApp:
 
         Raises what `load` raises.
         """
-        await self._load()
+        await self._in_thread()
         try:
             yield
         finally:
-            self._kit.close()
+            self._board.draining = True
+            for served in self._served.values():
+                served.engine.close()
 
-    def _load(self) -> asyncio.Future[None]:
+    def load(self) -> Served:
+        """Returns the model, pulled, verified and loaded. Raises what `runtime.load` raises."""
+        progress = Progress(self._log, on_bytes=self._state.note_bytes)
+        self._state.phase = "pulling"
+        kit = pull(self._reference, self._settings.pull_options, progress)
+        self._state.phase = "loading"
+        terms = self._settings.terms(self._limits.threads, sandbox="off")
+        started = time.monotonic()
+        loaded = load_model(Load.of(kit), terms, limits=self._limits, meter=self._meter, log=self._log)
+        self._meter.set("runtime_model_load_seconds", time.monotonic() - started)
+        return loaded.served
+
+    def _in_thread(self) -> asyncio.Future[None]:
         if self._loading is None:
-            self._loading = asyncio.get_running_loop().run_in_executor(None, self._kit.serve)
+            self._loading = asyncio.get_running_loop().run_in_executor(None, self._serve)
         return self._loading
+
+    def _serve(self) -> None:
+        self._app.prepare()
+        try:
+            served = self.load()
+        except Exception:
+            self._state.phase = "failed"
+            raise
+        self._served[served.name] = served
+        self._state.phase = "ready"
+        self._state.set_ready(1, True)
+
+    def _loaded_late(self, loading: asyncio.Future[None]) -> None:
+        """Says how a load ended that no server waits for."""
+        if not loading.cancelled() and (error := loading.exception()):
+            self._log.error("runtime.failed", message=f"runtime: {error}", reason=str(error))
 
     async def _run(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -119,69 +161,6 @@ class KitApp:
             await send({"type": "lifespan.startup.failed", "message": f"runtime: {error}"})
         else:
             await send({"type": "lifespan.shutdown.complete"})
-
-
-class _Kit:
-    """A kit, what it is loaded under, and what serves it once it is loaded."""
-
-    def __init__(self, reference: str, options: Options) -> None:
-        self._settings = settings = _read(reference, options)
-        self._reference = Reference.parse(reference, registry=settings.registry, model_name=settings.model_name)
-        self._log = _StandardLog()
-        self._board = Board.create(2, WIDTH)
-        self._state, self._meter = self._board.models[0], Meter(self._board.slot(1))
-        self._limits = Limits(
-            body_bytes=settings.max_body_bytes,
-            in_flight=settings.max_in_flight,
-            deadline_seconds=settings.inference_timeout,
-            threads=settings.threads or os.cpu_count() or 1,
-            log_inputs=settings.log_inputs,
-        )
-        self._served: dict[str, Served] = {}
-        health = Health(self._board, self._reference.name)
-        self.app = App(self._served, health=health, scrape=self._scrape, limits=self._limits, log=self._log)
-
-    def load(self) -> Served:
-        """The model, pulled, verified and loaded."""
-        settings = self._settings
-        progress = Progress(self._log, on_bytes=self._state.note_bytes)
-        self._state.phase = "pulling"
-        kit = pull(self._reference, settings.pull_options, progress)
-        self._state.phase = "loading"
-        terms = settings.terms(self._limits.threads, sandbox="off")
-        started = time.monotonic()
-        loaded = load_model(Load.of(kit), terms, limits=self._limits, meter=self._meter, log=self._log)
-        self._meter.set("runtime_model_load_seconds", time.monotonic() - started)
-        return loaded.served
-
-    def serve(self) -> None:
-        """Loads the model and has the application answer for it."""
-        self.app.prepare()
-        try:
-            served = self.load()
-        except Exception:
-            self._state.phase = "failed"
-            raise
-        self._served[served.name] = served
-        self._state.phase = "ready"
-        self._state.set_ready(1, True)
-
-    def loaded_late(self, loading: asyncio.Future[None]) -> None:
-        """Says how a load ended that no server waits for."""
-        if not loading.cancelled() and (error := loading.exception()):
-            self._log.error("runtime.failed", message=f"runtime: {error}", reason=str(error))
-
-    def close(self) -> None:
-        """Lets go of the model's threads."""
-        self._board.draining = True
-        for served in self._served.values():
-            served.engine.close()
-
-    def _scrape(self) -> bytes:
-        from runtime.serving.scrape import render  # with prometheus_client, 40 ms
-
-        models = [served.provenance for served in self._served.values()]
-        return render(self._board, models, [codec.name for codec in CODECS])
 
 
 class _StandardLog(Log):

@@ -28,7 +28,6 @@ from runtime.serving.engine.limits import Limits
 from runtime.serving.health import Health
 from runtime.serving.http.server import Server
 from runtime.serving.protocol.example import example_request
-from runtime.serving.protocols import CODECS
 from runtime.worker.failures import failed
 from runtime.worker.loading import load
 
@@ -61,7 +60,7 @@ class Service:
         self._served: dict[str, Served] = {}
         self._accepting = False
         health = Health(self._board, order.model)
-        self._app = App(self._served, health=health, scrape=self._scrape, limits=self._limits, log=self._log)
+        self._app = App(self._served, health=health, board=self._board, limits=self._limits, log=self._log)
         sockets = [socket.socket(fileno=listener)]
         self._server = Server(self._app, sockets, health=health, limits=self._limits, log=self._log)
 
@@ -99,12 +98,6 @@ class Service:
     async def _stop(self, seconds: float) -> None:
         await self._server.drain(seconds)
         self._stopped.set()
-
-    def _scrape(self) -> bytes:
-        from runtime.serving.scrape import render  # with prometheus_client: 40 ms that no start has to wait for
-
-        models = [served.provenance for served in self._served.values()]
-        return render(self._board, models, [codec.name for codec in CODECS])
 
     # the model
 

@@ -28,7 +28,6 @@ from runtime.serving.protocol.example import example_request
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocols import CODECS
 from runtime.serving.provenance import Provenance
-from runtime.serving.scrape import render
 from runtime.supervisor.sockets import Listener, listen
 
 DIGEST = "sha256:" + "ab" * 32
@@ -184,8 +183,7 @@ def app_of(
         prepare(one, codecs)
         if warm:
             rehearse(one, V2_JSON, orjson.dumps(example_request(loaded)), times=5)
-    scrape = lambda: render(slots, [provenance], [codec.name for codec in codecs])  # noqa: E731
-    app = App(served, health=health, scrape=scrape, limits=limits, log=lines.log, codecs=codecs)
+    app = App(served, health=health, board=slots, limits=limits, log=lines.log, codecs=codecs)
     return Served(served, health, limits, lines, slots, app)
 
 
