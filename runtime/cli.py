@@ -116,11 +116,9 @@ def _report(error: Exception, log: Log) -> int:
     from runtime.errors import Failure
     from runtime.exits import exit_code
 
-    code = exit_code(error)
-    if isinstance(error, Failure | AdapterError):
-        reason = str(error)
-    else:
-        reason = f"a fault of the runtime: {type(error).__name__}: {error}; --log-level debug says more"
+    code, reason = exit_code(error), str(error)
+    if not isinstance(error, Failure | AdapterError):
+        reason = f"a fault of the runtime: {type(error).__name__}: {reason}; --log-level debug says more"
     if log.enabled("debug"):
         import traceback
 

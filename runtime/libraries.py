@@ -75,10 +75,8 @@ class _Printed(io.TextIOBase):
 
 def _facts(log: Log, error: BaseException) -> dict[str, object]:
     found = fault(error, texts=not log.private)
-    facts: dict[str, object] = {"error": _one_line(found["cause"])}
-    if log.enabled("debug"):
-        facts["traceback"] = found["trace"]
-    return facts
+    shown = {"traceback": found["trace"]} if log.enabled("debug") else {}
+    return {"error": _one_line(found["cause"]), **shown}
 
 
 def _one_line(text: str) -> str:

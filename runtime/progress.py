@@ -73,7 +73,7 @@ class Progress:
 
 
 def human_bytes(count: float) -> str:
-    """`count` bytes for people, in powers of 1000: 761.3 kB."""
+    """Returns `count` bytes for people, in powers of 1000: 761.3 kB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"

@@ -64,17 +64,13 @@ class _Job:
 
     def is_done(self) -> bool:
         """True if the folder holds the kit already; raises if the kit does not fit or something is in its way."""
-        folder = self._destination.folder
+        folder, reference = self._destination.folder, str(self.kit.reference)
         if self._destination.is_there():
             with self._destination.locked(self._check):
                 why = self._destination.holds(self.kit.reference, self._reached)
             if why is None:
-                self._log.info(
-                    "kit.kept",
-                    message=f"{folder} holds {self.kit.reference} already, every byte of it: nothing to do",
-                    reference=str(self.kit.reference),
-                    folder=str(folder),
-                )
+                message = f"{folder} holds {reference} already, every byte of it: nothing to do"
+                self._log.info("kit.kept", message=message, reference=reference, folder=str(folder))
                 return True
             self._log.debug("folder.looked_at", folder=str(folder), found=why)
         self._destination.require(sum(each.layer.descriptor.size for each in needed(self.kit.placed)))
@@ -89,14 +85,9 @@ class _Job:
             if found is None:
                 return
             receipt = self._destination.fill(reference, manifest, self.kit.config, layers, self._check)
-        self._log.info(
-            "kit.unpacked",
-            message=f"unpacked {reference} into {folder}, {len(receipt.files)} files",
-            reference=str(reference),
-            folder=str(folder),
-            files=len(receipt.files),
-            found=found,
-        )
+        files, message = len(receipt.files), f"unpacked {reference} into {folder}, {len(receipt.files)} files"
+        facts = {"reference": str(reference), "folder": str(folder), "files": files, "found": found}
+        self._log.info("kit.unpacked", message=message, **facts)
 
     def _reached(self, path: str, done_bytes: int, total_bytes: int) -> None:
         self._check()
@@ -135,6 +126,4 @@ def _is_cached(path: Path, cache: Path) -> bool:
 
 def _beside(folder: Path, cache: Path) -> Callable[[str], bool]:
     """Returns a test for paths in `folder`: true for those of the cache, and for folders on the way to it."""
-    if not cache.is_relative_to(folder):
-        return lambda _: False
     return lambda path: _is_cached(folder / path, cache) or cache.is_relative_to(folder / path)

@@ -48,13 +48,10 @@ class Channel:
         if len(data) <= _PACKET_BYTES:
             socket.send_fds(self._socket, [data], files)
             return
-        file = os.memfd_create("runtime-message")
-        try:
-            with os.fdopen(file, "wb", closefd=False) as whole:
-                whole.write(data)
-            socket.send_fds(self._socket, [_IN_A_FILE], [*files, file])
-        finally:
-            os.close(file)
+        with os.fdopen(os.memfd_create("runtime-message"), "wb") as file:
+            file.write(data)
+            file.flush()
+            socket.send_fds(self._socket, [_IN_A_FILE], [*files, file.fileno()])
 
     def receive(self, *accepted: type[M]) -> M | None:
         """The next message, which must be one of those accepted; None if there is none now.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import product
+from itertools import accumulate, product
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 if TYPE_CHECKING:
@@ -85,15 +85,8 @@ FAMILIES = (
 )  # fmt: skip
 
 
-def _offsets() -> tuple[dict[str, int], int]:
-    at, offsets = 0, {}
-    for family in FAMILIES:
-        offsets[family.name] = at
-        at += family.width
-    return offsets, at
-
-
-OFFSETS, WIDTH = _offsets()
+OFFSETS = dict(zip((f.name for f in FAMILIES), accumulate((f.width for f in FAMILIES), initial=0), strict=False))
+WIDTH = sum(family.width for family in FAMILIES)
 """Where each family begins in a slot, and how many doubles a slot has."""
 
 OUTCOME_RUNS = {outcome: index * RUN for index, outcome in enumerate(OUTCOMES)}

@@ -10,7 +10,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -138,10 +138,6 @@ class Supervisor:
         else:
             self.ended(message.as_error())
 
-    def lost(self, worker: WorkerProcess) -> None:
-        """A worker has ended."""
-        self._model.set_ready(worker.slot, False)
-
     def ended(self, failure: Exception | None) -> None:
         """The server ends: with the failure, or with 0. While it drains, a failed pull or load does not matter."""
         if self._ended.done() or (self._stopping and isinstance(failure, Failure | AdapterError)):
@@ -155,14 +151,9 @@ class Supervisor:
     def _is_ready(self, worker: WorkerProcess, message: Ready) -> None:
         first, self._served = not self._served, True
         self._model.set_ready(worker.slot, True)
-        self._log.info(
-            "worker.ready",
-            message=f"worker {worker.slot} loaded the model in {message.load_seconds:g} s",
-            worker=worker.slot,
-            pid=worker.pid,
-            load_seconds=message.load_seconds,
-            sandbox=message.sandbox,
-        )
+        seconds, facts = message.load_seconds, {"worker": worker.slot, "pid": worker.pid}
+        said = f"worker {worker.slot} loaded the model in {seconds:g} s"
+        self._log.info("worker.ready", message=said, **facts, load_seconds=seconds, sandbox=message.sandbox)
         if not self._serving:
             self.proof = message
             self.ended(None)
@@ -171,32 +162,27 @@ class Supervisor:
             self._say_ready(message.example)
 
     def _say_ready(self, example: str) -> None:
-        seconds = round(time.monotonic() - self._started, 2)
-        curl = curl_line(self._curl_address, self.reference.name, example)
-        self._log.info(
-            "server.ready",
-            message=(f"ready at {self._address} after {seconds:g} s; try", f"  {curl}"),
-            address=self._address,
-            model=self.reference.name,
-            seconds=seconds,
-            example=curl,
-        )
+        seconds, name, address = round(time.monotonic() - self._started, 2), self.reference.name, self._address
+        curl = curl_line(self._curl_address, name, example)
+        message = f"ready at {address} after {seconds:g} s; try", f"  {curl}"
+        self._log.info("server.ready", message=message, address=address, model=name, seconds=seconds, example=curl)
 
     # the end
 
     def _asked_to_stop(self, signum: int) -> None:
+        name = signal.Signals(signum).name
         if self._stopping or not self._serving:
-            self._log.warning("server.killed", signal=signal.Signals(signum).name)
+            self._log.warning("server.killed", signal=name)
             if not self._ended.done():
                 self._ended.set_result(KILLED + signum)
             return
         self._stopping = True
         self._workers.retire()
         delay = self._settings.drain_delay if signum == signal.SIGTERM and self._workers.ready else 0.0
-        name = signal.Signals(signum).name
         message = f"stopping on {name}: requests are accepted for {delay:g} s more"
         self._log.info("server.draining", message=message, signal=name, delay_seconds=delay)
-        self._in_background(self._drain(delay))
+        self._draining = asyncio.get_running_loop().create_task(self._drain(delay))
+        self._draining.add_done_callback(lambda task: task.cancelled() or task.result())
 
     async def _drain(self, delay: float) -> None:
         """Everything is accepted for `delay` seconds more; then our copies of the listeners close before theirs."""
@@ -209,10 +195,6 @@ class Supervisor:
         await asyncio.sleep(max(deadline - loop.time(), 0.0) + _KILL_GRACE_SECONDS)
         self._log.warning("server.drain_timed_out", seconds=self._settings.drain_timeout, workers=len(self._workers))
         self.ended(None)
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work)
-        self._task.add_done_callback(lambda task: task.cancelled() or task.result())
 
     def _fault(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Something was raised in a callback: no part of a server may go on without the rest."""

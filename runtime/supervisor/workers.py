@@ -40,9 +40,6 @@ class Owner(Protocol):
     def heard(self, worker: WorkerProcess, message: Ready | Failed) -> None:
         """A worker said the one thing about a model that it was asked for."""
 
-    def lost(self, worker: WorkerProcess) -> None:
-        """A worker has ended."""
-
     def ended(self, failure: Exception | None) -> None:
         """There is no worker any more: all were told to stop, or too many died."""
 
@@ -87,9 +84,8 @@ class Workers:
         self._loads.append(message)
         for worker in self:
             self._tell_to_load(worker, message)
-        for slot in range(1, slots + 1):
-            if slot not in self._workers:
-                self._start(slot)
+        for slot in sorted(set(range(1, slots + 1)) - self._workers.keys()):
+            self._start(slot)
 
     def stop(self, message: Stop) -> None:
         """Tells all workers to answer what was accepted, and to end; none is replaced any more."""
@@ -103,15 +99,11 @@ class Workers:
         """From now on no worker is replaced."""
         self._stopping = True
 
-    def kill(self) -> None:
-        """Ends all workers now."""
-        for worker in self:
-            worker.kill()
-
     def end(self) -> None:
         """Ends all workers and what they left, and waits for it, within 2 seconds."""
         self.retire()
-        self.kill()
+        for worker in self:
+            worker.kill()
         ends = time.monotonic() + _END_SECONDS
         for worker in self:
             if worker.ends_within(max(ends - time.monotonic(), 0.0)):
@@ -202,7 +194,8 @@ class Workers:
         del self._workers[worker.slot]
         reason = self._out_of_memory(worker.reap())
         self.sweep()
-        self._owner.lost(worker)
+        for model in self._launcher.board.models:
+            model.set_ready(worker.slot, False)
         if not self._stopping:
             self._meter.add("runtime_worker_restarts_total", 1)
             self._log.error("worker.died", worker=worker.slot, pid=worker.pid, reason=reason)

@@ -72,10 +72,9 @@ def shut_in(mode: str, readable: str) -> str:
 
 def _filter_calls(prctl: Callable[..., int]) -> None:
     """Refuses two calls for good, in this process and all it starts. A kernel without filters leaves them allowed."""
-    architecture = _ARCHITECTURES.get(os.uname().machine)
-    if architecture is None:
+    if (machine := os.uname().machine) not in _ARCHITECTURES:
         return
-    audit, prlimit64, setsockopt = architecture
+    audit, prlimit64, setsockopt = _ARCHITECTURES[machine]
     steps = (
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_IF_EQUAL, 0, 13, audit),  # calls of another architecture have other numbers: FAIL
