@@ -64,11 +64,9 @@ class Settings:
 
     @classmethod
     def read(cls, arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
-        """Reads the command line and the environment.
+        """Reads the command line and the environment. Raises SystemExit(0) after `--help` and `--version`.
 
-        Raises:
-            InvalidSetting: an unknown command or option, or a value that makes no sense.
-            SystemExit: after `--help` and `--version`, with 0.
+        Raises InvalidSetting for an unknown command or option, and for a value that makes no sense.
         """
         command, rest = _split_command(arguments)
         options = [option for option in OPTIONS if command in option.commands]

@@ -25,12 +25,9 @@ if TYPE_CHECKING:
     from runtime.log import Log
     from runtime.settings import Settings
 
-_SECONDS: Final = 120.0
-"""Time to look at all the files of a kit."""
-_END_SECONDS: Final = 10.0
-"""Time for the process to end after its last word."""
-_STOP_SECONDS: Final = 0.2
-"""How often a wait looks whether the command was stopped."""
+_SECONDS: Final = 120.0  # to look at all the files of a kit
+_END_SECONDS: Final = 10.0  # for the process to end after its last word
+_STOP_SECONDS: Final = 0.2  # how often a wait looks whether the command was stopped
 _NO_VERDICT: Final = "the process that looks at the kit's files sent what is no verdict on one of them"
 
 
@@ -43,14 +40,10 @@ def examine(
     module: str = "runtime.worker.examine",
     seconds: float = _SECONDS,
 ) -> tuple[Verdict, dict[str, Verdict]]:
-    """Returns the verdict on a verified kit, and on each of its files by path.
+    """Returns the verdict on a verified kit, and on each of its files by path. Raises Cancelled if told to stop.
 
     They come from a process that may be lost, the `main` of `module`. Where it dies, its end is the verdict on what it
-    had not come to.
-
-    Raises:
-        NotExamined: it took longer than `seconds`, or sent what is no verdict on a file of the kit.
-        Cancelled: the command was told to stop.
+    had not come to. Raises NotExamined if it takes longer than `seconds`, or sends what is no verdict on a file.
     """
     facts = ModelFacts.of(kit.kitfile)
     paths = facts.files(kit.root).files

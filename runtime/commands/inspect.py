@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
-    """Reports on the kit: text for people, or JSON with `--json`.
-
-    Raises:
-        Failure: the kit cannot be resolved, or with `--files` not be fetched or not be examined.
-    """
+    """Reports on the kit, in text or JSON. Raises Failure if it cannot be resolved, or with `--files` not examined."""
     return until_stopped(lambda progress: _inspect(settings, progress, log), log)
 
 

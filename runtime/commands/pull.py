@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
-    """Pulls the kit; the line is its digest.
-
-    Raises:
-        Failure: the kit cannot be had.
-    """
+    """Pulls the kit; the line is its digest. Raises Failure if it cannot be had."""
     reference = Reference.parse(settings.kit, registry=settings.registry)
 
     def work(progress: Progress) -> list[str]:

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[int, list[str]]:
     """Serves until told to stop; `first` is the worker that is importing already, if one could be started.
 
-    Raises:
-        Failure: the reference or the address is no good, the pull failed, or workers die one after another.
-        AdapterError: no worker could load the kit.
+    Raises Failure if the reference or the address is no good, and what `Supervisor.run` raises.
     """
     supervisor = supervise(settings, log, first, serving=True)
 

@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
-    """Unpacks every pair; the lines are the digests of the kits, in order.
-
-    Raises:
-        Failure: a kit cannot be had, or a folder cannot be used.
-    """
+    """Unpacks every pair; the lines are the kits' digests. Raises Failure if a kit or a folder cannot be used."""
     return until_stopped(lambda progress: _unpack(settings, progress, log), log)
 
 

@@ -39,11 +39,7 @@ class Channel:
         self._socket.setblocking(False)
 
     def send(self, message: Message, files: Sequence[int] = ()) -> None:
-        """Sends a message, and descriptors with it.
-
-        Raises:
-            OSError: the peer is gone, or has not read what was sent before.
-        """
+        """Sends a message, and descriptors. Raises OSError if the peer is gone, or has not read the ones before."""
         data = write(message)
         if len(data) <= _PACKET_BYTES:
             socket.send_fds(self._socket, [data], files)
@@ -54,11 +50,9 @@ class Channel:
             socket.send_fds(self._socket, [_IN_A_FILE], [*files, file.fileno()])
 
     def receive(self, *accepted: type[M]) -> M | None:
-        """The next message, which must be one of those accepted; None if there is none now.
+        """Returns the next message, which must be one of those accepted; None if there is none now.
 
-        Raises:
-            EOFError: the peer is gone.
-            ValueError: the message is not understood.
+        Raises EOFError if the peer is gone, ValueError if the message is not understood.
         """
         try:
             data = self._receive()

@@ -157,11 +157,7 @@ def write(message: Message) -> bytes:
 
 
 def read(data: bytes, *accepted: type[M]) -> M:
-    """The message that `data` is, if it is one of those accepted.
-
-    Raises:
-        ValueError: it is something else.
-    """
+    """Returns the message that `data` is. Raises ValueError if it is none of those accepted."""
     try:
         name, *values = json.loads(data, parse_constant=_refuse)
         kind = next(kind for kind in accepted if kind.__name__ == name)

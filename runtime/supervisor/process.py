@@ -42,11 +42,7 @@ class WorkerProcess:
     """A running worker. `pidfd` becomes readable when it has ended."""
 
     def __init__(self, slot: int, module: str = "runtime.worker.main") -> None:
-        """Starts it: it imports, and waits for its first order. `module` has its `main`.
-
-        Raises:
-            OSError: there is no process, or no descriptor, to be had.
-        """
+        """Starts `main` of `module`, which waits for its first order. Raises OSError: no process, or no descriptor."""
         self.slot, self._reaped = slot, False
         self.accepts = False  # connections, before it serves a model
         self.loading: set[str] = set()  # models that it was told to load, and has not answered about

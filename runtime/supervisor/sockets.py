@@ -42,12 +42,6 @@ class Listener(socket.socket):
     file: tuple[Path, int, int] | None = None
     """Path, device and inode of a Unix socket's file."""
 
-    def dup(self) -> Listener:
-        """Returns a second descriptor of the same socket."""
-        other = super().dup()
-        other.file = self.file
-        return other
-
     def turn_away(self) -> None:
         """Lets no new client in; those who wait to be accepted stay. To be called before the last one is accepted, or
         whoever connects between that and the close would lose a request.
@@ -66,10 +60,7 @@ def listen(host: str, port: int) -> Listener:
     """Returns a socket that listens on `host` and `port` (0: any free one).
 
     `host` is a name or an address, IPv6 with or without brackets, or `unix:` and a path; `port` means nothing then.
-
-    Raises:
-        CannotListen: the port is taken or privileged, or the host is not an address of this machine; the path is too
-            long, or another server listens there.
+    Raises CannotListen, which says why.
     """
     path = _path(host)
     try:
@@ -84,7 +75,9 @@ def another(listener: Listener, *, listening: bool) -> Listener:
     Raises OSError.
     """
     if listener.family == socket.AF_UNIX:
-        return listener.dup()
+        other = listener.dup()
+        other.file = listener.file
+        return other
     return _bound(listener.family, listener.getsockname(), shared=True, listening=listening)
 
 

@@ -62,9 +62,7 @@ class Supervisor:
     async def run(self) -> int:
         """Brings the kit up, serves until told to stop, and gives the exit code.
 
-        Raises:
-            Failure: the pull failed, or workers die one after another.
-            AdapterError: a worker could not load the kit.
+        Raises Failure if the pull fails or workers die one after another, AdapterError if none can load the kit.
         """
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = loop.create_future()

@@ -46,10 +46,8 @@ class Loaded(NamedTuple):
 def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> Loaded:
     """Loads the kit of a supervisor's message under the operator's terms.
 
-    Raises:
-        AdapterError: the model cannot be loaded, or may not.
-        InvalidKitfile: what the kit says about serving cannot be.
-        SamplesDiffer: the model does not answer what its author saw.
+    Raises AdapterError if the model cannot or may not be loaded, InvalidKitfile if what the kit says about serving
+    cannot be, SamplesDiffer if the model does not answer what its author saw.
     """
     confined = _say_terms(terms, meter, log)
     facts, root = kit.facts, Path(kit.root)
