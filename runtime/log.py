@@ -23,8 +23,7 @@ LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _MOST_WAITING_LINES: Final = 10_000
 _GATHER_SECONDS: Final = 0.02
-_WHOLE_BYTES: Final = select.PIPE_BUF
-"""The longest write to a pipe that stays in one piece where several processes write to it: pipe(7)."""
+_WHOLE_BYTES: Final = select.PIPE_BUF  # written by one of several processes to a pipe in one piece: pipe(7)
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 _ERASE_LINE: Final = "\r\x1b[K"
 _COLOURS: Final = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
@@ -140,17 +139,14 @@ class _Writer:
                 self._thread, self._closing = None, False
 
     def _rouse(self) -> None:
-        if not self._wake.is_set() or self._thread is None:
+        if not self._wake.is_set():
             self._wake.set()
-            if self._thread is None:
-                self._start()
-
-    def _start(self) -> None:
-        with self._lock, suppress(RuntimeError):  # there is no thread to be had: the interpreter ends, or EAGAIN
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="log", daemon=True)
-                thread.start()
-                self._thread = thread
+        if self._thread is None:
+            with self._lock, suppress(RuntimeError):  # there is no thread to be had: the interpreter ends, or EAGAIN
+                if self._thread is None:
+                    thread = threading.Thread(target=self._run, name="log", daemon=True)
+                    thread.start()
+                    self._thread = thread
 
     def _run(self) -> None:
         while not (self._closing and not self._lines and self._status == self._status_shown):
@@ -201,7 +197,7 @@ def _as_text(level: str, event: str, fields: dict[str, object]) -> str:
 
 
 def in_words(event: str, fields: Mapping[str, object]) -> str:
-    """The event's name and keys, as one line."""
+    """Returns the event's name and keys, as one line."""
     return " ".join([event, *(f"{key}={_word(value)}" for key, value in fields.items() if key != "message")])
 
 

@@ -64,13 +64,10 @@ def names(text: str) -> tuple[str, ...]:
 
 def switch(text: str) -> bool:
     """Reads a yes or no; a flag of this kind takes no value."""
-    if text.lower() not in _YES | _NO:
+    yes, no = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+    if text.lower() not in yes | no:
         raise ValueError("true or false")
-    return text.lower() in _YES
-
-
-_YES: Final = {"1", "true", "yes", "on"}
-_NO: Final = {"0", "false", "no", "off"}
+    return text.lower() in yes
 
 
 @dataclass(frozen=True, slots=True)

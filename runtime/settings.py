@@ -126,12 +126,9 @@ def _check_words(words: Sequence[str]) -> None:
         if word and not set(word) & set("/:.~"):
             from difflib import get_close_matches
 
-            near = get_close_matches(word, COMMANDS, 1)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
-            raise InvalidSetting(
-                f"unknown command {word!r}{meant}: the commands are {', '.join(COMMANDS)}; "
-                f"to serve a kit of that name, runtime serve {word}"
-            )
+            meant = "".join(f" (did you mean {near!r}?)" for near in get_close_matches(word, COMMANDS, 1))
+            known = f"the commands are {', '.join(COMMANDS)}; to serve a kit of that name, runtime serve {word}"
+            raise InvalidSetting(f"unknown command {word!r}{meant}: {known}")
 
 
 def _one_kit(flags: list[str], words: list[str]) -> str | None:

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
     from runtime.settings import Settings
 
-_TIMEOUT_SECONDS: Final = 5.0
-"""To connect, and again to hear the whole answer."""
+_TIMEOUT_SECONDS: Final = 5.0  # to connect, and again to hear the whole answer
 _LONGEST_ANSWER: Final = 65_536
 
 
@@ -40,8 +39,7 @@ def _received(connection: socket.socket) -> bytes:
     received, deadline = b"", time.monotonic() + _TIMEOUT_SECONDS
     while len(received) < _LONGEST_ANSWER:
         connection.settimeout(max(deadline - time.monotonic(), 0.001))
-        piece = connection.recv(_LONGEST_ANSWER)
-        if not piece:
+        if not (piece := connection.recv(_LONGEST_ANSWER)):
             break
         received += piece
     return received

@@ -13,10 +13,8 @@ from typing import Final, TypeVar
 
 from runtime.link.messages import Message, read, write
 
-_PACKET_BYTES: Final = 64 * 2**10
-"""The longest message that a worker may send: `messages.LONGEST_TEXT` fits, however it is escaped."""
-_IN_A_FILE: Final = b"@"
-"""The packet that says: the message is in the last file that comes with it."""
+_PACKET_BYTES: Final = 64 * 2**10  # the most that a worker may send: LONGEST_TEXT fits, however it is escaped
+_IN_A_FILE: Final = b"@"  # the packet that says: the message is in the last file that comes with it
 _MOST_FILES: Final = 8
 
 M = TypeVar("M")

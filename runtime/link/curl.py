@@ -11,19 +11,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-_LONGEST: Final = 1500
-"""Characters of JSON that are still pleasant to paste."""
+_LONGEST: Final = 1500  # characters of JSON that are still pleasant to paste
 _REPEATED: Final = "repeated"
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def shown(request: Mapping[str, Any]) -> str:
     """Returns `request` as JSON for `curl_line`: tensors of one value are shortened where needed; "" if still long."""
-    short = _short_json(request)
-    if not short:
-        inputs = [{**tensor, "data": _repeated(tensor["data"])} for tensor in request["inputs"]]
-        short = _short_json({**request, "inputs": inputs})
-    return short
+    inputs = [{**tensor, "data": _repeated(tensor["data"])} for tensor in request["inputs"]]
+    return _short_json(request) or _short_json({**request, "inputs": inputs})
 
 
 def curl_line(address: str, model: str, example: str) -> str:

@@ -18,8 +18,7 @@ from runtime.link.model_files import ModelFacts
 if TYPE_CHECKING:
     from runtime.kit.pull import Kit
 
-LONGEST_TEXT: Final = 2000
-"""Characters of a text that a worker sends."""
+LONGEST_TEXT: Final = 2000  # characters of a text that a worker sends
 _LONGEST_NAME: Final = 200
 _LARGEST_NUMBER: Final = 1e9
 _CAUSES: Final = {

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_UNLIMITED_FROM: Final = 2**60
-"""Version 1 writes "no limit" as the largest multiple of the page size below 2**63."""
+_UNLIMITED_FROM: Final = 2**60  # version 1 writes "no limit" as the largest multiple of the page size below 2**63
 
 
 @dataclass(frozen=True, slots=True)

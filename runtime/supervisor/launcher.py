@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     from runtime.settings import Settings
     from runtime.supervisor.sockets import Listener
 
-_IN_FLIGHT_BYTES: Final = 256 * 2**20
-"""Bodies that a worker holds at once, where memory is no question."""
-_SHARE: Final = 8
-"""The part of the container's memory that bodies may take."""
+_IN_FLIGHT_BYTES: Final = 256 * 2**20  # of bodies that a worker holds at once, where memory is no question
+_SHARE: Final = 8  # bodies may take an eighth of the container's memory
 _PLENTY: Final = 2**60
-_STANDARD_ERROR: Final = 2
-"""For the events of a worker's own log; its standard streams are pipes to the supervisor."""
+_STANDARD_ERROR: Final = 2  # for the events of a worker's own log; its own one is a pipe to the supervisor
 
 
 class Launcher:

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 _MOST_LINES: Final = 1000
 _MOST_BYTES: Final = 16 * 2**20
 _READ_BYTES: Final = 64 * 2**10
-_LONGEST_LINE: Final = 3000
-"""Bytes. With it an event stays below PIPE_BUF, and is written to a pipe in one piece."""
-_REMAINING_BYTES: Final = 2**20
-"""Read after the worker's end: as much as a pipe can hold. The worker's descendants may go on writing for ever."""
+_LONGEST_LINE: Final = 3000  # bytes: an event stays below PIPE_BUF, and is written to a pipe in one piece
+_REMAINING_BYTES: Final = 2**20  # read after the worker's end, a pipe full: its descendants may go on writing for ever
 _FINISH_SECONDS: Final = 1.0
 
 

@@ -15,9 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.link.messages import Message
 
-_END_SECONDS = 0.5
-_CONTROL = 3
-"""Where a worker finds its end of the channel."""
+_END_SECONDS = 0.5  # for a worker that has closed its channel
+_CONTROL = 3  # where a worker finds its end of the channel
 _START = """\
 import gc
 gc.disable()  # until the model is loaded: nothing that is imported is ever garbage
@@ -34,8 +33,7 @@ _KEPT_PREFIXES = (
     *("NUMEXPR_", "NPY_", "NUMBA_", "LOKY_", "SKLEARN_", "ORT_", "ATEN_", "TORCH_", "PYTORCH_", "CUDA_", "NVIDIA_"),
     *("HIP_", "ROCR_", "HSA_"),
 )
-_SECRET_WORDS = ("TOKEN", "SECRET", "PASSW", "CREDENTIAL", "API_KEY")
-"""Names with these are not kept, whatever they begin with."""
+_SECRET_WORDS = ("TOKEN", "SECRET", "PASSW", "CREDENTIAL", "API_KEY")  # names with these are never kept
 
 
 class WorkerProcess:

@@ -18,12 +18,10 @@ from typing import Final
 
 from runtime.errors import CannotListen
 
-_BACKLOG: Final = 2048
-"""Connections that wait while workers are replaced; the kernel caps it at net.core.somaxconn."""
+_BACKLOG: Final = 2048  # connections that wait while workers are replaced; capped at net.core.somaxconn
 _UNIX: Final = "unix:"
 _LONGEST_PATH: Final = 107
-_MODE: Final = 0o660
-"""Who may connect to a Unix socket: this user, and the group of the file."""
+_MODE: Final = 0o660  # this user, and the group of the file, may connect to a Unix socket
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _SO_ATTACH_FILTER = _SO_GET_FILTER = 26
 _TRY_SECONDS: Final = 0.25

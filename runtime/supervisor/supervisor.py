@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from runtime.supervisor.launcher import Launcher
     from runtime.supervisor.process import WorkerProcess
 
-_KILL_GRACE_SECONDS: Final = 0.5
-"""After the drain timeout, for workers that are about to end by themselves."""
+_KILL_GRACE_SECONDS: Final = 0.5  # after the drain timeout, for workers that are about to end by themselves
 
 
 class Supervisor:

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-_IOLBF: Final = 1
-"""Line by line, in the C library's stdio.h."""
+_IOLBF: Final = 1  # line by line, in the C library's stdio.h
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
