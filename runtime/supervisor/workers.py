@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _CRASH_DEATHS: Final = 5
 _CRASH_SECONDS: Final = 60.0
-_FIRST_PAUSE_SECONDS: Final = 0.5  # before a start that failed is tried again; doubled each time
+_FIRST_PAUSE_SECONDS: Final = 0.5  # before a failed start is tried again; doubled each time. Five are a crash loop, too
 _MOST_NOT_UNDERSTOOD: Final = 16  # messages that are no messages; a worker that sends one more is ended
 _LOOK_SECONDS: Final = 1.0
 _END_SECONDS: Final = 1.0  # for workers that were killed or closed their channel, then for what they left, to be gone
