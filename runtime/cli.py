@@ -68,7 +68,6 @@ def _needs_worker(arguments: Sequence[str]) -> bool:
 
 
 def _command(name: str) -> Command:
-    """Imports the one command that was asked for."""
     match name:
         case "verify":
             from runtime.commands.verify import run

@@ -39,8 +39,6 @@ def listen(log: Log, *, stderr: bool = False) -> None:
 
 
 class _Handler(logging.Handler):
-    """A handler for the root logger."""
-
     def __init__(self, log: Log) -> None:
         super().__init__()
         self._log = log

@@ -154,20 +154,15 @@ def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
     if command == "unpack":
         parser.add_argument("words", nargs="*", metavar="REF DIR", help="a ModelKit, and the folder to put it into")
     for option in options:
-        _add(parser, option)
+        if option.read is switch:
+            parser.add_argument(f"--{option.name}", action="store_const", const="true", help=option.help)
+            continue
+        shown = f"{option.help} ({option.shown_default or option.default})"
+        action = "append" if option.read is names or option.name == "kit" else "store"
+        parser.add_argument(f"--{option.name}", metavar=option.metavar, action=action, help=shown)
     if command == "serve":
         parser.add_argument("--version", action="version", version=f"modelkit-runtime {__version__}")
     return parser
-
-
-def _add(parser: argparse.ArgumentParser, option: Option) -> None:
-    flag = f"--{option.name}"
-    if option.read is switch:
-        parser.add_argument(flag, action="store_const", const="true", help=option.help)
-        return
-    shown = f"{option.help} ({option.shown_default or option.default})"
-    action = "append" if option.read is names or option.name == "kit" else "store"
-    parser.add_argument(flag, metavar=option.metavar, action=action, help=shown)
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:

@@ -58,12 +58,7 @@ def _report(resolved: Resolved, adapter: str | None) -> dict[str, Any]:
         "reference": str(resolved.reference),
         "digest": str(resolved.reference.digest) if resolved.reference.digest else None,
         "package": {"name": kitfile.name, "version": kitfile.version, "description": kitfile.description},
-        "model": {
-            "path": model.path if model else None,
-            "parent": model.parent if model else None,
-            "framework": model.framework if model else None,
-            "format": model.format if model else None,
-        },
+        "model": {key: getattr(model, key, None) for key in ("path", "parent", "framework", "format")},
         "adapter": dict(zip(("name", "reason"), _by_name(resolved, adapter), strict=True)),
         "layers": layers,
         "fetch_bytes": sum(layer["size"] for layer in layers if layer["fetched"]),

@@ -52,8 +52,6 @@ def _unpack(settings: Settings, progress: Progress, log: Log) -> list[str]:
 
 
 class _Job:
-    """One kit and the folder for it."""
-
     def __init__(self, kit: Resolved, destination: Destination, progress: Progress, log: Log) -> None:
         self.kit = kit
         self._destination, self._progress, self._log = destination, progress, log

@@ -125,8 +125,8 @@ class Failed(NamedTuple):
 
     def as_error(self) -> Exception:
         """The failure to end a server with."""
-        error: Exception = getattr(import_module(_CAUSES[self.cause]), self.cause)(self.message)
-        return error
+        kind: type[Exception] = getattr(import_module(_CAUSES[self.cause]), self.cause)
+        return kind(self.message)
 
 
 class Examine(NamedTuple):
@@ -175,10 +175,9 @@ def one_line(text: str, longest: int) -> str:
 def _checked(message: Any) -> Any:
     """What a worker says, with its texts cut and escaped; ValueError if it says what cannot be."""
     if isinstance(message, Ready):
-        if not (0 <= message.samples <= _LARGEST_NUMBER and 0 <= message.load_seconds <= _LARGEST_NUMBER):
-            raise ValueError("a count or a time that cannot be")
-        if len(message.example) > LONGEST_TEXT:
-            raise ValueError("an example that is too long")
+        numbers = message.samples, message.load_seconds
+        if not all(0 <= number <= _LARGEST_NUMBER for number in numbers) or len(message.example) > LONGEST_TEXT:
+            raise ValueError("a count, a time or an example that cannot be")
         adapter, sandbox = (one_line(text, _LONGEST_NAME) for text in (message.adapter, message.sandbox))
         return message._replace(adapter=adapter, sandbox=sandbox)
     if isinstance(message, Failed):

@@ -107,7 +107,6 @@ class WorkerProcess:
 
 
 def _spawned(module: str, channel: int, out: int, err: int) -> tuple[int, int]:
-    """A new process in a session of its own: its number, and a descriptor of it."""
     others = (int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is one more import
     pid = os.posix_spawn(
         sys.executable,

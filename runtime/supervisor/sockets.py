@@ -210,7 +210,6 @@ def _attach_filter(listener: socket.socket) -> None:
 
 
 def _path(host: str) -> Path | None:
-    """Returns where a Unix socket is, None for any other host."""
     return Path(host.removeprefix(_UNIX)).expanduser().absolute() if host.startswith(_UNIX) else None
 
 
