@@ -108,8 +108,7 @@ class SamplesDiffer(Failure):
 class RequestFailed(Failure):
     """One request failed; the server lives on. `str()` is for the client, `logged` for the log."""
 
-    advice = ""
-    """What the answer says behind the line: a body that would pass."""
+    advice = ""  # what the answer says behind the line: a body that would pass
 
     def __str__(self) -> str:
         return super().__str__().translate(_NO_MARKS)

@@ -28,10 +28,8 @@ EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (base.MissingFramework, 78),
     (base.Refused, 79),
 )
-UNHEALTHY: Final = 1
-"""`runtime health` found no ready server; also a fault of the runtime itself."""
-KILLED: Final = 128
-"""This and the number of the signal is the exit code of what a signal ended before it was done."""
+UNHEALTHY: Final = 1  # `runtime health` found no ready server; also a fault of the runtime itself
+KILLED: Final = 128  # this and the number of the signal is the exit code of what a signal ended before it was done
 
 
 def exit_code(error: BaseException) -> int:

@@ -41,8 +41,7 @@ class Log:
         self, fd: int, *, style: Style, level: str = "info", gather: bool = False, encode: Encode | None = None
     ) -> None:
         self.style, self.level = style, level
-        self.has_status = style == "text" and os.isatty(fd)
-        """Whether there is a line for a status."""
+        self.has_status = style == "text" and os.isatty(fd)  # whether there is a line for a status
         self._threshold = LEVELS[level]
         self._format = _as_json(encode or _encode) if style == "json" else _as_text
         erase = gather and self.has_status  # a worker does not know whether its supervisor's status line is shown

@@ -57,10 +57,8 @@ class Settings:
     log_inputs: bool
     json: bool
     files: bool
-    pairs: tuple[tuple[str, Path], ...] = ()
-    """The references to unpack, each with its folder."""
-    unknown_variables: tuple[str, ...] = ()
-    """RUNTIME_… variables that are no option: one warning names them."""
+    pairs: tuple[tuple[str, Path], ...] = ()  # the references to unpack, each with its folder
+    unknown_variables: tuple[str, ...] = ()  # RUNTIME_… variables that are no option: one warning names them
 
     @classmethod
     def read(cls, arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:

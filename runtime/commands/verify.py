@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adapters.base import AdapterError
 from runtime.commands.serve import supervise
@@ -32,34 +31,26 @@ def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[i
     if code and not failure:
         return code, []
     report = _report(supervisor, failure)
-    shown = json.dumps(asdict(report), indent=2, ensure_ascii=False).split("\n") if settings.json else _as_text(report)
+    shown = json.dumps(report, indent=2, ensure_ascii=False).split("\n") if settings.json else _as_text(report)
     return code, shown
 
 
-@dataclass(frozen=True, slots=True)
-class _Report:
-    """The keys of `--json`. `reference` has the digest that the supervisor pulled."""
-
-    name: str
-    reference: str
-    passed: bool
-    adapter: str | None = None
-    samples: int | None = None
-    load_seconds: float | None = None
-    reason: str | None = None
-
-
-def _report(supervisor: Supervisor, failure: Exception | None) -> _Report:
+def _report(supervisor: Supervisor, failure: Exception | None) -> dict[str, Any]:
+    """Returns what `--json` shows. `reference` has the digest that the supervisor pulled."""
     reference = supervisor.kit.reference if supervisor.kit else supervisor.reference
-    name, proof = supervisor.reference.name, supervisor.proof
-    if proof is None:
-        return _Report(name, str(reference), passed=False, reason=str(failure))
-    return _Report(name, str(reference), True, proof.adapter, proof.samples, proof.load_seconds)
+    proof = supervisor.proof
+    return {
+        "name": supervisor.reference.name,
+        "reference": str(reference),
+        "passed": proof is not None,
+        **{fact: getattr(proof, fact, None) for fact in ("adapter", "samples", "load_seconds")},
+        "reason": None if proof else str(failure),
+    }
 
 
-def _as_text(report: _Report) -> list[str]:
-    if not report.passed:
-        return [f"{report.name}: FAILS", f"  {report.reason}"]
-    count = report.samples
+def _as_text(report: dict[str, Any]) -> list[str]:
+    name, count = report["name"], report["samples"]
+    if not report["passed"]:
+        return [f"{name}: FAILS", f"  {report['reason']}"]
     proof = f"{count} of {count} samples answered as their author saw" if count else "loads; it has no samples"
-    return [f"{report.name}: passes", f"  {report.reference}", f"  {proof}, by the {report.adapter} adapter"]
+    return [f"{name}: passes", f"  {report['reference']}", f"  {proof}, by the {report['adapter']} adapter"]

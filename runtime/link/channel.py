@@ -25,8 +25,7 @@ class Channel:
 
     def __init__(self, end: socket.socket, *, takes_files: bool = False) -> None:
         self._socket, self._takes_files = end, takes_files
-        self.files: list[int] = []
-        """Descriptors that came with messages."""
+        self.files: list[int] = []  # descriptors that came with messages
 
     def fileno(self) -> int:
         """The descriptor, for event loops."""

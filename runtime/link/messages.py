@@ -38,8 +38,7 @@ class Terms(NamedTuple):
     trust: str
     allow_globals: tuple[str, ...]
     threads: int
-    sandbox: str
-    """As the operator asked; later how this process is confined."""
+    sandbox: str  # as the operator asked; later how this process is confined
     require_sandbox: bool
 
 
@@ -48,11 +47,9 @@ class Order(NamedTuple):
 
     model: str
     slot: int
-    accept: bool
-    """Accept connections at once, not only when the model is loaded."""
+    accept: bool  # accept connections at once, not only when the model is loaded
     terms: Terms
-    kits: str
-    """The folder that the worker may read, beside the interpreter and its libraries."""
+    kits: str  # the folder that the worker may read, beside the interpreter and its libraries
     log_style: str
     log_level: str
     log_inputs: bool
@@ -79,8 +76,7 @@ class Load(NamedTuple):
     tag: str | None
     digest: str | None
     verified: str
-    layers: Mapping[str, str]
-    """Digests of layers by the path that each filled."""
+    layers: Mapping[str, str]  # digests of layers by the path that each filled
 
     @classmethod
     def of(cls, kit: Kit) -> Load:
@@ -106,8 +102,7 @@ class Ready(NamedTuple):
     sandbox: str
     samples: int
     load_seconds: float
-    example: str
-    """A request that the model answers, as `curl.shown` writes it."""
+    example: str  # a request that the model answers, as `curl.shown` writes it
 
 
 class Failed(NamedTuple):

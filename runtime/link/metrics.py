@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import MutableSequence
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-MODELS = 1
-"""How many models a slot has room for."""
-PROTOCOLS = 8
-"""How many protocols a slot has room for."""
+MODELS = 1  # how many models a slot has room for
+PROTOCOLS = 8  # how many protocols a slot has room for
 OUTCOMES = ("ok", "invalid", "unavailable", "deadline", "error")
 PHASES = ("resolve", "fetch", "unpack")
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -38,8 +36,7 @@ class Family(NamedTuple):
     labels: tuple[str, ...]
     unit: str
     help: str
-    merge: Literal["sum", "max"] = "sum"
-    """What several slots together mean."""
+    merge: Literal["sum", "max"] = "sum"  # what several slots together mean
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -86,8 +83,7 @@ FAMILIES = (
 
 
 OFFSETS = dict(zip((f.name for f in FAMILIES), accumulate((f.width for f in FAMILIES), initial=0), strict=False))
-WIDTH = sum(family.width for family in FAMILIES)
-"""Where each family begins in a slot, and how many doubles a slot has."""
+WIDTH = sum(family.width for family in FAMILIES)  # doubles of a slot; OFFSETS says where each family begins in it
 
 OUTCOME_RUNS = {outcome: index * RUN for index, outcome in enumerate(OUTCOMES)}
 """Where an outcome's histogram begins among those of one model and protocol: what `Requests.finished` takes."""

@@ -37,8 +37,7 @@ _DROP_SYN: Final = (  # classic BPF over the TCP header: a segment with SYN and 
 class Listener(socket.socket):
     """A listening socket of the supervisor and of one worker. A Unix socket is the same for all workers."""
 
-    file: tuple[Path, int, int] | None = None
-    """Path, device and inode of a Unix socket's file."""
+    file: tuple[Path, int, int] | None = None  # path, device and inode of a Unix socket's file
 
     def turn_away(self) -> None:
         """Lets no new client in; those who wait to be accepted stay. To be called before the last one is accepted, or
