@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, Literal
 
@@ -85,6 +85,13 @@ class Log:
             self.dropped(1)
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an exception, then what it was raised from or while handling, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
 def fault(error: BaseException, *, texts: bool) -> dict[str, str]:
     """Returns `cause` and `trace` of an exception.
 
@@ -96,10 +103,8 @@ def fault(error: BaseException, *, texts: bool) -> dict[str, str]:
     if texts:
         return {"cause": f"{type(error).__name__}: {error}", "trace": "".join(traceback.format_exception(error))}
     trace: list[str] = []
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in causes(error):
         trace[:0] = [*traceback.format_tb(seen.__traceback__), f"{type(seen).__name__}\n"]
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f" in {frame.name} ({frame.filename}:{frame.lineno})" for frame in last)
     return {"cause": f"{type(error).__name__}{where}", "trace": "".join(trace)}

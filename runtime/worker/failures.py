@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Final
 
 from adapters.base import AdapterError, LoadFailed
 from runtime.errors import Failure
 from runtime.link.messages import Failed
+from runtime.log import causes
 
 _OUT_OF_MEMORY: Final = re.compile(
     r"(?i)std::bad_alloc|bad allocation|DefaultCPUAllocator|(cannot|unable to|failed to) allocate memory|out of memory"
@@ -19,7 +19,7 @@ _OUT_OF_MEMORY: Final = re.compile(
 def failed(model: str, error: Exception) -> Failed:
     """The message that says why `model` cannot be loaded."""
     kind, line = type(error).__name__, str(error)
-    if any(isinstance(each, MemoryError) or _OUT_OF_MEMORY.search(str(each)) for each in _causes(error)):
+    if any(isinstance(each, MemoryError) or _OUT_OF_MEMORY.search(str(each)) for each in causes(error)):
         said = "" if kind == "MemoryError" and not line else f" ({line})"
         line = f"the model does not fit into memory{said}; give the process more, or serve a smaller model"
         return Failed.of(model, LoadFailed(), line)
@@ -27,9 +27,3 @@ def failed(model: str, error: Exception) -> Failed:
         return Failed.of(model, error, line)
     reason = f"the runtime failed while loading the model: {kind}: {line}; --log-level debug says more"
     return Failed.of(model, error, reason)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
