@@ -9,29 +9,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
+from runtime.errors import Failure
 from runtime.kit.format.reference import Reference
 from runtime.kit.pull import pull
 from runtime.link.board import Board
 from runtime.link.messages import Load
-from runtime.link.metrics import WIDTH, Meter
+from runtime.link.metrics import PHASES, WIDTH, Meter
 from runtime.log import LEVELS, Log, in_words
 from runtime.progress import Progress
 from runtime.serving.app import App
 from runtime.serving.engine.limits import Limits
 from runtime.serving.health import Health
 from runtime.settings import Settings
+from runtime.supervisor.cgroups import allowance
+from runtime.supervisor.launcher import shares_of
+from runtime.worker.failures import failed
 from runtime.worker.loading import load as load_model
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from runtime.serving.served import Served
+
+_PAUSE_SECONDS: Final = 5.0
+"""Between two tries to load a kit that nobody waits for."""
 
 
 class Options(TypedDict, total=False):
@@ -52,7 +61,7 @@ class Options(TypedDict, total=False):
     log_inputs: bool
 
 
-def load(reference: str, **options: Unpack[Options]) -> Served:
+def load(reference: str | Path, **options: Unpack[Options]) -> Served:
     """Pulls a kit, verifies it and loads its model; `served.predict({"x": …})` asks it.
 
     Samples in the kit are replayed first, as for a server. Options that are not given are read from the environment.
@@ -61,10 +70,10 @@ def load(reference: str, **options: Unpack[Options]) -> Served:
         Failure: the reference or an option is no good, or the kit cannot be had, verified or served.
         AdapterError: the model cannot be loaded, or may not.
     """
-    return KitApp(reference, options).load()
+    return _Kit(*_read(reference, options)).load()
 
 
-def app(reference: str, **options: Unpack[Options]) -> KitApp:
+def app(reference: str | Path, **options: Unpack[Options]) -> KitApp:
     """An ASGI application that serves a kit under any ASGI server: `uvicorn module:name`, hypercorn, Ray Serve.
 
     The server's lifespan start pulls, verifies and loads. Options as for `load`.
@@ -78,31 +87,19 @@ def app(reference: str, **options: Unpack[Options]) -> KitApp:
 class KitApp:
     """One kit as an ASGI application. Mounted in another one, pass it `lifespan`; else the first request loads."""
 
-    def __init__(self, reference: str, options: Options) -> None:
-        self._settings = settings = _read(reference, options)
-        self._reference = Reference.parse(reference, registry=settings.registry, model_name=settings.model_name)
-        self._log, self._board = _StandardLog(), Board.create(2, WIDTH)
-        self._state, self._meter = self._board.models[0], Meter(self._board.slot(1))
-        self._limits = Limits(
-            body_bytes=settings.max_body_bytes,
-            in_flight=settings.max_in_flight,
-            deadline_seconds=settings.inference_timeout,
-            threads=settings.threads or os.cpu_count() or 1,
-            log_inputs=settings.log_inputs,
-        )
-        self._served: dict[str, Served] = {}
-        health = Health(self._board, self._reference.name)
-        self._app = App(self._served, health=health, board=self._board, limits=self._limits, log=self._log)
-        self._loading: asyncio.Future[None] | None = None
+    def __init__(self, reference: str | Path, options: Options) -> None:
+        self._make = partial(_Kit, *_read(reference, options))
+        self._kit: _Kit | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
         if scope["type"] == "lifespan":
             await self._run(receive, send)
             return
-        if self._loading is None:  # mounted, and nobody told it of a start: whoever asks now is told to come again
-            self._in_thread().add_done_callback(self._loaded_late)
-        await self._app(scope, receive, send)
+        if self._kit is None or self._kit.may_be_tried_again:
+            self._kit = self._make()  # mounted, and not told of a start: whoever asks now is told to come again
+            self._kit.in_thread()
+        await self._kit.app(scope, receive, send)
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
@@ -110,46 +107,12 @@ class KitApp:
 
         Raises what `load` raises.
         """
-        await self._in_thread()
+        kit = self._kit = self._make()
         try:
+            await kit.in_thread()
             yield
         finally:
-            self._board.draining = True
-            for served in self._served.values():
-                served.engine.close()
-
-    def load(self) -> Served:
-        """Returns the model, pulled, verified and loaded. Raises what `runtime.load` raises."""
-        progress = Progress(self._log, on_bytes=self._state.note_bytes)
-        self._state.phase = "pulling"
-        kit = pull(self._reference, self._settings.pull_options, progress)
-        self._state.phase = "loading"
-        terms = self._settings.terms(self._limits.threads, sandbox="off")
-        started = time.monotonic()
-        loaded = load_model(Load.of(kit), terms, limits=self._limits, meter=self._meter, log=self._log)
-        self._meter.set("runtime_model_load_seconds", time.monotonic() - started)
-        return loaded.served
-
-    def _in_thread(self) -> asyncio.Future[None]:
-        if self._loading is None:
-            self._loading = asyncio.get_running_loop().run_in_executor(None, self._serve)
-        return self._loading
-
-    def _serve(self) -> None:
-        self._app.prepare()
-        try:
-            served = self.load()
-        except Exception:
-            self._state.phase = "failed"
-            raise
-        self._served[served.name] = served
-        self._state.phase = "ready"
-        self._state.set_ready(1, True)
-
-    def _loaded_late(self, loading: asyncio.Future[None]) -> None:
-        """Says how a load ended that no server waits for."""
-        if not loading.cancelled() and (error := loading.exception()):
-            self._log.error("runtime.failed", message=f"runtime: {error}", reason=str(error))
+            kit.close()
 
     async def _run(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -161,6 +124,95 @@ class KitApp:
             await send({"type": "lifespan.startup.failed", "message": f"runtime: {error}"})
         else:
             await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Kit:
+    """A kit between one start and its end."""
+
+    def __init__(self, reference: Reference, settings: Settings) -> None:
+        self._reference, self._settings, self._log = reference, settings, _StandardLog()
+        board = Board.create(2, WIDTH)
+        for file in board.files:  # mapped already; no other process gets them
+            os.close(file)
+        self._board, self._state, self._meter = board, board.models[0], Meter(board.slot(1))
+        threads, body_bytes, in_flight_bytes = shares_of(settings, allowance())
+        self._limits = Limits(
+            body_bytes=body_bytes,
+            in_flight_bytes=in_flight_bytes,
+            in_flight=settings.max_in_flight,
+            deadline_seconds=settings.inference_timeout,
+            threads=threads,
+            log_inputs=settings.log_inputs,
+        )
+        self._served: dict[str, Served] = {}
+        self.app = App(
+            self._served, health=Health(board, reference.name), board=board, limits=self._limits, log=self._log
+        )
+        self._progress = Progress(
+            self._log,
+            on_bytes=self._state.note_bytes,
+            on_phase=lambda name, seconds: self._meter.set("runtime_pull_seconds", seconds, PHASES.index(name)),
+        )
+        self._failed_at: float | None = None
+
+    @property
+    def may_be_tried_again(self) -> bool:
+        """Whether it could not be loaded, some seconds ago."""
+        return self._failed_at is not None and time.monotonic() - self._failed_at > _PAUSE_SECONDS
+
+    def load(self) -> Served:
+        """Returns the model, pulled, verified and loaded. Raises what `runtime.load` raises."""
+        self._state.phase = "pulling"
+        try:
+            kit = pull(self._reference, self._settings.pull_options, self._progress)
+            self._meter.add("runtime_verified_bytes_total", kit.verified_bytes)
+            self._state.phase = "loading"
+            terms = self._settings.terms(self._limits.threads, sandbox="off")
+            started = time.monotonic()
+            loaded = load_model(Load.of(kit), terms, limits=self._limits, meter=self._meter, log=self._log)
+        except Exception as error:
+            told = failed(self._reference.name, error).as_error()
+            raise error if isinstance(error, Failure) or type(told) is type(error) else told from error
+        self._meter.set("runtime_model_load_seconds", time.monotonic() - started)
+        return loaded.served
+
+    def in_thread(self) -> asyncio.Future[None]:
+        """Has a thread load the model; the application answers for it then. Daemonic: nothing waits for a pull."""
+        loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+        def end(error: Exception | None) -> None:
+            if error is not None:
+                self._log.error("runtime.failed", reason=str(error))
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(None)
+                done.exception()  # asyncio has nothing to complain of where nobody waits
+
+        def work() -> None:
+            error = self._serve()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(end, error)
+
+        threading.Thread(target=work, name="load", daemon=True).start()
+        return done
+
+    def _serve(self) -> Exception | None:
+        try:
+            self.app.prepare()
+            served = self.load()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._state.phase, self._failed_at = "failed", time.monotonic()
+            return error
+        self._served[served.name] = served
+        self._state.phase = "ready"
+        self._state.set_ready(1, True)
+        return None
+
+    def close(self) -> None:
+        """Ends a pull, and lets go of the model's threads."""
+        self._progress.cancel()
+        self._board.draining = True
+        for served in self._served.values():
+            served.engine.close()
 
 
 class _StandardLog(Log):
@@ -175,16 +227,21 @@ class _StandardLog(Log):
             self._logger.log(LEVELS[level], "%s", in_words(event, fields))
 
 
-def _read(reference: str, options: Options) -> Settings:
-    """The settings of a command line that says the same, so that options mean and may be the same. Raises Failure."""
+def _read(reference: str | Path, options: Options) -> tuple[Reference, Settings]:
+    """Reads a command line that says the same, so that options mean and may be the same. Raises Failure."""
     unknown = set(options) - set(Options.__annotations__)
     if unknown:
         known = ", ".join(Options.__annotations__)
         raise TypeError(f"unknown option {', '.join(sorted(unknown))}; there are {known}")
     words = [word for name, value in options.items() for word in _words(name, value)]
-    given = {f"RUNTIME_{name.upper()}" for name in options}
-    environ = {name: value for name, value in os.environ.items() if name not in given}
-    return Settings.read(["serve", f"--kit={reference}", *words], environ)
+    read = {f"RUNTIME_{name.upper()}" for name in Options.__annotations__ if name not in options}
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name in read or not (name == "PORT" or name.startswith("RUNTIME_"))
+    }
+    settings = Settings.read(["serve", f"--kit={os.fspath(reference)}", *words], environ)
+    return Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name), settings
 
 
 def _words(name: str, value: object) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import runtime
 from adapters.base import Refused
 from runtime.errors import InvalidInput, InvalidReference, InvalidSetting, NotFound
 from runtime.library import Options
+from tests.lying_registry import stalled
 from tests.places import KITS, ROOT
 
 IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
@@ -101,7 +104,9 @@ def test_mounted_with_its_lifespan_it_is_ready_when_the_application_is(cache: Pa
             assert (await client.get("/iris/v2/health/ready")).status_code == 200
             answer = await client.post("/iris/v2/models/iris-onnx/infer", json=BODY)
             assert answer.json()["outputs"][0]["data"] == [0]
-            assert "runtime_kit_info{" in (await client.get("/iris/metrics")).text
+            metrics = (await client.get("/iris/metrics")).text
+            assert "runtime_kit_info{" in metrics
+            assert re.search(r"^runtime_verified_bytes_total [1-9]", metrics, re.MULTILINE)
 
     talk_to(application, exchange)
 
@@ -129,6 +134,69 @@ def test_mounted_without_a_lifespan_a_kit_that_cannot_be_had_stays_unready(caplo
 
     talk_to(application, exchange)
     assert any("/nowhere" in record.getMessage() for record in caplog.records)
+
+
+def test_an_application_may_start_again_after_its_end(cache: Path) -> None:
+    kit = runtime.app(IRIS, cache_dir=cache)
+    application = Starlette(routes=[Mount("/iris", kit)], lifespan=kit.lifespan)
+    many = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [5000, 4], "data": FLOWER[0] * 5000}]}
+
+    async def exchange(client: httpx.AsyncClient) -> None:
+        for _ in range(2):
+            async with application.router.lifespan_context(application):
+                assert (await client.get("/iris/v2/health/ready")).status_code == 200
+                assert (await client.post("/iris/v2/models/iris-onnx/infer", json=many)).status_code == 200
+            assert (await client.get("/iris/v2/health/ready")).json()["reason"] == "draining"
+
+    talk_to(application, exchange)
+
+
+def test_a_kit_that_comes_later_is_loaded_by_a_later_request(cache: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("runtime.library._PAUSE_SECONDS", 0.0)
+    application = Starlette(routes=[Mount("/iris", runtime.app(f"oci:{tmp_path / 'iris'}:v1", cache_dir=cache))])
+
+    async def exchange(client: httpx.AsyncClient) -> None:
+        while (await client.get("/iris/v2/health/ready")).json()["reason"] != "failed":  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        (tmp_path / "iris").symlink_to(KITS / "iris-onnx")
+        while (await client.get("/iris/v2/health/ready")).status_code != 200:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+
+    talk_to(application, exchange)
+
+
+def test_the_end_of_a_start_ends_its_pull(cache: Path, lying) -> None:
+    registry = lying("iris-onnx")
+    registry.lie("blobs/", stalled(100))
+    kit = runtime.app(f"{registry.host}/kits/iris-onnx:v1", cache_dir=cache / "other")
+
+    async def start() -> None:
+        async with asyncio.timeout(0.5), kit.lifespan():
+            raise AssertionError("nothing can be loaded")
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(start())
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "load"]
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_loaded_kits_leave_no_file_descriptors_behind(cache: Path) -> None:
+    def count() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    runtime.load(IRIS, cache_dir=cache)
+    before = count()
+    for _ in range(3):
+        runtime.load(IRIS, cache_dir=cache)
+    assert count() <= before
+
+
+def test_variables_that_are_no_options_of_the_library_are_not_read(cache: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PORT", "http")
+    monkeypatch.setenv("RUNTIME_LOG_LEVEL", "loud")
+    assert runtime.load(Path(IRIS), cache_dir=cache).name == "iris-onnx"
 
 
 SERVERS = [
