@@ -61,7 +61,12 @@ def boxes(graph: grimp.ImportGraph) -> dict[str, str]:
                  for far in reached[other] if rooms[far] == room and module not in reached[far])  # fmt: skip
         return max((0, *beside, *below))
 
-    return {module: f"{room} {floor(module)}" if room in outer else room for module, room in rooms.items()}
+    needed = {far for point in arrows for far in reached[point] if rooms.get(point, point) != rooms.get(far)}
+    top = {room: max(floor(module) for module in arrows if rooms.get(module) == room) for room in outer}
+    floors = {
+        module: floor(module) if module in needed else top[room] for module, room in rooms.items() if room in outer
+    }
+    return {module: f"{room} {floors[module]}" if room in outer else room for module, room in rooms.items()}
 
 
 def arrows_between(graph: grimp.ImportGraph, box_of: Mapping[str, str]) -> Arrows:

@@ -20,7 +20,7 @@ from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
 
 if TYPE_CHECKING:
-    from runtime.kit.pull import Kit
+    from runtime.kit.kit import Kit
     from runtime.link.channel import Channel
     from runtime.log import Log
     from runtime.settings import Settings

@@ -13,12 +13,12 @@ compared with that. A plain folder has a Kitfile and nothing to compare with.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from runtime.errors import InvalidManifest, StorageFailed
 from runtime.kit.cache.kits import unpacked
@@ -30,6 +30,7 @@ from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, Manifest
 from runtime.kit.format.media_types import OCI_MANIFEST
 from runtime.kit.format.placing import Placed, needed, place, unplaced
+from runtime.kit.kit import Kit
 from runtime.kit.observer import check
 from runtime.kit.source import PullOptions, RegistrySource
 from runtime.kit.threads import Threads
@@ -42,14 +43,10 @@ if TYPE_CHECKING:
     from runtime.kit.observer import Observer, Phase
     from runtime.kit.unpack.walk import Layers
 
-__all__ = ["Kit", "PullOptions", "Resolved", "Verified", "fetch", "pull", "resolve", "verified_layers"]
+__all__ = ["Kit", "PullOptions", "Resolved", "fetch", "pull", "resolve", "verified_layers"]
 
 THREADS: Final = 4
 _SHOWN: Final = 5  # layers that a warning names
-
-Verified = Literal["true", "receipt", "false"]
-"""What the files of a kit were compared with: the blobs that its manifest names; the receipt in their own folder, which
-whoever can write there could have forged; or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +75,6 @@ class Resolved:
     def blobs(self) -> dict[Digest, Descriptor]:
         """The layers that serving needs, each once."""
         return {each.layer.descriptor.digest: each.layer.descriptor for each in needed(self.placed)}
-
-
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """A kit on disk, as far as serving needs it.
-
-    `verified`: what every file below `root` was compared with; `verified_bytes` counts the blobs, manifest and config,
-    or the files. `layers`: which layer each entry came from, by its path; none for a plain folder.
-    """
-
-    reference: Reference
-    digest: Digest | None
-    kitfile: Kitfile
-    root: Path
-    verified: Verified
-    verified_bytes: int
-    layers: Mapping[str, Digest] = field(default_factory=dict)
 
 
 def pull(reference: Reference, options: PullOptions, observer: Observer) -> Kit:

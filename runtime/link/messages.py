@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar, Uni
 from runtime.link.model_files import ModelFacts
 
 if TYPE_CHECKING:
-    from runtime.kit.pull import Kit
+    from runtime.kit.kit import Kit
 
 LONGEST_TEXT: Final = 2000  # characters of a text that a worker sends
 _LONGEST_NAME: Final = 200

@@ -30,7 +30,7 @@ from runtime.supervisor.workers import Workers
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
     from runtime.kit.format.reference import Reference
-    from runtime.kit.pull import Kit
+    from runtime.kit.kit import Kit
     from runtime.supervisor.launcher import Launcher
     from runtime.supervisor.process import WorkerProcess
 
