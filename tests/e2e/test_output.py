@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from tests.e2e.server import PATIENCE_SECONDS, Server, run
 from tests.expected import cases
 from tests.lying_registry import flipped, stalled
 from tests.places import KITS
+from tests.ports import free_port
 from tests.terminal import Terminal
 
 pytestmark = pytest.mark.slow
@@ -176,9 +176,7 @@ def until_ready(client: httpx.Client) -> None:
     ],
 )
 def test_no_state_of_the_standard_streams_ends_a_server_or_gets_lines_into_its_sockets(streams, requests, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = f"{sys.executable} -m runtime --kit {IRIS} --port {port} --cache-dir {tmp_path} {streams}"
     process = subprocess.Popen(["bash", "-c", f"exec {command}"], start_new_session=True)
     try:

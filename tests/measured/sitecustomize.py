@@ -11,11 +11,12 @@ import sys
 
 _MEASURED = ("-mruntime", "runtime.worker.", "sys.stdin.readline()")
 """What is in the command line of a server or a command, of a worker, and of a process that runs tests (pytest-xdist)."""
+_SIZE = 1 << 22
 
 
 def _measure() -> None:
     import atexit
-    import mmap
+    import ctypes
     import os
     from pathlib import Path
 
@@ -23,17 +24,19 @@ def _measure() -> None:
 
     root = Path(__file__).parents[2]
     file = os.open(root / "build/coverage" / f"{os.getpid()}-{os.urandom(4).hex()}", os.O_RDWR | os.O_CREAT, 0o600)
-    os.truncate(file, 1 << 22)
-    written, pid, leave = mmap.mmap(file, 1 << 22), os.getpid(), os._exit
+    os.truncate(file, _SIZE)
+    c, pid, leave = ctypes.CDLL(None), os.getpid(), os._exit
+    c.mmap.restype = ctypes.c_void_p
+    # readable, writable, shared; Python's own mmap would keep a descriptor
+    mapped = c.mmap(None, ctypes.c_size_t(_SIZE), 3, 1, file, ctypes.c_long(0))
     os.close(file)
-    ours = [f"{root}/runtime/*", f"{root}/adapters/*"]
-    measured = coverage.Coverage(data_file=None, config_file=False, include=ours)
+    measured = coverage.Coverage(data_file=None, config_file=False, include=[f"{root}/runtime/*", f"{root}/adapters/*"])
 
     def save() -> None:
         if os.getpid() == pid:  # not in a fork, which shares the map
             measured.stop()
             data = measured.get_data().dumps()
-            written[: len(data) + 4] = len(data).to_bytes(4, "little") + data
+            ctypes.memmove(mapped, len(data).to_bytes(4, "little") + data, len(data) + 4)
 
     def save_and_leave(code: int) -> None:
         save()
