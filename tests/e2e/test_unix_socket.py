@@ -4,7 +4,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from tests.e2e.server import PATIENCE_SECONDS, Server, run
 from tests.expected import cases
 from tests.places import KITS
+from tests.ports import free_port
 from tests.serving.wire import Wire, request
 
 pytestmark = pytest.mark.slow
@@ -140,8 +140,7 @@ def test_a_host_that_cannot_be_one_ends_with_its_code_and_a_line(tmp_path, host)
 
 
 def test_an_ipv6_address_may_have_its_brackets(tmp_path):
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     with Server(IRIS, "--host", "[::1]", "--port", port, "--drain-delay", "0", cache=tmp_path) as server:
         ready = server.event("server.ready")
         assert ready["address"] == f"http://[::1]:{port}"

@@ -96,7 +96,8 @@ def test_one_that_writes_for_ever_is_slowed_down_and_killed_as_any_other(start: 
         worker.kill()
         assert worker.reap().startswith("SIGKILL")
         log.close()
-    assert after.user + after.system - before.user - before.system < 0.3
+    spent = after.user + after.system - before.user - before.system
+    assert spent < 0.6 * (after.elapsed - before.elapsed)
     assert (tmp_path / "log").stat().st_size < 100_000
 
 
@@ -114,7 +115,7 @@ def test_descendants_that_hold_a_stream_open_hold_nothing_up(report: Report) -> 
     )
     begun = time.monotonic()
     events = report(code)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30  # seconds: the child would stay for 60
     child, parent = sorted(texts(events))
     assert parent == "the parent ends"
     os.kill(int(child), signal.SIGKILL)
