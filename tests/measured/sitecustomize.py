@@ -8,10 +8,25 @@ end. `python -m tests.measured` reads the files.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 _MEASURED = ("-mruntime", "runtime.worker.", "sys.stdin.readline()")
 """What is in the command line of a server or a command, of a worker, and of a process that runs tests (pytest-xdist)."""
 _SIZE = 1 << 22
+_LARGE = {
+    "catboost",
+    "lightgbm",
+    "numpy",
+    "onnxruntime",
+    "oras",
+    "pandas",
+    "scipy",
+    "skops",
+    "sklearn",
+    "torch",
+    "xgboost",
+}
+"""What takes long to import, and longer when it is watched."""
 
 
 def _measure() -> None:
@@ -42,9 +57,32 @@ def _measure() -> None:
         save()
         leave(code)
 
+    sys.meta_path.insert(0, _Unwatched())
     atexit.register(save)
     os._exit = save_and_leave  # type: ignore[assignment]
     measured.start()
+
+
+class _Unwatched:
+    """Lets large packages be imported without being watched."""
+
+    def find_spec(self, name: str, *_: object) -> Any:
+        from importlib.machinery import PathFinder
+
+        spec = PathFinder.find_spec(name) if name in _LARGE else None
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def unwatched(module: object) -> None:
+                watch = sys.gettrace()
+                sys.settrace(None)
+                try:
+                    execute(module)
+                finally:
+                    sys.settrace(watch)
+
+            spec.loader.exec_module = unwatched  # type: ignore[method-assign]
+        return spec
 
 
 if any(part in "".join(sys.orig_argv) for part in _MEASURED):
