@@ -17,7 +17,7 @@ from runtime.errors import RequestFailed
 from runtime.link.metrics import PROTOCOLS
 from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
 from runtime.serving.inference import Endpoint, infer, refuse, request_id, told_of
-from runtime.serving.protocol.codec import prepare
+from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import Response
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from runtime.log import Log
     from runtime.serving.engine.limits import Limits
     from runtime.serving.health import Health
-    from runtime.serving.protocol.codec import Codec
 
 _MOST_PATHS: Final = 1024
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runtime.errors import Overloaded
-from runtime.serving.media import announced_length, too_large
+from runtime.serving.media import Head, announced_length, too_large
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from runtime.serving.engine.limits import Limits
-    from runtime.serving.media import Head
     from runtime.serving.statuses import Response
 
 

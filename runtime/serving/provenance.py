@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import quote
 
-Header = tuple[bytes, bytes]
-
 
 class Provenance(NamedTuple):
     """One served model's origin. Everything in it is the operator's or the kit's word, never a client's."""
@@ -18,7 +16,7 @@ class Provenance(NamedTuple):
     digest: str | None
     """Manifest digest, `sha256:…`; None for an unverified folder."""
     versions: tuple[str, ...]
-    """Accepted in URLs; the first one is reported. Empty means `("1",)`."""
+    """What URLs may name, at least one; answers report the first."""
     framework: str
     """As the Kitfile writes it."""
     adapter: str
@@ -28,12 +26,7 @@ class Provenance(NamedTuple):
     sandbox: str = "off"
     """How the worker is confined: `landlock-6`, `none: why`, `off`."""
 
-    @property
-    def served_versions(self) -> tuple[str, ...]:
-        """The versions that URLs may name; answers report the first one."""
-        return self.versions or ("1",)
-
-    def headers(self) -> tuple[Header, ...]:
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """Returns `modelkit-digest`, `-reference` and `-verified`, the headers of every answer about this model."""
         origin = ((b"modelkit-reference", _visible(self.reference)), (b"modelkit-verified", _visible(self.verified)))
         return origin if self.digest is None else ((b"modelkit-digest", _visible(self.digest)), *origin)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from runtime.log import Log
     from runtime.serving.engine.limits import Limits
     from runtime.serving.health import Health
-    from runtime.serving.provenance import Header, Provenance
-    from runtime.serving.statuses import Response
+    from runtime.serving.provenance import Provenance
+    from runtime.serving.statuses import Header, Response
 
 
 class Served:
@@ -82,7 +82,7 @@ class Models:
             if not self.health.ready and not self.served and (model in names or not names):
                 raise NotReady(f"model {shown(model)} is not ready: {self._reason()}; try again")
             raise UnknownModel(f"unknown model {shown(model)}; this server has {listed(self.served or names)}")
-        versions = served.provenance.served_versions
+        versions = served.provenance.versions
         if version is not None and version not in versions:
             raise UnknownModel(f"unknown version {shown(version)} of model {shown(model)}; it has {listed(versions)}")
         return served

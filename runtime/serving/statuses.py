@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
 from runtime import errors
 from runtime.serving.wording import one_line
 
-if TYPE_CHECKING:
-    from runtime.serving.provenance import Header
+Header = tuple[bytes, bytes]
 
 JSON: Final = (b"content-type", b"application/json")
 """Exactly so: KServe's client compares the whole value and loses the message of anything else."""

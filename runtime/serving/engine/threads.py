@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-if TYPE_CHECKING:
-    import asyncio
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 S = TypeVar("S")

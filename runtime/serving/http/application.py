@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from runtime.serving.http.exchange import STATUS_LINES, Exchange, Turns
-from runtime.serving.statuses import JSON, error_body
+from runtime.serving.statuses import JSON, Header, error_body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from starlette.types import Message, Scope
 
     from runtime.serving.http.framing import Head
-    from runtime.serving.provenance import Header
 
 _SKIPPED_BYTES: Final = 65_536
 """An unread rest of a body this short is skipped; a longer one costs the connection."""

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
-from runtime.serving.http.framing import Refused
+from runtime.serving.http.framing import Headers, Refused
 
 if TYPE_CHECKING:
-    from runtime.serving.http.framing import Headers
     from runtime.serving.http.state import State
-    from runtime.serving.provenance import Header
-    from runtime.serving.statuses import Response
+    from runtime.serving.statuses import Header, Response
 
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 STATUS_LINES: Final = {code: f"HTTP/1.1 {code} {_PHRASES.get(code, '')}\r\n".encode() for code in range(200, 600)}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import resource
 import select
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.log import fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from starlette.types import ASGIApp
 
     from runtime.log import Log

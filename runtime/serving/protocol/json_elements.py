@@ -6,7 +6,6 @@ true, false, 0 and 1, BYTES from strings, null for FP* only. Checks are whole-li
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -147,12 +146,7 @@ def _strings(spec: TensorSpec, data: list[Any]) -> Array:
     return array
 
 
-_READERS: Final[dict[str, Callable[[TensorSpec, list[Any]], Array]]] = {
-    "BOOL": _flags,
-    "BYTES": _strings,
-    **dict.fromkeys(INTEGERS, _integers),
-    **dict.fromkeys(FLOATS, _floats),
-}
+_READERS = {"BOOL": _flags, "BYTES": _strings, **dict.fromkeys(INTEGERS, _integers), **dict.fromkeys(FLOATS, _floats)}
 
 
 def _wrong_type(spec: TensorSpec, data: list[Any], right: frozenset[type]) -> InputAtFault:

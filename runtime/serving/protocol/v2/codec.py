@@ -18,10 +18,11 @@ from runtime.version import __version__
 
 if TYPE_CHECKING:
     from adapters.base import TensorSpec
-    from runtime.serving.served import Models, Served
+    from runtime.serving.served import Models
 
 Parameters = Mapping[str, str]
 
+_ORIGIN: Final = ("reference", "framework", "adapter", "trust", "sandbox", "verified", "digest")
 _MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
@@ -40,37 +41,17 @@ def _server(_: Models, __: Parameters) -> Response:
 
 def _model(models: Models, parameters: Parameters) -> Response:
     served = models.find(**parameters)
-    return _json(
-        {
-            "name": served.name,
-            "versions": served.provenance.served_versions,
-            "platform": served.model.platform,
-            "inputs": _tensors(served.model.inputs),
-            "outputs": _tensors(served.model.outputs),
-            "properties": _properties(served),
-        }
-    )
+    model, origin = served.model, served.provenance._asdict()
+    # Where the model came from, and the adapter's own facts: strings, none of them empty.
+    facts = {**model.properties, **{key: origin[key] for key in _ORIGIN}}
+    facts["labels"] = "" if model.labels is None else orjson.dumps(model.labels).decode()
+    return _json({"name": served.name, "versions": origin["versions"], "platform": model.platform,
+                  "inputs": _tensors(model.inputs), "outputs": _tensors(model.outputs),
+                  "properties": {key: text for key, text in facts.items() if text}})  # fmt: skip
 
 
 def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
     return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
-
-
-def _properties(served: Served) -> dict[str, str]:
-    """Returns where the model came from, and the adapter's own facts: strings, none of them empty."""
-    origin = served.provenance
-    facts = {
-        **served.model.properties,
-        "reference": origin.reference,
-        "framework": origin.framework,
-        "adapter": origin.adapter,
-        "trust": origin.trust,
-        "sandbox": origin.sandbox,
-        "verified": origin.verified,
-        "digest": origin.digest or "",
-        "labels": "" if served.model.labels is None else orjson.dumps(served.model.labels).decode(),
-    }
-    return {key: text for key, text in facts.items() if text}
 
 
 def _model_ready(models: Models, parameters: Parameters) -> Response:

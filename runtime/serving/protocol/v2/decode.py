@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.errors import InputAtFault, InvalidInput
-from runtime.serving.engine.request import Request
+from runtime.serving.engine.request import Request, Signature
 from runtime.serving.protocol.datatypes import ALIASES
 from runtime.serving.protocol.json_document import kind_of, read_document
 from runtime.serving.protocol.json_elements import array_of
@@ -16,7 +16,6 @@ from runtime.serving.wording import listed, quoted, shown
 if TYPE_CHECKING:
     from adapters.base import Arrays, TensorSpec
     from runtime.serving.engine.limits import Limits
-    from runtime.serving.engine.request import Signature
     from runtime.serving.media import Head
     from runtime.serving.served import Served
 

@@ -10,13 +10,12 @@ import orjson
 
 from runtime.errors import InvalidInput, PredictFailed
 from runtime.serving.protocol.example import advice
-from runtime.serving.statuses import JSON, Response
+from runtime.serving.statuses import JSON, Header, Response
 from runtime.serving.wording import quoted
 
 if TYPE_CHECKING:
     from adapters.base import Arrays
     from runtime.serving.engine.request import Request
-    from runtime.serving.provenance import Header
     from runtime.serving.served import Served
 
 NAME: Final = "v2_json"
@@ -36,7 +35,7 @@ class Form(NamedTuple):
     @classmethod
     def of(cls, served: Served) -> Form:
         """Returns the form of `served`."""
-        model = {"model_name": served.name, "model_version": served.provenance.served_versions[0]}
+        model = {"model_name": served.name, "model_version": served.provenance.versions[0]}
         outputs = {
             spec.name: orjson.dumps({"name": spec.name, "datatype": spec.datatype})[:-1] + b',"shape":'
             for spec in served.model.outputs
