@@ -1,8 +1,4 @@
-"""The ASGI application: inference by one lookup of the path, everything else by Starlette (`routes`).
-
-It knows nothing of registries, the supervisor or the server it runs under: uvicorn, hypercorn, our own `http.server`
-and Starlette's test client are all the same to it.
-"""
+"""The ASGI application: inference by one lookup of the path, everything else by Starlette (`routes`)."""
 
 from __future__ import annotations
 
@@ -52,9 +48,8 @@ class App:
     def served_at(self, path: str) -> Endpoint | None:
         """Returns what a POST to `path` asks for a prediction, None for a path that nobody has asked for before."""
         endpoint = self._endpoints.get(path)
-        if endpoint is None or self._models.served.get(endpoint.served.name) is not endpoint.served:
-            return None
-        return endpoint
+        known = endpoint is not None and self._models.served.get(endpoint.served.name) is endpoint.served
+        return endpoint if known else None
 
     def prepare(self) -> None:
         """Imports Starlette and builds what stands behind inference, if that is not done yet; in any thread."""

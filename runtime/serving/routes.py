@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from runtime.serving.served import Models
 
 _ALIVE: Final = Page("/", lambda *_: Response(200, (JSON,), b'{"status":"alive"}'), quiet=True)
-
-
 Refuse = Callable[..., Response]
 """`App.refused`."""
 

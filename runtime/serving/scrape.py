@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from runtime.link.board import Board
-    from runtime.serving.provenance import Provenance
+    from runtime.serving.served import Provenance
 
 _BOUNDS: Final = [*map(str, BUCKETS), "+Inf"]
 _KINDS: Final[dict[str, Any]] = {"counter": CounterMetricFamily, "histogram": HistogramMetricFamily,

@@ -1,15 +1,16 @@
-"""What is served: one loaded model with all that answering for it takes, and the table of them by name."""
+"""What is served: one loaded model, where it came from, and the table of them by name."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from runtime.errors import NotReady, UnknownModel
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request, Signature
-from runtime.serving.protocol.arrays import arrays_of
+from runtime.serving.protocol.json_elements import arrays_of
 from runtime.serving.wording import listed, shown
 
 if TYPE_CHECKING:
@@ -18,8 +19,33 @@ if TYPE_CHECKING:
     from runtime.log import Log
     from runtime.serving.engine.limits import Limits
     from runtime.serving.health import Health
-    from runtime.serving.provenance import Provenance
     from runtime.serving.statuses import Header, Response
+
+
+class Provenance(NamedTuple):
+    """One served model's origin. Everything in it is the operator's or the kit's word, never a client's."""
+
+    name: str
+    """The served name, `[A-Za-z0-9._-]+`."""
+    reference: str
+    """Canonical text of the resolved reference."""
+    digest: str | None
+    """Manifest digest, `sha256:…`; None for an unverified folder."""
+    versions: tuple[str, ...]
+    """What URLs may name, at least one; answers report the first."""
+    framework: str
+    """As the Kitfile writes it."""
+    adapter: str
+    verified: str
+    """What its files were compared with: `true` (the digest), `receipt` (that of `unpack`) or `false` (nothing)."""
+    trust: str
+    sandbox: str = "off"
+    """How the worker is confined: `landlock-6`, `none: why`, `off`."""
+
+    def headers(self) -> tuple[Header, ...]:
+        """Returns `modelkit-digest`, `-reference` and `-verified`, the headers of every answer about this model."""
+        origin = ((b"modelkit-reference", _visible(self.reference)), (b"modelkit-verified", _visible(self.verified)))
+        return origin if self.digest is None else ((b"modelkit-digest", _visible(self.digest)), *origin)
 
 
 class Served:
@@ -42,11 +68,8 @@ class Served:
     def predict(self, inputs: Mapping[str, Any]) -> Arrays:
         """Returns the default outputs for arrays or nested lists by name, checked and converted as a request's are.
 
-        For programs without a server: it runs in the thread that calls, and no metric or log knows of it.
-
-        Raises:
-            InvalidInput: the inputs do not fit the model.
-            PredictFailed: the model raised; `__cause__` is what.
+        For programs without a server: it runs in the thread that calls, and no metric or log knows of it. Raises
+        InvalidInput if the inputs do not fit the model, PredictFailed if the model raised; `__cause__` is what.
         """
         request = Request(arrays_of(inputs, self.signature, self.limits), self.signature.default)
         if self.model.threadsafe:
@@ -101,3 +124,8 @@ class Models:
 
     def _reason(self) -> str:
         return str(self.health.report().get("reason", "loading"))
+
+
+def _visible(text: str) -> bytes:
+    # A folder's path may hold anything, line ends included: nothing but visible ASCII may reach a header.
+    return quote(text, safe="".join(map(chr, range(0x21, 0x7F)))).encode()

@@ -61,19 +61,15 @@ STATUSES: Final = (
     Status(errors.NotReady, 503, "UNAVAILABLE", "unavailable"),
     Status(errors.DeadlinePassed, 504, "DEADLINE_EXCEEDED", "deadline"),
 )
-"""The one table from failures to statuses; `docs/errors.md` shows it to users."""
 
 RETRY: Final = (b"retry-after", b"1")
-_ENCODINGS: Final = (b"accept-encoding", b"identity")
-_EXTRA: Final[dict[int, tuple[Header, ...]]] = {503: (RETRY,), 415: (_ENCODINGS,)}
+_OTHER: Final = Status(errors.RequestFailed, 500, "INTERNAL", "error")
+_EXTRA: Final[dict[int, tuple[Header, ...]]] = {503: (RETRY,), 415: ((b"accept-encoding", b"identity"),)}
 
 
 def status_of(failure: errors.RequestFailed) -> Status:
     """Returns the row of `failure`."""
-    return next((row for row in STATUSES if isinstance(failure, row.failure)), _UNKNOWN)
-
-
-_UNKNOWN: Final = Status(errors.RequestFailed, 500, "INTERNAL", "error")
+    return next((row for row in STATUSES if isinstance(failure, row.failure)), _OTHER)
 
 
 def error_body(text: str, advice: str = "") -> bytes:

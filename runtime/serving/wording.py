@@ -18,9 +18,7 @@ def shown(value: object) -> str:
 def quoted(value: object) -> str:
     """Returns a value as printable ASCII of at most 64 characters, strings in quotes."""
     text = ascii(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value)
-    if len(text) <= SHOWN_CHARACTERS:
-        return text
-    return text[: SHOWN_CHARACTERS - 3] + "..."
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
 
 
 def listed(names: Iterable[str], *, at_most: int = 8) -> str:
@@ -30,9 +28,9 @@ def listed(names: Iterable[str], *, at_most: int = 8) -> str:
     return text if len(whole) <= at_most else f"{text} and {len(whole) - at_most} more"
 
 
-def one_line(text: str, limit: int = LINE_BYTES) -> str:
-    """Returns the text without line ends, cut to `limit` bytes of UTF-8."""
+def one_line(text: str) -> str:
+    """Returns the text without line ends, cut to 512 bytes of UTF-8."""
     line = " ".join(text.split()) if "\n" in text or "\r" in text else text
-    if len(line) * 4 <= limit or len(line.encode(errors="replace")) <= limit:
+    if len(line) * 4 <= LINE_BYTES or len(line.encode(errors="replace")) <= LINE_BYTES:
         return line
-    return line.encode(errors="replace")[: limit - 3].decode(errors="ignore") + "..."
+    return line.encode(errors="replace")[: LINE_BYTES - 3].decode(errors="ignore") + "..."

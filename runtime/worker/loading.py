@@ -16,11 +16,10 @@ from runtime.errors import RequestFailed, SamplesDiffer
 from runtime.link.model_files import in_layer
 from runtime.serving.inference import rehearse
 from runtime.serving.protocol.codec import prepare
-from runtime.serving.protocol.example import example_request
 from runtime.serving.protocol.v2.codec import V2_JSON
+from runtime.serving.protocol.v2.encode import example_request
 from runtime.serving.protocols import CODECS
-from runtime.serving.provenance import Provenance
-from runtime.serving.served import Served
+from runtime.serving.served import Provenance, Served
 from runtime.worker.declared import Declared
 from runtime.worker.samples import Sample, common_inputs, read_samples
 

@@ -18,9 +18,8 @@ import orjson
 from adapters.base import TensorSpec
 from runtime.errors import InvalidInput, InvalidKitfile, SamplesDiffer
 from runtime.serving.engine.limits import Limits
-from runtime.serving.protocol.datatypes import ALIASES, FLOATS, NUMPY
 from runtime.serving.protocol.json_document import kind_of
-from runtime.serving.protocol.json_elements import array_of
+from runtime.serving.protocol.json_elements import ALIASES, FLOATS, NUMPY, array_of
 from runtime.serving.wording import quoted
 
 T = TypeVar("T")

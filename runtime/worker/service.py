@@ -27,7 +27,7 @@ from runtime.serving.app import App
 from runtime.serving.engine.limits import Limits
 from runtime.serving.health import Health
 from runtime.serving.http.server import Server
-from runtime.serving.protocol.example import example_request
+from runtime.serving.protocol.v2.encode import example_request
 from runtime.worker.failures import failed
 from runtime.worker.loading import load
 

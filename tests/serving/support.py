@@ -24,10 +24,10 @@ from runtime.serving.engine.limits import Limits
 from runtime.serving.http.server import Server
 from runtime.serving.inference import Endpoint, rehearse
 from runtime.serving.protocol.codec import Codec, prepare
-from runtime.serving.protocol.example import example_request
 from runtime.serving.protocol.v2.codec import V2_JSON
+from runtime.serving.protocol.v2.encode import example_request
 from runtime.serving.protocols import CODECS
-from runtime.serving.provenance import Provenance
+from runtime.serving.served import Provenance
 from runtime.supervisor.sockets import Listener, listen
 
 DIGEST = "sha256:" + "ab" * 32

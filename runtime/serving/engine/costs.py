@@ -25,12 +25,9 @@ class Costs:
     """Estimates in seconds, per size."""
 
     def __init__(self, inline_seconds: float) -> None:
-        self._limit = inline_seconds
-        self._expected = [inf] * _SIZES
-        self._least = [inf] * _SIZES
-        self._proof = [_FIRST_PROOF] * _SIZES
-        self._left = [_FIRST_PROOF] * _SIZES
-        self._since = [0.0] * _SIZES
+        self._limit, self._since = inline_seconds, [0.0] * _SIZES
+        self._expected, self._least = [inf] * _SIZES, [inf] * _SIZES
+        self._proof, self._left = [_FIRST_PROOF] * _SIZES, [_FIRST_PROOF] * _SIZES
 
     def cheap(self, size: int) -> bool:
         """True if a call of this size (the bit length of its bytes) is expected to be short enough for the loop."""

@@ -66,10 +66,8 @@ class Engine:
         Raises (also when awaited) what decoding and encoding raise, Overloaded, DeadlinePassed, PredictFailed, and
         InvalidInput for what only the model could find wrong.
         """
-        if self.in_flight >= self._limits.in_flight:
-            raise Overloaded(
-                f"overloaded: {self.in_flight} requests in flight, at most {self._limits.in_flight}; try again"
-            )
+        if self.in_flight >= (most := self._limits.in_flight):
+            raise Overloaded(f"overloaded: {self.in_flight} requests in flight, at most {most}; try again")
         if call.body_bytes > self._limits.inline_body_bytes:
             job = self._job(call)
             job.step(self._decoding, call.decode, partial(self._decoded, job, call))
@@ -94,8 +92,10 @@ class Engine:
             raise PredictFailed("the model raised") from error
         for name in request.wanted:
             array = outputs.get(name)
-            if array is None or array.dtype != self._outputs[name]:
-                raise self._other_than_promised(name, array)
+            if array is None:
+                raise PredictFailed(f"the model did not return its output {name!r}")
+            if array.dtype != (wanted := self._outputs[name]):
+                raise PredictFailed(f"the model returned output {name!r} as {array.dtype}, its signature says {wanted}")
         return outputs
 
     def learn(self, request: Request, seconds: float) -> None:
@@ -120,7 +120,7 @@ class Engine:
                 raise self._too_late() from None
             raise
         finally:
-            self._watch.ended()
+            self._watch.since = 0.0
         call.computed = perf_counter() - started
         self._costs.ran_inline(size, call.computed)
         return answer
@@ -163,13 +163,6 @@ class Engine:
 
     def _too_late(self) -> DeadlinePassed:
         return DeadlinePassed(f"deadline exceeded: no answer within {self._limits.deadline_seconds:g} s")
-
-    def _other_than_promised(self, name: str, array: Any) -> PredictFailed:
-        if array is None:
-            return PredictFailed(f"the model did not return its output {name!r}")
-        return PredictFailed(
-            f"the model returned output {name!r} as {array.dtype}, its signature says {self._outputs[name]}"
-        )
 
 
 def _size(inputs: Arrays) -> int:

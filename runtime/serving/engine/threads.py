@@ -143,35 +143,26 @@ class Watch:
     """Interrupts a call on the event loop that outlives the deadline: the loop itself cannot, the call holds it."""
 
     def __init__(self, interrupt: Interrupt | None, seconds: float) -> None:
-        self._interrupt = interrupt if seconds else None
-        self._seconds = seconds
-        self._since = 0.0
+        self._interrupt, self._seconds = interrupt if seconds else None, seconds
+        self.since = 0.0
+        """When the call that holds the loop arrived; 0 between calls."""
         self._holder = 0
-        self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
     def begun(self, since: float) -> None:
         """Notes that a call which arrived at `since` begins on this thread."""
-        if self._thread is None and self._interrupt is not None:
-            self._start()
-        self._since = since
-
-    def ended(self) -> None:
-        """Notes that the call is over."""
-        self._since = 0.0
+        if not self._holder and self._interrupt is not None:
+            self._holder = threading.get_ident()
+            threading.Thread(target=self._run, name="watch", daemon=True).start()
+        self.since = since
 
     def close(self) -> None:
         """Ends the watch."""
         self._closed.set()
 
-    def _start(self) -> None:
-        self._holder = threading.get_ident()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._thread.start()
-
     def _run(self) -> None:
         while not self._closed.wait(min(1.0, self._seconds / 4)):
-            since = self._since
+            since = self.since
             # Between the look and the interrupt the call may end and another begin: that one is answered as late, too.
-            if since and perf_counter() - since > self._seconds and since == self._since and self._interrupt:
+            if since and perf_counter() - since > self._seconds and since == self.since and self._interrupt:
                 self._interrupt(self._holder)

@@ -92,28 +92,19 @@ class ApplicationExchange(Exchange):
 
     async def receive(self) -> Message:
         """ASGI `receive`."""
-        while True:
-            if self.gone or self.complete:
-                return _GONE
+        while not (self.gone or self.complete):
             if self._pieces or not (self.more_body or self._given):
-                return self._take()
-            await self._wait()
-
-    def _take(self) -> Message:
-        body = self.body()
-        self._pieces, self._unread_bytes = [], 0
-        self._given = not self.more_body
-        if self._given:
-            self._read_on()  # or nobody would notice that the client breaks off
-        return {"type": "http.request", "body": body, "more_body": self.more_body}
-
-    async def _wait(self) -> None:
-        if self.continues:
-            self.continues = False
-            self._turns.transport.write(_CONTINUE)
-        self._read_on()
-        self._wake = asyncio.get_running_loop().create_future()
-        await self._wake
+                body, self._pieces, self._unread_bytes, self._given = self.body(), [], 0, not self.more_body
+                if self._given:
+                    self._read_on()  # or nobody would notice that the client breaks off
+                return {"type": "http.request", "body": body, "more_body": self.more_body}
+            if self.continues:
+                self.continues = False
+                self._turns.transport.write(_CONTINUE)
+            self._read_on()
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+        return _GONE
 
     def _read_on(self) -> None:
         if not self._turns.waiting:
@@ -142,8 +133,7 @@ class ApplicationExchange(Exchange):
         # A client that waits for a 100 may never send its body now: what comes next could be it, or another request.
         announced = self._request.length
         unread = self.more_body and (self.continues or announced is None or announced > _SKIPPED_BYTES)
-        if self.keep_alive and (unread or self._turns.ends_next()):
-            self.keep_alive = False
+        self.keep_alive = self.keep_alive and not (unread or self._turns.ends_next())
         self.started, self.continues = True, False
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from runtime.serving.http import door
 from runtime.serving.http.application import ApplicationExchange
-from runtime.serving.http.deadlines import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, Waiting, look
+from runtime.serving.http.deadlines import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, look
 from runtime.serving.http.exchange import Exchange, Turns, rendered
-from runtime.serving.http.framing import Head, Refused
+from runtime.serving.http.framing import UNKNOWN, Head, Refused, is_plain, known
 from runtime.serving.http.reader import Reader
 from runtime.serving.http.state import State, readable
 from runtime.serving.inference import Endpoint, infer, request_id
@@ -41,7 +40,7 @@ class Connection(asyncio.Protocol):
         """The request that is being read, or was read last."""
         self._direct: tuple[Endpoint, Head] | None = None
         """What answers `_newest`, where not the application does."""
-        self._known = door.NONE
+        self._known = UNKNOWN
         self._what, self._since = HEAD, state.tick
         self._unread_bytes, self._read_at = 0, state.tick
         self._deaf = False
@@ -99,10 +98,12 @@ class Connection(asyncio.Protocol):
                 exchange.more_body, self._what = False, ANSWER
                 self._answer(exchange, served, known.headers, data[len(known.head) :])
                 return
-        if self._deaf:
-            self._throw_away(data)
-        else:
+        if not self._deaf:
             self._read(data)
+            return
+        self._thrown_bytes += len(data)
+        if self._thrown_bytes < self._limits.body_bytes and self._state.tick < self._lingers_until:
+            self._since = self._state.tick
 
     def _read(self, data: bytes) -> None:
         reader, begins = self._reader, self._reader.between
@@ -117,7 +118,7 @@ class Connection(asyncio.Protocol):
             self._refuse(Refused(500, "the runtime failed; its log says why"))
         else:
             if begins and reader.between and self._direct and not self._deaf:
-                self._known = door.known(data, self._direct[1])
+                self._known = known(data, self._direct[1])
             elif self._what == IDLE and not reader.between:
                 self._wait_for(HEAD)
 
@@ -131,7 +132,7 @@ class Connection(asyncio.Protocol):
             raise Refused(400, "invalid HTTP request: after the last one")
         self._wait_for(BODY)
         free = not (self._direct or self.turns.current or self.flow.write_paused)
-        served = self._state.served_at(head.path) if free and door.is_plain(head, self._limits) else None
+        served = self._state.served_at(head.path) if free and is_plain(head, self._limits) else None
         if served is not None:
             self._direct = served, head
             self._newest = self.turns.current = Exchange(self.turns, head.headers, keep_alive=head.keep_alive)
@@ -197,11 +198,6 @@ class Connection(asyncio.Protocol):
         self.flow.resume_reading()
         self.transport.write_eof()
 
-    def _throw_away(self, data: bytes) -> None:
-        self._thrown_bytes += len(data)
-        if self._thrown_bytes < self._limits.body_bytes and self._state.tick < self._lingers_until:
-            self._since = self._state.tick
-
     def close(self) -> None:
         """Closes once everything is written."""
         self._wait_for(CLOSED)
@@ -221,8 +217,8 @@ class Connection(asyncio.Protocol):
             if left and self._what == IDLE:  # it is idle once it has read all
                 self._since = tick
         self._unread_bytes = left
-        received, reads = self._reader.received_bytes, not self.flow.read_paused
-        action = look(Waiting(self._what, self._since, received, reads, left, self._read_at), self._limits, tick)
+        action = look(self._limits, tick, what=self._what, since=self._since, read_at=self._read_at, unread_bytes=left,
+                      received_bytes=self._reader.received_bytes, reading=not self.flow.read_paused)  # fmt: skip
         if isinstance(action, Refused):
             self._refuse(action)
         elif action == "close":

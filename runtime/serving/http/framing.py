@@ -1,4 +1,8 @@
-"""What a request's head may be, beyond what the parser checks (https://www.rfc-editor.org/rfc/rfc9112)."""
+"""What a request's head may be, beyond what the parser checks (https://www.rfc-editor.org/rfc/rfc9112).
+
+And which requests the connection answers itself, without ASGI: no scope, no task, no event. Whatever is unusual about
+a request sends it the other way, to the application, and both ways give the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
 Headers = list[tuple[bytes, bytes]]
 
 _CHECKED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
+_LONGEST_PLAIN: Final = 65_536
 _DIGITS: Final = b"0123456789"
 _ADDRESS: Final = _DIGITS + b"abcdefABCDEF:."
 _NAME: Final = _DIGITS + b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._~!$&'()*+,;=%-"
@@ -28,6 +33,22 @@ class Head(NamedTuple):
     length: int | None  # None: no body, or one of unknown length
     continues: bool  # the client waits for a 100 before it sends the body
     keep_alive: bool
+
+
+class Known(NamedTuple):
+    """A head that the connection has answered itself, without ASGI, and that may simply come again.
+
+    Clients send the same bytes with every request of a kind. A piece of data that is exactly this head and a body of
+    the length it announces needs no parser, which would find what it found before.
+    """
+
+    head: bytes
+    whole: int  # bytes of head and body together
+    path: str
+    headers: dict[bytes, bytes]
+
+
+UNKNOWN: Final = Known(b"", -1, "", {})
 
 
 class Refused(Exception):
@@ -118,3 +139,17 @@ def _check_expectation(value: bytes) -> bool:
     if value.strip().lower() != b"100-continue":
         raise Refused(417, "expectation failed; only 100-continue is understood")
     return True
+
+
+def is_plain(head: Head, limits: Limits) -> bool:
+    """True if nothing about the head is unusual: a POST with a short body of a known length."""
+    most = min(_LONGEST_PLAIN, limits.body_bytes)
+    return head.method == b"POST" and not head.continues and head.length is not None and head.length <= most
+
+
+def known(data: bytes, head: Head) -> Known:
+    """Returns what to compare the next piece of data with, UNKNOWN unless `data` is `head` and its body alone."""
+    body = head.length or 0
+    if data.find(b"\r\n\r\n") + 4 + body != len(data):
+        return UNKNOWN
+    return Known(data[: len(data) - body], len(data), head.path, dict(head.headers))

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from email.utils import formatdate
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.serving.http.connection import Connection
@@ -51,16 +52,15 @@ class Server:
 
     async def accept(self) -> None:
         """Begins to accept connections."""
-        for sock in self._sockets:
-            self._listeners.append(await self._listen(sock))
-
-    async def _listen(self, sock: socket.socket) -> asyncio.Server:
-        loop, state, peers = asyncio.get_running_loop(), self._state, self.connections
-        if sock.family != socket.AF_UNIX:
-            return await loop.create_server(lambda: Connection(state, peers), sock=sock, backlog=_BACKLOG)
-        # whoever bound the socket removes its file: not each of the processes that listen on it
+        loop, connection = asyncio.get_running_loop(), partial(Connection, self._state, self.connections)
+        # whoever bound a Unix socket removes its file: not each of the processes that listen on it
         keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-        return await loop.create_unix_server(lambda: Connection(state, peers), sock=sock, backlog=_BACKLOG, **keep)
+        for sock in self._sockets:
+            if sock.family == socket.AF_UNIX:
+                listener = await loop.create_unix_server(connection, sock=sock, backlog=_BACKLOG, **keep)
+            else:
+                listener = await loop.create_server(connection, sock=sock, backlog=_BACKLOG)
+            self._listeners.append(listener)
 
     async def drain(self, deadline_seconds: float) -> None:
         """Stops without losing a request: answers what waits in the backlog, closes the listeners, finishes what is

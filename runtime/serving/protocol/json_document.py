@@ -41,8 +41,10 @@ def read_document(body: bytes, depth: int) -> Document:
     if type(document) is not dict:
         raise InputAtFault(f"request must be a JSON object, got {kind_of(document)}")
     # Equal only if no string holds a colon, no key came twice and no member but these is an object.
-    if body.count(b":") != _usual_keys(document):
-        _refuse_duplicates(body, document)
+    if (colons := body.count(b":")) != _usual_keys(document):
+        keys = _keys(document)
+        if colons != keys != re.sub(_STRING, b"", body).count(b":"):
+            json.loads(body, object_pairs_hook=_distinct)
     return document
 
 
@@ -54,12 +56,6 @@ def _usual_keys(document: Document) -> int:
             if type(entry) is dict:
                 keys += len(entry)
     return keys
-
-
-def _refuse_duplicates(body: bytes, document: Document) -> None:
-    keys = _keys(document)
-    if keys != body.count(b":") and keys != re.sub(_STRING, b"", body).count(b":"):
-        json.loads(body, object_pairs_hook=_distinct)
 
 
 def _keys(value: object) -> int:
@@ -96,15 +92,16 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> InvalidInput:
         return InputAtFault("request body is not valid JSON: it is empty")
     if _not_utf8(body):
         return InvalidInput("request body is not UTF-8; send JSON as UTF-8 without a byte order mark")
+    at = f"at character {error.pos}"
     if "surrogate" in error.msg:
-        return InvalidInput(f"request body has an invalid string: {error.msg}, at character {error.pos}")
+        return InvalidInput(f"request body has an invalid string: {error.msg}, {at}")
     if "infinity" in error.msg:
         return InputAtFault(
             f"a number in the request body is out of range for a 64-bit float, at character {error.pos}"
         )
     if re.search(_NO_JSON, re.sub(_STRING, b'""', body)):
         return InputAtFault("NaN and Infinity are not JSON: send null for NaN; infinities need binary tensor data")
-    return InputAtFault(f"request body is not valid JSON: {error.msg}, at character {error.pos}")
+    return InputAtFault(f"request body is not valid JSON: {error.msg}, {at}")
 
 
 def _not_utf8(body: bytes) -> bool:

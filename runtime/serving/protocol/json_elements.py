@@ -6,21 +6,38 @@ true, false, 0 and 1, BYTES from strings, null for FP* only. Checks are whole-li
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from adapters.base import DATATYPES, TensorSpec
 from runtime.errors import InputAtFault
-from runtime.serving.protocol.datatypes import EXACT_INTEGERS, FLOATS, INTEGERS, NUMPY
 from runtime.serving.protocol.json_document import kind_of
 from runtime.serving.wording import quoted, shown
 
 if TYPE_CHECKING:
-    from adapters.base import TensorSpec
+    from adapters.base import Arrays
     from runtime.serving.engine.limits import Limits
+    from runtime.serving.engine.request import Signature
 
 Array = np.ndarray[Any, Any]
+
+NUMPY: Final[dict[str, np.dtype[Any]]] = {datatype: np.dtype(name) for datatype, name in DATATYPES.items()}
+
+ALIASES: Final = {**{name: name for name in NUMPY}, "STRING": "BYTES"}
+"""What a request may call a datatype; Triton's pages say STRING where they mean BYTES."""
+
+INTEGERS: Final = {name: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for name, kind in NUMPY.items()
+                   if kind.kind in "iu"}  # fmt: skip
+"""Lowest and highest value."""
+
+FLOATS: Final = {"FP16": 65520.0, "FP32": 3.4028235677973366e38, "FP64": float("inf")}
+"""The least magnitude that rounds to infinity: largest finite value plus half a unit in its last place."""
+
+EXACT_INTEGERS: Final = 2**53
+"""Up to here every integer is a double; above, a float that looks whole may have been another number."""
 
 _FEW: Final = 64
 _NUMBERS: Final[frozenset[type]] = frozenset({int, float})
@@ -47,6 +64,28 @@ def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Arra
         raise _fault(spec, f"shape {shown(shape)} wants {shown(count)} elements, got {len(data)}")
     array = _READERS[spec.datatype](spec, data)
     return array if len(shape) == 1 else array.reshape(shape)
+
+
+def arrays_of(inputs: Mapping[str, Any], signature: Signature, limits: Limits) -> Arrays:
+    """Returns the model's inputs from arrays or nested lists. Raises InputAtFault by the same rules, and for names."""
+    only = signature.only if len(inputs) == 1 else None
+    specs = {name: only or signature.input(name) for name in inputs}
+    arrays = {spec.name: _array(spec, inputs[name], limits) for name, spec in specs.items()}
+    signature.check_complete(arrays)
+    return arrays
+
+
+def _array(spec: TensorSpec, value: Any, limits: Limits) -> Array:
+    try:
+        array = value if isinstance(value, np.ndarray) else np.array(value, object)
+        shape = list(array.shape)
+        if array.dtype == NUMPY[spec.datatype] != np.object_:
+            count_of(spec, shape, limits)
+            return np.asarray(array, order="C")
+        elements = [item.item() if isinstance(item, np.generic) else item for item in array.reshape(-1).tolist()]
+        return array_of(spec, shape, elements, limits)
+    except ValueError as error:  # lists that cannot be one array, texts that are not Unicode
+        raise InputAtFault(f"input {quoted(spec.name)}: {type(error).__name__}: cannot be read as an array") from error
 
 
 def _fault(spec: TensorSpec, text: str, index: int | None = None) -> InputAtFault:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.serving.engine.limits import Limits
-from runtime.serving.http.deadlines import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, Waiting, look
+from runtime.serving.http.deadlines import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, look
 from runtime.serving.http.framing import Refused
 
 LIMITS = Limits(
@@ -23,8 +23,9 @@ def after(
     seconds: int, what: int, received: int = 0, *, reading: bool = True, unread: int = 0, read: int | None = None
 ):
     """What is done `seconds` after the wait began; the client last read `read` seconds after it began."""
-    waiting = Waiting(what, BEGAN, received, reading, unread, BEGAN + (seconds if read is None else read))
-    action = look(waiting, LIMITS, BEGAN + seconds)
+    read_at = BEGAN + (seconds if read is None else read)
+    action = look(LIMITS, BEGAN + seconds, what=what, since=BEGAN, received_bytes=received, reading=reading,
+                  unread_bytes=unread, read_at=read_at)  # fmt: skip
     return action.status if isinstance(action, Refused) else action
 
 

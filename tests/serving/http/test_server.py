@@ -217,8 +217,8 @@ def test_several_sockets_are_served():
         assert served.server is not None
         assert served.loop is not None
         second = socket.create_server(("127.0.0.1", 0))
-        served.server._sockets.append(second)
-        listening = asyncio.run_coroutine_threadsafe(served.server._listen(second), served.loop)
-        served.server._listeners.append(listening.result(5))
+        first, served.server._sockets = served.server._sockets, [second]
+        asyncio.run_coroutine_threadsafe(served.server.accept(), served.loop).result(5)
+        served.server._sockets += first
         with Wire(second.getsockname()[1]) as wire:
             assert wire.send(request()).answer().status == 200

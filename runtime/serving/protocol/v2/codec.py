@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Parameters = Mapping[str, str]
 
 _ORIGIN: Final = ("reference", "framework", "adapter", "trust", "sandbox", "verified", "digest")
+_SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": []}
 _MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
@@ -33,10 +34,6 @@ def _json(value: object) -> Response:
 def _ready(models: Models, _: Parameters) -> Response:
     report = _json(models.health.report())
     return report if models.health.ready else report._replace(status=503, headers=(JSON, RETRY))
-
-
-def _server(_: Models, __: Parameters) -> Response:
-    return _json({"name": "modelkit-runtime", "version": __version__, "extensions": []})
 
 
 def _model(models: Models, parameters: Parameters) -> Response:
@@ -54,18 +51,20 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
     return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
 
 
-def _model_ready(models: Models, parameters: Parameters) -> Response:
-    return _json({"name": models.find_ready(**parameters).name, "ready": True})
-
-
 _PAGES: Final = (
-    Page("/v2", _server),
-    Page("/v2/", _server),
+    *(Page(path, lambda *_: _json(_SERVER)) for path in ("/v2", "/v2/")),
     Page("/v2/health/live", lambda *_: _json({"live": True}), quiet=True),
     Page("/v2/health/ready", _ready, quiet=True),
     Page("/v2/models", lambda models, _: _json({"models": list(models.served)})),
     *(Page(path, _model) for path in _MODEL),
-    *(Page(f"{path}/ready", _model_ready, quiet=True) for path in _MODEL),
+    *(
+        Page(
+            f"{path}/ready",
+            lambda models, named: _json({"name": models.find_ready(**named).name, "ready": True}),
+            quiet=True,
+        )
+        for path in _MODEL
+    ),
 )
 
 V2_JSON: Final = Codec(

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runtime.errors import InputAtFault, InvalidInput
 from runtime.serving.engine.request import Request, Signature
-from runtime.serving.protocol.datatypes import ALIASES
 from runtime.serving.protocol.json_document import kind_of, read_document
-from runtime.serving.protocol.json_elements import array_of
+from runtime.serving.protocol.json_elements import ALIASES, array_of
 from runtime.serving.protocol.v2.encode import NAME
 from runtime.serving.wording import listed, quoted, shown
 
@@ -27,9 +26,7 @@ _SEQUENCES: Final = ("sequence_id", "sequence_start", "sequence_end")
 def decode(head: Head, body: bytes, served: Served) -> Request:
     """Returns the request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
     if BINARY_HEADER in head:
-        raise InvalidInput(
-            "binary tensor data is not supported yet; send JSON, without Inference-Header-Content-Length"
-        )
+        raise InvalidInput("binary tensor data is not supported yet; send JSON without Inference-Header-Content-Length")
     signature, limits = served.signature, served.limits
     try:
         document = read_document(body, limits.json_depth)
@@ -133,9 +130,8 @@ def _output(entry: object, index: int) -> str:
         raise InvalidInput(f"outputs[{index}] must be an object, got {kind_of(entry)}")
     name = entry.get("name")
     if type(name) is not str:
-        raise InvalidInput(
-            f"outputs[{index}] has no name" if name is None else f"outputs[{index}]: name must be a string"
-        )
+        wrong = " has no name" if name is None else ": name must be a string"
+        raise InvalidInput(f"outputs[{index}]{wrong}")
     if "parameters" in entry:
         _check_parameters(entry["parameters"], f"outputs[{index}]")
     return name

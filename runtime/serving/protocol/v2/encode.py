@@ -1,25 +1,26 @@
-"""Named arrays → a JSON answer (docs/protocol.md, 3): flat data, in the order asked, strict JSON."""
+"""Named arrays → a JSON answer (docs/protocol.md, 3): flat data, in the order asked, strict JSON; example requests."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 
 from runtime.errors import InvalidInput, PredictFailed
-from runtime.serving.protocol.example import advice
 from runtime.serving.statuses import JSON, Header, Response
 from runtime.serving.wording import quoted
 
 if TYPE_CHECKING:
-    from adapters.base import Arrays
+    from adapters.base import Arrays, Model, TensorSpec
     from runtime.serving.engine.request import Request
     from runtime.serving.served import Served
 
 NAME: Final = "v2_json"
 _FEW: Final = 64
+LONGEST_SHOWN: Final = 2048
 _AS_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -85,18 +86,32 @@ def _not_finite(flat: np.ndarray[Any, Any]) -> bytes:
 def _texts(name: str, values: list[Any]) -> list[str]:
     try:
         return [value if type(value) is str else value.decode() for value in values]
-    except UnicodeDecodeError:
-        index = next(index for index, value in enumerate(values) if not _is_text(value))
-        raise InvalidInput(
-            f"output {quoted(name)}, element {index}, is not UTF-8, which JSON needs; "
-            "ask for this output as binary data"
-        ) from None
+    except UnicodeDecodeError as error:
+        element = f"output {quoted(name)}, element {values.index(error.object)},"
+        raise InvalidInput(f"{element} is not UTF-8, which JSON needs; ask for this output as binary data") from None
     except AttributeError:
         raise PredictFailed(f"the model returned something else than bytes in its output {quoted(name)}") from None
 
 
-def _is_text(value: Any) -> bool:
-    try:
-        return type(value) is str or value.decode() is not None
-    except UnicodeDecodeError:
-        return False
+def example_request(model: Model) -> dict[str, Any]:
+    """Returns a request that passes for `model`, from its signature alone: zeros, empty strings, free dimensions of 1.
+
+    It has the required inputs, or one if all are optional.
+    """
+    required = [spec for spec in model.inputs if not spec.optional]
+    return {"inputs": [_zeros(spec) for spec in required or model.inputs[:1]]}
+
+
+def advice(model: Model, name: str) -> str:
+    """Returns what an error about inputs ends with: a body that passes, or where to look if that would be long."""
+    if sum(prod(map(abs, spec.shape)) for spec in model.inputs) <= LONGEST_SHOWN:
+        body = orjson.dumps(example_request(model)).decode()
+        if len(body) <= LONGEST_SHOWN:
+            return f"; a body that passes: {body}"
+    return f"; GET /v2/models/{name} shows what the model takes"
+
+
+def _zeros(spec: TensorSpec) -> dict[str, Any]:
+    shape = [1 if size < 0 else size for size in spec.shape]
+    zero: object = {"BYTES": "", "BOOL": False}.get(spec.datatype, 0)
+    return {"name": spec.name, "shape": shape, "datatype": spec.datatype, "data": [zero] * prod(shape)}

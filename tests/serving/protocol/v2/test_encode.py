@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from runtime.serving.engine.request import Request
-from runtime.serving.protocol.datatypes import NUMPY
+from runtime.serving.protocol.json_elements import NUMPY
 from runtime.serving.protocol.v2.decode import decode
 from runtime.serving.protocol.v2.encode import encode
 from tests.serving.support import app_of, echo
