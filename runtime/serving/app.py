@@ -40,7 +40,9 @@ class App:
         self._models, self._codecs, self._board = Models(served, health), codecs, board
         self._limits, self._log = limits, log
         self._bodies = Bodies(limits)
-        self._patterns = [(_pattern(path), codec) for codec in codecs for path in codec.paths]
+        # Compiled as Starlette does a route's path; Starlette itself is not imported yet.
+        self._patterns = [(re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))), codec)
+                          for codec in codecs for path in codec.paths]  # fmt: skip
         self._endpoints: dict[str, Endpoint] = {}
         self._starlette: ASGIApp | None = None
         self._building = threading.Lock()
@@ -125,8 +127,3 @@ class App:
             write("request.refused", id=request_id(dict(scope["headers"])), status=response.status,
                   method=method if inputs or method in HTTPMethod.__members__ else "***", **line)  # fmt: skip
         return self._models.stamp(response, scope.get("path_params", {}))
-
-
-def _pattern(path: str) -> re.Pattern[str]:
-    """Compiles a path as Starlette does a route's; Starlette itself is not imported yet."""
-    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))

@@ -10,11 +10,10 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from runtime.serving.http.application import ApplicationExchange
-from runtime.serving.http.deadlines import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, look
 from runtime.serving.http.exchange import Exchange, Turns, rendered
 from runtime.serving.http.framing import UNKNOWN, Head, Refused, is_plain, known
 from runtime.serving.http.reader import Reader
-from runtime.serving.http.state import State, readable
+from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, State, look, readable
 from runtime.serving.inference import Endpoint, infer, request_id
 from runtime.serving.statuses import JSON, RETRY, Response, error_body
 

@@ -72,7 +72,9 @@ class Server:
         began = loop.time()
         self._state.closing = True
         if self._listeners:
-            await self._empty_backlog(loop, began + deadline_seconds / 2)
+            settled, ends = began + min(_SETTLE_SECONDS, deadline_seconds / 2), began + deadline_seconds / 2
+            while (now := loop.time()) < settled or (now < ends and readable(self._sockets)):  # noqa: ASYNC110 - the kernel's queue has no event
+                await asyncio.sleep(_LOOK_SECONDS / 10)
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
@@ -83,14 +85,6 @@ class Server:
             for connection in list(self.connections):
                 connection.retire(now - closed)
             await asyncio.sleep(_LOOK_SECONDS)
-        await self._break_off()
-
-    async def _empty_backlog(self, loop: asyncio.AbstractEventLoop, ends: float) -> None:
-        settled = min(ends, loop.time() + _SETTLE_SECONDS)
-        while loop.time() < settled or (readable(self._sockets) and loop.time() < ends):  # noqa: ASYNC110 - the kernel's queue has no event
-            await asyncio.sleep(_LOOK_SECONDS / 10)
-
-    async def _break_off(self) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
         for connection in list(self.connections):

@@ -1,4 +1,4 @@
-"""What all connections of a server share, and how many there may be."""
+"""What all connections of a server share, how many there may be, and how long each may wait for what."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import resource
 import select
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from runtime.log import fault
+from runtime.serving.http.framing import Refused
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from runtime.serving.health import Health
     from runtime.serving.inference import Endpoint
 
+HEAD, BODY, ANSWER, IDLE, LINGER, CLOSED = range(6)
+"""What a connection waits for: the rest of a head, of a body, the answer, the next request, the end of what a client
+still sends after the last answer, the end of what it has yet to read."""
+
+_BODY_GRACE_SECONDS: Final = 5
 _RESERVED: Final = 64
 """File descriptors kept for the model's files, the log, and connections that are being turned away."""
 
@@ -64,3 +70,29 @@ def readable(sockets: Iterable[Any]) -> bool:
         if sock is not None and sock.fileno() >= 0:
             poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))
+
+
+def look(limits: Limits, tick: int, *, what: int, since: int, received_bytes: int, reading: bool, unread_bytes: int,
+         read_at: int) -> Refused | Literal["close", "abort"] | None:  # fmt: skip
+    """Returns what has to be done with a connection at `tick`, None for nothing.
+
+    Ticks are seconds of the server's clock, which asks once in each: no request has a timer. The connection has waited
+    for `what` since `since`; `received_bytes` of the head or body have come; `reading` is False while the connection
+    itself does not read on. `unread_bytes` of the answers are left to the client, which last read some, or all, at
+    `read_at`.
+    """
+    seconds = tick - since
+    if unread_bytes and tick - read_at > limits.unread_seconds:
+        return "abort"
+    if what == HEAD and seconds > limits.head_seconds:
+        if not received_bytes:  # a client that never said anything needs no answer
+            return "close"
+        return Refused(408, f"request timeout: the request head was not whole within {limits.head_seconds:g} s")
+    wanted_bytes = (seconds - _BODY_GRACE_SECONDS) * limits.body_bytes_per_second
+    if what == BODY and reading and (seconds > limits.body_seconds or received_bytes < wanted_bytes):
+        return Refused(408, "request timeout: the request body came too slowly")
+    if what == IDLE and seconds > limits.keep_alive_seconds and not unread_bytes:
+        return "close"
+    if what == LINGER and seconds > limits.linger_seconds:
+        return "abort"
+    return None

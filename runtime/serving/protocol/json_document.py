@@ -49,12 +49,10 @@ def read_document(body: bytes, depth: int) -> Document:
 
 
 def _usual_keys(document: Document) -> int:
-    keys = len(document)
-    inputs = document.get("inputs")
-    if type(inputs) is list:
-        for entry in inputs:
-            if type(entry) is dict:
-                keys += len(entry)
+    keys, inputs = len(document), document.get("inputs")
+    for entry in inputs if type(inputs) is list else ():
+        if type(entry) is dict:
+            keys += len(entry)
     return keys
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from runtime.serving.engine.limits import Limits
-from runtime.serving.http.deadlines import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, look
 from runtime.serving.http.framing import Refused
+from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, look
 
 LIMITS = Limits(
     head_seconds=10,
