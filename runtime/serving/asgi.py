@@ -59,8 +59,7 @@ class Bodies:
 
 def local_path(scope: Scope) -> str:
     """Returns the path below the one that the application is mounted at."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path") or ""
+    path, root = str(scope["path"]), scope.get("root_path")
     return path.removeprefix(root) if root and path.startswith(root + "/") else path
 
 

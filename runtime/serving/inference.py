@@ -150,8 +150,7 @@ class Call:
         failure, told, line = told_of(error, inputs=served.limits.log_inputs)
         response, status = self.codec.refuse(told), status_of(failure)
         seconds = perf_counter() - self.arrived
-        run = OUTCOME_RUNS[status.outcome]
-        served.meters[protocol].finished(run, seconds, 0, self.body_bytes, len(response.body))
+        served.meters[protocol].finished(OUTCOME_RUNS[status.outcome], seconds, 0, self.body_bytes, len(response.body))
         log, http = served.log, status.http
         write = log.info if http < 500 else log.warning if http != 500 else log.error
         write("request.refused", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol, status=http,

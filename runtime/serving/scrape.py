@@ -23,10 +23,7 @@ _KINDS: Final[dict[str, Any]] = {"counter": CounterMetricFamily, "histogram": Hi
 
 
 def render(board: Board, models: Sequence[Provenance], protocols: Sequence[str]) -> bytes:
-    """Returns all slots together in Prometheus' text format.
-
-    `models` and `protocols` are the names of those that slots count by number; metrics of a model appear with its name.
-    """
+    """Returns all slots together; `models` and `protocols` name what slots count by number, and only those appear."""
     return generate_latest(_Collector(_merged(board), models, protocols))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -63,7 +64,7 @@ class Served:
         self._origin = provenance.headers()
         self._stamped: dict[tuple[Header, ...], tuple[Header, ...]] = {}
         self._usual: tuple[Header, ...] = ()
-        self._one_at_a_time = threading.Lock()
+        self._turn = nullcontext() if model.threadsafe else threading.Lock()
 
     def predict(self, inputs: Mapping[str, Any]) -> Arrays:
         """Returns the default outputs for arrays or nested lists by name, checked and converted as a request's are.
@@ -72,9 +73,7 @@ class Served:
         InvalidInput if the inputs do not fit the model, PredictFailed if the model raised; `__cause__` is what.
         """
         request = Request(arrays_of(inputs, self.signature, self.limits), self.signature.default)
-        if self.model.threadsafe:
-            return self.engine.predict(request)
-        with self._one_at_a_time:
+        with self._turn:
             return self.engine.predict(request)
 
     def stamp(self, response: Response) -> Response:

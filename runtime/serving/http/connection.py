@@ -7,7 +7,7 @@ is decided here: deadlines, room for others, the drain, a lingering close so tha
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from runtime.serving.http.application import ApplicationExchange
 from runtime.serving.http.exchange import Exchange, Turns, rendered
@@ -16,9 +16,6 @@ from runtime.serving.http.reader import Reader
 from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, State, look, readable
 from runtime.serving.inference import Endpoint, infer, request_id
 from runtime.serving.statuses import JSON, RETRY, Response, error_body
-
-if TYPE_CHECKING:
-    from runtime.serving import media
 
 _IDLE_GRACE_SECONDS: Final = 0.25
 """An idle client's next request may be on its way when the listener closes."""
@@ -155,7 +152,7 @@ class Connection(asyncio.Protocol):
         if self._direct and not exchange.gone:
             self._answer(exchange, self._direct[0], dict(exchange.headers), exchange.body())
 
-    def _answer(self, exchange: Exchange, served: Endpoint, head: media.Head, body: bytes) -> None:
+    def _answer(self, exchange: Exchange, served: Endpoint, head: dict[bytes, bytes], body: bytes) -> None:
         response = infer(served, head, body)
         if isinstance(response, Response):
             exchange.answer(response)

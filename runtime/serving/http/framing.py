@@ -52,10 +52,7 @@ UNKNOWN: Final = Known(b"", -1, "", {})
 
 
 class Refused(Exception):
-    """The request cannot be accepted, and the connection ends with the answer that says so.
-
-    The text is logged too: no byte that a client sent may be in it.
-    """
+    """Ends the connection with an answer that says why. The text is logged too: no byte of the client may be in it."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)

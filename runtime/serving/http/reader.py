@@ -18,10 +18,7 @@ _CHUNK_BYTES: Final = 128
 
 
 class Reader:
-    """Calls `asked` with the head of each request, `took` with the pieces of its body, `ended` when it is whole.
-
-    The methods `on_…` are what the parser calls.
-    """
+    """Calls `asked` with each head, `took` with pieces of the body, `ended` at its end; the parser calls `on_…`."""
 
     def __init__(self, limits: Limits, *, asked: Callable[[Head], None], took: Callable[[bytes], None],
                  ended: Callable[[], None]) -> None:  # fmt: skip

@@ -106,6 +106,7 @@ class Server:
         for connection in list(self.connections):
             connection.look()
         if state.turned_away:
-            most = state.most_connections + state.most_told
-            state.log.warning("connections.dropped", count=state.turned_away, most=most)
+            state.log.warning(
+                "connections.dropped", count=state.turned_away, most=state.most_connections + state.most_told
+            )
             state.turned_away = 0

@@ -43,7 +43,7 @@ class Codec(NamedTuple):
     prepare: Callable[[Served], object] = lambda _: None
     """What does not change from request to request of a model; kept in `served.forms` under `name`."""
     longest_body: int = 2**31 - 1
-    """Bytes that a body may have at most, whatever `--max-body-bytes` says."""
+    """Bytes that a body may have at most, whatever `--max-body-bytes` says; a tensor has no more elements than this."""
     pages: tuple[Page, ...] = ()
 
 

@@ -103,13 +103,11 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> InvalidInput:
 
 
 def _not_utf8(body: bytes) -> bool:
-    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:4]:
-        return True
     try:
         body.decode()
     except UnicodeDecodeError:
         return True
-    return False
+    return body.startswith(b"\xef\xbb\xbf") or b"\0" in body[:4]
 
 
 def kind_of(value: object) -> str:

@@ -99,33 +99,28 @@ def count_of(spec: TensorSpec, shape: Any, limits: Limits) -> int:
         raise _fault(spec, f"shape must be an array of non-negative integers, got {kind_of(shape)}")
     if len(shape) > limits.rank:
         raise _fault(spec, f"too many dimensions: {len(shape)}, at most {limits.rank}")
-    count, fits, empty = 1, len(shape) == len(spec.shape), False
+    count, fits = 1, len(shape) == len(spec.shape)
     for axis, size in enumerate(shape):
         if type(size) is float and size >= 2**63:  # an integer too large for the parser comes as a float
             raise _fault(spec, f"element count too large: dimension {axis} is {shown(size)}")
         if type(size) is not int or size < 0:
             raise _fault(spec, f"shape must be non-negative integers, dimension {axis} is {shown(size)}")
-        if size == 0:  # kept out of the product: a zero must not hide a dimension that nothing can hold
-            empty = True
-        else:
-            count *= size
+        count *= size or 1  # a zero must not hide a dimension that nothing can hold
         fits = fits and spec.shape[axis] in (size, -1)
     if count > limits.elements:
         raise _fault(spec, f"element count too large: shape {shown(shape)}, at most {limits.elements}")
     if not fits:
         raise _fault(spec, f"expected shape {quoted(list(spec.shape))} (-1: any), got {shown(shape)}")
-    return 0 if empty else count
+    return 0 if 0 in shape else count
 
 
 def _flat(spec: TensorSpec, shape: list[int], data: list[Any]) -> list[Any]:
     """Unwraps one level after another, each of which has to be as long as the shape says."""
-    flat = data if shape and len(data) == shape[0] else None
+    flat, fits = data, bool(shape) and len(data) == shape[0]
     for size in shape[1:]:
-        if flat is None or not _LISTS.issuperset(map(type, flat)) or not {size}.issuperset(map(len, flat)):
-            flat = None
-            break
-        flat = list(chain.from_iterable(flat))
-    if flat is None or (flat and type(flat[0]) is list):
+        fits = fits and _LISTS.issuperset(map(type, flat)) and {size}.issuperset(map(len, flat))
+        flat = list(chain.from_iterable(flat)) if fits else []
+    if not fits or (flat and type(flat[0]) is list):
         raise _fault(spec, f"data does not match shape {shown(shape)}: its nesting differs")
     return flat
 
@@ -189,8 +184,7 @@ _READERS = {"BOOL": _flags, "BYTES": _strings, **dict.fromkeys(INTEGERS, _intege
 
 
 def _wrong_type(spec: TensorSpec, data: list[Any], right: frozenset[type]) -> InputAtFault:
-    index = next(index for index, value in enumerate(data) if type(value) not in right)
-    got = data[index]
+    index, got = next((index, value) for index, value in enumerate(data) if type(value) not in right)
     if isinstance(got, list):
         return _fault(spec, f"data does not match shape: element {index} is an array")
     return _wrong_element(spec, index, kind_of(got) if isinstance(got, dict) else shown(got))

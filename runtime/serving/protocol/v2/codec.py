@@ -72,7 +72,6 @@ V2_JSON: Final = Codec(
     paths=tuple(f"{path}/infer" for path in _MODEL),
     # Clients send JSON under every name or none: tritonclient none, its asyncio half octet-stream, curl -d a form's.
     media_types=(b"application/json", None, b"application/octet-stream", b"application/x-www-form-urlencoded"),
-    longest_body=2**31 - 1,  # a tensor has no more elements
     prepare=Form.of,
     decode=decode,
     encode=encode,

@@ -94,10 +94,7 @@ def _texts(name: str, values: list[Any]) -> list[str]:
 
 
 def example_request(model: Model) -> dict[str, Any]:
-    """Returns a request that passes for `model`, from its signature alone: zeros, empty strings, free dimensions of 1.
-
-    It has the required inputs, or one if all are optional.
-    """
+    """Returns a request that passes for `model`, of zeros and "": its required inputs, or one if all are optional."""
     required = [spec for spec in model.inputs if not spec.optional]
     return {"inputs": [_zeros(spec) for spec in required or model.inputs[:1]]}
 
