@@ -144,9 +144,7 @@ def curl_address(listener: socket.socket) -> str:
 
 def _listen_tcp(host: str, port: int) -> Listener:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    if port:  # another server of the same user may not share the port: both would get a part of the connections
-        _bound(family, address, shared=False, listening=False).close()
-    return _bound(family, address, shared=True, listening=True)
+    return _bound(family, address, shared=False, listening=True)
 
 
 def _bound(family: int, address: tuple[object, ...], *, shared: bool, listening: bool) -> Listener:
@@ -157,6 +155,8 @@ def _bound(family: int, address: tuple[object, ...], *, shared: bool, listening:
         listener.bind(address)
         if listening:
             listener.listen(_BACKLOG)
+        # set before, two servers of the same user that start together would share the port, and the connections
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError:
         listener.close()
         raise

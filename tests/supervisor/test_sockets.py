@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.commands.health import ask
+from runtime.commands.health import run as health
 from runtime.errors import CannotListen
+from runtime.settings import Settings
 from runtime.supervisor.sockets import another, connect, curl_address, is_intact, is_reachable, listen, url
 
 
@@ -25,6 +26,28 @@ def test_a_taken_port_says_what_to_do():
         str(caught.value)
         == f"cannot listen on 127.0.0.1 port {port}: another program listens there; stop it, or give another --port"
     )
+
+
+def test_of_servers_that_start_together_one_takes_the_port():
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    for _ in range(100):
+        starts, listeners = threading.Barrier(2), []
+
+        def start(starts=starts, listeners=listeners) -> None:
+            starts.wait(10)
+            with contextlib.suppress(CannotListen):
+                listeners.append(listen("127.0.0.1", port))
+
+        threads = [threading.Thread(target=start) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        count = len(listeners)
+        for listener in listeners:
+            listener.close()
+        assert count == 1
 
 
 @pytest.mark.parametrize(
@@ -71,13 +94,14 @@ def test_curl_gets_an_address_that_a_shell_leaves_alone():
 def test_health_of_nobody_is_not_healthy(tmp_path):
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-    assert ask("127.0.0.1", port) == (
-        False,
-        f"no server answers on 127.0.0.1 port {port}: [Errno 111] Connection refused",
-    )
-    assert ask("a..b", port) == (False, f"no server answers on a..b port {port}: not a valid host name")
-    place = f"unix:{tmp_path}/none"
-    assert ask(place, port) == (False, f"no server answers on {place}: [Errno 2] No such file or directory")
+    unix = f"unix:{tmp_path}/none"
+    for host, place, reason in (
+        ("127.0.0.1", f"127.0.0.1 port {port}", "[Errno 111] Connection refused"),
+        ("a..b", f"a..b port {port}", "not a valid host name"),
+        (unix, unix, "[Errno 2] No such file or directory"),
+    ):
+        settings = Settings.read(["health", "--host", host, "--port", str(port)], {})
+        assert health(settings) == (1, [f"no server answers on {place}: {reason}"])
 
 
 @pytest.mark.slow
