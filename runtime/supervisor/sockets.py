@@ -12,6 +12,7 @@ import os
 import select
 import shlex
 import socket
+import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -92,12 +93,24 @@ def is_reachable(listener: Listener) -> bool:
     """Returns whether a connection can be opened to `listener`, the only socket that listens at its address."""
     if not is_intact(listener):
         return False
+    listener.listen(_BACKLOG)  # a worker may have made its queue shorter
+    waiting, most = queue(listener)
+    if waiting >= most > 0:  # a SYN gets no answer now, and clients got that far
+        return True
     with socket.socket(listener.family) as client:
         client.setblocking(False)
         client.connect_ex(listener.getsockname())  # 0.0.0.0 and :: are this machine
         poll = select.poll()
         poll.register(client, select.POLLOUT)
         return bool(poll.poll(_TRY_SECONDS * 1000)) and not client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def queue(listener: Listener) -> tuple[int, int]:
+    """Returns the number of connections that wait to be accepted, and the most that may; 0 and 0 of a Unix socket."""
+    if listener.family == socket.AF_UNIX:
+        return 0, 0
+    unacked, sacked = struct.unpack_from("II", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32), 24)
+    return unacked, sacked  # what these fields of tcp_info mean for a socket that listens
 
 
 def connect(host: str, port: int, seconds: float) -> socket.socket:
@@ -201,7 +214,6 @@ def _identified(path: Path) -> tuple[Path, int, int]:
 
 def _attach_filter(listener: socket.socket) -> None:
     import ctypes
-    import struct
 
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
     filter_ = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))

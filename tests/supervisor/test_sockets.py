@@ -14,7 +14,7 @@ import pytest
 from runtime.commands.health import run as health
 from runtime.errors import CannotListen
 from runtime.settings import Settings
-from runtime.supervisor.sockets import another, connect, curl_address, is_intact, is_reachable, listen, url
+from runtime.supervisor.sockets import another, connect, curl_address, is_intact, is_reachable, listen, queue, url
 
 
 def test_a_taken_port_says_what_to_do():
@@ -292,6 +292,22 @@ def test_a_socket_that_lets_no_packet_in_is_not_reachable():
         listener.setsockopt(socket.IPPROTO_IP, 21, 255)  # IP_MINTTL: no option says so, a connection does
         assert is_intact(listener)
         assert not is_reachable(listener)
+
+
+def test_a_socket_with_a_full_queue_is_reachable_however_short_its_worker_made_it(monkeypatch):
+    monkeypatch.setattr("runtime.supervisor.sockets._BACKLOG", 8)
+    with listen("127.0.0.1", 0) as listener, contextlib.ExitStack() as clients:
+        listener.listen(0)
+        clients.enter_context(connect("127.0.0.1", listener.getsockname()[1], 5.0))
+        assert queue(listener) == (1, 0)
+        assert is_reachable(listener)
+        waiting, most = queue(listener)
+        for _ in range(most + 1 - waiting):
+            client = clients.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        assert queue(listener)[0] >= most
+        assert is_reachable(listener)
 
 
 def connect_to_nothing(listener):
