@@ -46,6 +46,7 @@ class WorkerProcess:
         self.loading: set[str] = set()  # models that it was told to load, and has not answered about
         self.ready: set[str] = set()  # models that it serves
         self.not_understood = 0  # how often it sent what is no message
+        self.waiting = self.stuck_looks = 0  # connections to be accepted; for how many looks they have not become fewer
         self.finish_output: Callable[[], None] | None = None  # waits until all that it wrote is reported
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)

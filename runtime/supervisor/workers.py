@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from runtime.errors import CrashLoop
 from runtime.link.messages import Failed, Load, Message, Ready, Stop
 from runtime.supervisor.cgroups import oom_kills
-from runtime.supervisor.sockets import is_intact
+from runtime.supervisor.sockets import is_intact, queue
 from runtime.supervisor.strays import sweep, sweep_until_none
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _CRASH_SECONDS: Final = 60.0
 _FIRST_PAUSE_SECONDS: Final = 0.5  # before a failed start is tried again; doubled each time. Five are a crash loop, too
 _MOST_NOT_UNDERSTOOD: Final = 16  # messages that are no messages; a worker that sends one more is ended
 _LOOK_SECONDS: Final = 1.0
+_STUCK_LOOKS: Final = 10  # an event loop that runs, however busy, accepts in that time, and its queue gets shorter
 _END_SECONDS: Final = 1.0  # for workers that were killed or closed their channel, then for what they left, to be gone
 
 
@@ -217,12 +218,21 @@ class Workers:
         return True
 
     def _look(self) -> None:
-        """Once a second: has a worker damaged its socket, or left a process that holds it?"""
+        """Once a second: has a worker damaged its socket, stopped accepting, or left a process that holds it?"""
         if self._stopping:
             return
         self.sweep()
         for worker in self:
-            if worker.ready and not is_intact(self._launcher.listener_of(worker.slot)):
-                self._log.error("worker.not_listening", worker=worker.slot, reason="it has spoilt its listening socket")
+            if worker.ready and (reason := self._not_listening(worker)):
+                self._log.error("worker.not_listening", worker=worker.slot, reason=reason)
                 self._end_one(worker)
         asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
+    def _not_listening(self, worker: WorkerProcess) -> str:
+        listener = self._launcher.listener_of(worker.slot)
+        if not is_intact(listener):
+            return "it has spoilt its listening socket"
+        before, worker.waiting = worker.waiting, queue(listener)[0]
+        worker.stuck_looks = worker.stuck_looks + 1 if worker.waiting and worker.waiting >= before else 0
+        others = sum(bool(other.ready) for other in self) > 1  # alone, it may compute for longer and hold the GIL
+        return "it has stopped accepting connections" if others and worker.stuck_looks >= _STUCK_LOOKS else ""
