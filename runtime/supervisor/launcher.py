@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from socket import AF_UNIX
 from typing import TYPE_CHECKING, Final
 
 from runtime.link.messages import Order
 from runtime.supervisor.cgroups import Allowance, allowance
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
-from runtime.supervisor.sockets import another, is_reachable
+from runtime.supervisor.sockets import afresh, another, is_reachable
 
 if TYPE_CHECKING:
     from runtime.link.board import Board
@@ -65,15 +66,25 @@ class Launcher:
             self._listeners[slot] = another(self._listeners[1], listening=False)
         return self._listeners[slot]
 
-    def renew_listener(self, slot: int, *, alone: bool) -> None:
+    def renew_listener(self, slot: int, *, alone: bool) -> bool:
         """After the death of a worker: its socket stays only if the `alone` worker left it as it was. Raises OSError.
 
         Others get the connections meanwhile; if there are no others, connections wait for the replacement.
+        Returns whether the sockets of all workers are new: a spoilt Unix socket is the same for all.
         """
         old = self.listener_of(slot)
-        if not (alone and is_reachable(old)):
+        unix = old.family == AF_UNIX
+        if (alone or unix) and is_reachable(old):
+            return False
+        if unix:
+            fresh = afresh(old)
+            for listener in self._listeners.values():
+                listener.close()
+            self._listeners = {1: fresh}  # the others are made of it
+        else:
             self._listeners[slot] = another(old, listening=alone)
             old.close()
+        return unix
 
     def close_listeners(self) -> None:
         """Turns new clients away, and closes the supervisor's copies."""

@@ -47,6 +47,7 @@ class WorkerProcess:
         self.ready: set[str] = set()  # models that it serves
         self.not_understood = 0  # how often it sent what is no message
         self.waiting = self.stuck_looks = 0  # connections to be accepted; for how many looks they have not become fewer
+        self.blameless = False  # ended for what another one did: no sign of a crash loop
         self.finish_output: Callable[[], None] | None = None  # waits until all that it wrote is reported
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)

@@ -79,6 +79,12 @@ def another(listener: Listener, *, listening: bool) -> Listener:
     return _bound(listener.family, listener.getsockname(), shared=True, listening=listening)
 
 
+def afresh(listener: Listener) -> Listener:
+    """Returns a new socket at the path of the Unix socket `listener`, which is spoilt for all. Raises OSError."""
+    listener.turn_away()
+    return _listen_unix(Path(listener.getsockname()))
+
+
 def is_intact(listener: Listener) -> bool:
     """Returns whether a socket still listens, and lets every packet in. A worker has it, too."""
     import ctypes
@@ -86,7 +92,10 @@ def is_intact(listener: Listener) -> bool:
     filters = ctypes.c_uint(0)  # asked for 0 of them, the kernel says how many there are
     libc = ctypes.CDLL(None)
     libc.getsockopt(listener.fileno(), socket.SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(filters))
-    return not filters.value and bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    poll = select.poll()
+    poll.register(listener, select.POLLRDHUP)  # a Unix socket that was shut down listens still, and refuses everybody
+    listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    return not filters.value and not poll.poll(0) and bool(listens)
 
 
 def is_reachable(listener: Listener) -> bool:
@@ -99,7 +108,9 @@ def is_reachable(listener: Listener) -> bool:
         return True
     with socket.socket(listener.family) as client:
         client.setblocking(False)
-        client.connect_ex(listener.getsockname())  # 0.0.0.0 and :: are this machine
+        failure = client.connect_ex(listener.getsockname())  # 0.0.0.0 and :: are this machine
+        if listener.family == socket.AF_UNIX:
+            return failure != errno.ECONNREFUSED
         poll = select.poll()
         poll.register(client, select.POLLOUT)
         return bool(poll.poll(_TRY_SECONDS * 1000)) and not client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -120,8 +120,10 @@ class Workers:
             return
         accept = not self._served and not any(worker.accepts for worker in self)
         try:
-            if again:
-                self._launcher.renew_listener(slot, alone=not self.ready)
+            if again and self._launcher.renew_listener(slot, alone=not self.ready):
+                for other in self:  # they listen where nobody connects any more
+                    other.blameless = True
+                    self._end_one(other)
             worker = self._workers[slot] = self._launcher.start(slot, accept=accept)
         except OSError as error:
             self._not_started(slot, f"a worker cannot be started: {error.strerror}")
@@ -197,7 +199,7 @@ class Workers:
         if not self._stopping:
             self._meter.add("runtime_worker_restarts_total", 1)
             self._log.error("worker.died", worker=worker.slot, pid=worker.pid, reason=reason)
-            if not self._is_crash_loop(reason):
+            if worker.blameless or not self._is_crash_loop(reason):
                 self._start(worker.slot, again=True)
         elif not self._workers:
             self._owner.ended(None)
@@ -226,6 +228,7 @@ class Workers:
             if worker.ready and (reason := self._not_listening(worker)):
                 self._log.error("worker.not_listening", worker=worker.slot, reason=reason)
                 self._end_one(worker)
+                break  # a Unix socket is the same for all: its renewal ends the others
         asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
 
     def _not_listening(self, worker: WorkerProcess) -> str:

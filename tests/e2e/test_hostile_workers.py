@@ -126,6 +126,27 @@ def test_a_lone_worker_that_spoils_its_socket_is_replaced_with_the_socket(attack
         assert server.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.parametrize("attack", ["shut_listener", "filter_listener"])
+def test_a_unix_socket_that_one_worker_spoils_is_made_afresh_for_all(attack, tmp_path):
+    path = tmp_path / "s"
+    options = ("--trust", "unsafe", "--workers", "2", "--host", f"unix:{path}", "--drain-delay", "0")
+    with Server(hostile.kit(tmp_path / "kit"), *options, cache=tmp_path / "cache") as server:
+        server.event("worker.ready", count=2)
+
+        def asked(attack=""):
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=PATIENCE_SECONDS) as client:
+                return client.post("http://localhost" + INFER, json=hostile.request(attack))
+
+        with contextlib.suppress(httpx.TransportError):
+            asked(attack)
+        server.event("worker.ready", count=4)
+        for _ in range(8):
+            assert asked().status_code == 200
+        assert [event["event"] for event in server.events].count("worker.not_listening") <= 1
+        assert server.stop() == 0
+        assert not path.exists()
+
+
 def test_connections_wait_for_the_replacement_of_a_lone_worker(tmp_path):
     with Server(hostile.kit(tmp_path / "kit"), "--trust", "unsafe", cache=tmp_path / "cache") as server:
         port = httpx.URL(address(server)).port

@@ -14,7 +14,7 @@ import pytest
 from runtime.commands.health import run as health
 from runtime.errors import CannotListen
 from runtime.settings import Settings
-from runtime.supervisor.sockets import another, connect, curl_address, is_intact, is_reachable, listen, queue, url
+from runtime.supervisor.sockets import afresh, another, connect, curl_address, is_intact, is_reachable, listen, queue, url
 
 
 def test_a_taken_port_says_what_to_do():
@@ -281,8 +281,7 @@ def test_damage_to_a_socket_is_seen(damage):
         elif damage == "unlistened":
             connect_to_nothing(listener)
         else:
-            program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0) * 20)
-            listener.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 20, ctypes.addressof(program)))
+            drop_all(listener)
         assert not is_intact(listener)
         assert not is_reachable(listener)
 
@@ -310,6 +309,11 @@ def test_a_socket_with_a_full_queue_is_reachable_however_short_its_worker_made_i
         assert is_reachable(listener)
 
 
+def drop_all(listener):
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0) * 20)
+    listener.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 20, ctypes.addressof(program)))
+
+
 def connect_to_nothing(listener):
     """connect(2) with AF_UNSPEC takes a TCP socket back to its beginning."""
     nothing = ctypes.create_string_buffer(16)
@@ -320,3 +324,34 @@ def test_unix_sockets_are_the_same_for_all(tmp_path):
     with listen(f"unix:{tmp_path}/s", 0) as listener, another(listener, listening=True) as second:
         assert is_reachable(second)
         listener.accept()[0].close()
+
+
+def test_a_spoilt_unix_socket_is_seen_and_made_afresh(tmp_path):
+    place = f"unix:{tmp_path}/s"
+    for spoil in (lambda listener: listener.shutdown(socket.SHUT_RDWR), drop_all):
+        with listen(place, 0) as listener, another(listener, listening=True) as second:
+            assert is_intact(listener)
+            spoil(second)
+            assert not is_intact(listener)
+            assert not is_reachable(listener)
+            with afresh(listener) as fresh:
+                assert is_intact(fresh)
+                assert url(fresh) == place
+                assert stat.S_IMODE((tmp_path / "s").lstat().st_mode) == 0o660
+                with connect(place, 0, 5.0):
+                    fresh.accept()[0].close()
+                listener.turn_away()
+                assert (tmp_path / "s").exists()
+                fresh.turn_away()
+                assert not (tmp_path / "s").exists()
+
+
+def test_a_unix_socket_with_a_full_queue_is_reachable(tmp_path, monkeypatch):
+    monkeypatch.setattr("runtime.supervisor.sockets._BACKLOG", 0)
+    with listen(f"unix:{tmp_path}/s", 0) as listener, contextlib.ExitStack() as clients:
+        for _ in range(2):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            full = client.connect_ex(f"{tmp_path}/s")
+        assert full == errno.EAGAIN
+        assert is_reachable(listener)
