@@ -13,6 +13,7 @@ import select
 import shlex
 import socket
 import struct
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,8 @@ _MODE: Final = 0o660  # this user, and the group of the file, may connect to a U
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _SO_ATTACH_FILTER = _SO_GET_FILTER = 26
 _TRY_SECONDS: Final = 0.25
+_LOCK_SECONDS: Final = 2.0
+_LOCK_TRY_SECONDS: Final = 0.01
 _DROP_SYN: Final = (  # classic BPF over the TCP header: a segment with SYN and without ACK opens a connection
     (0x30, 0, 0, 13),  # A = flags
     (0x54, 0, 0, 0x12),  # A &= SYN | ACK
@@ -192,7 +195,7 @@ def _listen_unix(path: Path) -> Listener:
         raise OSError(errno.ENAMETOOLONG, str(path))
     folder, listener = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY), Listener(socket.AF_UNIX)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # of several servers that start now, one takes the place of a dead one
+        _lock(folder)  # of several servers that start now, one takes the place of a dead one
         _remove_dead(path)
         os.fchmod(listener.fileno(), _MODE)  # bind gives this mode to the file, without what the umask forbids
         listener.bind(str(path))
@@ -205,6 +208,18 @@ def _listen_unix(path: Path) -> Listener:
     finally:
         os.close(folder)
     return listener
+
+
+def _lock(folder: int) -> None:
+    """Waits 2 seconds at most: signals may be blocked, and others hold such a lock for a few microseconds."""
+    ends = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(_LOCK_TRY_SECONDS)
 
 
 def _remove_dead(path: Path) -> None:
@@ -250,6 +265,7 @@ def _reason(error: OSError | UnicodeError, *, unix: bool) -> str:
         errno.EADDRNOTAVAIL: "not an address of this machine; give another --host",
         errno.EEXIST: "what is there is no socket; remove it, or give another path",
         errno.ENAMETOOLONG: f"the path has more than {_LONGEST_PATH} bytes; give a shorter one",
+        errno.EAGAIN: "another program has locked the folder; stop it, or give another path",
         errno.ENOENT: "there is no such folder; make it first",
     }
     return reasons.get(error.errno or 0) or error.strerror or str(error)

@@ -1,6 +1,7 @@
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -14,7 +15,17 @@ import pytest
 from runtime.commands.health import run as health
 from runtime.errors import CannotListen
 from runtime.settings import Settings
-from runtime.supervisor.sockets import afresh, another, connect, curl_address, is_intact, is_reachable, listen, queue, url
+from runtime.supervisor.sockets import (
+    afresh,
+    another,
+    connect,
+    curl_address,
+    is_intact,
+    is_reachable,
+    listen,
+    queue,
+    url,
+)
 
 
 def test_a_taken_port_says_what_to_do():
@@ -235,6 +246,17 @@ def test_a_path_that_can_be_no_socket_is_refused_and_left_alone(tmp_path, name, 
         listen(f"unix:{tmp_path}/{name}", 0)
     assert str(refused.value) == f"cannot listen on unix:{tmp_path}/{name}: {reason}"
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_locked_folder_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("runtime.supervisor.sockets._LOCK_SECONDS", 0.02)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(CannotListen, match="another program has locked the folder; stop it, or give another path"):
+            listen(f"unix:{tmp_path}/s", 0)
+    finally:
+        os.close(folder)
 
 
 def test_who_is_turned_away_finds_no_file_and_who_waits_is_kept(tmp_path):
