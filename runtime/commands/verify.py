@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
 from adapters.base import AdapterError
@@ -30,6 +31,8 @@ def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[i
         code, failure = exit_code(error), error
     if code and not failure:
         return code, []
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, signal.SIG_DFL)  # a reader may keep the report waiting
     report = _report(supervisor, failure)
     shown = json.dumps(report, indent=2, ensure_ascii=False).split("\n") if settings.json else _as_text(report)
     return code, shown

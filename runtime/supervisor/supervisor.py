@@ -76,6 +76,9 @@ class Supervisor:
         try:
             return await self._ended
         finally:
+            for signum in (signal.SIGTERM, signal.SIGINT):  # one more must not replace the exit code
+                loop.remove_signal_handler(signum)
+                signal.signal(signum, signal.SIG_IGN)
             self._progress.cancel()
             self._workers.end()
             self._launcher.close_listeners()

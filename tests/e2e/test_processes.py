@@ -214,6 +214,26 @@ def test_a_worker_that_accepts_nothing_is_replaced_where_there_are_others(tmp_pa
         assert server.stop() == 0
 
 
+SIGNAL_AT_THE_END = """
+import asyncio, os, signal, sys
+from runtime.cli import main
+run = asyncio.run
+def interrupted(work):
+    code = run(work)
+    os.kill(os.getpid(), signal.SIGINT)
+    return code
+asyncio.run = interrupted
+sys.exit(main(sys.argv[4:]))
+"""
+
+
+def test_a_signal_after_the_end_changes_no_exit_code(tmp_path):
+    with Server(IRIS, "--drain-delay", "0", cache=tmp_path, prefix=(sys.executable, "-c", SIGNAL_AT_THE_END)) as server:
+        server.event("server.ready")
+        assert server.stop(signal.SIGINT) == 0
+        assert server.other_lines == []
+
+
 def test_a_worker_that_dies_while_the_server_drains_does_not_matter(tmp_path):
     with Server(IRIS, "--drain-delay", "60", "--drain-timeout", "60", cache=tmp_path) as server:
         server.event("server.ready")
