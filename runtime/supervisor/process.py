@@ -109,7 +109,12 @@ class WorkerProcess:
 
 
 def _spawned(module: str, channel: int, out: int, err: int) -> tuple[int, int]:
-    others = (int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is one more import
+    for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - pathlib is one more import
+        if fd > 2:  # what a shell or a service manager left open here, too, even above RLIMIT_NOFILE
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:  # another thread has closed it
+                continue
     pid = os.posix_spawn(
         sys.executable,
         [sys.executable, "-P", "-c", _START.format(module=module, supervisor=os.getpid(), control=_CONTROL)],
@@ -118,8 +123,6 @@ def _spawned(module: str, channel: int, out: int, err: int) -> tuple[int, int]:
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, out, 1),
             (os.POSIX_SPAWN_DUP2, err, 2),
-            # what a shell or a service manager left open here, too
-            *((os.POSIX_SPAWN_CLOSE, fd) for fd in others if fd > 2 and fd != channel),
             (os.POSIX_SPAWN_DUP2, channel, _CONTROL),
         ],
         setsid=True,

@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import os
 import resource
 import select
@@ -48,6 +49,21 @@ def test_a_start_without_descriptors_fails_and_leaves_nothing(count):
     with free_descriptors(count), pytest.raises(OSError, match="Too many open files"):
         WorkerProcess(1)
     assert (me.num_fds(), me.children()) == (before, children)
+
+
+def test_a_descriptor_above_the_limit_is_not_handed_on():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    high = fcntl.fcntl(0, fcntl.F_DUPFD, 900)
+    os.set_inheritable(high, True)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (800, limits[1]))
+    try:
+        process = WorkerProcess(1, "tests.supervisor.descriptors")
+        assert os.read(process.streams[0], 100) == b"[0, 1, 2, 3]"
+        ended(process)
+        process.reap()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        os.close(high)
 
 
 def test_an_end_is_told_in_words(worker):
