@@ -7,8 +7,8 @@
 
 A blob gets its name by one rename, after its size and digest were checked and its bytes synced. It is checked again
 whenever it is opened: only its content says what it is. A cache that others can write into is refused all the same,
-since a file could be exchanged after its check. "Complete" means manifest, config and the layers that serving needs: a
-kit with datasets or docs cannot be copied on as a whole.
+since a file could be exchanged after its check; a single blob that others can write to counts as spoiled. "Complete"
+means manifest, config and the layers that serving needs: a kit with datasets or docs cannot be copied on as a whole.
 https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
@@ -46,6 +46,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._prepared = False
+        self._group: int | None = None
         self._check_owners()
 
     def blob_path(self, digest: Digest) -> Path:
@@ -74,7 +75,10 @@ class Store:
         self._prepared = True
 
     def open(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO | None:
-        """Returns the cached blob, checked just now; None if there is none. Raises SizeMismatch, DigestMismatch."""
+        """Returns the cached blob, checked just now; None if there is none. Raises SizeMismatch, DigestMismatch.
+
+        One that others could change after the check is a DigestMismatch.
+        """
         subject = f"blob {descriptor.digest} in the cache"
         with storing(self.root):
             try:
@@ -83,12 +87,17 @@ class Store:
                 return None
             except files.NotPlain as problem:
                 raise DigestMismatch(f"{subject} {problem.strerror}") from problem
+            if refusal := self._who_else_writes(descriptor.digest, file):
+                file.close()
+                raise DigestMismatch(f"{subject} {refusal}")
             return files.read_checked(file, DigestCheck(descriptor.digest, descriptor.size, subject), reached)
 
     def read(self, digest: Digest, most_bytes: int) -> bytes | None:
-        """Returns a small cached blob of unknown size, checked just now. None if it is absent, wrong or longer."""
+        """Returns a small cached blob, checked just now. None if it is absent, exposed, wrong or longer."""
         try:
             with files.open_plain(self.blob_path(digest)) as file:
+                if self._who_else_writes(digest, file):
+                    return None
                 size = os.fstat(file.fileno()).st_size
                 data = file.read(most_bytes + 1)
         except OSError:
@@ -150,16 +159,18 @@ class Store:
 
     def _check_owners(self) -> None:
         """Refuses folders in which somebody else could exchange what was verified."""
-        group = None
         for folder in (self.root, *(self.root / name for name in _FOLDERS)):
             with storing(self.root), suppress(FileNotFoundError, NotADirectoryError):
                 status = folder.lstat()
-                group = files.volume_group(status) if folder == self.root else group
-                refusal = files.who_else_writes(folder, status, group)
+                self._group = files.volume_group(status) if folder == self.root else self._group
+                refusal = files.who_else_writes(folder, status, self._group)
                 if stat.S_ISLNK(status.st_mode):
                     refusal = "is a symbolic link, which others may be able to change: name the folder itself"
                 if refusal:
                     raise StorageFailed(f"the cache folder {folder} {refusal}, or choose another with --cache-dir")
+
+    def _who_else_writes(self, digest: Digest, blob: BinaryIO) -> str | None:
+        return files.who_else_writes(self.blob_path(digest), os.fstat(blob.fileno()), self._group)
 
     def _index(self) -> list[dict[str, dict[str, str]]]:
         """Returns the entries of index.json; none if it is missing or unreadable: nothing else depends on it."""

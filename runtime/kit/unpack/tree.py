@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
 from runtime.errors import StorageFailed
-from runtime.kit.files import NO_SPACE, free_bytes, open_plain
+from runtime.kit.files import NO_SPACE, free_bytes, open_plain, volume_group, who_else_writes
 from runtime.kit.format.paths import LOST_AND_FOUND, Parts
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -109,7 +109,14 @@ class WrittenTree(_Folders):
 
 
 class ComparedTree(_Folders):
-    """Compares members with a folder, byte by byte: a link counts as different. Raises OSError if there is none."""
+    """Compares members with a folder, byte by byte. Raises OSError if there is none.
+
+    A link counts as different, and so does what others could change after it was compared.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._path, self._group = root, volume_group(os.fstat(self._root))
 
     def folder(self, parts: Parts) -> bool:
         """Tells whether there is this folder."""
@@ -124,7 +131,7 @@ class ComparedTree(_Folders):
         try:
             with open_plain(parts[-1], dir_fd=self._open(parts[:-1])) as file:
                 found = os.fstat(file.fileno())
-                if found.st_nlink != 1 or size not in (None, found.st_size):
+                if self._is_exposed(parts, found) or found.st_nlink != 1 or size not in (None, found.st_size):
                     return False
                 return all(file.read(len(chunk)) == chunk for chunk in chunks) and file.read(1) == b""
         except OSError:
@@ -139,8 +146,14 @@ class ComparedTree(_Folders):
         return len(found) == len(folders) and all(folders.get(parts) is is_folder for parts, is_folder in found)
 
     def _inside(self, parts: Parts) -> list[tuple[Parts, bool]]:
-        with os.scandir(self._open(parts)) as found:
+        folder = self._open(parts)
+        if self._is_exposed(parts, os.fstat(folder)):
+            raise PermissionError
+        with os.scandir(folder) as found:
             return [((*parts, item.name), item.is_dir(follow_symlinks=False)) for item in found]
+
+    def _is_exposed(self, parts: Parts, status: os.stat_result) -> bool:
+        return who_else_writes(self._path.joinpath(*parts), status, self._group) is not None
 
 
 class FoundTree(_Folders):

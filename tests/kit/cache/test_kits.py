@@ -45,6 +45,9 @@ SPOILS: dict[str, Callable[[Path], object]] = {
     "empty": lambda root: shutil.rmtree(root / "models"),
     "a file": lambda root: (shutil.rmtree(root), root.write_text("no folder")),
     "a link": lambda root: (root.rename(root.parent / "elsewhere"), root.symlink_to("elsewhere")),
+    "writable for all": lambda root: (root / "src/a.py").chmod(0o646),
+    "a folder writable for all": lambda root: (root / "src").chmod(0o777),
+    "itself writable for all": lambda root: root.chmod(0o777),
     "a pipe": lambda root: ((root / "src/a.py").unlink(), os.mkfifo(root / "src/a.py")),
 }
 
@@ -62,6 +65,24 @@ def test_a_tree_that_differs_is_built_anew_with_a_warning(tmp_path: Path, spoil:
     assert leftovers(tmp_path) == []
     assert pulled(f"oci:{KITS}/everything:v1", tmp_path, quiet := Recorder()) == again
     assert quiet.warnings == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("where", [".", "src", "src/a.py"])
+def test_a_tree_of_which_a_stranger_owns_something_is_built_anew(tmp_path: Path, where: str) -> None:
+    kit = pulled(f"oci:{KITS}/everything:v1", tmp_path)
+    os.chown(kit.root / where, 4242, -1)
+    again = pulled(f"oci:{KITS}/everything:v1", tmp_path)
+    assert {path.stat().st_uid for path in (again.root, *again.root.rglob("*"))} == {0}
+
+
+def test_a_tree_on_a_volume_with_an_fs_group_is_left_alone(tmp_path: Path) -> None:
+    kit = pulled(f"oci:{KITS}/everything:v1", tmp_path)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, -1, os.getegid())
+        path.chmod(0o2775 if path.is_dir() else 0o664)  # as the kubelet does it
+    assert pulled(f"oci:{KITS}/everything:v1", tmp_path, watch := Recorder()) == kit
+    assert watch.warnings == []
 
 
 def test_a_kit_with_an_unsafe_layer_leaves_no_tree(tmp_path: Path) -> None:

@@ -162,6 +162,31 @@ def test_a_folder_that_is_a_strangers_is_refused(store: Store, where: str) -> No
         Store(store.root)
 
 
+@pytest.mark.usefixtures("as_root")
+def test_a_blob_that_is_a_strangers_is_spoiled(store: Store) -> None:
+    store.add(DIGEST, DATA)
+    os.chown(store.blob_path(DIGEST), STRANGER, STRANGER)
+    assert store.read(DIGEST, len(DATA)) is None
+    with pytest.raises(DigestMismatch, match=rf"^blob {DIGEST} in the cache belongs to user {STRANGER}, wanted user 0"):
+        store.open(BLOB, silent)
+    store.add(DIGEST, DATA)
+    assert store.blob_path(DIGEST).stat().st_uid == 0
+    assert store.read(DIGEST, len(DATA)) == DATA
+
+
+def test_a_blob_that_a_group_may_write_to_is_spoiled_unless_it_is_a_volumes(store: Store) -> None:
+    store.add(DIGEST, DATA)
+    os.chown(store.blob_path(DIGEST), -1, os.getegid())
+    store.blob_path(DIGEST).chmod(0o664)
+    with pytest.raises(DigestMismatch, match=r"can be written by group \d+ \(mode 0664\): chmod g-w"):
+        store.open(BLOB, silent)
+    os.chown(store.root, -1, os.getegid())
+    store.root.chmod(0o2775)
+    again = Store(store.root)
+    assert again.read(DIGEST, len(DATA)) == DATA
+    again.open(BLOB, silent).close()  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("where", [".", "kits", "blobs"])
 def test_a_folder_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_path: Path, where: str) -> None:
     store.prepare()
