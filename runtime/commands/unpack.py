@@ -63,7 +63,7 @@ class _Job:
             with self._destination.locked(self._check):
                 why = self._destination.holds(self.kit.reference, self._reached)
             if why is None:
-                message = f"{folder} holds {reference} already, every byte of it: nothing to do"
+                message = f"{folder} holds {reference} already, by its receipt: nothing to do"
                 self._log.info("kit.kept", message=message, reference=reference, folder=str(folder))
                 return True
             self._log.debug("folder.looked_at", folder=str(folder), found=why)

@@ -25,7 +25,7 @@ from runtime.kit.format.manifest import Manifest
 from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, RECEIPT_NAME, STAGING_NAME, Parts
 from runtime.kit.format.reference import Reference
 from runtime.kit.installed.receipt import Receipt, read_receipt
-from runtime.kit.installed.recheck import Reached, recheck
+from runtime.kit.installed.recheck import Reached, check_writers, recheck
 from runtime.kit.unpack.tree import FoundTree, WrittenTree
 from runtime.kit.unpack.walk import Layers, walk
 
@@ -60,7 +60,8 @@ class Destination(NamedTuple):
     def holds(self, reference: Reference, reached: Reached) -> str | None:
         """Returns why the folder has to be filled with this kit; None if it is here already, whole. Call it locked.
 
-        Raises Usage for files that no unpack put here, StorageFailed, and what `reached` raises.
+        A folder that others can write into is filled again: they could have put a receipt of their own there. Raises
+        Usage for files that no unpack put here, StorageFailed, and what `reached` raises.
         """
         receipt = read_receipt(self.folder / RECEIPT_NAME)
         self._refuse_foreign_files(receipt)
@@ -71,6 +72,10 @@ class Destination(NamedTuple):
         with self._writing():
             if self._staged.exists():  # not on a read-only volume, where nothing may be written
                 remove(self._staged)  # its files had no names yet, or have them all
+        try:
+            check_writers(self.folder)
+        except StorageFailed as problem:
+            return str(problem)
         try:
             recheck(self.folder, receipt, reached, beside=self.beside)
         except BadContent as problem:

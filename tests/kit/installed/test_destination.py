@@ -163,6 +163,21 @@ DAMAGE = {
 }
 
 
+@pytest.mark.parametrize(("path", "mode"), [(".", 0o777), ("m", 0o777), ("m/a", 0o666), (RECEIPT, 0o646)])
+def test_a_receipt_that_others_could_have_put_there_is_not_believed(path: str, mode: int, place: Destination) -> None:
+    receipt = fill(place)
+    for name in ("m/a", RECEIPT):
+        (place.folder / name).chmod(0o644)
+    (place.folder / "m/a").write_bytes(b"forged")
+    (place.folder / RECEIPT).write_bytes(
+        receipt._replace(files={**receipt.files, "m/a": Digest.of(b"forged")}).to_bytes()
+    )
+    (place.folder / path).chmod(mode)
+    assert f"'{place.folder / path}' can be written by everybody" in str(holds(place))
+    fill(place)
+    assert (place.folder / "m/a").read_bytes() == GOOD["m/a"]
+
+
 @pytest.mark.parametrize(("damage", "why"), DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_kit_is_unpacked_again(damage, why: str, place: Destination) -> None:
     fill(place)
