@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -26,6 +28,13 @@ def with_class(error: BaseException) -> str:
     return f"{type(error).__name__}: {reason(error)}"
 
 
+def is_ctrl_c(error: BaseException) -> bool:
+    """True if `error` is Ctrl-C in a program that uses the runtime as a library; in a worker it never is."""
+    on_main = threading.current_thread() is threading.main_thread()
+    is_interrupt = isinstance(error, KeyboardInterrupt) and on_main
+    return is_interrupt and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @contextmanager
 def failing(what: str, say: Callable[[BaseException], str] = reason) -> Iterator[None]:
     """Turns an exception of the block into LoadFailed: `what`, a colon, and what `say` makes of it.
@@ -36,5 +45,7 @@ def failing(what: str, say: Callable[[BaseException], str] = reason) -> Iterator
         yield
     except (AdapterError, MemoryError):
         raise
-    except (Exception, SystemExit) as error:  # a framework, or a kit's own code, can raise anything
+    except BaseException as error:  # a framework, or a kit's own code, can raise anything, CancelledError too
+        if is_ctrl_c(error):
+            raise
         raise LoadFailed(f"{what}: {say(error)}") from error

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 import adapters
-from adapters.base import AdapterError
+from adapters.base import AdapterError, LoadFailed
+from adapters.wording import with_class
 from runtime.libraries import listen
 from runtime.link.board import Board
 from runtime.link.curl import shown
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from runtime.link.channel import Channel
     from runtime.link.model_files import ModelFacts
     from runtime.serving.served import Served
+    from runtime.worker.loading import Loaded
 
 
 class Service:
@@ -111,11 +113,18 @@ class Service:
         except AdapterError:
             return  # loading says it again, with the files at hand
 
+    def _load(self, kit: Load) -> Loaded:
+        try:
+            return load(kit, self._order.terms, limits=self._limits, meter=self._meter, log=self._log)
+        except Exception:
+            raise
+        except BaseException as error:  # of the kit's code; a CancelledError would cancel the task below
+            raise LoadFailed(f"the kit's code failed: {with_class(error)}") from error
+
     async def _load_and_accept(self, kit: Load) -> None:
         started = time.monotonic()
-        work = partial(load, kit, self._order.terms, limits=self._limits, meter=self._meter, log=self._log)
         try:
-            loaded = await asyncio.get_running_loop().run_in_executor(None, work)
+            loaded = await asyncio.get_running_loop().run_in_executor(None, self._load, kit)
             example = shown(loaded.request) or shown(example_request(loaded.served.model))
         except Exception as error:  # noqa: BLE001 - whatever it was, the supervisor says it and ends
             self._log.debug("model.load_failed", error=repr(error))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def huge(path, options):
 
 def leaves(path, options):
     raise SystemExit(0)
+
+def cancels(path, options):
+    import asyncio
+    raise asyncio.CancelledError
+
+def closes(path, options):
+    raise GeneratorExit
+
+def interrupts(path, options):
+    raise KeyboardInterrupt
 
 def nothing(path, options):
     return 3
@@ -104,6 +115,8 @@ def test_kit_code_needs_trust(kit: Any, trust: str) -> None:
         ("code_of_the_kit:nothing", X, "made a int, neither a Model nor a callable"),
         ("code_of_the_kit:fails", X, "failed: OSError: no way"),
         ("code_of_the_kit:leaves", X, "failed: SystemExit: 0"),
+        ("code_of_the_kit:cancels", X, "failed: CancelledError"),
+        ("code_of_the_kit:closes", X, "failed: GeneratorExit"),
         ("code_of_the_kit:stumbles", X, "cannot be run on zeros: ZeroDivisionError"),
         ("code_of_the_kit:plain", (), r"whose inputs serving\.inputs must say"),
     ],
@@ -112,6 +125,13 @@ def test_what_is_wrong_is_said_in_one_line(kit: Any, name: str | None, inputs: A
     with pytest.raises(LoadFailed, match=words) as caught:
         served(kit, name, inputs=inputs)
     assert "\n" not in str(caught.value)
+
+
+def test_ctrl_c_is_the_programs_own_in_its_main_thread_only(kit: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        served(kit, "code_of_the_kit:interrupts")
+    with ThreadPoolExecutor() as threads, pytest.raises(LoadFailed, match="failed: KeyboardInterrupt"):
+        threads.submit(served, kit, "code_of_the_kit:interrupts").result()
 
 
 def test_memory_that_is_missing_is_not_the_models_fault(kit: Any) -> None:

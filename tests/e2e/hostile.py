@@ -11,6 +11,7 @@ from pathlib import Path
 ATTACKS = (
     "scribble", "truncate", "garbage", "flood", "deep", "fail", "forged_ready", "descriptors", "shut_listener",
     "filter_listener", "steer", "limits", "orphan", "forks", "half_closed", "odd_signal", "freeze", "crash",
+    "cancel", "close", "interrupt",
 )  # fmt: skip
 
 CODE = '''
@@ -140,6 +141,15 @@ def crash():
                 os.close(fd)
     time.sleep(0.2)
     os._exit(7)
+
+def cancel():
+    raise __import__("asyncio").CancelledError
+
+def close():
+    raise GeneratorExit
+
+def interrupt():
+    raise KeyboardInterrupt
 
 def load(path, options):
     attacks = [globals()["send_descriptors" if name == "descriptors" else name] for name in ATTACKS]

@@ -173,6 +173,23 @@ def test_a_worker_that_says_ready_and_cannot_load_is_a_crash_loop(tmp_path):
     assert (code, "5 times" in reason) == (71, True)
 
 
+@pytest.mark.parametrize("error", ["__import__('asyncio').CancelledError", "GeneratorExit", "KeyboardInterrupt"])
+def test_code_that_raises_what_is_no_exception_cannot_be_loaded(error, tmp_path):
+    kit = hostile.kit(tmp_path / "kit", f"raise {error}")
+    with Server(kit, "--trust", "unsafe", cache=tmp_path / "cache") as server:
+        code, reason = server.failure()
+    assert (code, f"failed: {error.rpartition('.')[2]}" in reason) == (70, True)
+
+
+def test_a_model_that_raises_what_is_no_exception_has_failed_and_its_worker_lives(served):
+    workers = set(served.workers())
+    for attack in ("cancel", "close", "interrupt"):
+        answer = httpx.post(address(served) + INFER, json=hostile.request(attack), timeout=PATIENCE_SECONDS)
+        assert (answer.status_code, "inference failed" in answer.text) == (500, True)
+    assert_sound(served)
+    assert set(served.workers()) == workers
+
+
 def test_a_server_whose_model_never_loads_stops_when_told_to(tmp_path):
     kit = hostile.kit(tmp_path / "kit", "orphan(); time.sleep(1e6)")
     with Server(kit, "--trust", "unsafe", cache=tmp_path / "cache") as server:

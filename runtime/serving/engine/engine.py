@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from adapters.base import WrongInput
+from adapters.wording import is_ctrl_c
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed, private
 from runtime.serving.engine.costs import Costs
 from runtime.serving.engine.threads import Job, Lane, Watch
@@ -88,7 +89,9 @@ class Engine:
             outputs = self._model.predict(request.inputs, request.wanted)
         except WrongInput as error:
             raise InvalidInput(private(str(error))) from error
-        except (Exception, SystemExit) as error:  # a model that asks the process to end is answered like any failure
+        except BaseException as error:  # SystemExit and CancelledError of a model are answered like any failure
+            if is_ctrl_c(error):
+                raise
             raise PredictFailed("the model raised") from error
         for name in request.wanted:
             array = outputs.get(name)

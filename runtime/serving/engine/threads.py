@@ -10,6 +10,8 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import Generic, TypeVar
 
+from runtime.errors import PredictFailed
+
 T = TypeVar("T")
 S = TypeVar("S")
 Interrupt = Callable[[int], None]
@@ -107,8 +109,12 @@ class Job(Generic[T]):
         self.queued += perf_counter() - self._since
         try:
             next_step = partial(then, work())
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
             next_step = partial(self._fail, error)
+        except BaseException as error:  # noqa: BLE001 - a CancelledError would mean a client that left
+            failure = PredictFailed("the model raised")
+            failure.__cause__ = error
+            next_step = partial(self._fail, failure)
         with self._lock:
             self._thread = None
         try:

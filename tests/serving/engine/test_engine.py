@@ -203,7 +203,11 @@ def test_a_call_that_holds_the_loop_itself_past_the_deadline_is_interrupted_by_t
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(3), MemoryError()], ids=repr)
+RAISED = [ValueError("secret"), SystemExit(3), MemoryError(), asyncio.CancelledError(), GeneratorExit(),
+          KeyboardInterrupt()]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", RAISED, ids=repr)
 @pytest.mark.parametrize("inline", [True, False])
 def test_whatever_the_model_raises_is_one_failure_with_its_cause(error: BaseException, inline: bool):
     def failing(arrays: Any, wanted: Any) -> Any:

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from runtime.errors import PredictFailed
 from runtime.serving.engine.threads import Job, Lane
 
 
@@ -41,6 +42,22 @@ async def given_up(when: str) -> list[str]:
 )
 def test_a_job_is_over_once_whenever_it_is_given_up(when: str, seen: list[str]):
     assert asyncio.run(given_up(when)) == seen
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt()], ids=repr)
+def test_a_step_that_raises_what_is_no_exception_fails_and_is_no_cancellation(error: BaseException):
+    def step() -> None:
+        raise error
+
+    async def main() -> None:
+        lane, job = Lane("test", 1), Job[None](asyncio.get_running_loop(), lambda: None)
+        job.step(lane, step, job.finish)
+        with pytest.raises(PredictFailed) as failure:
+            await asyncio.wait_for(job.answer, 20)
+        assert failure.value.__cause__ is error
+        lane.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("threads_already", [0, 1])
