@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from adapters.base import LoadFailed, MissingFramework, ModelFiles
@@ -31,10 +32,12 @@ def framework(module: str, extra: str) -> Any:  # frameworks are optional, and m
 def kit_on_path(files: ModelFiles) -> Iterator[None]:
     """Puts the folder of each code entry, then the kit's root, first on `sys.path`.
 
-    They stay there: what was imported may import more when it predicts.
+    They stay there: what was imported may import more when it predicts. Raises LoadFailed if a program, or another
+    kit in it, has already imported another module under the name of one of the kit's.
     """
-    folders = [posixpath.dirname(entry) if entry in files.files else entry for entry in files.code]
-    places = dict.fromkeys(str(files.root / folder) for folder in (*folders, ""))
+    for name in _modules(files):
+        _check_origin(files, name)
+    places = dict.fromkeys(str(files.root / folder) for folder in (*_code_folders(files), ""))
     sys.path[:0] = [place for place in places if place not in sys.path]
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the kit's folder is not ours to write to
     try:
@@ -43,13 +46,45 @@ def kit_on_path(files: ModelFiles) -> Iterator[None]:
         sys.dont_write_bytecode = writes
 
 
+def _code_folders(files: ModelFiles) -> list[str]:
+    return [posixpath.dirname(entry) if entry in files.files else entry for entry in files.code]
+
+
+def _modules(files: ModelFiles) -> set[str]:
+    """Returns the names of the modules and packages at the top of the kit's code folders."""
+    names = set()
+    for start in {"" if folder in ("", ".") else f"{folder}/" for folder in _code_folders(files)}:
+        for file in files.files:
+            name = file.removeprefix(start).removesuffix("/__init__.py").removesuffix(".py")
+            if file.startswith(start) and file.endswith(".py") and "/" not in name:
+                names.add(name)
+    return names - {"__main__"}
+
+
+def _check_origin(files: ModelFiles, name: str, *, may_be_installed: bool = True) -> None:
+    """Raises LoadFailed if the module `name` is imported from elsewhere: a program, or another kit in it."""
+    always = {*sys.stdlib_module_names, "adapters", "runtime"}
+    if name not in sys.modules or (may_be_installed and name.partition(".")[0] in always):
+        return
+    spec = getattr(sys.modules[name], "__spec__", None)
+    places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+    origin = next((Path(place).resolve() for place in places if place), "the program itself")
+    if isinstance(origin, Path):
+        is_installed = not {"site-packages", "dist-packages"}.isdisjoint(origin.parts)
+        if (is_installed and may_be_installed) or origin.is_relative_to(files.root.resolve()):
+            return
+    raise LoadFailed(f"the kit's module {name!r} is already imported from {origin}: load it in a process of its own")
+
+
 def entrypoint(files: ModelFiles, text: str) -> Callable[..., Any]:
     """Returns the callable that `module:callable` names in the kit's code. Raises LoadFailed."""
     module, _, name = text.partition(":")
     if not module or not name:
         raise LoadFailed(f"serving.options.entrypoint is {text!r}; it must be module:callable")
     with kit_on_path(files), failing(f"the entry point {text!r} cannot be imported", with_class):
-        found = attrgetter(name)(import_module(module))
+        imported = import_module(module)
+        _check_origin(files, module, may_be_installed=module.partition(".")[0] not in _modules(files))
+        found = attrgetter(name)(imported)
     if not callable(found):
         raise LoadFailed(f"the entry point {text!r} is a {type(found).__name__}, not a callable")
     return found  # type: ignore[no-any-return]  # checked just above

@@ -142,3 +142,61 @@ def test_memory_that_is_missing_is_not_the_models_fault(kit: Any) -> None:
 def test_samples_say_the_inputs_where_the_kit_does_not(kit: Any) -> None:
     options = Options(sampled=X, trust="unsafe", own={"entrypoint": "code_of_the_kit:several"})
     assert load(kit, options, framework="python", format=None, warn=print)[1].inputs == X
+
+
+@pytest.mark.parametrize("module", ["served_by_two", "helped_by_two"])
+def test_a_second_kit_is_not_answered_by_the_code_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    entry = "served_by_two" if module == "served_by_two" else "served_by_{}"
+    for number in (1, 2):
+        root = tmp_path / str(number)
+        root.mkdir()
+        code = "import helped_by_two" if module == "helped_by_two" else ""
+        (root / f"{entry.format(number)}.py").write_text(
+            f"{code}\ndef load(path, options):\n    return lambda arrays: arrays['x'] * {number}"
+        )
+        (root / "helped_by_two.py").write_text("")
+        kit = files_in(root, "helped_by_two.py", code=(f"{entry.format(number)}.py",))
+        if number == 1:
+            served(kit, f"{entry.format(number)}:load")
+            served(kit, f"{entry.format(number)}:load")  # the same kit may be loaded again
+    with pytest.raises(LoadFailed) as caught:
+        served(kit, f"{entry.format(2)}:load")
+    said = f"the kit's module '{module}' is already imported from {tmp_path / '1' / module}.py"
+    assert f"{said}: load it in a process of its own" in str(caught.value)
+
+
+def test_folders_without_an_init_are_told_apart_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    kits = []
+    for number in (1, 2):
+        root = tmp_path / str(number)
+        (root / "of_two").mkdir(parents=True)
+        (root / "of_two" / "serve.py").write_text(f"load = lambda path, options: lambda arrays: arrays['x'] * {number}")
+        kits.append(files_in(root, "of_two/serve.py", code=("of_two",)))
+    served(kits[0], "of_two.serve:load")
+    with pytest.raises(LoadFailed, match=r"'of_two\.serve' is already imported from .*/1/of_two/serve\.py"):
+        served(kits[1], "of_two.serve:load")
+
+
+def test_an_entry_point_that_only_another_kit_has_is_not_taken_from_there(kit: Any, tmp_path: Path) -> None:
+    served(kit, "code_of_the_kit:plain")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.json").write_text('{"factor": 3}')
+    with pytest.raises(LoadFailed, match=r"'code_of_the_kit' is already imported from"):
+        served(files_in(tmp_path / "other", "model.json"), "code_of_the_kit:plain")
+
+
+def test_an_entry_point_in_the_kit_is_not_taken_from_an_installed_package(kit: Any) -> None:
+    (kit.root / "src" / "numpy.py").write_text("")
+    with pytest.raises(LoadFailed, match=r"the kit's module 'numpy' is already imported from .*/numpy/__init__\.py"):
+        served(files_in(kit.root, "model.json", code=kit.code), "numpy:load")
+
+
+def test_an_entry_point_may_be_that_of_an_installed_package(kit: Any) -> None:
+    with pytest.raises(LoadFailed, match="failed: ValueError"):
+        served(kit, "numpy:load")
