@@ -65,6 +65,13 @@ def test_values_are_converted_where_nothing_is_lost(datatype: str, value: Any, w
     assert served(echo(datatype)).predict({"x": value})["y"].tolist() == wanted
 
 
+class Array:
+    """As another library's arrays are that are on no CPU."""
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("not on the CPU")
+
+
 @pytest.mark.parametrize(
     ("datatype", "inputs", "said"),
     [
@@ -76,6 +83,12 @@ def test_values_are_converted_where_nothing_is_lost(datatype: str, value: Any, w
         ("FP32", {"x": np.zeros((2, 2), np.float32)}, r"expected shape [-1] (-1: any), got [2, 2]"),
         ("FP32", {"x": [np.zeros((2, 3)), np.zeros((2, 4))]}, "input 'x'"),
         ("BYTES", {"x": ["\ud800"]}, "UnicodeEncodeError: cannot be read as an array"),
+        ("FP32", {"x": [10**400]}, "OverflowError: cannot be read as an array"),
+        ("FP64", {"x": [10**400]}, "OverflowError: cannot be read as an array"),
+        ("FP32", {"x": Array()}, "TypeError: cannot be read as an array"),
+        ("FP32", {"x": [Array()]}, "TypeError: cannot be read as an array"),
+        ("FP32", None, "inputs must be a mapping from names to arrays, got NoneType"),
+        ("FP32", [1.0], "inputs must be a mapping from names to arrays, got list"),
         ("BYTES", {"x": [1]}, "BYTES wants a string, got 1"),
         ("FP32", {"x": [1.0], "z": [1.0]}, "unknown input 'z'; expected 'x'"),
         ("FP32", {}, "missing input 'x'; expected 'x', got "),

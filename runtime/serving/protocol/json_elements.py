@@ -68,6 +68,8 @@ def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Arra
 
 def arrays_of(inputs: Mapping[str, Any], signature: Signature, limits: Limits) -> Arrays:
     """Returns the model's inputs from arrays or nested lists. Raises InputAtFault by the same rules, and for names."""
+    if not isinstance(inputs, Mapping):
+        raise InputAtFault(f"inputs must be a mapping from names to arrays, got {type(inputs).__name__}")
     only = signature.only if len(inputs) == 1 else None
     specs = {name: only or signature.input(name) for name in inputs}
     arrays = {spec.name: _array(spec, inputs[name], limits) for name, spec in specs.items()}
@@ -84,7 +86,9 @@ def _array(spec: TensorSpec, value: Any, limits: Limits) -> Array:
             return np.asarray(array, order="C")
         elements = [item.item() if isinstance(item, np.generic) else item for item in array.reshape(-1).tolist()]
         return array_of(spec, shape, elements, limits)
-    except ValueError as error:  # lists that cannot be one array, texts that are not Unicode
+    except (InputAtFault, MemoryError):
+        raise
+    except Exception as error:  # lists that cannot be one array, numbers too large, an `__array__` that raises
         raise InputAtFault(f"input {quoted(spec.name)}: {type(error).__name__}: cannot be read as an array") from error
 
 
