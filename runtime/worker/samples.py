@@ -7,6 +7,7 @@ A float is right if `abs(got - want) <= atol + rtol * abs(want)`; any other valu
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 import orjson
 
-from adapters.base import TensorSpec
+from adapters.base import LoadFailed, TensorSpec
 from runtime.errors import InvalidInput, InvalidKitfile, SamplesDiffer
 from runtime.serving.engine.limits import Limits
 from runtime.serving.protocol.json_document import kind_of
@@ -24,6 +25,8 @@ from runtime.serving.wording import quoted
 
 T = TypeVar("T")
 _LARGEST_FILE_BYTES: Final = 64 * 2**20
+_NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""What is wrong with the kit; any other error is this machine's: too few file descriptors, too little memory."""
 _NAMED: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -96,15 +99,19 @@ class Sample(NamedTuple):
 
 
 def read_samples(path: Path) -> tuple[Sample, ...]:
-    """Returns the samples in a file. Raises InvalidKitfile if there is none, or if it holds something else."""
-    if not path.is_file():
-        raise InvalidKitfile(f"the samples {path.name} are not in the kit: pack them as a model part")
+    """Returns the samples in a file. Raises InvalidKitfile if there is none, or if it holds something else.
+
+    Raises LoadFailed if this machine cannot read the file.
+    """
     try:
+        if not path.is_file():
+            raise InvalidKitfile(f"the samples {path.name} are not in the kit: pack them as a model part")
         if path.stat().st_size > _LARGEST_FILE_BYTES:
             raise InvalidKitfile(f"the samples in {path.name} take more than {_LARGEST_FILE_BYTES} bytes")
         data = path.read_bytes()
     except OSError as error:
-        raise InvalidKitfile(f"the samples {path.name} cannot be read: {error.strerror}") from error
+        kind = InvalidKitfile if error.errno in _NO_FILE else LoadFailed
+        raise kind(f"the samples {path.name} cannot be read: {error.strerror}") from error
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -1,5 +1,6 @@
 import json
 import math
+import resource
 import time
 from functools import cache
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.base import Model, TensorSpec, WrongInput
+from adapters.base import LoadFailed, Model, TensorSpec, WrongInput
 from runtime.errors import InvalidKitfile, SamplesDiffer
 from runtime.worker.loading import replay
 from runtime.worker.samples import Output, Sample, common_inputs, read_samples
@@ -270,3 +271,21 @@ def test_a_sample_of_ten_megabytes_is_compared_in_well_under_a_second(tmp_path):
     (found,) = read(tmp_path, content)
     found.check(1, {"outputs": [tensor(shape=(500_000,), data=data)]})
     assert time.process_time() - started < 1.0
+
+
+def test_a_machine_that_cannot_read_the_samples_is_no_fault_of_the_kit(tmp_path):
+    read(tmp_path, document(tensor()))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(LoadFailed, match=r"the samples samples\.json cannot be read: Too many open files"):
+            read_samples(tmp_path / "samples.json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("name", ["no.json", "x" * 300, "file/samples.json", "."])
+def test_samples_that_are_not_there_are_the_kits_fault(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidKitfile, match="samples"):
+        read_samples(tmp_path / name)
