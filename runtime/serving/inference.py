@@ -148,9 +148,13 @@ class Call:
         """Closes the account of a request that fails, with the answer that says why."""
         served, protocol = self._served, self.codec.name
         failure, told, line = told_of(error, inputs=served.limits.log_inputs)
-        response, status = self.codec.refuse(told), status_of(failure)
-        seconds = perf_counter() - self.arrived
-        served.meters[protocol].finished(OUTCOME_RUNS[status.outcome], seconds, 0, self.body_bytes, len(response.body))
+        status, length = status_of(failure), 0
+        try:
+            response = self.codec.refuse(told)
+            length = len(response.body)
+        finally:
+            seconds = perf_counter() - self.arrived
+            served.meters[protocol].finished(OUTCOME_RUNS[status.outcome], seconds, 0, self.body_bytes, length)
         log, http = served.log, status.http
         write = log.info if http < 500 else log.warning if http != 500 else log.error
         write("request.refused", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol, status=http,

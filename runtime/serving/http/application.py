@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from runtime.serving.http.exchange import STATUS_LINES, Exchange, Turns
-from runtime.serving.statuses import JSON, Header, error_body
+from runtime.serving.http.exchange import FAILED, STATUS_LINES, Exchange, Turns
+from runtime.serving.statuses import Header
 
 if TYPE_CHECKING:
     from starlette.types import Message, Scope
@@ -22,8 +22,7 @@ _HIGH_WATER_BYTES: Final = 65_536
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _GONE: Final = {"type": "http.disconnect"}
 _WITHOUT_BODY: Final = (204, 304)
-_FAILED: Final = error_body("the runtime failed; its log says why")
-_FAILED_HEADERS: Final = (JSON, (b"content-length", b"%d" % len(_FAILED)))
+_FAILED_HEADERS: Final = (*FAILED.headers, (b"content-length", b"%d" % len(FAILED.body)))
 
 
 class ApplicationExchange(Exchange):
@@ -52,7 +51,7 @@ class ApplicationExchange(Exchange):
             self._turns.transport.abort()
         else:
             await self.send({"type": "http.response.start", "status": 500, "headers": _FAILED_HEADERS})
-            await self.send({"type": "http.response.body", "body": _FAILED})
+            await self.send({"type": "http.response.body", "body": FAILED.body})
 
     def _scope(self) -> Scope:
         head, (server, client) = self._request, self._turns.addresses

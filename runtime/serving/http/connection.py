@@ -153,11 +153,14 @@ class Connection(asyncio.Protocol):
             self._answer(exchange, self._direct[0], dict(exchange.headers), exchange.body())
 
     def _answer(self, exchange: Exchange, served: Endpoint, head: dict[bytes, bytes], body: bytes) -> None:
-        response = infer(served, head, body)
-        if isinstance(response, Response):
-            exchange.answer(response)
-        else:
-            self.turns.run(exchange, exchange.answer_later(response))
+        try:
+            response = infer(served, head, body)
+            if isinstance(response, Response):
+                exchange.answer(response)
+            else:
+                self.turns.run(exchange, exchange.answer_later(response))
+        except Exception as error:  # noqa: BLE001 - as in _read
+            exchange.fail(error)
 
     def _rest(self, exchange: Exchange) -> None:
         if self._reader.between:

@@ -14,13 +14,14 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
 from runtime.serving.http.framing import Headers, Refused
+from runtime.serving.statuses import JSON, Header, Response, error_body
 
 if TYPE_CHECKING:
     from runtime.serving.http.state import State
-    from runtime.serving.statuses import Header, Response
 
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 STATUS_LINES: Final = {code: f"HTTP/1.1 {code} {_PHRASES.get(code, '')}\r\n".encode() for code in range(200, 600)}
+FAILED: Final = Response(500, (JSON,), error_body("the runtime failed; its log says why"))
 
 
 class Exchange:
@@ -57,7 +58,18 @@ class Exchange:
 
     async def answer_later(self, awaited: Awaitable[Response]) -> None:
         """Writes an answer when it is there."""
-        self.answer(await awaited)
+        try:
+            self.answer(await awaited)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the cause
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Logs a fault of ours, and answers without its cause."""
+        self._turns.state.failed(error)
+        if self.complete:  # the fault came behind the answer: who knows what the connection would do next
+            self._turns.transport.abort()
+        else:
+            self.answer(FAILED)
 
     def answer(self, response: Response) -> None:
         """Writes a whole answer."""
@@ -66,8 +78,9 @@ class Exchange:
         turns = self._turns
         if self.keep_alive and turns.ends_next():
             self.keep_alive = False
+        whole = rendered(response, turns.state.date, keep_alive=self.keep_alive)
         self.started = self.complete = True
-        turns.transport.write(rendered(response, turns.state.date, keep_alive=self.keep_alive))
+        turns.transport.write(whole)
         turns.answered(self)
 
 

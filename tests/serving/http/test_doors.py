@@ -6,10 +6,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import uvicorn
 
+from runtime.serving.engine.limits import Limits
+from runtime.serving.protocol.v2.codec import V2_JSON
 from tests.serving.support import BODY, INFER, Served, app_of, model, serving
 from tests.serving.wire import Answer, Wire, request
 
@@ -58,6 +61,23 @@ def test_both_doors_give_the_same_bytes(served: Served, name: str):
         assert door.error.rpartition(" ")[0] == asgi.error.rpartition(" ")[0]
     else:
         assert door.body == asgi.body
+
+
+def unable(*_: Any) -> Any:
+    raise LookupError("no words")
+
+
+@pytest.mark.parametrize("inline_bytes", [65_536, 0], ids=["on the loop", "in a thread"])
+def test_a_codec_that_cannot_refuse_is_a_500_at_both_doors(inline_bytes: int):
+    broken, limits = V2_JSON._replace(decode=unable, refuse=unable), Limits(inline_body_bytes=inline_bytes)
+    with serving(model(), codecs=(broken,), limits=limits, warm=False) as served:
+        door, asgi = twice(served.port, REQUESTS["good"])
+        assert [door.status, asgi.status] == [500, 500]
+        assert door.error == asgi.error == "the runtime failed; its log says why"
+        assert b'runtime_requests_in_flight{model="iris"} 0.0' in served.app._scrape()
+        with Wire(served.port) as wire:  # the connection goes on, also where its head is known
+            assert [wire.send(request()).answer().status for _ in range(3)] == [500, 500, 500]
+    assert [event["cause"].split()[0] for event in served.lines.events("request.failed")] == ["LookupError"] * 7
 
 
 @contextmanager
