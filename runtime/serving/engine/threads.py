@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from runtime.errors import PredictFailed
 
@@ -70,13 +70,15 @@ class Job(Generic[T]):
         self._thread: int | None = None
         self._begun = self._given_up = False
         self._lane: Lane | None = None
+        self._step: tuple[Callable[[], Any], Callable[[Any], None]] | None = None
+        """What waits in the lane: let go of when given up, or a model that is stuck would keep every request."""
         self._since = 0.0
 
     def step(self, lane: Lane, work: Callable[[], S], then: Callable[[S], None]) -> None:
         """Has a thread of `lane` do `work`, then the loop do `then` with what it returned."""
-        self._begun, self._since = False, perf_counter()
+        self._begun, self._since, self._step = False, perf_counter(), (work, then)
         try:
-            lane.submit(partial(self._run, work, then))
+            lane.submit(self._run)
         except RuntimeError as error:
             self._fail(error)
             return
@@ -98,13 +100,15 @@ class Job(Generic[T]):
                 interrupt(self._thread)
             begun = self._begun
         if not begun:
+            self._step = None
             self._left_lane()
             self._ended()
 
-    def _run(self, work: Callable[[], S], then: Callable[[S], None]) -> None:
+    def _run(self) -> None:
         with self._lock:
-            if self._given_up:
+            if self._given_up or self._step is None:
                 return
+            (work, then), self._step = self._step, None
             self._begun, self._thread = True, threading.get_ident()
         self.queued += perf_counter() - self._since
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 
+import numpy as np
 import pytest
 
 from runtime.errors import PredictFailed
@@ -58,6 +60,24 @@ def test_a_step_that_raises_what_is_no_exception_fails_and_is_no_cancellation(er
         lane.close()
 
     asyncio.run(main())
+
+
+def test_a_job_given_up_before_it_began_keeps_nothing_of_its_request():
+    async def main() -> bool:
+        lane, go = Lane("test", 1), threading.Event()
+        lane.submit(lambda: go.wait(20) and None)
+        array = np.zeros(1)
+        job, kept = Job[int](asyncio.get_running_loop(), lambda: None), weakref.ref(array)
+        job.step(lane, array.sum, job.finish)
+        del array
+        job.answer.cancel()
+        await asyncio.sleep(0)
+        left = kept() is not None
+        go.set()
+        lane.close()
+        return left
+
+    assert not asyncio.run(main())
 
 
 @pytest.mark.parametrize("threads_already", [0, 1])
