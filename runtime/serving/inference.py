@@ -17,7 +17,7 @@ from runtime.errors import PredictFailed, RequestFailed
 from runtime.link.metrics import OUTCOME_RUNS
 from runtime.log import fault
 from runtime.serving.media import Head, media_type, too_large
-from runtime.serving.statuses import Response, status_of
+from runtime.serving.statuses import Response, check_lines, status_of
 
 if TYPE_CHECKING:
     from adapters.base import Arrays
@@ -122,7 +122,10 @@ class Call:
 
     def encode(self, request: Request, outputs: Arrays) -> Response:
         """Returns the answer with the model's outputs."""
-        return self.codec.encode(self._served, request, outputs)
+        response = self.codec.encode(self._served, request, outputs)
+        if response.variable:
+            check_lines(response.variable)
+        return response
 
     def answered(self, response: Response) -> Response:
         """Closes the account of a request that has its answer."""
@@ -151,6 +154,7 @@ class Call:
         status, length = status_of(failure), 0
         try:
             response = self.codec.refuse(told)
+            check_lines(response.variable)
             length = len(response.body)
         finally:
             seconds = perf_counter() - self.arrived

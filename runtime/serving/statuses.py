@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import orjson
@@ -24,6 +26,16 @@ class Response(NamedTuple):
     body: bytes
     variable: tuple[Header, ...] = ()
     """What differs from answer to answer, rendered each time."""
+
+
+_not_one_line: Final = re.compile(rb"[\r\n\0]").search
+
+
+def check_lines(headers: Iterable[Header]) -> None:
+    """Raises ValueError if a header is not one line: a codec may have put a client's text there."""
+    for name, value in headers:
+        if _not_one_line(value) or _not_one_line(name):
+            raise ValueError("a header of the answer has a line end or a NUL in it")
 
 
 class MethodNotAllowed(errors.RequestFailed):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from runtime.serving.http.exchange import FAILED, STATUS_LINES, Exchange, Turns
-from runtime.serving.statuses import Header
+from runtime.serving.statuses import Header, check_lines
 
 if TYPE_CHECKING:
     from starlette.types import Message, Scope
@@ -124,8 +124,7 @@ class ApplicationExchange(Exchange):
     def _begin(self, status: int, headers: Iterable[Header]) -> None:
         lines, length = [STATUS_LINES[status], self._turns.state.date], None
         for name, value in headers:
-            if b"\n" in value or b"\r" in value:
-                raise ValueError("a header of the answer has a line end in it")
+            check_lines(((name, value),))
             if name == b"content-length":
                 length = int(value)
             lines += (name, b": ", value, b"\r\n")

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
 from runtime.serving.http.framing import Headers, Refused
-from runtime.serving.statuses import JSON, Header, Response, error_body
+from runtime.serving.statuses import JSON, Header, Response, check_lines, error_body
 
 if TYPE_CHECKING:
     from runtime.serving.http.state import State
@@ -179,6 +179,7 @@ def rendered(response: Response, date: bytes, *, keep_alive: bool) -> bytes:
 @lru_cache(maxsize=256)
 def _constant_lines(headers: tuple[Header, ...]) -> bytes:
     """The head lines that many answers share. No value of a request is in them, or each would take a place here."""
+    check_lines(headers)
     return _lines(headers)
 
 

@@ -13,6 +13,7 @@ import uvicorn
 
 from runtime.serving.engine.limits import Limits
 from runtime.serving.protocol.v2.codec import V2_JSON
+from runtime.serving.statuses import Response
 from tests.serving.support import BODY, INFER, Served, app_of, model, serving
 from tests.serving.wire import Answer, Wire, request
 
@@ -78,6 +79,19 @@ def test_a_codec_that_cannot_refuse_is_a_500_at_both_doors(inline_bytes: int):
         with Wire(served.port) as wire:  # the connection goes on, also where its head is known
             assert [wire.send(request()).answer().status for _ in range(3)] == [500, 500, 500]
     assert [event["cause"].split()[0] for event in served.lines.events("request.failed")] == ["LookupError"] * 7
+
+
+@pytest.mark.parametrize("where", ["variable", "headers"])
+@pytest.mark.parametrize("end", [r"\r\n", r"\n", r"\u0000"], ids=["CR LF", "LF", "NUL"])
+def test_a_codec_cannot_put_a_clients_line_end_into_a_header(where: str, end: str):
+    def encode(served: Any, request: Any, outputs: Any) -> Response:
+        answer = V2_JSON.encode(served, request, outputs)
+        return answer._replace(**{where: (*getattr(answer, where), (b"x-id", request.id.encode()))})
+
+    evil = request(body=BODY[:-1] + b',"id":"a%sset-cookie: evil=1"}' % end.encode())
+    with serving(model(), codecs=(V2_JSON._replace(encode=encode),)) as served:
+        for answer in twice(served.port, evil):
+            assert (answer.status, answer.headers.get("set-cookie")) == (500, None)
 
 
 @contextmanager
