@@ -137,8 +137,11 @@ class Job(Generic[T]):
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        self._ended()
+        if isinstance(error, StopIteration):  # no future takes one
+            error, cause = RuntimeError("a step raised StopIteration"), error
+            error.__cause__ = cause
         self.answer.set_exception(error)
+        self._ended()
 
     def _left_lane(self) -> None:
         if self._lane is not None:

@@ -80,6 +80,20 @@ def test_a_job_given_up_before_it_began_keeps_nothing_of_its_request():
     assert not asyncio.run(main())
 
 
+def test_a_step_that_raises_stop_iteration_fails_its_job_once():
+    async def main() -> list[str]:
+        ended: list[str] = []
+        lane, job = Lane("test", 1), Job[int](asyncio.get_running_loop(), lambda: ended.append("over"))
+        job.step(lane, lambda: next(iter(())), job.finish)
+        with pytest.raises(RuntimeError) as raised:
+            await asyncio.wait_for(job.answer, 10)
+        assert isinstance(raised.value.__cause__, StopIteration)
+        lane.close()
+        return ended
+
+    assert asyncio.run(main()) == ["over"]
+
+
 @pytest.mark.parametrize("threads_already", [0, 1])
 def test_without_a_thread_left_a_call_fails_or_waits_for_those_that_run(threads_already: int):
     async def main() -> str:
