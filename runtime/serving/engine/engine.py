@@ -124,8 +124,11 @@ class Engine:
             raise
         finally:
             self._watch.since = 0.0
-        call.computed = perf_counter() - started
+        ended = perf_counter()
+        call.computed = ended - started
         self._costs.ran_inline(size, call.computed)
+        if 0 < self._limits.deadline_seconds < ended - call.arrived:
+            raise self._too_late()
         return answer
 
     def _in_thread(self, job: Job[T], call: Call[T], request: Request, size: int) -> Awaitable[T]:

@@ -203,6 +203,17 @@ def test_a_call_that_holds_the_loop_itself_past_the_deadline_is_interrupted_by_t
     asyncio.run(main())
 
 
+def test_an_answer_that_comes_too_late_on_the_loop_is_no_answer():
+    async def main() -> None:
+        engine = engine_of(warm=True, limits=Limits(deadline_seconds=60, inline_seconds=1))
+        assert not isinstance(engine.run(Call(arrived=perf_counter() - 30)), Awaitable)
+        with pytest.raises(DeadlinePassed):
+            engine.run(Call(arrived=perf_counter() - 60))
+        engine.close()
+
+    asyncio.run(main())
+
+
 RAISED = [ValueError("secret"), SystemExit(3), MemoryError(), asyncio.CancelledError(), GeneratorExit(),
           KeyboardInterrupt()]  # fmt: skip
 
