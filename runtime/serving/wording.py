@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from reprlib import Repr
+from typing import Any
 
 from runtime.errors import private
 
 SHOWN_CHARACTERS = 64
 LINE_BYTES = 512
+
+
+class _Short(Repr):
+    """Looks at no more of a list than is shown, and into no object: a client's may be long, and nested deeply."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist = 2, SHOWN_CHARACTERS // 2
+        self.maxstring = self.maxlong = self.maxother = SHOWN_CHARACTERS
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:  # noqa: ARG002 - reprlib's signature
+        return "{...}" if x else "{}"
+
+
+_short = _Short()
 
 
 def shown(value: object) -> str:
@@ -17,7 +34,10 @@ def shown(value: object) -> str:
 
 def quoted(value: object) -> str:
     """Returns a value as printable ASCII of at most 64 characters, strings in quotes."""
-    text = ascii(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value)
+    if isinstance(value, (list, dict)):
+        text = _short.repr(value).encode("ascii", "backslashreplace").decode()
+    else:
+        text = ascii(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
 
 

@@ -47,7 +47,9 @@ class Output(NamedTuple):
         is_float = datatype in FLOATS
         spec = TensorSpec(name, "FP64" if is_float else datatype, (-1,) * len(shape))
         try:
-            array = array_of(spec, shape, _without_names(data, len(shape)) if is_float else data, Limits())
+            if is_float:
+                data = _without_names(data, min(len(shape), Limits().rank))
+            array = array_of(spec, shape, data, Limits())
             with np.errstate(over="ignore"):
                 return cls(name, datatype, array.astype(NUMPY[datatype], copy=False))
         except InvalidInput as error:

@@ -31,6 +31,11 @@ def document(*outputs, **more):
     return {"samples": [{"request": {"inputs": [tensor("x")]}, "response": {"outputs": list(outputs)}, **more}]}
 
 
+def nested(shape, data):
+    tensor = b'{"name": "y", "datatype": "FP32", "shape": %s, "data": %s}' % (shape, data)
+    return b'{"samples": [{"request": {}, "response": {"outputs": [%s]}}]}' % tensor
+
+
 def read(folder, content):
     path = folder / "samples.json"
     path.write_bytes(content if isinstance(content, bytes) else orjson.dumps(content))
@@ -145,6 +150,8 @@ RIGHT = tensor()
         (document(RIGHT, atol=True), "sample 1: atol must be a number of at least 0, got True"),
         (b'{"samples": [{"request": {"a": ' + b"[" * 600 + b"]" * 600 + b'}, "response": {"outputs": []}}]}',
          "sample 1: the request is nested too deeply"),
+        (nested(b"[" + b"1," * 899 + b"1]", b"[" * 900 + b"]" * 900), "too many dimensions: 900, at most 16"),
+        (nested(b"[" * 900 + b"]" * 900, b"[1]"), r"shape must be non-negative integers, dimension 0 is \[\[\[\.\.\."),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",
 )  # fmt: skip
