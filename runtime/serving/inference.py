@@ -116,7 +116,7 @@ class Call:
         self.rows = request.rows
         if request.id is None:
             request.id = self.id
-        elif self._served.limits.log_inputs or _is_id(request.id):
+        elif request.id and (self._served.limits.log_inputs or _is_id(request.id)):
             self.id = request.id
         return request
 

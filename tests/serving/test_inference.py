@@ -83,6 +83,14 @@ def test_an_answered_request_is_one_line():
     assert event["milliseconds"] >= 0
 
 
+@pytest.mark.parametrize("log_inputs", [False, True])
+def test_an_empty_id_leaves_the_logs_own(log_inputs: bool):
+    served = app_of(model(), limits=Limits(log_inputs=log_inputs))
+    answer = ask(served, BODY[:-1] + b',"id":""}', {b"x-request-id": b"r1"})
+    assert json.loads(answer.body)["id"] == ""
+    assert [event["id"] for event in served.lines.events()] == ["r1"]
+
+
 def test_a_refused_request_is_one_line_with_its_reason():
     served = app_of(model())
     assert ask(served, b"[]", {b"x-request-id": b"r1"}).status == 400
