@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ class Array:
         ("FP32", None, "inputs must be a mapping from names to arrays, got NoneType"),
         ("FP32", [1.0], "inputs must be a mapping from names to arrays, got list"),
         ("BYTES", {"x": [1]}, "BYTES wants a string, got 1"),
+        ("BYTES", {"x": [OrderedDict(a=1)]}, "BYTES wants a string, got OrderedDict"),
         ("FP32", {"x": [1.0], "z": [1.0]}, "unknown input 'z'; expected 'x'"),
         ("FP32", {}, "missing input 'x'; expected 'x', got "),
     ],

@@ -111,6 +111,7 @@ def _not_utf8(body: bytes) -> bool:
 
 
 def kind_of(value: object) -> str:
-    """Returns what JSON calls the type of `value`."""
-    return {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",
-            list: "an array", dict: "an object"}[type(value)]  # fmt: skip
+    """Returns what JSON calls the type of `value`; a program's value may be of a type that JSON has not."""
+    kinds = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",
+             list: "an array", dict: "an object"}  # fmt: skip
+    return kinds.get(type(value), type(value).__name__)
