@@ -57,6 +57,7 @@ def _report(resolved: Resolved, adapter: str | None) -> dict[str, Any]:
         "name": resolved.reference.name,
         "reference": str(resolved.reference),
         "digest": str(resolved.reference.digest) if resolved.reference.digest else None,
+        "verified": "receipt" if resolved.receipt else "false" if resolved.root else None,
         "package": {"name": kitfile.name, "version": kitfile.version, "description": kitfile.description},
         "model": {key: getattr(model, key, None) for key in ("path", "parent", "framework", "format")},
         "adapter": dict(zip(("name", "reason"), _by_name(resolved, adapter), strict=True)),
@@ -94,6 +95,7 @@ def _as_text(report: dict[str, Any]) -> list[str]:
     facts = {
         "reference": report["reference"],
         "digest": report["digest"] or "none: a plain folder",
+        "verified": "by receipt" if report["verified"] == "receipt" else None,
         "package": " ".join(filter(None, (package["name"], package["version"]))),
         "about": package["description"],
         "model": model["path"] or (f"from the kit {model['parent']}" if model["parent"] else "none"),

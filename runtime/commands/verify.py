@@ -45,6 +45,7 @@ def _report(supervisor: Supervisor, failure: Exception | None) -> dict[str, Any]
     return {
         "name": supervisor.reference.name,
         "reference": str(reference),
+        "verified": supervisor.kit.verified if supervisor.kit else None,
         "passed": proof is not None,
         **{fact: getattr(proof, fact, None) for fact in ("adapter", "samples", "load_seconds")},
         "reason": None if proof else str(failure),
@@ -56,4 +57,5 @@ def _as_text(report: dict[str, Any]) -> list[str]:
     if not report["passed"]:
         return [f"{name}: FAILS", f"  {report['reason']}"]
     proof = f"{count} of {count} samples answered as their author saw" if count else "loads; it has no samples"
-    return [f"{name}: passes", f"  {report['reference']}", f"  {proof}, by the {report['adapter']} adapter"]
+    by = ", verified by receipt" if report["verified"] == "receipt" else ""
+    return [f"{name}: passes", f"  {report['reference']}{by}", f"  {proof}, by the {report['adapter']} adapter"]

@@ -123,6 +123,8 @@ def test_inspect_and_pull_tell_the_kit_of_an_unpacked_folder(folder: Path, tmp_p
     report = json.loads(run("inspect", str(folder), "--json", "--files", "--cache-dir", str(tmp_path / "c")).stdout)
     assert (report["digest"], report["reference"]) == (IRIS_DIGEST, f"{IRIS}@{IRIS_DIGEST}")
     assert report["verified"] == "receipt"
+    shown = run("inspect", str(folder), "--cache-dir", str(tmp_path / "c")).stdout
+    assert "  verified   by receipt\n" in shown
     assert [layer["path"] for layer in report["layers"] if layer["fetched"]] == [
         "model/iris.onnx",
         "model/samples.json",
@@ -130,6 +132,13 @@ def test_inspect_and_pull_tell_the_kit_of_an_unpacked_folder(folder: Path, tmp_p
     assert report["adapter"]["name"] == "onnx"
     assert {file["path"] for file in report["files"]} == files(folder) - {RECEIPT}
     assert run("pull", str(folder), "--cache-dir", str(tmp_path / "c")).stdout == f"{IRIS_DIGEST}\n"
+
+
+def test_verify_says_that_only_a_receipt_speaks_for_an_unpacked_folder(folder: Path, tmp_path: Path) -> None:
+    shown = run("verify", str(folder), "--cache-dir", str(tmp_path / "c")).stdout
+    assert f"@{IRIS_DIGEST}, verified by receipt\n" in shown
+    report = json.loads(run("verify", IRIS, "--json", "--cache-dir", str(tmp_path / "c")).stdout)
+    assert report["verified"] == "true"
 
 
 def _other_receipt(folder: Path, **fields: object) -> None:
