@@ -228,6 +228,17 @@ def who_else_writes(path: Path, status: os.stat_result, group: int | None) -> st
     return None
 
 
+def who_else_renames(folder: Path) -> str | None:
+    """Says which folder above this one everybody may write into, and so exchange this one as a whole; or None."""
+    with suppress(OSError):
+        for above in folder.resolve().parents:
+            status = above.stat()
+            exposed = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+            if exposed and (why := who_else_writes(above, status, None)):
+                return f"is in {above}, which {why}"
+    return None
+
+
 def _is_volume(path: Path) -> bool:
     """Tells whether something is mounted at `path`; `os.path.ismount` overlooks another folder of the same disk."""
     return _mount_id(path) != _mount_id(path / "..") or os.path.ismount(path)

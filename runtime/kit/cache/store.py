@@ -164,6 +164,8 @@ class Store:
                 status = folder.lstat()
                 self._group = files.volume_group(status) if folder == self.root else self._group
                 refusal = files.who_else_writes(folder, status, self._group)
+                if folder == self.root:
+                    refusal = refusal or files.who_else_renames(folder)
                 if stat.S_ISLNK(status.st_mode):
                     refusal = "is a symbolic link, which others may be able to change: name the folder itself"
                 if refusal:

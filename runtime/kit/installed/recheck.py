@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runtime.errors import BadContent, StorageFailed
-from runtime.kit.files import NotPlain, read_checked, volume_group, who_else_writes
+from runtime.kit.files import NotPlain, read_checked, volume_group, who_else_renames, who_else_writes
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.paths import RECEIPT_NAME
 from runtime.kit.installed.receipt import Receipt
@@ -32,10 +32,12 @@ def recheck(root: Path, receipt: Receipt, reached: Reached, *, beside: Callable[
 
 
 def check_writers(root: Path) -> None:
-    """Refuses a folder in which others could change a file after it was checked. Raises StorageFailed."""
+    """Refuses a folder that others could exchange, or a file in it, after it was checked. Raises StorageFailed."""
     group = None
     try:
         with FoundTree(root) as tree:
+            if why := who_else_renames(root):
+                raise StorageFailed(f"{str(root)!r} {why}; or serve the kit by its reference")
             for path, status in tree.members():
                 group = volume_group(status) if path == "." else group
                 if not stat.S_ISLNK(status.st_mode) and (why := who_else_writes(root / path, status, group)):

@@ -211,6 +211,20 @@ def test_a_folder_that_everybody_may_write_to_is_refused(store: Store) -> None:
     Store(store.root)
 
 
+def test_a_cache_below_a_folder_that_everybody_may_write_to_is_refused(store: Store) -> None:
+    store.prepare()
+    above = store.root.parent
+    above.chmod(0o777)
+    with pytest.raises(StorageFailed) as caught:
+        Store(store.root)
+    assert str(caught.value) == (
+        f"the cache folder {store.root} is in {above}, which can be written by everybody (mode 0777): chmod go-w {above}, "
+        "or choose another with --cache-dir"
+    )
+    above.chmod(0o1777)
+    Store(store.root)
+
+
 def test_a_folder_that_a_group_may_write_to_is_refused_unless_it_is_a_volumes(store: Store) -> None:
     store.prepare()
     store.root.chmod(0o775)

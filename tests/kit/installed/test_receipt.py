@@ -345,6 +345,15 @@ def test_a_folder_that_others_can_write_into_is_refused(change, message: str, ro
         check_writers(root)
 
 
+def test_a_folder_below_one_that_everybody_may_write_into_is_refused(root: Path) -> None:
+    root.chmod(0o777)
+    message = rf"^'{root}/model' is in {root}, which can be written by everybody \(mode 0777\): chmod go-w {root}; or"
+    with pytest.raises(StorageFailed, match=message):
+        check_writers(root / "model")
+    root.chmod(0o1777)
+    check_writers(root / "model")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize("path", [".", "src", "Kitfile"])
 def test_a_folder_that_is_somebody_elses_is_refused(path: str, root: Path) -> None:
