@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import adapters
 from adapters.base import AdapterError
@@ -17,11 +17,14 @@ from runtime.kit.format.reference import Reference
 from runtime.kit.pull import Kit, Resolved, fetch, resolve
 from runtime.link.model_files import ModelFacts
 from runtime.progress import human_bytes
+from runtime.supervisor.strays import adopt, sweep_until_none
 
 if TYPE_CHECKING:
     from runtime.log import Log
     from runtime.progress import Progress
     from runtime.settings import Settings
+
+_END_SECONDS: Final = 1.0  # for processes that the one that looked at the files left behind
 
 
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
@@ -78,7 +81,11 @@ def _by_name(resolved: Resolved, adapter: str | None) -> tuple[str | None, str]:
 
 
 def _files(kit: Kit, settings: Settings, progress: Progress, log: Log) -> dict[str, Any]:
-    chosen, files = examine(kit, settings, progress.cancelled, log=log)
+    adopt()
+    try:
+        chosen, files = examine(kit, settings, progress.cancelled, log=log)
+    finally:
+        sweep_until_none(_END_SECONDS)
     return {
         "adapter": {"name": chosen.adapter, "reason": chosen.reason},
         "trust": settings.trust,

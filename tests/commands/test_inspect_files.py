@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,6 +95,30 @@ def test_who_looks_at_the_files_may_be_lost(tmp_path):
     report = inspect(f"oci:{tmp_path / 'kit'}:v1", tmp_path, **environ)
     assert "SIGABRT" in report["adapter"]["reason"]
     assert "SIGABRT" in verdict(report, "model")[1]
+
+
+DAEMON = """
+import os, threading
+told, tell = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.write(2, b"daemon %d\\n" % os.getpid())
+    os.write(tell, b".")
+    os.closerange(3, 1000)  # the look is over when nobody holds its channel
+    threading.Event().wait()
+os.read(told, 1)
+os.abort()
+"""
+
+
+def test_what_a_look_leaves_behind_is_ended(tmp_path):
+    environ = third_party(tmp_path, DAEMON)
+    done = run("inspect", f"oci:{tmp_path / 'kit'}:v1", "--files", "--cache-dir", str(tmp_path / "cache"), **environ)
+    assert done.returncode == 0
+    daemon = int(re.search(r"daemon (\d+)", done.stderr)[1])
+    assert not psutil.pid_exists(daemon)
 
 
 def test_a_look_that_never_ends_can_be_stopped(tmp_path):
