@@ -96,12 +96,16 @@ def _open_standard_streams() -> None:
 def _print(lines: Sequence[str]) -> None:
     """Writes lines to standard output. A kit's text must not steer a terminal: control characters are escaped."""
     import json
+    import select
 
     escaped = ("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line) for line in lines)
     waiting = "".join(f"{line}\n" for line in escaped).encode()
     try:
         while waiting:
-            waiting = waiting[os.write(1, waiting) :]
+            try:
+                waiting = waiting[os.write(1, waiting) :]
+            except BlockingIOError:  # somebody else made the pipe non-blocking
+                select.select([], [1], [])
     except BrokenPipeError:
         return  # the reader has seen enough: `runtime inspect REF | head`
     except OSError as error:
