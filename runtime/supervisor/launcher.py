@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from socket import AF_UNIX
 from typing import TYPE_CHECKING, Final
 
 from runtime.link.messages import Order
+from runtime.log import Log
 from runtime.supervisor.cgroups import Allowance, allowance
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
@@ -14,7 +16,6 @@ from runtime.supervisor.sockets import afresh, another, is_reachable
 
 if TYPE_CHECKING:
     from runtime.link.board import Board
-    from runtime.log import Log
     from runtime.settings import Settings
     from runtime.supervisor.sockets import Listener
 
@@ -30,6 +31,9 @@ class Launcher:
     def __init__(self, settings: Settings, model: str, listener: Listener, board: Board, log: Log, kits: Path) -> None:
         """`listener` is worker 1's; beside the interpreter and its libraries, workers may read `kits`."""
         self.settings, self.listener, self.board, self.log = settings, listener, board, log
+        # to our standard output, except on a terminal, where one log keeps lines and status apart
+        own = settings.command == "serve" and not os.isatty(1)
+        self.out = Log(1, style=log.style, level=log.level) if own else None
         self._model, self._kits, self._listeners = model, kits, {1: listener}
 
     def start(self, slot: int, *, accept: bool) -> WorkerProcess:
@@ -58,7 +62,7 @@ class Launcher:
             deadline_seconds=settings.inference_timeout,
         )
         worker.tell(order, files=(*self.board.files, self.listener_of(worker.slot).fileno(), _STANDARD_ERROR))
-        worker.finish_output = Output(worker, self.log, own_stdout=settings.command == "serve").finish
+        worker.finish_output = Output(worker, self.log, self.out).finish
 
     def listener_of(self, slot: int) -> Listener:
         """The supervisor's copy of a worker's socket. Raises OSError if it has to be made and cannot."""

@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from runtime.log import Log
-
 if TYPE_CHECKING:
+    from runtime.log import Log
     from runtime.supervisor.process import WorkerProcess
 
 _MOST_LINES: Final = 1000
@@ -30,14 +29,13 @@ _FINISH_SECONDS: Final = 1.0
 class Output:
     """Reads the standard streams of `worker` until its end.
 
-    Its standard output goes to ours if `own_stdout`, except on a terminal, where one log keeps lines and status apart.
+    Its standard output goes to the log `out`, if there is one.
     """
 
-    def __init__(self, worker: WorkerProcess, log: Log, *, own_stdout: bool = False) -> None:
+    def __init__(self, worker: WorkerProcess, log: Log, out: Log | None = None) -> None:
         self._log, self._slot = log, worker.slot
-        self._out_log = Log(1, style=log.style, level=log.level) if own_stdout and not os.isatty(1) else log
-        out, err = worker.streams
-        self._streams = {out: _Stream("stdout", self._out_log.info), err: _Stream("stderr", log.warning)}
+        stdout, stderr = worker.streams
+        self._streams = {stdout: _Stream("stdout", (out or log).info), stderr: _Stream("stderr", log.warning)}
         self._lines, self._bytes, self._until = _MOST_LINES, _MOST_BYTES, 0.0
         self._dropped, self._last = 0, ""
         self._hurry = threading.Event()
@@ -83,8 +81,6 @@ class Output:
             self._take(stream, b"")
             os.close(fd)
         self._say_dropped()
-        if self._out_log is not self._log:
-            self._out_log.close()
 
     def _begin_second(self) -> None:
         now = time.monotonic()

@@ -82,6 +82,8 @@ class Supervisor:
             self._progress.cancel()
             self._workers.end()
             self._launcher.close_listeners()
+            if self._launcher.out:
+                self._launcher.out.close()
 
     # pull
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -75,6 +76,26 @@ def kit(tmp_path: Path) -> Callable[[str], str]:
 
 def texts(events: list[dict[str, Any]], stream: str) -> set[str]:
     return {event["text"] for event in events if event["event"] == "worker.printed" and event["stream"] == stream}
+
+
+def test_deaths_leave_no_thread_where_standard_output_is_blocked(kit, tmp_path):
+    reader, full = os.pipe()
+    os.set_blocking(full, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(full, b"x" * 4096)
+    options = ("--trust", "unsafe", "--drain-delay", "0")
+    with Server(kit(SAYING), *options, cache=tmp_path, stdout=full) as server:
+        threads = []
+        for count in (1, 2, 3):
+            server.event("worker.ready", count=count)
+            threads.append(psutil.Process(server.process.pid).num_threads())
+            if count < 3:
+                os.kill(server.workers()[0], signal.SIGKILL)
+        assert threads[2] == threads[1]
+        assert server.stop() == 0
+    os.close(reader)
+    os.close(full)
 
 
 def test_every_line_of_a_kit_is_an_event_and_so_are_the_last_words_of_a_crash(kit, tmp_path):
