@@ -210,7 +210,9 @@ def put_kit(folder, package):
 
 
 def test_make_help_lists_every_target_with_its_words():
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()
     listed = dict(line.split(maxsplit=1) for line in shown.splitlines())
