@@ -100,7 +100,7 @@ def test_too_little_memory_ends_in_one_line_and_an_exit_code(engine: Engine, ima
     with Container(engine, image, ["--kit", "oci:/kit:v1"], options) as container:
         assert container.wait() == 71
         last = json.loads(container.logs().splitlines()[-1])
-        assert "SIGKILL, perhaps out of memory" in last["reason"]
+        assert "SIGKILL by the kernel: out of memory" in last["reason"]
 
 
 def test_a_blob_with_other_bytes_is_refused(
