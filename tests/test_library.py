@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import re
 import signal
@@ -24,6 +23,7 @@ import runtime
 from adapters.base import Refused
 from runtime.errors import InvalidInput, InvalidReference, InvalidSetting, NotFound
 from runtime.library import Options
+from tests.descriptors import open_descriptors
 from tests.lying_registry import stalled
 from tests.places import KITS, ROOT
 
@@ -182,15 +182,11 @@ def test_the_end_of_a_start_ends_its_pull(cache: Path, lying) -> None:
 
 
 def test_loaded_kits_leave_no_file_descriptors_behind(cache: Path) -> None:
-    def count() -> int:
-        gc.collect()
-        return len(list(Path("/proc/self/fd").iterdir()))
-
     runtime.load(IRIS, cache_dir=cache)
-    before = count()
+    before = open_descriptors()
     for _ in range(3):
         runtime.load(IRIS, cache_dir=cache)
-    assert count() <= before
+    assert len(open_descriptors()) <= len(before)
 
 
 def test_variables_that_are_no_options_of_the_library_are_not_read(cache: Path, monkeypatch) -> None:

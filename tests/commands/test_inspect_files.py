@@ -20,6 +20,7 @@ from runtime.log import Log
 from runtime.progress import Progress
 from runtime.settings import Settings
 from runtime.worker.confinement import landlock_abi
+from tests.descriptors import open_descriptors
 from tests.e2e.misbehaving import ATTACKS, LOUD
 from tests.e2e.server import PATIENCE_SECONDS, run
 from tests.kit.made import made_kit
@@ -175,13 +176,13 @@ REPORTED = {
 def attacked(kit, attack):
     """What comes of a look by a process that does `attack`; nothing of it may be left."""
     settings = Settings.read(["inspect", kit.reference.name, "--adapter", attack], {})
-    before = psutil.Process().num_fds()
+    before = open_descriptors()
     try:
         return examine(
             kit, settings, lambda: False, log=Log(2, style="json"), module="tests.e2e.misbehaving", seconds=1
         )
     finally:
-        assert psutil.Process().num_fds() <= before
+        assert open_descriptors() <= before
         assert psutil.Process().children() == []
 
 

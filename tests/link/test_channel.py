@@ -1,4 +1,3 @@
-import gc
 import os
 import resource
 import socket
@@ -8,6 +7,7 @@ import pytest
 from runtime.link.channel import Channel
 from runtime.link.messages import Failed, Load, Prepare, Ready, Stop
 from runtime.link.model_files import ModelFacts
+from tests.descriptors import open_descriptors
 
 STOP = Stop("m", 1.5)
 FACTS = ModelFacts("model.bin", "python", "", None, (), ())
@@ -35,11 +35,6 @@ def raw():
         yield Channel(ours), theirs
 
 
-def open_descriptors():
-    gc.collect()  # what tests before this one in the same process left to the collector
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names only
-
-
 def test_messages_arrive_whole_and_in_order(ends):
     supervisor, worker = ends
     prepare = Prepare("m", ModelFacts("a\nb.onnx", "", "", {"serving": [1, None]}, ("x",), ()))
@@ -55,7 +50,7 @@ def test_a_message_to_a_worker_may_have_any_size(ends):
     load = Load("m", FACTS, "/kit", "host/kit:v1", "v1", None, "true", {"x": "ä" * 5_000_000})
     supervisor.send(load)
     assert worker.receive(Load) == load
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_a_worker_that_reads_nothing_does_not_block_the_supervisor(ends):
@@ -125,7 +120,7 @@ def test_a_worker_cannot_fill_the_descriptors_of_the_supervisor(raw):
     before = open_descriptors()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     null = os.open(os.devnull, os.O_RDONLY)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 16, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(int(number) for number, _ in before) + 16, hard))
     try:
         for _ in range(4000):
             socket.send_fds(worker, [b"@"], [null] * 8)
@@ -134,4 +129,4 @@ def test_a_worker_cannot_fill_the_descriptors_of_the_supervisor(raw):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         os.close(null)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before

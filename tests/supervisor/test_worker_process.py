@@ -9,6 +9,7 @@ import pytest
 
 from runtime.link.messages import Stop
 from runtime.supervisor.process import WorkerProcess
+from tests.descriptors import open_descriptors
 from tests.e2e.server import PATIENCE_SECONDS
 
 
@@ -45,10 +46,11 @@ def free_descriptors(count):
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_start_without_descriptors_fails_and_leaves_nothing(count):
     me = psutil.Process()
-    before, children = me.num_fds(), me.children()
+    before, children = open_descriptors(), me.children()
     with free_descriptors(count), pytest.raises(OSError, match="Too many open files"):
         WorkerProcess(1)
-    assert (me.num_fds(), me.children()) == (before, children)
+    assert open_descriptors() <= before
+    assert me.children() == children
 
 
 def test_a_descriptor_above_the_limit_is_not_handed_on():
