@@ -35,7 +35,7 @@ test: venv programs lint  ## All tests but those of the image, as CI runs them.
 	PYTHONPATH="$(CURDIR)/tests/measured" $(PYTEST)
 	.venv/bin/python -m tests.measured
 
-test-fast: venv  ## The tests that take less than a second each: after every edit.
+test-fast: venv  ## The tests that take less than a quarter of a second each: after every edit.
 	@$(BYTECODE)
 	$(PYTEST) -m "not slow" --quiet
 

@@ -25,11 +25,14 @@ def pytest_report_header() -> str:
     return f"not installed, and left out with the tests that need them: {', '.join(sorted(MISSING)) or 'nothing'}"
 
 
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leaves out modules that import what is not there."""
-    if not MISSING or collection_path.suffix != ".py":
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves out modules that import what is not there, and in the fast suite those with slow tests only."""
+    if collection_path.suffix != ".py":
         return None
-    imported = set(re.findall(r"^(?:from|import) (\w+)", collection_path.read_text(), re.MULTILINE))
+    text = collection_path.read_text()
+    if config.option.markexpr == "not slow" and re.search(r"^pytestmark = .*\bslow\b", text, re.MULTILINE):
+        return True
+    imported = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE))
     return True if imported & MISSING else None
 
 

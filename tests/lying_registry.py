@@ -101,6 +101,7 @@ class LyingRegistry:
         registry = self
 
         class Handler(BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:

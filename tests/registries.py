@@ -47,6 +47,7 @@ class TokenService:
         service = self
 
         class Handler(BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:

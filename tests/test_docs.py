@@ -89,11 +89,13 @@ def logged() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_event_is_documented_and_nothing_else() -> None:
     documented = {re.sub("`", "", name) for name, *_ in rows(ROOT / "docs/log.md", "Events")}
     assert documented == logged()
 
 
+@pytest.mark.slow
 def test_alerts_and_pages_name_events_that_exist() -> None:
     texts = [path.read_text() for path in (ROOT / "deploy").rglob("*.yaml")] + [page.read_text() for page in PAGES]
     named = {name for text in texts for name in re.findall(rf"`?({EVENT})`? in the log", text)}

@@ -28,6 +28,7 @@ REGISTRY = {"oras", "requests", "urllib3", "jsonschema"}
 SERVER = {"numpy", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "anyio", "prometheus_client", "asyncio"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
@@ -60,6 +61,7 @@ def packages_after(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 def test_predictions_before_and_after_a_model_is_ready_do_not_wait_for_starlette() -> None:
     program = """
 import asyncio

@@ -189,6 +189,7 @@ def test_missing_framework_names_the_extra(
     )
 
 
+@pytest.mark.slow
 def test_adapters_print_nothing_when_they_load(tmp_path: Path) -> None:
     kit = unpack("iris-onnx", tmp_path)
     program = (

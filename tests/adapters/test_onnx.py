@@ -273,6 +273,7 @@ def test_truncated_file_fails_in_one_line(cut: int, tmp_path: Path) -> None:
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_flipped_bytes_never_escape_as_another_error(tmp_path: Path) -> None:
     kit = unpack("iris-onnx", tmp_path)
     path = tmp_path / kit.files.path
@@ -419,6 +420,7 @@ def test_content_of_onnx_is_known(tmp_path: Path) -> None:
     assert not looks_like_onnx(b"\x08\x08")  # an IR version and nothing else
 
 
+@pytest.mark.slow
 def test_onnxruntime_neither_reports_to_its_makers_nor_marks_the_home_folder(tmp_path: Path) -> None:
     script = "from adapters.onnx import adapter as onnx; ort = onnx.onnxruntime(); import sys; ort.InferenceSession(sys.argv[1])"
     files = unpack("iris-bare", tmp_path).files

@@ -22,8 +22,8 @@ from adapters.pytorch.model import named
 
 from .kits import check_case, expected, files_in, unpack
 
-# torch's own modules warn of what they deprecate in themselves
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+# the import of torch alone takes two seconds, and its own modules warn of what they deprecate in themselves
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 
 class Net(torch.nn.Module):
@@ -126,7 +126,6 @@ def confined(root: Path, name: str, *own: dict[str, object]) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ).stdout.splitlines()
 
 
-@pytest.mark.slow
 def test_confined_worker_serves_exported_programs(tmp_path: Path) -> None:
     program = torch.export.export(Doubler(), (torch.zeros(2),), dynamic_shapes={"x": {0: torch.export.Dim("n")}})
     torch.export.save(program, tmp_path / "m.pt2")
@@ -134,7 +133,6 @@ def test_confined_worker_serves_exported_programs(tmp_path: Path) -> None:
     assert said == ["[2.0, 2.0]", "LoadFailed True", "LoadFailed True"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "said"), [(Doubler(), "[2.0, 2.0]"), (Reader(), "LoadFailed True")], ids=["good", "reads"]
 )
@@ -146,6 +144,7 @@ def test_confined_torchscript_is_served_and_cannot_read_files(module: Any, said:
 # -- exported programs
 
 
+@pytest.mark.slow
 def test_exported_program_says_its_own_signature(tmp_path: Path) -> None:
     module = exported(tmp_path)
     model = opened(tmp_path)

@@ -5,6 +5,7 @@ import pickle
 import sys
 import warnings
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
@@ -33,12 +33,12 @@ from adapters.values import to_protocol
 
 from .kits import check_case, expected, files_in, unpack
 
-SERVED = ["wine-sklearn", "titanic-sklearn", "spam-sklearn", "diabetes-skops"]
+DIABETES = pytest.param("diabetes-skops", marks=pytest.mark.slow)  # the import of skops takes four seconds
 X, Y = make_classification(60, 8, n_informative=5, n_classes=3, random_state=0)
 X = np.abs(X)
 
 
-@pytest.mark.parametrize("name", SERVED)
+@pytest.mark.parametrize("name", ["wine-sklearn", "titanic-sklearn", "spam-sklearn", DIABETES])
 def test_golden_kit_answers_right(name: str, tmp_path: Path) -> None:
     chosen, model, warned = unpack(name, tmp_path).load()
     assert (chosen, model.platform, warned) == ("sklearn", "sklearn", [])
@@ -92,7 +92,7 @@ METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_
 DUMPS = {
     "joblib": lambda e, p: joblib.dump(e, p),
     "pickle": lambda e, p: p.write_bytes(pickle.dumps(e)),
-    "skops": lambda e, p: skops.io.dump(e, p),
+    "skops": lambda e, p: import_module("skops.io").dump(e, p),
 }
 DRAWN = {
     ("BernoulliRBM", "score_samples"),
@@ -210,6 +210,7 @@ def test_wide_frame_is_one_matrix(tmp_path: Path) -> None:
     assert model.inputs == (TensorSpec("x", "FP64", (-1, 80)),)
 
 
+@pytest.mark.slow
 def test_column_selector_and_search_are_looked_through(tmp_path: Path) -> None:
     prepare = ColumnTransformer(
         [("n", StandardScaler(), make_column_selector(dtype_include=np.number)), ("c", OneHotEncoder(), ["sex"])]
@@ -372,9 +373,10 @@ def test_own_classes_need_a_word_of_the_operator(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.rglob("*.pyc"))
 
 
+@pytest.mark.slow
 def test_data_level_takes_skops_and_no_pickle(tmp_path: Path) -> None:
     fitted = RandomForestClassifier(3, random_state=0).fit(X, Y)
-    skops.io.dump(fitted, tmp_path / "m.skops")
+    DUMPS["skops"](fitted, tmp_path / "m.skops")
     assert load(files_in(tmp_path, "m.skops"), Options(trust="data")).outputs
     joblib.dump(fitted, tmp_path / "m.joblib")
     with pytest.raises(
@@ -383,15 +385,16 @@ def test_data_level_takes_skops_and_no_pickle(tmp_path: Path) -> None:
         load(files_in(tmp_path, "m.joblib"), Options(trust="data"))
 
 
+@pytest.mark.slow
 def test_skops_of_other_types_is_refused_by_name(tmp_path: Path) -> None:
     from sklearn.preprocessing import FunctionTransformer
 
-    skops.io.dump(FunctionTransformer(func=json.dumps), tmp_path / "m.skops")
+    DUMPS["skops"](FunctionTransformer(func=json.dumps), tmp_path / "m.skops")
     with pytest.raises(Refused, match=r"json\.dumps"):
         load(files_in(tmp_path, "m.skops"), Options())
 
 
-@pytest.mark.parametrize("name", ["wine-sklearn", "diabetes-skops", "titanic-sklearn"])
+@pytest.mark.parametrize("name", ["wine-sklearn", "titanic-sklearn", DIABETES])
 def test_kit_is_not_importable_below_unsafe(name: str, tmp_path: Path) -> None:
     before = [*sys.path]
     unpack(name, tmp_path).load()
@@ -403,6 +406,7 @@ def test_signed_accepts_nothing_yet(tmp_path: Path) -> None:
         unpack("wine-sklearn", tmp_path).load(trust="signed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [10, 200, 3000])
 def test_truncated_skops_fails_in_one_line(cut: int, tmp_path: Path) -> None:
     kit = unpack("diabetes-skops", tmp_path)

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import pytest
-import skops.io
 from sklearn.cluster import BisectingKMeans, KMeans
 from sklearn.datasets import make_classification
 from sklearn.ensemble import (
@@ -154,9 +154,10 @@ def test_damaged_structure_never_gets_to_predict(name: str, tmp_path: Path) -> N
     assert str(caught.value).startswith("m.joblib holds a ")
 
 
+@pytest.mark.slow  # the import of skops takes four seconds
 def test_damaged_tree_in_skops_never_gets_to_predict(tmp_path: Path) -> None:
     model = DecisionTreeClassifier().fit(X, Y)
     tree_with(left_child=(0, 10**6))(model)
-    skops.io.dump(model, tmp_path / "m.skops")
+    import_module("skops.io").dump(model, tmp_path / "m.skops")
     with pytest.raises(LoadFailed, match="points to node 1000000"):
         load(files_in(tmp_path, "m.skops"), Options(trust="data"))

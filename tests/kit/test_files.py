@@ -46,6 +46,7 @@ NOT_PLAIN: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "what"), NOT_PLAIN.values(), ids=NOT_PLAIN)
 def test_only_a_regular_file_is_opened(make: Callable[[Path], object], what: str, tmp_path: Path) -> None:
     make(tmp_path / "x")

@@ -37,6 +37,7 @@ SERVED = [
 Lying = Callable[..., LyingRegistry]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tag"), SERVED)
 def test_a_golden_kit_is_the_same_tree_from_a_registry_and_a_layout(
     registry: Registry, tmp_path: Path, name: str, tag: str
@@ -318,6 +319,7 @@ def test_skopeo_reads_a_kit_back_from_the_cache(registry: Registry, tmp_path: Pa
     assert tree(tmp_path / "copy" / "blobs") == tree(KITS / "iris-bare" / "blobs")
 
 
+@pytest.mark.slow
 def test_skopeo_reads_the_manifest_of_a_kit_whose_datasets_were_left_out(registry: Registry, tmp_path: Path) -> None:
     reference = registry.push(KITS / "everything", "v1")
     pulled(reference, tmp_path)
@@ -358,6 +360,7 @@ def test_the_cache_is_made_for_its_owner_only(lying: Lying, tmp_path: Path) -> N
 # --- stopping
 
 
+@pytest.mark.slow
 def test_a_cancelled_pull_stops_at_once_in_the_middle_of_a_blob(lying: Lying, tmp_path: Path) -> None:
     registry, gate = lying("iris-onnx"), Gate()
     registry.lie("/blobs/", stalled(10, gate))

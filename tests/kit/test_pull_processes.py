@@ -160,6 +160,7 @@ def test_when_the_one_that_downloads_is_killed_the_one_that_waits_takes_over(
     assert unverified(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_one_that_waits_for_another_process_can_be_cancelled(lying: Lying, layout: Path, tmp_path: Path) -> None:
     registry, gate = lying(layout), Gate()
     registry.lie("/manifests/", lambda exchange: exchange.send())

@@ -59,6 +59,7 @@ def test_the_first_failure_is_raised_and_stops_the_others() -> None:
         threads.check()
 
 
+@pytest.mark.slow
 def test_a_cancellation_is_seen_while_a_job_blocks_for_good() -> None:
     blocked = threading.Event()
     threads, told = Threads(1), threading.Event()

@@ -44,6 +44,7 @@ def test_messages_arrive_whole_and_in_order(ends):
     assert worker.receive(Prepare, Stop) == STOP
 
 
+@pytest.mark.slow
 def test_a_message_to_a_worker_may_have_any_size(ends):
     supervisor, worker = ends
     before = open_descriptors()
@@ -115,6 +116,7 @@ def test_what_is_no_message_costs_its_packet_and_nothing_else(raw, packet):
     assert supervisor.receive(Ready, Failed) == Failed("m", "LoadFailed", "no")
 
 
+@pytest.mark.slow
 def test_a_worker_cannot_fill_the_descriptors_of_the_supervisor(raw):
     supervisor, worker = raw
     before = open_descriptors()

@@ -86,6 +86,7 @@ def test_a_flood_is_bounded_and_counted_and_its_last_line_is_shown(report: Repor
     assert "Fatal: the last words" in {*texts(events), *(flood["last"] for flood in floods)}
 
 
+@pytest.mark.slow
 def test_one_that_writes_for_ever_is_slowed_down_and_killed_as_any_other(start: Start, tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as file:
         log = Log(file.fileno(), style="json")

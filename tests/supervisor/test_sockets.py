@@ -308,6 +308,7 @@ def test_damage_to_a_socket_is_seen(damage):
         assert not is_reachable(listener)
 
 
+@pytest.mark.slow
 def test_a_socket_that_lets_no_packet_in_is_not_reachable():
     with listen("127.0.0.1", 0) as listener:
         listener.setsockopt(socket.IPPROTO_IP, 21, 255)  # IP_MINTTL: no option says so, a connection does

@@ -43,6 +43,7 @@ def free_descriptors(count):
             os.close(filler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_start_without_descriptors_fails_and_leaves_nothing(count):
     me = psutil.Process()

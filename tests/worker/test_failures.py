@@ -45,7 +45,11 @@ def cpp() -> object:
     raise RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc")
 
 
-@pytest.mark.parametrize("fail", [python, numpy, pytorch, wrapped, in_a_sample, cpp], ids=lambda fail: fail.__name__)
+@pytest.mark.parametrize(
+    "fail",
+    [python, numpy, pytest.param(pytorch, marks=pytest.mark.slow), wrapped, in_a_sample, cpp],
+    ids=lambda fail: fail.__name__,
+)
 def test_too_little_memory_is_said_in_its_own_words(fail: Callable[[], object]) -> None:
     with pytest.raises(Exception) as raised:  # noqa: PT011 - each raises its own
         fail()

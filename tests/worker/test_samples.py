@@ -255,6 +255,7 @@ samples = mostly(
 documents = mostly(st.fixed_dictionaries({"samples": mostly(st.lists(samples, max_size=2))}))
 
 
+@pytest.mark.slow
 @given(documents)
 def test_any_document_passes_or_is_refused_in_one_line(tmp_path_factory, found):
     path = tmp_path_factory.getbasetemp() / "samples.json"

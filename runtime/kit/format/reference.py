@@ -84,7 +84,7 @@ class Reference:
 
     def __str__(self) -> str:
         if self.kind == "folder":
-            path = str(self.path)
+            path = str(self.path) + ("/" if str(self.path)[-1:].isspace() else "")  # a space at the end is refused
             return path if _is_folder(path) and not path.startswith("~") else f"./{path}"
         path = f"./{self.path}" if str(self.path).startswith("~") else str(self.path)  # else it would be a home folder
         start = {"registry": f"{self.registry}/{self.repository}", "layout": f"oci:{path}"}

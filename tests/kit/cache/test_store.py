@@ -326,6 +326,7 @@ def test_an_unreadable_index_is_made_anew(store: Store, text: str) -> None:
     assert _names(store) == [("h/r:v1", str(_manifest("v1").digest))]
 
 
+@pytest.mark.slow
 def test_names_given_at_the_same_time_all_stay(store: Store) -> None:
     manifest = _manifest("v1")
     threads = [threading.Thread(target=Store(store.root).name, args=(f"h/r:v{n}", manifest, "m")) for n in range(12)]

@@ -213,6 +213,7 @@ JSON = st.recursive(
 KEYS = st.sampled_from(["manifestVersion", "package", "model", "code", "datasets", "docs", "prompts", "path", "digest"])
 
 
+@pytest.mark.slow
 @given(st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON), max_size=4))
 def test_any_json_is_read_or_refused(document: dict[str, object]) -> None:
     raw = json.dumps(document).encode()

@@ -132,6 +132,7 @@ def test_layers_that_nobody_names_are_told() -> None:
     assert [layer.kind for layer in unplaced(place(kitfile, found), found)] == ["skill"]
 
 
+@pytest.mark.slow
 def test_many_entries_of_one_digest_are_matched_in_a_moment() -> None:
     count = 10_000  # one after another in all twins would take a hundred million comparisons
     layers = [("dataset", A, f"d/{number}") for number in range(count)]

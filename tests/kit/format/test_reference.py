@@ -267,6 +267,7 @@ TAG = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 DIGEST = st.binary(max_size=4).map(lambda data: str(Digest.of(data)))
 
 
+@pytest.mark.slow
 @given(
     host=HOST, repository=st.lists(COMPONENT, min_size=1, max_size=4), tag=st.none() | TAG, digest=st.none() | DIGEST
 )
@@ -282,6 +283,7 @@ def test_whatever_is_well_formed_prints_back(
 @given(st.text(max_size=40) | st.text(alphabet="ab./:@=~ -_[]A0", max_size=30))
 @example("oci:a:b:c")
 @example("oci:@sha256:" + HEX)
+@example("/ /")
 def test_any_text_is_refused_in_one_line_or_prints_back(text: str) -> None:
     reference, message = parsed(text)
     assert message.isprintable()

@@ -260,6 +260,7 @@ def imported(before: str = "") -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_no_format_checker_comes_along() -> None:
     assert imported() == ["Registry Container", "[]"]
 
@@ -269,6 +270,7 @@ def test_nothing_is_hidden_from_those_who_imported_jsonschema_before() -> None:
     assert imported("import jsonschema")[0] == "Registry Container"
 
 
+@pytest.mark.slow
 def test_what_was_hidden_can_be_imported_afterwards() -> None:
     script = (
         "import sys; from runtime.kit.registry.client import import_oras; import_oras();"

@@ -154,6 +154,7 @@ def test_a_helper_that_answers_nonsense_is_refused_without_quoting_it(tmp_path: 
         find_credential("r.example", environ)
 
 
+@pytest.mark.slow
 def test_a_helper_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials, "HELPER_SECONDS", 0.2)
     environ = helper(tmp_path, "slow", "exec sleep 30")

@@ -60,6 +60,7 @@ def test_docker_config_is_read_from_the_environment(
     assert pulled(f"{basic_registry.host}/kits/iris-onnx:v1", tmp_path / "cache").verified == "true"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["basic_registry", "token_registry"])
 def test_a_wrong_password_is_refused_at_once_naming_where_it_came_from(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -79,6 +80,7 @@ def test_a_wrong_password_is_refused_at_once_naming_where_it_came_from(
     assert basic(USER, "not-the-password") not in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["basic_registry", "token_registry"])
 def test_no_login_is_refused_at_once_naming_where_it_was_looked_for(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -135,6 +137,7 @@ def test_a_registry_token_is_used_as_it_is(token_registry: Registry, tokens: Tok
     assert old not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_anonymous_token_is_enough_where_the_service_gives_one(
     make_registry: Callable[..., Registry], make_token_service: Callable[..., TokenService], kits: Path, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def failed(reference: str, cache: Path, **options: object) -> tuple[Failure, flo
 # --- what is not there, by the real registry
 
 
+@pytest.mark.slow
 def test_an_unknown_tag_names_the_newest_that_exist(registry: Registry, kits: Path, tmp_path: Path) -> None:
     for tag in ("v1", "v2", "v10", "latest"):
         registry.push(kits / "iris-bare", "v1", new_tag=tag)
@@ -190,6 +191,7 @@ def test_other_refusals_are_final_and_show_the_registrys_words(lying: Lying, tmp
     assert seconds < AT_ONCE_SECONDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_failure_that_does_not_pass_ends_with_the_budget(lying: Lying, tmp_path: Path, status: int) -> None:
     registry = lying("iris-bare")
@@ -217,6 +219,7 @@ def test_retry_after_is_waited_for(lying: Lying, tmp_path: Path, form: str) -> N
     assert len(registry.seen("/manifests/")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", ["", "soon", "-5", "9" * 400, "Wed, 99 Foo 2026"])
 def test_a_retry_after_that_says_nothing_useful_does_no_harm(lying: Lying, tmp_path: Path, wait: str) -> None:
     registry = lying("iris-bare")
@@ -224,6 +227,7 @@ def test_a_retry_after_that_says_nothing_useful_does_no_harm(lying: Lying, tmp_p
     pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=0.5)
 
 
+@pytest.mark.slow
 def test_nobody_listening_is_said_after_the_budget(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
@@ -248,6 +252,7 @@ def test_a_registry_that_comes_up_late_is_waited_for(tmp_path: Path, kits: Path,
     pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=20.0)
 
 
+@pytest.mark.slow
 def test_silence_ends_with_the_budget_and_not_with_the_stall_limit(lying: Lying, tmp_path: Path) -> None:
     registry = lying("iris-bare")
     registry.lie("/manifests/", held(Gate()))
@@ -287,6 +292,7 @@ def test_a_sha512_digest_is_verified(tmp_path: Path) -> None:
     assert unverified(tmp_path / "cache") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["/manifests/", "/blobs/"])
 def test_a_length_of_five_thousand_digits_is_none(lying: Lying, tmp_path: Path, where: str) -> None:
     registry = lying("iris-bare")

@@ -212,6 +212,7 @@ def test_a_giant_member_is_read_in_small_pieces() -> None:
     assert max(len(chunk) for _, chunk in zip(range(8), reader.data(), strict=False)) <= 1 << 20
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_damaged_archive_is_read_or_refused(data: st.DataObject) -> None:
     whole = bytearray(python_tar(MEMBERS, data.draw(st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]))))

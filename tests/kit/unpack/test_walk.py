@@ -501,6 +501,7 @@ def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(root: Path)
     assert str(caught.value).endswith(" bytes are free; make room, or set --cache-dir to another disk")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_on_the_way_is_told(root: Path) -> None:
     code = """
 import errno, resource, signal, sys
@@ -545,6 +546,7 @@ def may_mount() -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not may_mount(), reason="this machine lets nobody mount a small disk")
 def test_a_full_disk_says_how_much_is_free(root: Path) -> None:
     here = ROOT
@@ -579,6 +581,7 @@ def test_layers_are_opened_one_after_another(root: Path) -> None:
     assert events == ["open a", "closed a, 1 there", "open b", "closed b, 2 there"]
 
 
+@pytest.mark.slow
 def test_no_descriptor_stays_open(root: Path) -> None:
     before = open_descriptors()
     unpack(opened(GOOD), root)
@@ -588,6 +591,7 @@ def test_no_descriptor_stays_open(root: Path) -> None:
     assert open_descriptors() <= before
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_mutated_archive_never_writes_outside(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     around = tmp_path_factory.mktemp("around")

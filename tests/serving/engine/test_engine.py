@@ -149,6 +149,7 @@ def test_without_a_free_permit_a_request_is_refused_at_once():
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_at_its_deadline_a_call_is_answered_and_interrupted():
     async def main() -> None:
         held = Held()
@@ -161,6 +162,7 @@ def test_at_its_deadline_a_call_is_answered_and_interrupted():
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_call_that_cannot_be_interrupted_keeps_its_permit_until_it_ends():
     async def main() -> None:
         held = Held()
@@ -175,6 +177,7 @@ def test_a_call_that_cannot_be_interrupted_keeps_its_permit_until_it_ends():
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_call_whose_deadline_passes_in_the_queue_never_runs():
     async def main() -> None:
         held = Held()

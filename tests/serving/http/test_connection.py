@@ -307,6 +307,7 @@ def test_a_client_that_never_ends_its_side_after_a_refusal_does_not_stay():
         assert wait_until(lambda: not served.server.connections)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_over_the_limit_of_connections_the_idlest_makes_room():
     with serving(model(), limits=Limits(connections=3)) as served:
         wires = [Wire(served.port) for _ in range(3)]
@@ -472,6 +473,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
     return condition()
 
 
+@pytest.mark.slow
 def test_answers_that_nobody_reads_do_not_pile_up():
     numbers = ",".join(["0.1234567890123456"] * 2000)
     body = b'{"inputs":[{"name":"x","shape":[2000],"datatype":"FP64","data":[%b]}]}' % numbers.encode()
@@ -638,6 +640,7 @@ def test_a_body_that_nobody_reads_yet_is_as_short_as_any_other():
         assert (refusal.status, refusal.error) == (413, TOO_LARGE)
 
 
+@pytest.mark.slow
 def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector():
     with serving(model()) as served:
         gc.collect()

@@ -82,6 +82,7 @@ def test_under_load_a_stop_loses_no_request(delay: float, inline: bool):
         assert hammer.refused == 16
 
 
+@pytest.mark.slow
 def test_connections_that_wait_in_the_backlog_are_answered_and_later_ones_turned_away():
     with serving(model()) as served:
         wires = [Wire(served.port) for _ in range(50)]
@@ -155,6 +156,7 @@ def test_while_draining_every_answer_closes_its_connection():
                 assert other.send(request("GET", path, None)).answer().headers["connection"] == "close"
 
 
+@pytest.mark.slow
 def test_idle_connections_do_not_keep_the_server_from_ending():
     with serving(model()) as served:
         idle = [Wire(served.port) for _ in range(5)]
@@ -196,6 +198,7 @@ def test_whatever_part_of_a_request_has_come_it_is_finished_and_closed(sent: int
         assert not stopping.is_alive()
 
 
+@pytest.mark.slow
 def test_a_head_that_began_in_the_piece_of_data_before_is_finished():
     """It came behind a whole request: nothing of it came on its own, and yet it has begun."""
     with serving(model()) as served, Wire(served.port) as wire:
