@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.extras import MISSING
 from tests.places import ROOT
 
 FRAMEWORKS = {
@@ -51,6 +53,17 @@ SERVER = {"numpy", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "any
 )
 def test_an_import_brings_only_what_it_needs(module: str, unwanted: set[str]) -> None:
     assert packages_after(f"import {module}") & unwanted == set()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("skops" in MISSING, reason="skops is not installed")
+def test_a_skops_file_does_not_bring_torch(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from tests.adapters.kits import unpack
+unpack("diabetes-skops", Path({str(tmp_path)!r})).load()
+"""
+    assert "torch" not in packages_after(program.rstrip())
 
 
 def packages_after(code: str) -> set[str]:

@@ -56,8 +56,21 @@ def _version(caught: list[warnings.WarningMessage] | None) -> str | None:
     return next((v for v in found if v), None)
 
 
+def _skops_io() -> Any:
+    """Returns `skops.io`. Its import walks all of scikit-learn, one module of which imports torch: that takes 2 s."""
+    unneeded = "sklearn.externals.array_api_compat.torch"
+    hidden = unneeded not in sys.modules
+    if hidden:
+        sys.modules[unneeded] = None  # type: ignore[assignment]  # the documented way to make an import fail
+    try:
+        return framework("skops.io", "sklearn")
+    finally:
+        if hidden:
+            del sys.modules[unneeded]
+
+
 def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
-    skops = framework("skops.io", "sklearn")
+    skops = _skops_io()
     with failing(f"{files.path} cannot be read by skops {sys.modules['skops'].__version__}"):
         untrusted, refused = types_in(files, options)
         if refused:
@@ -77,7 +90,7 @@ def types_in(files: ModelFiles, options: Options) -> tuple[set[str], set[str]]:
         raise LoadFailed(f"{files.path} is not a whole skops file: {error}") from error
     if expanded > max(FREE_BYTES, RATIO * path.stat().st_size):
         raise LoadFailed(f"{files.path} says it grows past {RATIO} times its size when decompressed")
-    untrusted = set(framework("skops.io", "sklearn").get_untrusted_types(file=path))
+    untrusted = set(_skops_io().get_untrusted_types(file=path))
     left = set() if allows_code(options.trust) else untrusted - SKOPS_TRUSTED - set(options.allow_globals)
     split = {name: name.rpartition(".") for name in left}
     # What a pickle may name, skops may too: it makes instances and sets their state, and calls nothing else.

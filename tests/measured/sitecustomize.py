@@ -95,7 +95,7 @@ def _tracing(folders: tuple[str, ...]) -> tuple[Callable[[], Any], dict[str, set
     def start() -> Any:
         tracer = c.CTracer()
         tracer.data, tracer.should_trace, tracer.should_trace_cache, tracer.warn = seen, disposition, known, print
-        tracer.lock_data = tracer.unlock_data = lambda: None
+        tracer.lock_data = tracer.unlock_data = int  # does nothing, and in C: at the recursion limit Python would fail
         tracer.concur_id_func = tracer.should_start_context = tracer.switch_context = tracer.disable_plugin = None
         tracer.file_tracers, tracer.trace_arcs = {}, False
         return tracer.start()
