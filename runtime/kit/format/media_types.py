@@ -8,14 +8,12 @@ KIT_TYPE = "application/vnd.kitops.modelkit.manifest.v1+json"
 KIT_INDEX_TYPE = "application/vnd.kitops.modelkit.index.v1+json"
 CONFIG_TYPE = "application/vnd.kitops.modelkit.config.v1+json"
 
+# by which a layout's index names a manifest: https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.md
 REF_NAME = "org.opencontainers.image.ref.name"
-"""The annotation by which an OCI layout's index names a manifest.
-
-https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.md#pre-defined-annotation-keys
-"""
 
 _DOCKER = "application/vnd.docker."
 _INDEXES = (OCI_INDEX, _DOCKER + "distribution.manifest.list.v2+json")
+MANIFESTS = (OCI_MANIFEST, _DOCKER + "distribution.manifest.v2+json", *_INDEXES)
 
 # (beginning of a media type, what it says the artifact is); the first that fits wins, so signatures stand before
 # images: cosign stores a classic signature as an image with layers of its own type

@@ -1,14 +1,12 @@
-"""HTTP requests to a registry. The only module that uses `oras` (and `requests` under it).
+"""HTTP requests to a registry, by `oras` (and `requests` under it), which only this module uses.
 
-`Client` is oras-py's client with another version of the one method that makes all of its requests: the original has no
-time-outs, retries for minutes what cannot pass, answers challenges of other hosts, lets netrc replace the login and
-decodes bodies (oras-py 0.2.43, `oras/provider.py::Registry.do_request`). This one makes one attempt.
+Of oras-py 0.2.43 it replaces `oras/provider.py::Registry.do_request`, the one method that makes all requests: that has
+no time-outs, retries for minutes what cannot pass, answers challenges of other hosts, lets netrc replace the login and
+decodes bodies. This one makes one attempt.
 """
 
-import email.utils
 import os
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -19,7 +17,7 @@ from urllib.parse import urljoin
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import InvalidHeader, NewConnectionError
 
 from runtime.errors import RegistryUnavailable
 from runtime.kit.registry.login import MAX_TOKEN_BYTES, Login, TokenRequest
@@ -33,9 +31,8 @@ _UNUSED: Final = ("isoduration", "rfc3987_syntax")
 def import_oras() -> tuple[Any, Any]:
     """Returns the modules `oras.provider` and `oras.container`, imported without what a pull does not need.
 
-    oras-py imports jsonschema to check what it pushes, and jsonschema imports every optional format checker that is
-    installed. Two of them compile grammars, which takes 0.7 s and 23 MB: they are hidden from that one import. If
-    jsonschema is imported already, nothing is left to save.
+    oras-py imports jsonschema, and that imports every optional format checker that is installed. Two of them compile
+    grammars, which takes 0.7 s and 23 MB: they are hidden, unless jsonschema is imported already.
     """
     hidden = [name for name in _UNUSED if name not in sys.modules] if "jsonschema" not in sys.modules else []
     for name in hidden:
@@ -71,12 +68,14 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
 
     def __init__(self, origin: Origin, *, plain_http: bool) -> None:
         host = str(origin).partition("://")[2]
-        super().__init__(hostname=host, insecure=origin.scheme == "http", tls_verify=_authorities())
+        super().__init__(hostname=host, insecure=origin.scheme == "http", tls_verify=True)
         self.origin, self._plain_http = origin, plain_http
         self.login: Login | None = None
         self.session.auth = lambda request: request  # anything but None keeps netrc from replacing our headers
         # requests prepares the next address, and reads the whole body, even where it is told not to follow
         self.session.get_redirect_target = lambda response: None
+        # requests reads REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, which win, but not OpenSSL's own variable
+        self.session.verify = os.environ.get("SSL_CERT_FILE") or True
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, HTTPAdapter(max_retries=0, pool_maxsize=_CONNECTIONS))
 
@@ -150,17 +149,11 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
 
     def _send(self, method: str, url: str, data: _Data, headers: _Headers, left_seconds: float) -> requests.Response:
         here, left = Origin.of(url), max(left_seconds, _LEAST_SECONDS)
+        options: dict[str, object] = {"proxies": _NO_PROXY} if here.is_loopback else {}
+        options["timeout"] = min(CONNECT_SECONDS, left), min(STALL_SECONDS, left)
         try:
             response: requests.Response = self.session.request(
-                method,
-                url,
-                data=data,
-                headers=headers,
-                timeout=(min(CONNECT_SECONDS, left), min(STALL_SECONDS, left)),
-                allow_redirects=False,
-                stream=True,
-                verify=self._tls_verify,
-                proxies=_NO_PROXY if here.is_loopback else None,
+                method, url, data=data, headers=headers, allow_redirects=False, stream=True, **options
             )
         except requests.exceptions.SSLError as error:
             raise RegistryUnavailable(f"no TLS with {here}: {_reason(error)}; {_tls_advice(error)}") from error
@@ -179,6 +172,7 @@ class Body:
         length = response.headers.get("Content-Length", "")
         self.length = int(length) if length.isdecimal() and len(length) < _MOST_DIGITS else None
         self.encoding = response.headers.get("Content-Encoding", "identity")
+        self.close = response.close  # gives the connection back, or closes it if there is more to read
 
     def read(self, most: int) -> bytes:
         """Returns up to `most` bytes, none at the end. Raises Transient if the connection broke or stalled."""
@@ -188,45 +182,26 @@ class Body:
             raise Transient(_reason(error)) from error
         return data
 
-    def close(self) -> None:
-        """Gives the connection back, or closes it if there is more to read."""
-        self._response.close()
-
 
 def read_capped(response: requests.Response, most: int) -> bytes:
     """Returns the whole body. Raises RegistryUnavailable if it is longer than `most` bytes."""
-    body, chunks, taken = Body(response, 0), [], 0
-    while chunk := body.read(min(most + 1 - taken, 1 << 18)):
-        chunks.append(chunk)
-        taken += len(chunk)
-        if taken > most:
+    body, data = Body(response, 0), bytearray()
+    while chunk := body.read(min(most + 1 - len(data), 1 << 18)):
+        data += chunk
+        if len(data) > most:
             here = Origin.of(response.url)
             raise RegistryUnavailable(f"{here} sent more than {most} bytes where a short answer belongs")
-    return b"".join(chunks)
+    return bytes(data)
 
 
 def raise_if_passing(response: requests.Response) -> None:
     """Raises Transient for a status that may pass: too many requests, time-outs, 5xx."""
     status = response.status_code
     if status in _MAY_PASS or status >= 500:
-        wait = _retry_after(response.headers.get("Retry-After", ""))
-        reason = (response.reason or "")[:_MOST_SHOWN]
+        wait, reason = None, (response.reason or "")[:_MOST_SHOWN]
+        with suppress(ValueError, OverflowError, InvalidHeader):
+            wait = urllib3.Retry().parse_retry_after(response.headers.get("Retry-After", ""))
         raise Transient(f"{Origin.of(response.url)} answered {status} {reason}".rstrip(), retry_after=wait)
-
-
-def _retry_after(text: str) -> float | None:
-    # seconds or a date: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
-    if text.isdecimal():
-        return float(text[:9])
-    with suppress(ValueError, TypeError):
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    return None
-
-
-def _authorities() -> str | bool:
-    """Returns the file of certificate authorities: requests' variables, and OpenSSL's, which requests does not read."""
-    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-    return next((value for name in names if (value := os.environ.get(name))), True)
 
 
 def _reason(error: BaseException) -> str:
@@ -235,9 +210,7 @@ def _reason(error: BaseException) -> str:
     seen: list[BaseException] = []
     while cause is not None and cause not in seen:
         seen.append(cause)
-        inner = getattr(cause, "reason", None) or next(
-            (each for each in cause.args if isinstance(each, Exception)), None
-        )
+        inner = getattr(cause, "reason", None) or next((arg for arg in cause.args if isinstance(arg, Exception)), None)
         cause = inner if isinstance(inner, BaseException) else cause.__cause__ or cause.__context__
     if any(isinstance(each, _TIMEOUTS) and not isinstance(each, NewConnectionError) for each in seen):
         return "no answer in time"

@@ -47,10 +47,8 @@ class Login:
     ) -> None:
         self._registry, self._origin, self._repository = registry, origin, repository
         self._find, self._ask = find, ask
-        self._lock = threading.Lock()
-        self._source = ""
-        self.header: str | None = None
-        """The Authorization header that worked last, None before the first challenge."""
+        self._lock, self._source = threading.Lock(), ""
+        self.header: str | None = None  # the one that worked last, None before the first challenge
 
     def answer(self, challenge: str, used: str | None) -> str:
         """Returns the header to try after `used` got a WWW-Authenticate `challenge`, or raises LoginRefused."""
@@ -61,11 +59,11 @@ class Login:
 
     def refused(self, what: str) -> LoginRefused:
         """Returns the error for a registry that says no: whose credentials were used, and how to log in."""
-        used = self._source or "no login, none was asked for"
-        return LoginRefused(
-            f"{self._registry} refused {self._repository}: {what}; used: {used}; "
+        seen = f"{what}; used: {self._source or 'no login, none was asked for'}"
+        fix = (
             f"run `docker login {self._registry}`, or set DOCKER_CONFIG to the folder of a config.json with that login"
         )
+        return LoginRefused(f"{self._registry} refused {self._repository}: {seen}; {fix}")
 
     def _choose(self, header: str, used: str | None) -> str:
         try:

@@ -15,7 +15,7 @@ from runtime.errors import DigestMismatch, Failure, InvalidManifest, NotFound, R
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor
-from runtime.kit.format.media_types import OCI_INDEX, OCI_MANIFEST
+from runtime.kit.format.media_types import MANIFESTS
 from runtime.kit.format.reference import TAG, Reference, newest
 from runtime.kit.registry.client import Body, Client, raise_if_passing, read_capped
 from runtime.kit.registry.credentials import find_credential
@@ -23,12 +23,6 @@ from runtime.kit.registry.login import Login
 from runtime.kit.registry.origin import Origin, registry_origin
 from runtime.kit.registry.retry import RetryBudget, Transient
 
-_MANIFESTS: Final = (
-    OCI_MANIFEST,
-    OCI_INDEX,
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
@@ -88,7 +82,7 @@ class Repository:
         return self._client.do_request(url, headers=headers, stream=True, left_seconds=budget.left())
 
     def _manifest(self, tag_or_digest: str, budget: RetryBudget) -> bytes:
-        address, accept = self._names.manifest_url(tag_or_digest), {"Accept": ", ".join(_MANIFESTS)}
+        address, accept = self._names.manifest_url(tag_or_digest), {"Accept": ", ".join(MANIFESTS)}
         with self._get(address, accept, budget) as response:
             if response.status_code == 404:
                 response.close()  # `tags` needs a connection, too
@@ -127,7 +121,7 @@ class Repository:
         inside = None
         with suppress(ValueError, RecursionError, AttributeError):
             inside = json.loads(raw).get("mediaType")
-        if isinstance(inside, str) and inside and kind in _MANIFESTS and kind != inside:
+        if isinstance(inside, str) and inside and kind in MANIFESTS and kind != inside:
             raise InvalidManifest(f"the registry sent the manifest as {kind}, it calls itself {inside[:80]}: refused")
 
     def _not_found(self, tag_or_digest: str) -> NotFound:
@@ -140,8 +134,7 @@ class Repository:
 
     def _failure(self, response: requests.Response, what: str) -> Failure | Transient:
         raise_if_passing(response)
-        status, origin = response.status_code, Origin.of(response.url)
-        said = _said(response)
+        status, origin, said = response.status_code, Origin.of(response.url), _said(response)
         if origin != self._client.origin and status in (400, 401, 403):  # signed addresses expire
             return Transient(f"{origin}, where it was redirected to, answered {status}{said}")
         if status == 403:
