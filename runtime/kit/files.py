@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from runtime.errors import StorageFailed
+from runtime.errors import Failure, StorageFailed
 from runtime.kit.format.digest import DigestCheck
 
 CHUNK_BYTES: Final = 256 << 10
@@ -42,6 +42,17 @@ def open_plain(path: str | Path, *, dir_fd: int | None = None, follow: bool = Fa
         os.close(fd)
         raise NotPlain(errno.EINVAL, "is not a regular file")
     return open(fd, "rb", buffering=0)  # noqa: PTH123 - by descriptor
+
+
+@contextmanager
+def reading(subject: str, not_plain: type[Failure] = StorageFailed, advice: str = "") -> Iterator[None]:
+    """Turns NotPlain inside the block into `not_plain`, with `advice` at the end, and OSError into StorageFailed."""
+    try:
+        yield
+    except NotPlain as problem:
+        raise not_plain(f"{subject} {problem.strerror}{advice}") from problem
+    except OSError as problem:
+        raise StorageFailed(f"cannot read {subject}: {problem.strerror}") from problem
 
 
 def read_checked(file: BinaryIO, check: DigestCheck, reached: Callable[[int], None]) -> BinaryIO:
@@ -199,14 +210,12 @@ def require_room(path: Path, wanted_bytes: int, needs: str, advice: str) -> None
 
 
 def volume_group(folder: os.stat_result) -> int | None:
-    """Returns the group that may write everywhere on this folder's volume, if this process is in it.
+    """Returns the group that may write everywhere on this setgid folder's volume, if this process is in it: fsGroup.
 
-    That is Kubernetes' fsGroup: the folder is setgid.
     https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
     """
-    if folder.st_mode & stat.S_ISGID and folder.st_gid in {os.getegid(), *os.getgroups()}:
-        return folder.st_gid
-    return None
+    ours = folder.st_mode & stat.S_ISGID and folder.st_gid in {os.getegid(), *os.getgroups()}
+    return folder.st_gid if ours else None
 
 
 def who_else_writes(path: Path, status: os.stat_result, group: int | None) -> str | None:

@@ -58,9 +58,6 @@ class _Window(io.RawIOBase):
         self._position = max(0, start + offset)
         return self._position
 
-    def tell(self) -> int:
-        return self._position
-
     def readinto(self, buffer: "WriteableBuffer") -> int:
         view = memoryview(buffer)
         wanted = max(0, min(len(view), self._size - self._position))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from runtime.errors import InvalidKitfile, NotAModelKit, NotFound, StorageFailed, Unsupported
-from runtime.kit.files import NotPlain, open_plain, volume_group, who_else_writes
+from runtime.errors import InvalidKitfile, NotAModelKit, NotFound, Unsupported
+from runtime.kit.files import open_plain, reading, volume_group, who_else_writes
 from runtime.kit.format.kitfile import Entry, Kitfile
 from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, entry_path
 
@@ -36,7 +36,7 @@ class FolderKit(NamedTuple):
 
         Raises NotFound without such a folder, NotAModelKit without a Kitfile in it, InvalidKitfile, StorageFailed.
         """
-        try:
+        with reading(f"folder {str(path)!r}"):
             if not path.exists():
                 raise NotFound(f"there is no folder {str(path)!r}")
             if not path.is_dir():
@@ -49,8 +49,6 @@ class FolderKit(NamedTuple):
                     _check_entry(root, entry)
             status = root.stat()
             return cls(root, kitfile, _left_out(root), who_else_writes(root, status, volume_group(status)) or "")
-        except OSError as problem:
-            raise StorageFailed(f"cannot read folder {str(path)!r}: {problem.strerror}") from problem
 
 
 def _kitfile(root: Path) -> Kitfile:
@@ -75,11 +73,8 @@ def _read_kitfile(root: Path) -> str:
         fix = "write one there that names the model's file under model.path"
         raise NotAModelKit(f"folder {str(root)!r} has no Kitfile; {fix}")
     subject = f"the {name} in folder {str(root)!r}"
-    try:
-        with open_plain(root / name) as file:
-            raw = file.read(_MAX_KITFILE_BYTES + 1)
-    except NotPlain as problem:
-        raise NotAModelKit(f"{subject} {problem.strerror}") from problem
+    with reading(subject, NotAModelKit), open_plain(root / name) as file:
+        raw = file.read(_MAX_KITFILE_BYTES + 1)
     if len(raw) > _MAX_KITFILE_BYTES:
         raise InvalidKitfile(f"{subject} has more than {_MAX_KITFILE_BYTES} bytes")
     try:

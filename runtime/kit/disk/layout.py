@@ -5,13 +5,14 @@ between changes nothing. https://github.com/opencontainers/image-spec/blob/v1.1.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from runtime.errors import InvalidManifest, NotAModelKit, NotFound, StorageFailed, UnsafeArchive
+from runtime.errors import InvalidManifest, NotAModelKit, NotFound, UnsafeArchive
 from runtime.kit.disk.archive import index_members, open_window
-from runtime.kit.files import NotPlain, open_plain, read_checked
+from runtime.kit.files import open_plain, read_checked, reading
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.json_text import read_object
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
@@ -30,11 +31,9 @@ def open_source(reference: Reference) -> "LayoutSource":
 
 def open_layout(folder: Path) -> "LayoutSource":
     """Returns the OCI layout in a folder. Raises as `open_source` does."""
-    try:
+    with reading(repr(str(folder))):  # a part of the path may not be searched, or be too long
         if not folder.is_dir():
             raise NotFound(f"there is no folder {str(folder)!r} with an OCI layout")
-    except OSError as problem:  # a part of the path that may not be searched, or is too long
-        raise StorageFailed(f"cannot read {str(folder)!r}: {problem.strerror}") from problem
     return LayoutSource(f"OCI layout {str(folder)!r}", lambda name: _open(folder / name))
 
 
@@ -144,11 +143,6 @@ def _what_there_is(listed: list[Descriptor]) -> str:
 
 
 def _open(path: Path, *, follow: bool = False) -> BinaryIO | None:
-    try:
+    with reading(repr(str(path)), UnsafeArchive, ", wanted a file"), suppress(FileNotFoundError, NotADirectoryError):
         return open_plain(path, follow=follow)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except NotPlain as problem:
-        raise UnsafeArchive(f"{str(path)!r} {problem.strerror}, wanted a file") from problem
-    except OSError as problem:
-        raise StorageFailed(f"cannot read {str(path)!r}: {problem.strerror}") from problem
+    return None

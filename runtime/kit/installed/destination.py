@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from runtime.errors import BadContent, StorageFailed, UnsafeArchive, Usage
-from runtime.kit.files import NO_SPACE, locked, open_lock, remove, require_room, sync, write_whole
+from runtime.kit.files import NO_SPACE, locked, open_lock, reading, remove, require_room, sync, write_whole
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.limits import DEFAULT_LIMITS
 from runtime.kit.format.manifest import Manifest
@@ -131,17 +131,12 @@ class Destination(NamedTuple):
 
     def _refuse_foreign_files(self, receipt: Receipt | None) -> None:
         """Refuses a folder with files that are neither of a kit that was unpacked here nor of the cache."""
-        try:
-            with FoundTree(self.folder) as tree:
-                found = sorted(
-                    path
-                    for path, status in tree.members()
-                    if not stat.S_ISDIR(status.st_mode) and not self.beside(path)
-                )
-        except OSError as problem:
-            raise StorageFailed(f"cannot read folder {str(self.folder)!r}: {problem.strerror}") from problem
         ours = {RECEIPT_NAME, *(receipt.files if receipt else self._crashed_files())}
-        if foreign := [path for path in found if path not in ours and not path.startswith(STAGING_NAME + "/")]:
+        with reading(f"folder {str(self.folder)!r}"), FoundTree(self.folder) as tree:
+            found = [path for path, status in tree.members() if not stat.S_ISDIR(status.st_mode) and path not in ours]
+        if foreign := sorted(
+            path for path in found if not path.startswith(STAGING_NAME + "/") and not self.beside(path)
+        ):
             names = ", ".join(map(repr, foreign[:_SHOWN]))
             more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
             fix = "which `runtime unpack` did not put there; take that away, or choose another folder"

@@ -15,11 +15,12 @@ other files and another receipt. So a kit with a receipt counts as verified by r
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from runtime.errors import BadContent, InvalidReference, StorageFailed, Unsupported
-from runtime.kit.files import NotPlain, open_plain
+from runtime.errors import BadContent, InvalidReference, Unsupported
+from runtime.kit.files import open_plain, reading
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.json_text import read_object
 from runtime.kit.format.kitfile import Kitfile
@@ -102,15 +103,10 @@ def installed(folder: Path) -> Receipt | None:
 
 def read_receipt(path: Path) -> Receipt | None:
     """Returns the receipt at `path`, None if there is nothing. Raises BadContent, Unsupported, StorageFailed."""
-    try:
-        with open_plain(path) as file:
-            return Receipt.parse(file.read(MAX_RECEIPT_BYTES + 1), str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except NotPlain as problem:
-        raise BadContent(f"the receipt {str(path)!r} {problem.strerror}; {_AGAIN}") from problem
-    except OSError as problem:
-        raise StorageFailed(f"cannot read the receipt {str(path)!r}: {problem.strerror}") from problem
+    missing = suppress(FileNotFoundError, NotADirectoryError)
+    with reading(f"the receipt {str(path)!r}", BadContent, f"; {_AGAIN}"), missing, open_plain(path) as file:
+        return Receipt.parse(file.read(MAX_RECEIPT_BYTES + 1), str(path))
+    return None
 
 
 def _receipt(document: Mapping[str, object]) -> Receipt:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runtime.errors import BadContent, StorageFailed
-from runtime.kit.files import NotPlain, read_checked, volume_group, who_else_renames, who_else_writes
+from runtime.kit.files import NotPlain, read_checked, reading, volume_group, who_else_renames, who_else_writes
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.paths import RECEIPT_NAME
 from runtime.kit.installed.receipt import Receipt
@@ -24,26 +24,20 @@ def recheck(root: Path, receipt: Receipt, reached: Reached, *, beside: Callable[
 
     Raises BadContent (a file is missing, extra, or not plain), DigestMismatch, StorageFailed, what `reached` raises.
     """
-    try:
-        with FoundTree(root) as tree:
-            return _Folder(root, receipt, tree).check(reached, beside)
-    except OSError as problem:
-        raise StorageFailed(f"cannot read folder {str(root)!r}: {problem.strerror}") from problem
+    with reading(f"folder {str(root)!r}"), FoundTree(root) as tree:
+        return _Folder(root, receipt, tree).check(reached, beside)
 
 
 def check_writers(root: Path) -> None:
     """Refuses a folder that others could exchange, or a file in it, after it was checked. Raises StorageFailed."""
     group = None
-    try:
-        with FoundTree(root) as tree:
-            if why := who_else_renames(root):
-                raise StorageFailed(f"{str(root)!r} {why}; or serve the kit by its reference")
-            for path, status in tree.members():
-                group = volume_group(status) if path == "." else group
-                if not stat.S_ISLNK(status.st_mode) and (why := who_else_writes(root / path, status, group)):
-                    raise StorageFailed(f"{str(root / path)!r} {why}; or serve the kit by its reference")
-    except OSError as problem:
-        raise StorageFailed(f"cannot read folder {str(root)!r}: {problem.strerror}") from problem
+    with reading(f"folder {str(root)!r}"), FoundTree(root) as tree:
+        if why := who_else_renames(root):
+            raise StorageFailed(f"{str(root)!r} {why}; or serve the kit by its reference")
+        for path, status in tree.members():
+            group = volume_group(status) if path == "." else group
+            if not stat.S_ISLNK(status.st_mode) and (why := who_else_writes(root / path, status, group)):
+                raise StorageFailed(f"{str(root / path)!r} {why}; or serve the kit by its reference")
 
 
 class _Folder:
