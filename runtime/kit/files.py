@@ -16,6 +16,8 @@ from typing import BinaryIO, Final, Self
 from runtime.errors import Failure, StorageFailed
 from runtime.kit.format.digest import DigestCheck
 
+Check = Callable[[], None]
+"""Called at every step of what takes long; may raise to give up."""
 CHUNK_BYTES: Final = 256 << 10
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PLAIN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -174,7 +176,7 @@ def open_lock(path: Path) -> int:
 
 
 @contextmanager
-def locked(fd: int, check: Callable[[], None]) -> Iterator[None]:
+def locked(fd: int, check: Check) -> Iterator[None]:
     """Holds the lock on an open file or folder, and closes it at the end. While it waits, `check` may raise to give up.
 
     On a file system without locks nobody waits. https://man7.org/linux/man-pages/man2/flock.2.html

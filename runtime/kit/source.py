@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -85,19 +84,14 @@ class RegistrySource:
     def _download(self, descriptor: Descriptor, reached: Callable[[int], None], *, fresh: bool) -> BinaryIO:
         from runtime.kit.registry.download import Download
 
-        repository = self._repository()
-        budget = repository.retry_budget()
         with self._store.ingest(descriptor.digest) as file:
-            open_body = partial(repository.open_blob, descriptor, budget=budget, fresh=fresh)
-            Download(descriptor, file, open_body, budget, reached).run()
+            Download(descriptor, file, self._repository(), reached, fresh).run()
             return file.publish()
 
     def _repository(self) -> "Repository":
         with self._lock:
             if self._opened is None:
-                from runtime.kit.registry.repository import (
-                    Repository,  # with requests, which a cached kit does not need
-                )
+                from runtime.kit.registry.repository import Repository  # with requests: not for a cached kit
 
                 budget, pause = self._options.retry_budget_seconds, self._threads.pause
                 self._opened = Repository(self._reference, budget, pause, plain_http=self._options.plain_http)

@@ -6,33 +6,33 @@ whole. Its files are not synced one by one: what a crash leaves of them fails th
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from runtime.kit.cache.store import TEMPORARY, Store, storing
-from runtime.kit.files import locked, open_lock, remove, sync, temporary_name
+from runtime.kit.files import Check, locked, open_lock, remove, sync, temporary_name
 from runtime.kit.format.digest import Digest
 from runtime.kit.unpack.walk import Layers, same, unpack
 
 _TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
-def unpacked(store: Store, digest: Digest, layers: Layers, check: Callable[[], None]) -> tuple[Path, bool]:
+def unpacked(store: Store, digest: Digest, layers: Layers, check: Check) -> tuple[Path, bool]:
     """Returns the folder that holds exactly what `layers` say, and whether one that did not was replaced.
 
     `check` is called at every step and may raise to give up. Raises what `unpack` raises.
     """
     target = store.kit_path(digest)
-    if same(layers(), target, checkpoint=check):
+    if same(layers(), target, check=check):
         return target, False
     with store.locked(f"kit-{digest.hex}", check):
         found = os.path.lexists(target)
-        if found and same(layers(), target, checkpoint=check):
+        if found and same(layers(), target, check=check):
             return target, False  # another process was faster
         with _building(store) as folder:
-            unpack(layers(), folder, checkpoint=check)
+            unpack(layers(), folder, check=check)
             _publish(store, folder, target)
         return target, found
 

@@ -140,7 +140,7 @@ class Store:
             self._write("index.json", json.dumps(index, separators=(",", ":")).encode())
 
     @contextmanager
-    def locked(self, name: str, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def locked(self, name: str, check: files.Check = lambda: None) -> Iterator[None]:
         """Holds the lock `name` between processes and threads. While it waits, `check` may raise to give up."""
         self.prepare()
         with storing(self.root):

@@ -10,23 +10,19 @@ from runtime.errors import BadContent
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 
 
-def read_object(
-    raw: bytes, subject: str, failure: type[BadContent], *, most_bytes: int = MAX_DOCUMENT_BYTES
-) -> dict[str, object]:
-    """Reads `raw` as one JSON object in UTF-8. Raises `failure`, whose message begins with `subject`."""
-    if len(raw) > most_bytes:
-        raise failure(f"{subject} has {len(raw)} bytes, more than the {most_bytes} that are read")
+def read_object(raw: bytes, subject: str, error: type[BadContent], most: int = MAX_DOCUMENT_BYTES) -> dict[str, object]:
+    """Reads `raw`, at most so many bytes, as one JSON object. Raises `error`, whose message begins with `subject`."""
+    if len(raw) > most:
+        raise error(f"{subject} has more than the {most} bytes that are read")
     try:
-        value: object = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=finite
-        )
+        value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=finite)
         if b"\\ud" in raw.lower():  # a lone surrogate is valid JSON, but cannot be printed
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as problem:
         reason = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
-        raise failure(f"{subject} is not JSON: {reason}") from problem
+        raise error(f"{subject} is not JSON: {reason}") from problem
     if not isinstance(value, dict):
-        raise failure(f"{subject} is not a JSON object")
+        raise error(f"{subject} is not a JSON object")
     return value
 
 

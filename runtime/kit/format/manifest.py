@@ -86,7 +86,7 @@ class Manifest(NamedTuple):
 def verified_digest(raw: bytes, expected: Digest | None, size: int | None) -> Digest:
     """Returns the digest of `raw`. Raises SizeMismatch, DigestMismatch, and InvalidManifest for more than 4 MiB."""
     if len(raw) > MAX_DOCUMENT_BYTES:
-        raise InvalidManifest(f"the manifest has {len(raw)} bytes, more than the {MAX_DOCUMENT_BYTES} that are read")
+        raise InvalidManifest(f"the manifest has more than the {MAX_DOCUMENT_BYTES} bytes that are read")
     wanted = expected or Digest.of(raw)
     DigestCheck(wanted, size, "the manifest", ": somebody changed it on the way").check_whole(raw)
     return wanted

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from runtime.errors import BadContent, StorageFailed, UnsafeArchive, Usage
-from runtime.kit.files import NO_SPACE, locked, open_lock, reading, remove, require_room, sync, write_whole
+from runtime.kit.files import NO_SPACE, Check, locked, open_lock, reading, remove, require_room, sync, write_whole
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.limits import DEFAULT_LIMITS
 from runtime.kit.format.manifest import Manifest
@@ -42,7 +42,7 @@ class Destination(NamedTuple):
     beside: Callable[[str], bool] = lambda _: False
 
     @contextmanager
-    def locked(self, check: Callable[[], None]) -> Iterator[None]:
+    def locked(self, check: Check) -> Iterator[None]:
         """Makes the folder, if need be, and keeps other unpacks out of it. While it waits, `check` may raise."""
         with self._writing():
             if self.folder.exists() and not self.folder.is_dir():
@@ -88,9 +88,7 @@ class Destination(NamedTuple):
                 remove(self._staged)
         return None
 
-    def fill(
-        self, reference: Reference, manifest: Manifest, config: bytes, layers: Layers, check: Callable[[], None]
-    ) -> Receipt:
+    def fill(self, reference: Reference, manifest: Manifest, config: bytes, layers: Layers, check: Check) -> Receipt:
         """Puts the kit in the place of whatever kit is here; `config` becomes its Kitfile. Call it locked.
 
         `check` may raise to give up until files get their names. Raises what `unpack` raises, and Usage as `holds`.
@@ -134,10 +132,9 @@ class Destination(NamedTuple):
         ours = {RECEIPT_NAME, *(receipt.files if receipt else self._crashed_files())}
         with reading(f"folder {str(self.folder)!r}"), FoundTree(self.folder) as tree:
             found = [path for path, status in tree.members() if not stat.S_ISDIR(status.st_mode) and path not in ours]
-        if foreign := sorted(
-            path for path in found if not path.startswith(STAGING_NAME + "/") and not self.beside(path)
-        ):
-            names = ", ".join(map(repr, foreign[:_SHOWN]))
+        foreign = [path for path in found if not path.startswith(STAGING_NAME + "/") and not self.beside(path)]
+        if foreign:
+            names = ", ".join(map(repr, sorted(foreign)[:_SHOWN]))
             more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
             fix = "which `runtime unpack` did not put there; take that away, or choose another folder"
             raise Usage(f"cannot unpack into {str(self.folder)!r}: it holds {names}{more}, {fix}")
@@ -213,7 +210,7 @@ class _HashedTree:
         return written
 
 
-def _sync_tree(root: Path, check: Callable[[], None]) -> None:
+def _sync_tree(root: Path, check: Check) -> None:
     for _, _, names, folder in os.fwalk(root):
         for name in names:
             check()

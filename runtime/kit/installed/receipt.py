@@ -61,7 +61,7 @@ class Receipt(NamedTuple):
         """Reads a receipt; `where` is its path, for messages. Raises BadContent, Unsupported for a newer version."""
         subject = f"the receipt {where!r}"
         try:
-            document = read_object(raw, subject, BadContent, most_bytes=MAX_RECEIPT_BYTES)
+            document = read_object(raw, subject, BadContent, MAX_RECEIPT_BYTES)
         except BadContent as problem:
             raise BadContent(f"{problem}; {_AGAIN}") from problem
         version = document.get("version")

@@ -127,9 +127,7 @@ def _from_auths(config: Mapping[str, object], registry: str, path: Path) -> Cred
     return None if credential.anonymous else credential
 
 
-def _ask_helper(
-    name: str, registry: str, path: Path, environ: Mapping[str, str], notes: list[str]
-) -> Credential | None:
+def _ask_helper(name: str, registry: str, path: Path, env: Mapping[str, str], notes: list[str]) -> Credential | None:
     """Asks `docker-credential-NAME get` (https://github.com/docker/docker-credential-helpers#development)."""
     import subprocess
 
@@ -137,7 +135,7 @@ def _ask_helper(
     address = _DOCKER_HUB_KEY if registry in _DOCKER_HUB_NAMES else registry
     try:
         done = subprocess.run(  # noqa: S603 - the operator's own config names it; its name was checked
-            [program, "get"], input=address.encode(), capture_output=True, timeout=HELPER_SECONDS, env=dict(environ)
+            [program, "get"], input=address.encode(), capture_output=True, timeout=HELPER_SECONDS, env=dict(env)
         )
     except (FileNotFoundError, PermissionError):
         notes.append(f"{program}, which it names, is not installed here")

@@ -7,25 +7,20 @@ from typing import Final
 from runtime.kit.files import CHUNK_BYTES, NewFile
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.manifest import Descriptor
-from runtime.kit.registry.client import Body
-from runtime.kit.registry.retry import RetryBudget, Transient
+from runtime.kit.registry.repository import Repository
+from runtime.kit.registry.retry import Transient
 
 _PROGRESS_BYTES: Final = 1024 * 1024  # new bytes after which the retry budget starts again
 
 
 class Download:
-    """One download. `open_body` makes one attempt from an offset, but may start at 0; `reached` gets each position."""
+    """One download. `fresh` asks caches on the way for a new copy; `reached` gets each position."""
 
     def __init__(
-        self,
-        descriptor: Descriptor,
-        file: NewFile,
-        open_body: Callable[[int], Body],
-        budget: RetryBudget,
-        reached: Callable[[int], None],
+        self, descriptor: Descriptor, file: NewFile, repository: Repository, reached: Callable[[int], None], fresh: bool
     ) -> None:
-        self._wanted, self._file = descriptor, file
-        self._open, self._budget, self._reached = open_body, budget, reached
+        self._wanted, self._file, self._reached = descriptor, file, reached
+        self._repository, self._budget, self._fresh = repository, repository.retry_budget(), fresh
         self._farthest = self._counted = 0
         self._ended_at = -1
         self._check = self._new_check()
@@ -47,7 +42,8 @@ class Download:
         return DigestCheck(self._wanted.digest, self._wanted.size, f"blob {self._wanted.digest} from the registry")
 
     def _attempt(self) -> None:
-        with closing(self._open(self._check.taken_bytes)) as body:
+        body = self._repository.open_blob(self._wanted, self._check.taken_bytes, self._budget, fresh=self._fresh)
+        with closing(body):
             if body.start != self._check.taken_bytes:  # the server ignored the range
                 self._file.restart()
                 self._check = self._new_check()

@@ -42,10 +42,8 @@ class Login:
     `find` looks up the credential of HOST or HOST:PORT; it is called only when a login is wanted.
     """
 
-    def __init__(
-        self, registry: str, origin: Origin, repository: str, find: Callable[[str], Credential], ask: Ask
-    ) -> None:
-        self._registry, self._origin, self._repository = registry, origin, repository
+    def __init__(self, host: str, origin: Origin, repository: str, find: Callable[[str], Credential], ask: Ask) -> None:
+        self._registry, self._origin, self._repository = host, origin, repository
         self._find, self._ask = find, ask
         self._lock, self._source = threading.Lock(), ""
         self.header: str | None = None  # the one that worked last, None before the first challenge
@@ -60,10 +58,10 @@ class Login:
     def refused(self, what: str) -> LoginRefused:
         """Returns the error for a registry that says no: whose credentials were used, and how to log in."""
         seen = f"{what}; used: {self._source or 'no login, none was asked for'}"
-        fix = (
-            f"run `docker login {self._registry}`, or set DOCKER_CONFIG to the folder of a config.json with that login"
+        fix = "set DOCKER_CONFIG to the folder of a config.json with that login"
+        return LoginRefused(
+            f"{self._registry} refused {self._repository}: {seen}; run `docker login {self._registry}`, or {fix}"
         )
-        return LoginRefused(f"{self._registry} refused {self._repository}: {seen}; {fix}")
 
     def _choose(self, header: str, used: str | None) -> str:
         try:

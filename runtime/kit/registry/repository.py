@@ -5,7 +5,6 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pull
 
 import json
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -21,7 +20,7 @@ from runtime.kit.registry.client import Body, Client, raise_if_passing, read_cap
 from runtime.kit.registry.credentials import find_credential
 from runtime.kit.registry.login import Login
 from runtime.kit.registry.origin import Origin, registry_origin
-from runtime.kit.registry.retry import RetryBudget, Transient
+from runtime.kit.registry.retry import Pause, RetryBudget, Transient
 
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
@@ -31,9 +30,7 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 class Repository:
     """Asks for manifests, blobs and tags. `pause` sleeps between attempts; it may raise to give up."""
 
-    def __init__(
-        self, reference: Reference, budget_seconds: float, pause: Callable[[float], None], *, plain_http: bool
-    ) -> None:
+    def __init__(self, reference: Reference, budget_seconds: float, pause: Pause, *, plain_http: bool) -> None:
         origin = registry_origin(reference.registry, plain_http=plain_http)
         self._host, self._name = reference.registry, reference.repository
         self._budget, self._pause = budget_seconds, pause

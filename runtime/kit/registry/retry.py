@@ -14,6 +14,7 @@ from runtime.errors import RegistryUnavailable
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _T = TypeVar("_T")
+Pause = Callable[[float], None]
 
 
 class Transient(Exception):
@@ -27,7 +28,7 @@ class Transient(Exception):
 class RetryBudget:
     """Counts attempts and seconds for one thing wanted from one host. `pause` sleeps; it may raise to give up."""
 
-    def __init__(self, host: str, seconds: float, pause: Callable[[float], None]) -> None:
+    def __init__(self, host: str, seconds: float, pause: Pause) -> None:
         self._host, self._seconds, self._pause = host, seconds, pause
         self.restart()
 

@@ -4,10 +4,10 @@ https://www.rfc-editor.org/rfc/rfc1952
 """
 
 import zlib
-from collections.abc import Callable
 from typing import BinaryIO
 
 from runtime.errors import UnsafeArchive, Unsupported
+from runtime.kit.files import Check
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.limits import UnpackLimits
 
@@ -43,7 +43,7 @@ class Budget:
 
 
 class Expanded:
-    """Reads what is inside a layer, counts it and hands it to `digest`. `checkpoint` is called before each piece."""
+    """Reads what is inside a layer, counts it and hands it to `digest`. `check` is called before each piece."""
 
     def __init__(
         self,
@@ -51,10 +51,10 @@ class Expanded:
         compression: str,
         budget: Budget,
         subject: str,
-        checkpoint: Callable[[], None] = lambda: None,
+        check: Check = lambda: None,
         digest: DigestCheck | None = None,
     ) -> None:
-        self._budget, self._subject, self._checkpoint, self._digest = budget, subject, checkpoint, digest
+        self._budget, self._subject, self._check, self._digest = budget, subject, check, digest
         self._buffer, self._position = b"", 0
         if compression not in ("", "gzip"):
             fix = "pack the kit again with --compression gzip or none"
@@ -75,7 +75,7 @@ class Expanded:
         return data
 
     def _more(self, size: int) -> bytes:
-        self._checkpoint()
+        self._check()
         data = self._source(size)
         if self._digest is not None:
             self._digest.update(data)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from runtime.errors import InvalidManifest, SizeMismatch, UnsafeArchive, Unsupported
-from runtime.kit.files import CHUNK_BYTES
+from runtime.kit.files import CHUNK_BYTES, Check
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.limits import DEFAULT_LIMITS, UnpackLimits
 from runtime.kit.format.manifest import FILE_METADATA, FILE_PATH
@@ -27,21 +27,17 @@ Layers = Callable[[], Opened]
 """Goes through the entries of a kit; may be called several times."""
 
 
-def unpack(
-    layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] = lambda: None
-) -> None:
+def unpack(layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, check: Check = lambda: None) -> None:
     """Writes the layers into `root`, an empty folder. What was written stays if something raises.
 
-    `checkpoint` is called at least once a MiB and may raise. Raises UnsafeArchive, DigestMismatch (diffId),
+    `check` is called at least once a MiB and may raise. Raises UnsafeArchive, DigestMismatch (diffId),
     SizeMismatch, Unsupported (compression), InvalidManifest (a raw layer without its path), StorageFailed.
     """
     with WrittenTree(root) as tree:
-        walk(layers, tree, limits, checkpoint)
+        walk(layers, tree, limits, check)
 
 
-def same(
-    layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, checkpoint: Callable[[], None] = lambda: None
-) -> bool:
+def same(layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, check: Check = lambda: None) -> bool:
     """Tells whether `root` holds what `unpack` would write: the same files with the same bytes, and nothing else.
 
     A link, a second name of a file, or an extra file is a difference, and so is a root that is not a folder. Stops at
@@ -52,29 +48,29 @@ def same(
     except OSError:
         return False
     with tree:
-        names = walk(layers, tree, limits, checkpoint)
+        names = walk(layers, tree, limits, check)
         return names is not None and tree.has_only(names.folders)
 
 
-def walk(layers: Opened, tree: Tree, limits: UnpackLimits, checkpoint: Callable[[], None]) -> Names | None:
+def walk(layers: Opened, tree: Tree, limits: UnpackLimits, check: Check) -> Names | None:
     """Hands every file and folder of the layers to `tree`, checked. Returns their names; None once the tree stops."""
-    walk = _Walk(tree, limits, checkpoint)
+    walk = _Walk(tree, limits, check)
     return walk.names if all(walk.layer(placed, stream) for placed, stream in layers) else None
 
 
 class _Walk:
     """One pass over the members of a kit's layers. Names are checked across all layers."""
 
-    def __init__(self, tree: Tree, limits: UnpackLimits, checkpoint: Callable[[], None]) -> None:
+    def __init__(self, tree: Tree, limits: UnpackLimits, check: Check) -> None:
         self.names = Names(limits)
-        self._tree, self._limits, self._checkpoint = tree, limits, checkpoint
+        self._tree, self._limits, self._check = tree, limits, check
         self._budget = Budget(limits)
 
     def layer(self, placed: Placed, stream: BinaryIO) -> bool:
         """Hands one layer to the tree. Returns False as soon as the tree does."""
         subject = f"layer {placed.layer.descriptor.digest} ({placed.section} {placed.entry.path!r})"
         diff_id, compression = _diff_id(placed, subject), placed.layer.compression
-        content = Expanded(stream, compression, self._budget, subject, self._checkpoint, diff_id)
+        content = Expanded(stream, compression, self._budget, subject, self._check, diff_id)
         steps = {"tar": self._tar, "raw": self._raw}.get(placed.layer.format)
         if steps is None:
             raise Unsupported(f"{subject} has the media type {placed.layer.descriptor.media_type}, which is not known")
@@ -88,8 +84,8 @@ class _Walk:
         for member in reader:
             self._budget.take_member(subject)
             self._budget.check(member.size, subject)
-            size = None if member.is_folder else member.size
-            if not self._member(placed, member.name, size, reader.data(), subject, is_folder=member.is_folder):
+            chunks = None if member.is_folder else reader.data()
+            if not self._member(placed, member.name, member.size, chunks, subject):
                 return False
         return True
 
@@ -103,19 +99,20 @@ class _Walk:
         if stated not in (None, size):
             raise SizeMismatch(f"{subject} has {descriptor.size} bytes, its annotation says {stated}")
         chunks = _counted(iter(lambda: content.read(CHUNK_BYTES), b""), stated, subject)
-        return self._member(placed._replace(prefix=""), placed.layer.path, size, chunks, subject, is_folder=False)
+        return self._member(placed._replace(prefix=""), placed.layer.path, size, chunks, subject)
 
     def _member(
-        self, placed: Placed, name: str, size: int | None, chunks: Iterator[bytes], subject: str, *, is_folder: bool
+        self, placed: Placed, name: str, size: int | None, chunks: Iterator[bytes] | None, subject: str
     ) -> bool:
+        """Hands a file to the tree, or a folder, which has no chunks."""
         try:
-            parts = self._parts(placed, name, is_folder=is_folder)
-            new = self.names.add(parts, is_folder=is_folder)
+            parts = self._parts(placed, name, is_folder=chunks is None)
+            new = self.names.add(parts, is_folder=chunks is None)
         except ValueError as problem:
             raise UnsafeArchive(f"{subject} has a member {name[:200]!r} that is refused: {problem}") from problem
         if not all(self._tree.folder(folder) for folder in new):
             return False
-        return is_folder or self._tree.file(parts, size, chunks)
+        return chunks is None or self._tree.file(parts, size, chunks)
 
     def _parts(self, placed: Placed, name: str, *, is_folder: bool) -> Parts:
         parts = checked_parts(name, self._limits)

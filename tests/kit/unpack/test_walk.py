@@ -561,9 +561,9 @@ def test_unpacking_can_be_cancelled(root: Path) -> None:
         raise Cancelled("told to stop")
 
     with pytest.raises(Cancelled):
-        unpack(opened(GOOD), root, checkpoint=checkpoint)
+        unpack(opened(GOOD), root, check=checkpoint)
     with pytest.raises(Cancelled):
-        same(opened(GOOD), root, checkpoint=checkpoint)
+        same(opened(GOOD), root, check=checkpoint)
 
 
 def test_layers_are_opened_one_after_another(root: Path) -> None:
