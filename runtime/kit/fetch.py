@@ -22,41 +22,38 @@ MOST_OPEN: Final = 200
 """Verified blobs that stay open from their check to their unpacking; further ones are checked twice."""
 
 
-def fetch_blobs(
-    layers: Sequence[Placed], source: "Source", threads: Threads, observer: Observer, stack: ExitStack
-) -> Layers:
-    """Fetches the blob of every layer, each once, verified. Returns the layers, open until the stack closes."""
-    fetching = _Fetch(layers, source, threads, observer)
-    stack.callback(lambda: [file.close() for file in fetching.files.values()])
-    observer.progress("", 0, fetching.total)
-    threads.run([partial(fetching.fetch, blob) for blob in fetching.blobs.values()], observer)
-    return fetching.opened
+class Fetch:
+    """Fetches the blob of every layer, each once, verified."""
 
-
-class _Fetch:
     def __init__(self, layers: Sequence[Placed], source: "Source", threads: Threads, observer: Observer) -> None:
         self._layers, self._source, self._threads, self._observer = layers, source, threads, observer
         self._paths = {each.layer.descriptor.digest: each.entry.path for each in reversed(layers)}
-        self.blobs = {each.layer.descriptor.digest: each.layer.descriptor for each in layers}
-        self.files: dict[Digest, BinaryIO] = {}
-        self.total = sum(blob.size for blob in self.blobs.values())
-        self._positions = dict.fromkeys(self.blobs, 0)
+        self._blobs = {each.layer.descriptor.digest: each.layer.descriptor for each in layers}
+        self._total = sum(blob.size for blob in self._blobs.values())
+        self._files: dict[Digest, BinaryIO] = {}
+        self._positions = dict.fromkeys(self._blobs, 0)
         self._done = 0
 
-    def fetch(self, blob: Descriptor) -> None:
-        """Fetches one blob, in a thread that may block."""
+    def run(self, stack: ExitStack) -> Layers:
+        """Returns the layers, open until the stack closes."""
+        stack.callback(lambda: [file.close() for file in self._files.values()])
+        self._observer.progress("", 0, self._total)
+        self._threads.run([partial(self._fetch, blob) for blob in self._blobs.values()], self._observer)
+        return self._opened
+
+    def _fetch(self, blob: Descriptor) -> None:
         with ExitStack() as stack:
             file = stack.enter_context(self._source.blob(blob, partial(self._reached, blob.digest)))
             self._threads.check()
-            if len(self.files) < MOST_OPEN:
-                self.files[blob.digest] = file
+            if len(self._files) < MOST_OPEN:
+                self._files[blob.digest] = file
                 stack.pop_all()
 
-    def opened(self) -> Opened:
+    def _opened(self) -> Opened:
         """Yields each entry with its blob at its beginning. One that did not stay open is opened and checked again."""
         for each in self._layers:
             blob = each.layer.descriptor
-            if file := self.files.get(blob.digest):
+            if file := self._files.get(blob.digest):
                 file.seek(0)
                 yield each, file
             else:
@@ -71,4 +68,4 @@ class _Fetch:
         if position > self._positions[digest]:  # else the bytes came before: a download begins again
             self._done += position - self._positions[digest]
             self._positions[digest] = position
-            self._observer.progress(self._paths[digest], self._done, self.total)
+            self._observer.progress(self._paths[digest], self._done, self._total)

@@ -1,16 +1,13 @@
 """What a pull results in: a kit on disk, and what its files were compared with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from runtime.kit.format.digest import Digest
-    from runtime.kit.format.kitfile import Kitfile
-    from runtime.kit.format.reference import Reference
+from runtime.kit.format.digest import Digest
+from runtime.kit.format.kitfile import Kitfile
+from runtime.kit.format.reference import Reference
 
 Verified = Literal["true", "receipt", "false"]
 """What the files of a kit were compared with: the blobs that its manifest names; the receipt in their own folder, which

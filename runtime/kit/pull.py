@@ -1,16 +1,9 @@
-"""From a reference to a folder of verified files: the order of things, and nothing else.
+"""From a reference to a folder of verified files: source, manifest, Kitfile, layers, root, and nothing else.
 
-source   = where the reference points                 registry (behind the cache), OCI layout, archive, folder
-manifest = its bytes, by digest                       resolved once; everything else goes by digest
-kitfile  = the config, verified                       the observer gets it before any layer comes
-layers   = what serving needs: model, parts, code     verified while they come, several at a time; no datasets, docs
-root     = the tree of those layers                   compared with the blobs if it is there, else built
-
-A folder that `runtime unpack` filled is its own root: manifest and config come from its receipt, and its files are
-compared with that. A plain folder has a Kitfile and nothing to compare with.
+The manifest is resolved once, and everything else goes by digest. Layers are verified while they come; the root is
+compared with them if it is there, else built. A folder that `runtime unpack` filled is its own root: its files are
+compared with its receipt, which has manifest and config. A plain folder has a Kitfile and nothing to compare with.
 """
-
-from __future__ import annotations
 
 import time
 from collections.abc import Iterator
@@ -23,25 +16,23 @@ from typing import TYPE_CHECKING, Final
 from runtime.errors import InvalidManifest, StorageFailed
 from runtime.kit.cache.kits import unpacked
 from runtime.kit.cache.store import Store, storing
-from runtime.kit.fetch import fetch_blobs
+from runtime.kit.fetch import Fetch
 from runtime.kit.files import require_room
+from runtime.kit.format.digest import Digest
 from runtime.kit.format.kitfile import Kitfile, check_servable
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, Manifest
-from runtime.kit.format.media_types import OCI_MANIFEST
 from runtime.kit.format.placing import Placed, needed, place, unplaced
+from runtime.kit.format.reference import Reference
 from runtime.kit.kit import Kit
-from runtime.kit.observer import check
+from runtime.kit.observer import Observer, Phase, check
 from runtime.kit.source import PullOptions, RegistrySource
 from runtime.kit.threads import Threads
+from runtime.kit.unpack.walk import Layers
 
 if TYPE_CHECKING:
     from runtime.kit.fetch import Source
-    from runtime.kit.format.digest import Digest
-    from runtime.kit.format.reference import Reference
     from runtime.kit.installed.receipt import Receipt
-    from runtime.kit.observer import Observer, Phase
-    from runtime.kit.unpack.walk import Layers
 
 __all__ = ["Kit", "PullOptions", "Resolved", "fetch", "pull", "resolve", "verified_layers"]
 
@@ -61,9 +52,9 @@ class Resolved:
     manifest: Manifest | None = None
     placed: tuple[Placed, ...] = ()
     config: bytes = field(default=b"", repr=False)
-    source: Source | None = None
+    source: "Source | None" = None
     root: Path | None = None
-    receipt: Receipt | None = field(default=None, repr=False)
+    receipt: "Receipt | None" = field(default=None, repr=False)
     threads: Threads = field(default_factory=lambda: Threads(THREADS), repr=False, compare=False)
 
     @property
@@ -127,7 +118,7 @@ def verified_layers(
         stack.callback(resolved.source.close)
         with _timed(observer, "fetch"):
             _check_room(resolved, store, into_cache=into_cache)
-            layers = fetch_blobs(needed(resolved.placed), resolved.source, resolved.threads, observer, stack)
+            layers = Fetch(needed(resolved.placed), resolved.source, resolved.threads, observer).run(stack)
         yield layers
     if resolved.reference.kind == "registry":
         _enter(resolved, store, observer)
@@ -173,7 +164,7 @@ def _fetch_folder(resolved: Resolved, root: Path, observer: Observer) -> Kit:
 
 def _read_head(reference: Reference, options: PullOptions, threads: Threads, observer: Observer) -> Resolved:
     """Resolves the reference and reads what it names. Runs in a thread that may block."""
-    source: Source
+    source: Source  # of one of two modules, of which only one is imported
     if reference.kind == "registry":
         source = RegistrySource(reference, options, threads)
     else:
@@ -217,7 +208,7 @@ def _enter(resolved: Resolved, store: Store, observer: Observer) -> None:
     name = text.partition("@")[0] if resolved.reference.tag else text  # a tag that moves is replaced
     assert resolved.manifest is not None
     try:
-        store.name(name, resolved.manifest, OCI_MANIFEST)
+        store.name(name, resolved.manifest)
     except StorageFailed as error:
         observer.warning("cache.not_indexed", reference=text, reason=str(error))
 

@@ -25,7 +25,7 @@ from runtime.errors import DigestMismatch, StorageFailed
 from runtime.kit import files
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.manifest import Descriptor, Manifest
-from runtime.kit.format.media_types import REF_NAME
+from runtime.kit.format.media_types import OCI_MANIFEST, REF_NAME
 
 TEMPORARY: Final = ".tmp-"  # how names of unfinished trees begin
 _FOLDERS: Final = ("blobs", "blobs/sha256", "blobs/sha512", "ingest", "kits", "locks")
@@ -124,14 +124,10 @@ class Store:
             file.write(data)
             file.publish().close()
 
-    def name(self, reference: str, manifest: Manifest, media_type: str) -> None:
+    def name(self, reference: str, manifest: Manifest) -> None:
         """Has index.json call the manifest `reference`, and nothing else by that name. Raises StorageFailed."""
-        entry = {
-            "mediaType": media_type,
-            "digest": str(manifest.digest),
-            "size": len(manifest.raw),
-            "annotations": {REF_NAME: reference},
-        }
+        descriptor = {"mediaType": OCI_MANIFEST, "digest": str(manifest.digest), "size": len(manifest.raw)}
+        entry = {**descriptor, "annotations": {REF_NAME: reference}}
         if entry in self._index():
             return
         with self.locked("index"), storing(self.root):

@@ -1,8 +1,7 @@
-"""A Kitfile in YAML, as people write it: scalars are text, except under `parameters`, where they are JSON values.
+"""A Kitfile in YAML: scalars are text, as for Kit (`version: 1.0` is "1.0"), but JSON values under `parameters`.
 
-Kit reads numbers as their literal text (`version: 1.0` is "1.0"). Only YAML's node graph is used, no constructor, so no
-tag can make an object. Anchors and merge keys work; the number of values after their expansion is limited.
-https://yaml.org/spec/1.1/ and, for merge keys, https://yaml.org/type/merge.html
+Only YAML's node graph is used, no constructor, so no tag can make an object. Anchors and merge keys work; the number of
+values after their expansion is limited. https://yaml.org/spec/1.1/, merge keys: https://yaml.org/type/merge.html
 """
 
 import re
@@ -13,7 +12,6 @@ import yaml
 from runtime.errors import InvalidKitfile
 from runtime.kit.format.json_text import finite
 
-MAX_YAML_BYTES = 1 << 20
 _MAX_NODES = 100_000
 _MAX_DEPTH = 64
 _INTEGER = re.compile(r"[-+]?(?:0x[0-9A-Fa-f]+|0o?[0-7]+|0b[01]+|0|[1-9][0-9]*)")
@@ -23,9 +21,7 @@ _WORDS.update({"true": True, "True": True, "TRUE": True, "false": False, "False"
 
 
 def read_yaml(text: str) -> dict[str, object]:
-    """Returns the Kitfile as a map of JSON values. Raises InvalidKitfile."""
-    if len(text.encode(errors="replace")) > MAX_YAML_BYTES:
-        raise InvalidKitfile(f"the Kitfile has more than the {MAX_YAML_BYTES} bytes that are read")
+    """Returns the Kitfile, whose size was checked, as a map of JSON values. Raises InvalidKitfile."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = _Reader().value(node, typed=False) if node else {}

@@ -57,11 +57,9 @@ class Login:
 
     def refused(self, what: str) -> LoginRefused:
         """Returns the error for a registry that says no: whose credentials were used, and how to log in."""
-        seen = f"{what}; used: {self._source or 'no login, none was asked for'}"
-        fix = "set DOCKER_CONFIG to the folder of a config.json with that login"
-        return LoginRefused(
-            f"{self._registry} refused {self._repository}: {seen}; run `docker login {self._registry}`, or {fix}"
-        )
+        host, used = self._registry, self._source or "no login, none was asked for"
+        fix = f"run `docker login {host}`, or set DOCKER_CONFIG to the folder of a config.json with that login"
+        return LoginRefused(f"{host} refused {self._repository}: {what}; used: {used}; {fix}")
 
     def _choose(self, header: str, used: str | None) -> str:
         try:

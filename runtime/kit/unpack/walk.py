@@ -101,18 +101,16 @@ class _Walk:
         chunks = _counted(iter(lambda: content.read(CHUNK_BYTES), b""), stated, subject)
         return self._member(placed._replace(prefix=""), placed.layer.path, size, chunks, subject)
 
-    def _member(
-        self, placed: Placed, name: str, size: int | None, chunks: Iterator[bytes] | None, subject: str
-    ) -> bool:
-        """Hands a file to the tree, or a folder, which has no chunks."""
+    def _member(self, placed: Placed, name: str, size: int | None, data: Iterator[bytes] | None, subject: str) -> bool:
+        """Hands a file to the tree, or a folder, which has no data."""
         try:
-            parts = self._parts(placed, name, is_folder=chunks is None)
-            new = self.names.add(parts, is_folder=chunks is None)
+            parts = self._parts(placed, name, is_folder=data is None)
+            new = self.names.add(parts, is_folder=data is None)
         except ValueError as problem:
             raise UnsafeArchive(f"{subject} has a member {name[:200]!r} that is refused: {problem}") from problem
         if not all(self._tree.folder(folder) for folder in new):
             return False
-        return chunks is None or self._tree.file(parts, size, chunks)
+        return data is None or self._tree.file(parts, size, data)
 
     def _parts(self, placed: Placed, name: str, *, is_folder: bool) -> Parts:
         parts = checked_parts(name, self._limits)

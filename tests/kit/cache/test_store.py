@@ -302,14 +302,14 @@ def _names(store: Store) -> list[tuple[str, str]]:
 def test_a_name_stands_once_in_the_index(store: Store) -> None:
     one, two = _manifest("v1"), _manifest("gzip")
     for name, manifest in (("h/r:v1", one), ("h/r:v2", one), ("h/r:v1", two), ("h/r:v1", two)):
-        store.name(name, manifest, "application/vnd.oci.image.manifest.v1+json")
+        store.name(name, manifest)
     assert _names(store) == [("h/r:v2", str(one.digest)), ("h/r:v1", str(two.digest))]
 
 
 def test_naming_what_is_named_writes_nothing(store: Store) -> None:
-    store.name("h/r:v1", _manifest("v1"), "m")
+    store.name("h/r:v1", _manifest("v1"))
     before = (store.root / "index.json").stat()
-    store.name("h/r:v1", _manifest("v1"), "m")
+    store.name("h/r:v1", _manifest("v1"))
     after = (store.root / "index.json").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -322,7 +322,7 @@ def test_naming_what_is_named_writes_nothing(store: Store) -> None:
 def test_an_unreadable_index_is_made_anew(store: Store, text: str) -> None:
     store.prepare()
     (store.root / "index.json").write_text(text)
-    store.name("h/r:v1", _manifest("v1"), "m")
+    store.name("h/r:v1", _manifest("v1"))
     assert _names(store) == [("h/r:v1", str(_manifest("v1").digest))]
 
 

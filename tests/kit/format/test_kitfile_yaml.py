@@ -115,7 +115,6 @@ REFUSED = {
     "cycle": ("a: &a [*a]", "the Kitfile is not YAML: more than 100000 values, or more than 64 levels"),
     "deep": ("[\n" * 5000, "the Kitfile is not YAML: nested too deeply"),
     "levels": ("a: " + "[" * 70 + "]" * 70, "the Kitfile is not YAML: more than 100000 values, or more than 64 levels"),
-    "big": ("a: " + "x" * (1 << 20), "the Kitfile has more than the 1048576 bytes that are read"),
     "huge-number": ("parameters: 1e999", "the Kitfile is not YAML: the number 1e999 is too large"),
     "huge-hexadecimal": (f"parameters: 0x{'f' * 9999}", "the Kitfile is not YAML: Exceeds the limit"),
     "unknown-alias": ("a: *b", "the Kitfile is not YAML: found undefined alias"),
