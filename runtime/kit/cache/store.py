@@ -1,14 +1,10 @@
-"""The cache: a folder that is an OCI layout (`skopeo` reads it), with folders of the runtime beside its files.
+"""The cache: an OCI layout (`skopeo` reads it), with the runtime's `ingest`, `kits` and `locks` beside its files.
 
-    oci-layout  index.json  blobs/ALGORITHM/HEX      as the OCI says; index.json names complete kits by full reference
-    ingest/HEX.PID.RANDOM                            blobs on their way in, locked by the process that writes them
-    kits/HEX                                         unpacked kits by manifest digest (`cache.kits`)
-    locks/NAME                                       held with flock; they save work, correctness needs none of them
-
-A blob gets its name by one rename, after its size and digest were checked and its bytes synced. It is checked again
-whenever it is opened: only its content says what it is. A cache that others can write into is refused all the same,
-since a file could be exchanged after its check; a single blob that others can write to counts as spoiled. "Complete"
-means manifest, config and the layers that serving needs: a kit with datasets or docs cannot be copied on as a whole.
+A blob comes in under `ingest`, locked by the process that writes it, and gets its name by one rename, after its size
+and digest were checked and its bytes synced. It is checked again whenever it is opened. A cache that others can write
+into is refused all the same, since a file could be exchanged after its check; a single blob that others can write to
+counts as spoiled. `index.json` names kits whose manifest, config and layers for serving are here: one with datasets or
+docs cannot be copied on as a whole. Locks save work; correctness needs none.
 https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 

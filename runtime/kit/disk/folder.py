@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import stat
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -10,6 +10,7 @@ from runtime.errors import InvalidKitfile, NotAModelKit, NotFound, Unsupported
 from runtime.kit.files import open_plain, reading, volume_group, who_else_writes
 from runtime.kit.format.kitfile import Entry, Kitfile
 from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, entry_path
+from runtime.kit.unpack.tree import FoundTree
 
 _KITFILE_NAMES = (KITFILE_NAME, "kitfile", ".kitfile")  # in the order in which Kit looks for them
 _MAX_KITFILE_BYTES = 1 << 20
@@ -54,15 +55,10 @@ class FolderKit(NamedTuple):
 def _kitfile(root: Path) -> Kitfile:
     """Reads YAML, or the JSON that a registry has, which PyYAML would read differently."""
     text = _read_kitfile(root)
-
-    def is_file(name: str) -> bool:
-        return os.path.lexists(root / name)
-
     if text.lstrip().startswith("{"):
-        subject = f"the Kitfile in folder {str(root)!r}"
         with contextlib.suppress(InvalidKitfile):  # a map in YAML's short form
-            return Kitfile.parse_json(text.encode(), subject=subject, is_file=is_file)
-    return Kitfile.parse_yaml(text, is_file=is_file)
+            return Kitfile.parse_json(text.encode(), is_file=lambda name: os.path.lexists(root / name))
+    return Kitfile.parse_yaml(text, is_file=lambda name: os.path.lexists(root / name))
 
 
 def _read_kitfile(root: Path) -> str:
@@ -85,29 +81,17 @@ def _read_kitfile(root: Path) -> str:
 
 def _left_out(root: Path) -> tuple[str, ...]:
     """Returns what is neither file nor folder below `root`, sorted. Raises Unsupported for too many files."""
-    left_out: list[str] = []
-    for number, (item, name) in enumerate(_walk(root), 1):
-        if number > _MAX_FILES:
-            raise Unsupported(f"folder {str(root)!r} has more than {_MAX_FILES} files; serve one that is just the kit")
-        if not item.is_file(follow_symlinks=False):
-            left_out.append(name)
-    return tuple(sorted(left_out))
-
-
-def _walk(root: Path) -> Iterator[tuple["os.DirEntry[str]", str]]:
-    """Yields everything below `root` that is not a folder, with its path relative to it; never follows a link."""
-    waiting = [""]
-    while waiting:
-        folder = waiting.pop()
-        with os.scandir(root / folder) as items:
-            for item in items:
-                if item.name in _NOT_THE_KITS or item.name != item.name.encode(errors="replace").decode():
-                    continue  # a Kitfile can name no file whose name is not UTF-8
-                name = f"{folder}/{item.name}" if folder else item.name
-                if item.is_dir(follow_symlinks=False):
-                    waiting.append(name)
-                else:
-                    yield item, name
+    left_out, count = [], 0
+    with FoundTree(root) as tree:
+        for path, status in tree.members(skipped=_NOT_THE_KITS):
+            count += not stat.S_ISDIR(status.st_mode)
+            if count > _MAX_FILES:
+                fix = "serve one that is just the kit"
+                raise Unsupported(f"folder {str(root)!r} has more than {_MAX_FILES} files; {fix}")
+            if stat.S_IFMT(status.st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+                left_out.append(path)
+    # a Kitfile can name no file whose name is not UTF-8
+    return tuple(sorted(path for path in left_out if path == path.encode(errors="replace").decode()))
 
 
 def _check_entry(root: Path, entry: Entry) -> None:

@@ -4,14 +4,15 @@ A blob is checked before it is handed out, and what is handed out is the same op
 between changes nothing. https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
+import io
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from runtime.errors import InvalidManifest, NotAModelKit, NotFound, UnsafeArchive
-from runtime.kit.disk.archive import index_members, open_window
 from runtime.kit.files import open_plain, read_checked, reading
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.json_text import read_object
@@ -19,8 +20,14 @@ from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, parse_descriptor, verified_digest
 from runtime.kit.format.media_types import REF_NAME
 from runtime.kit.format.reference import LATEST, Reference, newest
+from runtime.kit.unpack.tar import TarReader
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _AGAIN = "copy the kit there again"
+_MAX_MEMBERS = 100_000
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bzip2", b"\xfd7": "xz"}
 
 
 def open_source(reference: Reference) -> "LayoutSource":
@@ -44,12 +51,12 @@ def open_archive(file: Path) -> "LayoutSource":
     if opened is None:
         raise NotFound(f"there is no file {str(file)!r} with an OCI archive")
     with opened:
-        members = index_members(opened, name)
+        members = _index_members(opened, name)
 
     def open_member(path: str) -> BinaryIO | None:
         place = members.get(path)
         whole = _open(file, follow=True) if place else None
-        return open_window(whole, *place) if place and whole else None
+        return io.BufferedReader(_Window(whole, *place), 64 << 10) if place and whole else None
 
     return LayoutSource(name, open_member)
 
@@ -143,3 +150,55 @@ def _open(path: Path, *, follow: bool = False) -> BinaryIO | None:
     with reading(repr(str(path)), UnsafeArchive, ", wanted a file"), suppress(FileNotFoundError, NotADirectoryError):
         return open_plain(path, follow=follow)
     return None
+
+
+def _index_members(file: BinaryIO, subject: str) -> dict[str, tuple[int, int]]:
+    """Returns where each regular file of a tar lies, offset and size, by name without a leading "./".
+
+    Raises UnsafeArchive if it holds anything else than files and folders, NotAModelKit if it is compressed.
+    """
+    if compression := _COMPRESSED.get(file.read(2)):
+        raise NotAModelKit(f"{subject} is compressed with {compression}; decompress it first")
+    file.seek(0)
+    reader = TarReader(file.read, subject, skip=lambda size: file.seek(size, os.SEEK_CUR))
+    members: dict[str, tuple[int, int]] = {}
+    for number, member in enumerate(reader):
+        if number >= _MAX_MEMBERS:
+            raise UnsafeArchive(f"{subject} has more than {_MAX_MEMBERS} members")
+        name = member.name.removeprefix("./")
+        if name in members:
+            raise UnsafeArchive(f"{subject} has the member {name[:200]!r} twice")
+        if not member.is_folder:
+            members[name] = (reader.offset, member.size)
+    return members
+
+
+class _Window(io.RawIOBase):
+    """`size` bytes of `file` from `offset` on as a file of their own, which closes `file` when it is closed."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        super().__init__()
+        self._file, self._offset, self._size, self._position = file, offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer)
+        wanted = max(0, min(len(view), self._size - self._position))
+        data = os.pread(self._file.fileno(), wanted, self._offset + self._position)  # whatever the file's own position
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -15,14 +15,17 @@ from runtime.kit.format.paths import clean_path
 from runtime.kit.format.reference import is_kit_reference
 
 _SHOWN = 160  # characters of a name in a message
-_CONFIG = "the Kitfile in the kit's config"
 _Document = Mapping[str, object]
 _IsFile = Callable[[str], bool]
 
 Section = Literal["model", "part", "code", "dataset", "docs", "prompt", "mcp"]
-_LISTS: tuple[tuple[Section, str], ...] = (
-    ("code", "code"), ("dataset", "datasets"), ("docs", "docs"), ("prompt", "prompts"), ("mcp", "mcpServers"),
-)  # fmt: skip
+_LISTS: dict[str, Section] = {
+    "code": "code",
+    "datasets": "dataset",
+    "docs": "docs",
+    "prompts": "prompt",
+    "mcpServers": "mcp",
+}
 
 
 class Entry(NamedTuple):
@@ -61,16 +64,14 @@ class Kitfile(NamedTuple):
     entries: tuple[tuple[Section, Entry], ...]
 
     @classmethod
-    def parse_json(
-        cls, raw: bytes, layers: Sequence[Layer] = (), *, subject: str = _CONFIG, is_file: _IsFile | None = None
-    ) -> Self:
+    def parse_json(cls, raw: bytes, layers: Sequence[Layer] = (), *, is_file: _IsFile | None = None) -> Self:
         """Reads the config blob of a kit whose manifest lists `layers`, or JSON in a folder. Raises InvalidKitfile.
 
         Is a `model.path` like `weights:final.bin`, without a digest, a path or a reference to a parent kit? A path if
         `is_file` says so; without `is_file`, if there is a model layer.
         """
         has_model_layer = any(layer.kind == "model" for layer in layers)
-        document = read_object(raw, subject, InvalidKitfile)
+        document = read_object(raw, "the Kitfile in the kit's config", InvalidKitfile)
         return cls._from_document(document, is_file=is_file or (lambda _path: has_model_layer))
 
     @classmethod
@@ -89,7 +90,7 @@ class Kitfile(NamedTuple):
         if model and model.path is not None:
             entries.append(("model", Entry(model.path, model.digest, model.diff_id)))
         entries += [("part", part) for part in (model.parts if model else ())]
-        entries += [(section, entry) for section, key in _LISTS for entry in _entries(document, key, key)]
+        entries += [(section, entry) for key, section in _LISTS.items() for entry in _entries(document, key, key)]
         kitfile = cls(name, version, description, model, tuple(entries))
         bare = [entry.path for entry in kitfile.layered if entry.digest is None]
         if bare and len(bare) != len(kitfile.layered):  # as KitOps 1.6 writes it

@@ -3,10 +3,8 @@
 from typing import NamedTuple
 
 MAX_DOCUMENT_BYTES = 4 << 20
-"""Of a manifest or config: what registries are asked to accept.
-
-https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests
-"""
+"""Of a manifest or config, as registries should accept it:
+https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests"""
 
 
 class UnpackLimits(NamedTuple):

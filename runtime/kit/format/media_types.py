@@ -17,12 +17,11 @@ MANIFESTS = (OCI_MANIFEST, _DOCKER + "distribution.manifest.v2+json", *_INDEXES)
 
 # (beginning of a media type, what it says the artifact is); the first that fits wins, so signatures stand before
 # images: cosign stores a classic signature as an image with layers of its own type
-_KINDS = (
+_KINDS: tuple[tuple[str | tuple[str, ...], str], ...] = (
     ("application/vnd.dev.cosign.", "a cosign signature"),
     ("application/vnd.dev.sigstore.bundle", "a cosign signature (a Sigstore bundle)"),
     ("application/vnd.cncf.notary.signature", "a Notation signature"),
-    ("application/vnd.dsse.envelope", "an attestation"),
-    ("application/vnd.in-toto", "an attestation"),
+    (("application/vnd.dsse.envelope", "application/vnd.in-toto"), "an attestation"),
     ("application/vnd.cncf.helm.", "a Helm chart"),
     ("application/vnd.cncf.model.", "a ModelPack artifact"),
     ("application/vnd.cnai.model.", "a ModelPack artifact of the older kind (CNAI)"),
@@ -30,9 +29,10 @@ _KINDS = (
     ("application/vnd.jozu.model.", "a kit of an alpha version of Kit, older than 0.1.0"),
     ("application/vnd.ollama.", "an Ollama model"),
     ("application/vnd.wasm.", "a WebAssembly module"),
-    ("application/vnd.oci.image.config.v1", "a container image"),
-    (_DOCKER + "container.image.", "a container image"),
-    (_DOCKER + "image.rootfs.", "a container image"),
+    (
+        ("application/vnd.oci.image.config.v1", _DOCKER + "container.image.", _DOCKER + "image.rootfs."),
+        "a container image",
+    ),
 )
 
 

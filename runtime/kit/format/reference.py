@@ -2,7 +2,6 @@
 
 Reading a reference touches neither disk nor network. The first of three components or more is the host, and so is a
 first one with a dot, a port, or the name `localhost`; otherwise `--registry` is. Docker Hub is never guessed.
-
 Repository and tag: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pulling-manifests
 Host: https://github.com/distribution/reference/blob/v0.6.0/reference.go
 """
@@ -19,7 +18,6 @@ from runtime.kit.format.digest import Digest as Digest
 
 LATEST = "latest"
 TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-TAGS_SHOWN = 5
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
@@ -92,8 +90,8 @@ class Reference:
         return head + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
-def newest(tags: Iterable[str], limit: int = TAGS_SHOWN) -> list[str]:
-    """Returns at most `limit` tags: versions first, the newest before all (1.0 before 1.0-rc1), then other names."""
+def newest(tags: Iterable[str]) -> list[str]:
+    """Returns at most five tags: versions first, the newest before all (1.0 before 1.0-rc1), then other names."""
 
     def rank(tag: str) -> tuple[int, tuple[int, ...], int, str]:
         match = re.fullmatch(_VERSION, tag)
@@ -101,7 +99,7 @@ def newest(tags: Iterable[str], limit: int = TAGS_SHOWN) -> list[str]:
             return (0, (), 0, tag)
         return (1, tuple(map(int, match[1].split("."))), 0 if match[2] else 1, tag)
 
-    return sorted(tags, key=rank, reverse=True)[:limit]
+    return sorted(tags, key=rank, reverse=True)[:5]
 
 
 def is_kit_reference(text: str) -> bool:
@@ -162,7 +160,6 @@ def _path(text: str, body: str) -> Path:
 
 
 def _check_characters(text: str) -> None:
-    """Refuses empty text, whitespace around it, and characters that no terminal shows."""
     if not text.strip():
         raise InvalidReference(f"the reference is empty; {_WAYS}")
     if text != text.strip():

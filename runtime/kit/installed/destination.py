@@ -1,12 +1,9 @@
 """A folder that kits are unpacked into: looked at, filled, or refused; whole at every moment, or known not to be.
 
-    DIR/.modelkit-unpack/tree            the new files, until all of them are written and synced
-    DIR/.modelkit-unpack/new.json        their receipt, until it gets its place
-    DIR/.modelkit-unpack/old.json        the receipt of what was here before, once that is being removed
-    DIR/.modelkit-receipt.json           comes last
-
-Files get their names while there is no receipt, and while `.modelkit-unpack` is there, with which no server starts.
-After a crash the receipts in there tell which files `runtime unpack` wrote. Only those are removed.
+`.modelkit-unpack` has the new files (`tree`) until all are written and synced, their receipt (`new.json`), and that of
+what was here before (`old.json`) while it is being removed. Files get their names while there is no receipt and while
+that folder is there, with which no server starts; the receipt comes last. After a crash the receipts in there tell
+which files `runtime unpack` wrote. Only those are removed.
 """
 
 import hashlib

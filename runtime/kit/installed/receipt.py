@@ -1,15 +1,9 @@
 """The receipt that `runtime unpack` leaves in a folder: which kit its files are, so that a server can check them again.
 
-    {"version": 2,
-     "reference": "HOST/REPOSITORY:TAG@sha256:…",     as it was resolved
-     "manifest": "{…}",                               byte for byte, as text
-     "config": "{…}",                                 likewise; it is the Kitfile
-     "files": {"model/a.onnx": "sha256:…", …}}        every file in the folder, but for the Kitfile and the receipt
-
-What can be computed is not believed: the digest of the reference must be the manifest's, the config must have the
-digest and size that the manifest says, every file must lie under an entry of the Kitfile, and a raw layer is its file.
-The digests of files from tar layers cannot be computed from the manifest: whoever can write into the folder can write
-other files and another receipt. So a kit with a receipt counts as verified by receipt, and not as verified.
+What can be computed is not believed: the digest of the reference must be the manifest's, the config what the manifest
+says, every file under an entry of the Kitfile, and a raw layer its file. The digests of files from tar layers cannot be
+computed: whoever can write into the folder can write other files and another receipt. So a kit with a receipt counts
+as verified by receipt, and not as verified.
 """
 
 import json
@@ -35,7 +29,7 @@ _AGAIN: Final = "empty the folder and unpack the kit again with `runtime unpack 
 
 
 class Receipt(NamedTuple):
-    """The kit that was unpacked: its resolved reference, manifest and config, and the digest of each file.
+    """The kit that was unpacked: its resolved reference, manifest and config, byte for byte, and each file's digest.
 
     `files`: by path relative to the folder; the Kitfile is among them, the receipt is not.
     """
@@ -61,17 +55,14 @@ class Receipt(NamedTuple):
         """Reads a receipt; `where` is its path, for messages. Raises BadContent, Unsupported for a newer version."""
         subject = f"the receipt {where!r}"
         try:
-            document = read_object(raw, subject, BadContent, MAX_RECEIPT_BYTES)
-        except BadContent as problem:
-            raise BadContent(f"{problem}; {_AGAIN}") from problem
-        version = document.get("version")
-        if type(version) is int and version > VERSION:
-            seen = f"has version {version}, this runtime reads {VERSION}"
-            raise Unsupported(f"{subject} {seen}; serve with the version that unpacked")
-        try:
-            return _receipt(document)
+            document = read_object(raw, "it", BadContent, MAX_RECEIPT_BYTES)
+            version = document.get("version")
+            if type(version) is not int or version <= VERSION:
+                return _receipt(document, version)
         except (ValueError, BadContent) as problem:
             raise BadContent(f"{subject} cannot be used: {problem}; {_AGAIN}") from problem
+        seen = f"has version {version}, this runtime reads {VERSION}"
+        raise Unsupported(f"{subject} {seen}; serve with the version that unpacked")
 
     def to_bytes(self) -> bytes:
         """Returns the text that `parse` reads. Raises Unsupported if that would be too long."""
@@ -109,8 +100,7 @@ def read_receipt(path: Path) -> Receipt | None:
     return None
 
 
-def _receipt(document: Mapping[str, object]) -> Receipt:
-    version = document.get("version")
+def _receipt(document: Mapping[str, object], version: object) -> Receipt:
     if type(version) is not int or version != VERSION:
         raise ValueError(f"its version is {version!r}, wanted {VERSION}")
     listed = document.get("files")
@@ -146,18 +136,16 @@ def _check_files(files: Mapping[str, Digest], placed: tuple[Placed, ...]) -> Non
             raise ValueError(f"its file {layer.path!r} is not the layer {layer.descriptor.digest}")
 
 
-def _text(document: Mapping[str, object], key: str) -> str:
+def _text(document: Mapping[str, object], key: str, what: str = "") -> str:
     value = document.get(key)
     if not isinstance(value, str):
-        raise ValueError(f"its {key} is not text")  # noqa: TRY004 - about the document, not about a Python type
+        raise ValueError(f"its {what or key} is not text")  # noqa: TRY004 - about the document, not about a Python type
     return value
 
 
 def _digest(listed: Mapping[str, object], path: str) -> Digest:
-    text = listed[path]
-    if not isinstance(text, str):
-        raise ValueError(f"its digest of {path[:200]!r} is not text")  # noqa: TRY004 - as above
+    text = _text(listed, path, what := f"digest of {path[:200]!r}")
     try:
         return Digest.parse(text)
     except ValueError as problem:
-        raise ValueError(f"its digest of {path[:200]!r} is bad: {problem}") from problem
+        raise ValueError(f"its {what} is bad: {problem}") from problem

@@ -49,12 +49,11 @@ class Credential:
 
 def find_credential(registry: str, environ: Mapping[str, str] = os.environ) -> Credential:
     """Returns the login for `registry` (HOST or HOST:PORT), or an anonymous one. Raises LoginRefused if that breaks."""
-    if folder := environ.get("DOCKER_CONFIG"):
-        path = Path(folder) / "config.json"
-    elif home := environ.get("HOME"):
-        path = Path(home) / ".docker" / "config.json"
-    else:
+    home = environ.get("HOME")
+    folder = environ.get("DOCKER_CONFIG") or (home and f"{home}/.docker")
+    if not folder:
         return Credential("no Docker config: neither DOCKER_CONFIG nor HOME is set")
+    path = Path(folder) / "config.json"
     config = _read(path)
     if config is None:
         return Credential(f"no Docker config at {path}")

@@ -1,11 +1,9 @@
-"""One 512-byte block of a tar archive, and what PAX records say about the next one. Pure: bytes in, values out.
+"""One 512-byte block of a tar archive, and what PAX records say about the next one. Pure. Raises ValueError.
 
 A strict subset of pax (ustar, PAX `path` and `size`) and of GNU tar (long names, base-256 sizes): what KitOps' packer,
 Go's `archive/tar` and GNU tar write for regular files and folders. Everything else is refused, because archives lie by
-what two readers understand differently. Raises ValueError with a one-line reason.
-
+what two readers understand differently. https://www.gnu.org/software/tar/manual/html_node/Standard.html
 https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13_06 (ustar), #tag_20_92_13_02 (pax)
-https://www.gnu.org/software/tar/manual/html_node/Standard.html
 """
 
 import re

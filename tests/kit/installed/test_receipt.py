@@ -100,14 +100,17 @@ def files(path: str, digest: object = str(Digest.of(b""))) -> bytes:
 OTHER = Digest.of(b"another")
 AGAIN = "; empty the folder and unpack the kit again with `runtime unpack REF DIR`"
 BAD = {
-    "cut-short": (RECEIPT.to_bytes()[:-9], "the receipt 'r' is not JSON: "),
-    "empty": (b"", "the receipt 'r' is not JSON: "),
-    "twice": (b'{"version": 1, "version": 1}', "the receipt 'r' is not JSON: the key 'version' occurs twice"),
+    "cut-short": (RECEIPT.to_bytes()[:-9], "the receipt 'r' cannot be used: it is not JSON: "),
+    "empty": (b"", "the receipt 'r' cannot be used: it is not JSON: "),
+    "twice": (
+        b'{"version": 1, "version": 1}',
+        "the receipt 'r' cannot be used: it is not JSON: the key 'version' occurs twice",
+    ),
     "too-long": (
         b" " * (MAX_RECEIPT_BYTES + 1),
-        f"the receipt 'r' has more than the {64 << 20} bytes that are read",
+        f"the receipt 'r' cannot be used: it has more than the {64 << 20} bytes that are read",
     ),
-    "list": (b"[]", "the receipt 'r' is not a JSON object"),
+    "list": (b"[]", "the receipt 'r' cannot be used: it is not a JSON object"),
     "no-version": (changed(version=None), "the receipt 'r' cannot be used: its version is None, wanted 2"),
     "version-true": (changed(version=True), "the receipt 'r' cannot be used: its version is True, wanted 2"),
     "version-1": (changed(version=1), "the receipt 'r' cannot be used: its version is 1, wanted 2"),
