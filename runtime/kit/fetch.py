@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     Source = RegistrySource | LayoutSource
 
-MOST_OPEN: Final = 200
-"""Verified blobs that stay open from their check to their unpacking; further ones are checked twice."""
+MOST_OPEN: Final = 200  # verified blobs that stay open until they are unpacked; further ones are checked twice
 
 
 class Fetch:

@@ -16,8 +16,7 @@ from typing import BinaryIO, Final, Self
 from runtime.errors import Failure, StorageFailed
 from runtime.kit.format.digest import DigestCheck
 
-Check = Callable[[], None]
-"""Called at every step of what takes long; may raise to give up."""
+Check = Callable[[], None]  # called at every step of what takes long; may raise to give up
 CHUNK_BYTES: Final = 256 << 10
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PLAIN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK

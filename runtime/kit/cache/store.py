@@ -71,10 +71,7 @@ class Store:
         self._prepared = True
 
     def open(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO | None:
-        """Returns the cached blob, checked just now; None if there is none. Raises SizeMismatch, DigestMismatch.
-
-        One that others could change after the check is a DigestMismatch.
-        """
+        """Returns the cached blob, just checked, or None. Raises SizeMismatch; DigestMismatch also if it is exposed."""
         subject = f"blob {descriptor.digest} in the cache"
         with storing(self.root):
             try:

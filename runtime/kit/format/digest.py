@@ -15,10 +15,7 @@ _HEX = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """An algorithm and its lower-case hexadecimal digits. Safe as a file name, since it cannot be built unchecked.
-
-    Raises ValueError with a one-line reason.
-    """
+    """An algorithm and its lower-case hexadecimal digits: checked when it is built (ValueError), so safe in a path."""
 
     algorithm: str
     hex: str

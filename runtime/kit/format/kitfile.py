@@ -19,13 +19,9 @@ _Document = Mapping[str, object]
 _IsFile = Callable[[str], bool]
 
 Section = Literal["model", "part", "code", "dataset", "docs", "prompt", "mcp"]
-_LISTS: dict[str, Section] = {
-    "code": "code",
-    "datasets": "dataset",
-    "docs": "docs",
-    "prompts": "prompt",
-    "mcpServers": "mcp",
-}
+_LISTS: tuple[tuple[Section, str], ...] = (
+    ("code", "code"), ("dataset", "datasets"), ("docs", "docs"), ("prompt", "prompts"), ("mcp", "mcpServers"),
+)  # fmt: skip
 
 
 class Entry(NamedTuple):
@@ -90,7 +86,7 @@ class Kitfile(NamedTuple):
         if model and model.path is not None:
             entries.append(("model", Entry(model.path, model.digest, model.diff_id)))
         entries += [("part", part) for part in (model.parts if model else ())]
-        entries += [(section, entry) for key, section in _LISTS.items() for entry in _entries(document, key, key)]
+        entries += [(section, entry) for section, key in _LISTS for entry in _entries(document, key, key)]
         kitfile = cls(name, version, description, model, tuple(entries))
         bare = [entry.path for entry in kitfile.layered if entry.digest is None]
         if bare and len(bare) != len(kitfile.layered):  # as KitOps 1.6 writes it
@@ -125,20 +121,14 @@ def check_servable(kitfile: Kitfile) -> None:
 def _model(model: _Document, is_file: _IsFile) -> ModelEntry | None:
     if not model:
         return None
-    written, digest = _text(model, "path", "model."), _digest(model, "digest", "model")
-    for key in ("name", "version", "description"):
-        _text(model, key, "model.")
-    parent = is_kit_reference(written) and digest is None and not is_file(written)
-    return ModelEntry(
-        path=clean_path(written, "model.path") if written and not parent else None,
-        parent=written if parent else None,
-        framework=_text(model, "framework", "model."),
-        format=_text(model, "format", "model."),
-        parts=_entries(model, "parts", "model.parts"),
-        parameters=model.get("parameters"),
-        digest=digest,
-        diff_id=_digest(model, "diffId", "model"),
-    )
+    texts = ("path", "framework", "format", "name", "version", "description")
+    written, framework, form, *_ = (_text(model, key, "model.") for key in texts)  # all have to be text
+    digest, diff_id = (_digest(model, key, "model") for key in ("digest", "diffId"))
+    is_parent = is_kit_reference(written) and digest is None and not is_file(written)
+    path = clean_path(written, "model.path") if written and not is_parent else None
+    parent = written if is_parent else None
+    parts = _entries(model, "parts", "model.parts")
+    return ModelEntry(path, parent, framework, form, parts, model.get("parameters"), digest, diff_id)
 
 
 def _entries(document: _Document, key: str, where: str) -> tuple[Entry, ...]:

@@ -35,8 +35,7 @@ class Descriptor(NamedTuple):
 class Layer(NamedTuple):
     """A descriptor and what KitOps says it holds.
 
-    `kind`: model, modelpart, code, dataset, docs or mcpb. Anything else is kept as written; the kind of a foreign media
-    type is the whole media type.
+    `kind`: model, modelpart, code, dataset, docs or mcpb, or else as written; of a foreign media type, all of that.
     `format`: tar or raw. `compression`: "", gzip or zstd. `prompt`: whether it is a code layer that holds a prompt.
     """
 

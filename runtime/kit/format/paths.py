@@ -10,15 +10,12 @@ import unicodedata
 from runtime.errors import InvalidKitfile
 from runtime.kit.format.limits import DEFAULT_LIMITS, UnpackLimits
 
-Parts = tuple[str, ...]
-"""The components of a relative path."""
+Parts = tuple[str, ...]  # the components of a relative path
 
 KITFILE_NAME = "Kitfile"
 RECEIPT_NAME = ".modelkit-receipt.json"
-STAGING_NAME = ".modelkit-unpack"
-"""The folder where `runtime unpack` works. It is there while `unpack` runs, or after it was killed."""
-LOST_AND_FOUND = "lost+found"
-"""At the top of many file systems, readable for root only."""
+STAGING_NAME = ".modelkit-unpack"  # the folder where `runtime unpack` works: there while it runs, or if it was killed
+LOST_AND_FOUND = "lost+found"  # at the top of many file systems, readable for root only
 
 _UNFIT = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: controls, lone surrogates, line and paragraph separators
 _ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]*://"

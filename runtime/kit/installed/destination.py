@@ -27,8 +27,8 @@ from runtime.kit.unpack.tree import FoundTree, WrittenTree
 from runtime.kit.unpack.walk import Layers, walk
 
 _RESERVED: Final = frozenset({KITFILE_NAME, RECEIPT_NAME, STAGING_NAME, LOST_AND_FOUND})
+# in a layer they are left over from an earlier packing: the config is the kit's Kitfile
 _LEFT_OUT: Final = frozenset({(KITFILE_NAME,), (RECEIPT_NAME,)})
-"""In a layer they are left over from an earlier packing: the config is the kit's Kitfile."""
 _SHOWN: Final = 3  # files that a message names
 
 

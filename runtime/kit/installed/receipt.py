@@ -66,13 +66,9 @@ class Receipt(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """Returns the text that `parse` reads. Raises Unsupported if that would be too long."""
-        document = {
-            "version": VERSION,
-            "reference": str(self.reference),
-            "manifest": self.manifest.raw.decode(),
-            "config": self.config.decode(),
-            "files": {path: str(self.files[path]) for path in sorted(self.files) if path != KITFILE_NAME},
-        }
+        files = {path: str(self.files[path]) for path in sorted(self.files) if path != KITFILE_NAME}
+        texts = {"manifest": self.manifest.raw.decode(), "config": self.config.decode()}
+        document = {"version": VERSION, "reference": str(self.reference), **texts, "files": files}
         raw = json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
         if len(raw) > MAX_RECEIPT_BYTES:
             subject, size = f"the receipt of {len(self.files)} files", f"{len(raw)} bytes"

@@ -15,8 +15,7 @@ from runtime.kit.format.paths import RECEIPT_NAME
 from runtime.kit.installed.receipt import Receipt
 from runtime.kit.unpack.tree import FoundTree
 
-Reached = Callable[[str, int, int], None]
-"""Gets the path of the file that is being read, bytes read of all files, bytes of all files. May raise."""
+Reached = Callable[[str, int, int], None]  # gets the path that is being read, bytes read, bytes of all files; may raise
 
 
 def recheck(root: Path, receipt: Receipt, reached: Reached, *, beside: Callable[[str], bool] = lambda _: False) -> int:

@@ -1,6 +1,6 @@
 """The WWW-Authenticate header: text to challenges. Pure.
 
-Grammar: https://www.rfc-editor.org/rfc/rfc9110#section-11.3 to 11.6, and #section-5.6
+Grammar: https://www.rfc-editor.org/rfc/rfc9110#section-11.3 to 11.6; several headers joined by commas: #section-5.6
 """
 
 import re
@@ -13,10 +13,7 @@ _SCHEME: Final = re.compile(rf"({_TOKEN})(?:[ \t]+([0-9A-Za-z\-._~+/]+=*){_GAP}|
 
 
 def parse_challenges(header: str) -> dict[str, dict[str, str]]:
-    """Returns the parameters of each scheme's first challenge, in order; names in lower case. Raises ValueError.
-
-    Several headers are one, joined by commas.
-    """
+    """Returns the parameters of each scheme's first challenge, in order; names in lower case. Raises ValueError."""
     found: dict[str, dict[str, str]] = {}
     parameters: dict[str, str] | None = None
     header, position = header.strip(" \t,"), 0

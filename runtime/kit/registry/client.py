@@ -54,7 +54,6 @@ _LEAST_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 8
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAY_PASS: Final = frozenset({408, 425, 429})
-_MOST_DIGITS: Final = 20
 _MOST_SHOWN: Final = 200  # characters of what a registry says that a message quotes
 _NO_PROXY: Final = {"http": "", "https": "", "all": ""}
 _TIMEOUTS: Final = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
@@ -170,7 +169,7 @@ class Body:
     def __init__(self, response: requests.Response, start: int) -> None:
         self._response, self.start = response, start
         length = response.headers.get("Content-Length", "")
-        self.length = int(length) if length.isdecimal() and len(length) < _MOST_DIGITS else None
+        self.length = int(length) if length.isdecimal() and len(length) < 20 else None
         self.encoding = response.headers.get("Content-Encoding", "identity")
         self.close = response.close  # gives the connection back, or closes it if there is more to read
 

@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 DOCKER_HUB: Final = "docker.io"
 _DOCKER_HUB_API: Final = "registry-1.docker.io"
 _PORTS: Final = {"http": 80, "https": 443}
-_TOKEN_HOSTS: Final = {
+_TOKEN_HOSTS: Final = {  # token services known to be on another host than their registry
     _DOCKER_HUB_API: "auth.docker.io",
     "registry.gitlab.com": "gitlab.com",
     "registry.digitalocean.com": "api.digitalocean.com",
 }
-"""Token services known to be on another host than their registry."""
 
 
 class Origin(NamedTuple):

@@ -46,13 +46,7 @@ class Expanded:
     """Reads what is inside a layer, counts it and hands it to `digest`. `check` is called before each piece."""
 
     def __init__(
-        self,
-        stream: BinaryIO,
-        compression: str,
-        budget: Budget,
-        subject: str,
-        check: Check = lambda: None,
-        digest: DigestCheck | None = None,
+        self, stream: BinaryIO, compression: str, budget: Budget, subject: str, check: Check, digest: DigestCheck | None
     ) -> None:
         self._budget, self._subject, self._check, self._digest = budget, subject, check, digest
         self._buffer, self._position = b"", 0

@@ -127,22 +127,18 @@ class ComparedTree(_Folders):
 
     def file(self, parts: Parts, size: int | None, chunks: Iterator[bytes]) -> bool:
         """Tells whether there is this file, with these bytes and no second name."""
-        try:
-            with open_plain(parts[-1], dir_fd=self._open(parts[:-1])) as file:
-                found = os.fstat(file.fileno())
-                if self._is_exposed(parts, found) or found.st_nlink != 1 or size not in (None, found.st_size):
-                    return False
+        with contextlib.suppress(OSError), open_plain(parts[-1], dir_fd=self._open(parts[:-1])) as file:
+            found = os.fstat(file.fileno())
+            if not self._is_exposed(parts, found) and found.st_nlink == 1 and size in (None, found.st_size):
                 return all(file.read(len(chunk)) == chunk for chunk in chunks) and file.read(1) == b""
-        except OSError:
-            return False
+        return False
 
     def has_only(self, folders: Mapping[Parts, bool]) -> bool:
         """Tells whether the folder holds just these names; the value says whether one is a folder."""
-        try:
+        with contextlib.suppress(OSError):
             found = [item for parts in ((), *folders) if folders.get(parts, True) for item in self._inside(parts)]
-        except OSError:
-            return False
-        return len(found) == len(folders) and all(folders.get(parts) is is_folder for parts, is_folder in found)
+            return len(found) == len(folders) and all(folders.get(parts) is is_folder for parts, is_folder in found)
+        return False
 
     def _inside(self, parts: Parts) -> list[tuple[Parts, bool]]:
         folder = self._open(parts)

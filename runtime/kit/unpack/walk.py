@@ -21,10 +21,8 @@ from runtime.kit.unpack.names import Names
 from runtime.kit.unpack.tar import TarReader
 from runtime.kit.unpack.tree import ComparedTree, Tree, WrittenTree
 
-Opened = Iterable[tuple[Placed, BinaryIO]]
-"""Entries, each with its blob at its beginning; a blob is read before the next entry is asked for."""
-Layers = Callable[[], Opened]
-"""Goes through the entries of a kit; may be called several times."""
+Opened = Iterable[tuple[Placed, BinaryIO]]  # blobs at their beginning, each read before the next entry is asked for
+Layers = Callable[[], Opened]  # goes through the entries of a kit; may be called several times
 
 
 def unpack(layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, check: Check = lambda: None) -> None:

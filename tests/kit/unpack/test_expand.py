@@ -14,8 +14,12 @@ from runtime.kit.unpack.expand import Budget, Expanded
 DATA = b"".join(b"%d," % number for number in range(200_000))  # 1.3 MB
 
 
+def content_of(stored: bytes, compression: str, budget: Budget, digest: DigestCheck | None = None) -> Expanded:
+    return Expanded(io.BytesIO(stored), compression, budget, "it", lambda: None, digest)
+
+
 def expand(stored: bytes, compression: str = "gzip", step: int = 1 << 20, **limits: int) -> bytes:
-    content = Expanded(io.BytesIO(stored), compression, Budget(UnpackLimits(**limits)), "it")
+    content = content_of(stored, compression, Budget(UnpackLimits(**limits)))
     pieces = []
     while piece := content.read(step):
         assert len(piece) <= step
@@ -85,9 +89,9 @@ def test_a_gzip_bomb_is_stopped_by_its_ratio() -> None:
 
 def test_expanded_bytes_are_limited_over_all_layers() -> None:
     budget = Budget(UnpackLimits(expanded_bytes=100))
-    Expanded(io.BytesIO(bytes(60)), "", budget, "it").read(1000)
+    content_of(bytes(60), "", budget).read(1000)
     with pytest.raises(UnsafeArchive) as caught:
-        Expanded(io.BytesIO(bytes(60)), "", budget, "it").read(1000)
+        content_of(bytes(60), "", budget).read(1000)
     assert str(caught.value) == "it expands the kit to more than 100 bytes, the limit for what is unpacked"
 
 
@@ -108,7 +112,7 @@ def test_another_compression_is_named(compression: str) -> None:
 
 def test_what_is_inside_is_hashed() -> None:
     digest = DigestCheck(Digest.of(DATA), len(DATA), "it")
-    content = Expanded(io.BytesIO(gzip.compress(DATA)), "gzip", Budget(UnpackLimits()), "it", digest=digest)
+    content = content_of(gzip.compress(DATA), "gzip", Budget(UnpackLimits()), digest)
     while content.read(700):
         pass
     digest.finish()
