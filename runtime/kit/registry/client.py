@@ -158,7 +158,7 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
             raise RegistryUnavailable(f"no TLS with {here}: {_reason(error)}; {_tls_advice(error)}") from error
         except (requests.Timeout, requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
             raise Transient(_reason(error)) from error
-        except requests.RequestException as error:
+        except OSError as error:  # any other of requests', or a file of authorities that is missing
             raise RegistryUnavailable(f"cannot ask {here}: {_reason(error)}") from error
         return response
 

@@ -99,6 +99,15 @@ def test_a_certificate_that_nobody_vouches_for_is_final(lying: Lying, certificat
 
 
 @pytest.mark.usefixtures("named")
+def test_authorities_in_a_file_that_is_missing_are_an_error_in_one_line(
+    lying: Lying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(RegistryUnavailable, match=r"^cannot ask https://registry\.test:\d+: .*/none\.pem$"):
+        pulled(f"{NAME}:{lying('iris-bare').port}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=30.0)
+
+
+@pytest.mark.usefixtures("named")
 def test_plain_http_where_tls_belongs_is_recognised(lying: Lying, tmp_path: Path) -> None:
     registry = lying("iris-bare")
     with pytest.raises(RegistryUnavailable, match="it seems to speak plain http, which --plain-http allows"):
