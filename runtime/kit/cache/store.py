@@ -87,15 +87,11 @@ class Store:
 
     def read(self, digest: Digest, most_bytes: int) -> bytes | None:
         """Returns a small cached blob, checked just now. None if it is absent, exposed, wrong or longer."""
-        try:
-            with files.open_plain(self.blob_path(digest)) as file:
-                if self._who_else_writes(digest, file):
-                    return None
-                size = os.fstat(file.fileno()).st_size
-                data = file.read(most_bytes + 1)
-        except OSError:
-            return None
-        return data if len(data) == size <= most_bytes and Digest.of(data, digest.algorithm) == digest else None
+        with suppress(OSError), files.open_plain(self.blob_path(digest)) as file:
+            size, data = os.fstat(file.fileno()).st_size, file.read(most_bytes + 1)
+            if len(data) == size <= most_bytes and not self._who_else_writes(digest, file):
+                return data if Digest.of(data, digest.algorithm) == digest else None
+        return None
 
     def discard(self, digest: Digest) -> None:
         """Removes a blob. Raises StorageFailed."""

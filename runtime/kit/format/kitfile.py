@@ -164,9 +164,7 @@ def _text(document: _Document, key: str, prefix: str) -> str:
 
 def _digest(document: _Document, key: str, where: str) -> Digest | None:
     text = _text(document, key, f"{where}.")
-    if not text:
-        return None
     try:
-        return Digest.parse(text)
+        return Digest.parse(text) if text else None
     except ValueError as problem:
         raise InvalidKitfile(f"the Kitfile's {where}.{key} is bad: {problem}") from problem
