@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import stat
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -10,7 +9,6 @@ from runtime.errors import InvalidKitfile, NotAModelKit, NotFound, Unsupported
 from runtime.kit.files import open_plain, reading, volume_group, who_else_writes
 from runtime.kit.format.kitfile import Entry, Kitfile
 from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, entry_path
-from runtime.kit.unpack.tree import FoundTree
 
 _KITFILE_NAMES = (KITFILE_NAME, "kitfile", ".kitfile")  # in the order in which Kit looks for them
 _MAX_KITFILE_BYTES = 1 << 20
@@ -81,17 +79,20 @@ def _read_kitfile(root: Path) -> str:
 
 def _left_out(root: Path) -> tuple[str, ...]:
     """Returns what is neither file nor folder below `root`, sorted. Raises Unsupported for too many files."""
-    left_out, count = [], 0
-    with FoundTree(root) as tree:
-        for path, status in tree.members(skipped=_NOT_THE_KITS):
-            count += not stat.S_ISDIR(status.st_mode)
-            if count > _MAX_FILES:
-                fix = "serve one that is just the kit"
-                raise Unsupported(f"folder {str(root)!r} has more than {_MAX_FILES} files; {fix}")
-            if stat.S_IFMT(status.st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
-                left_out.append(path)
-    # a Kitfile can name no file whose name is not UTF-8
-    return tuple(sorted(path for path in left_out if path == path.encode(errors="replace").decode()))
+    left_out, count, waiting = [], 0, [str(root)]
+    while waiting:
+        with os.scandir(waiting.pop()) as items:
+            for item in items:
+                if item.name in _NOT_THE_KITS or item.name != item.name.encode(errors="replace").decode():
+                    continue  # a Kitfile can name no file whose name is not UTF-8
+                if item.is_dir(follow_symlinks=False):
+                    waiting.append(item.path)
+                elif (count := count + 1) > _MAX_FILES:
+                    fix = "serve one that is just the kit"
+                    raise Unsupported(f"folder {str(root)!r} has more than {_MAX_FILES} files; {fix}")
+                elif not item.is_file(follow_symlinks=False):
+                    left_out.append(os.path.relpath(item.path, root))
+    return tuple(sorted(left_out))
 
 
 def _check_entry(root: Path, entry: Entry) -> None:

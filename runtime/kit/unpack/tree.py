@@ -8,7 +8,7 @@ CVE-2026-85731).
 import contextlib
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
@@ -154,13 +154,13 @@ class ComparedTree(_Folders):
 class FoundTree(_Folders):
     """Reads a folder as it is, whoever filled it. Raises OSError."""
 
-    def members(self, skipped: Collection[str] = ()) -> Iterator[tuple[str, os.stat_result]]:
-        """Yields all but the names `skipped`, by relative path, itself first, as ".". No link is followed."""
+    def members(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yields everything in it, by relative path, itself first, as ".". No link is followed."""
         yield ".", os.fstat(self._root)
         waiting: list[Parts] = [()]
         while waiting:
             parts = waiting.pop()
-            for name, status in self._inside(parts, skipped):
+            for name, status in self._inside(parts):
                 below = (*parts, name)
                 if stat.S_ISDIR(status.st_mode):
                     waiting.append(below)
@@ -171,10 +171,10 @@ class FoundTree(_Folders):
         *above, name = path.split("/")
         return open_plain(name, dir_fd=self._open(tuple(above)))
 
-    def _inside(self, parts: Parts, skipped: Collection[str]) -> list[tuple[str, os.stat_result]]:
+    def _inside(self, parts: Parts) -> list[tuple[str, os.stat_result]]:
         try:
             folder = self._open(parts)
-            names = sorted({*os.listdir(folder)}.difference(skipped))  # noqa: PTH208 - by descriptor
+            names = sorted(os.listdir(folder))  # noqa: PTH208 - by descriptor
             return [(name, os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
         except PermissionError:
             if parts != (LOST_AND_FOUND,):  # where a file system begins here
