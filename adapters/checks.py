@@ -1,7 +1,5 @@
 """Checks that adapters share: of the keys of `serving.options`, and of what a model file says about itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 

@@ -2,8 +2,6 @@
 
 # ruff: noqa: A002 - `format` is the Kitfile's word
 
-from __future__ import annotations
-
 import posixpath
 import re
 from collections.abc import Callable, Iterable

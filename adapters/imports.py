@@ -1,7 +1,5 @@
 """Imports what a model needs when it needs it: its framework, and the kit's own code if the model may run it."""
 
-from __future__ import annotations
-
 import posixpath
 import sys
 from collections.abc import Callable, Iterator

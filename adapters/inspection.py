@@ -4,8 +4,6 @@ For pickles it lists the globals that are not on the allow-list. This is a repor
 is its load. It reads bytes of the kit and asks frameworks about some of them, so it runs in a process that may be lost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final, NamedTuple

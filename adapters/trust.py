@@ -1,7 +1,5 @@
 """The trust levels: what each lets a model file do, and the line that refuses a file and says what else to do."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Between arrays of the protocol, where BYTES is an object array of `bytes`, and arrays of frameworks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 

@@ -1,7 +1,5 @@
 """The words of errors: a framework's exception as one line, and long lists cut short."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """The CatBoost adapter: CBM files."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from adapters.base import Adapter, LoadFailed, Model, ModelFiles, Options, TensorSpec

@@ -1,7 +1,5 @@
 """The LightGBM adapter: its text files."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

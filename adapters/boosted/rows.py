@@ -1,7 +1,5 @@
 """What the three share: one matrix or a column for each feature in, an array for each kind of answer out."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

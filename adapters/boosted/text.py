@@ -4,8 +4,6 @@ A header of `key=value` lines, blocks `Tree=N` as long as `tree_sizes` says, `en
 https://github.com/microsoft/LightGBM/blob/master/src/boosting/gbdt_model_text.cpp and src/io/tree.cpp.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any, Final
 

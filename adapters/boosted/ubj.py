@@ -5,8 +5,6 @@ https://xgboost.readthedocs.io/en/release_3.2.0/tutorials/saving_model.html. XGB
 as UBJ, so one check covers JSON and UBJ files. A wrong child index made `predict` crash in 3.2.0.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any, Final
 

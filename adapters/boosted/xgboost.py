@@ -1,7 +1,5 @@
 """The XGBoost adapter: JSON and UBJ files."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

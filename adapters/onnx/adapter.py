@@ -1,7 +1,5 @@
 """The ONNX adapter."""
 
-from __future__ import annotations
-
 import os
 from functools import cache
 from typing import Any

@@ -5,8 +5,6 @@ here, of https://github.com/onnx/onnx/blob/v1.19.0/onnx/onnx.proto3. It skips al
 many gigabytes costs no more than its graph. Pure: bytes in, facts or `LoadFailed` out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain

@@ -1,7 +1,5 @@
 """What an ONNX file may use: operators that are part of ONNX Runtime, and data in regular files of its own kit."""
 
-from __future__ import annotations
-
 import mmap
 import posixpath
 import stat

@@ -1,22 +1,18 @@
 """An ONNX Runtime session as a `Model`: https://onnxruntime.ai/docs/api/python/api_summary.html"""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
+from adapters.onnx.file import Facts
 from adapters.onnx.values import Cast, reader, writer
 from adapters.trust import device_hint
+from adapters.values import Arrays
 from adapters.wording import failing, listed, reason
-
-if TYPE_CHECKING:
-    from adapters.base import Arrays
-    from adapters.onnx.file import Facts
 
 LEVELS: Final = {"disabled": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}
 SOURCE: Final = re.compile(r"\S+\.(?:cc|h):\d+ ")

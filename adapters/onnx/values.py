@@ -1,7 +1,5 @@
 """ONNX Runtime's types, such as `tensor(float)` or `seq(map(string,tensor(float)))`, as datatypes of the protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final

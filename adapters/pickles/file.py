@@ -1,7 +1,5 @@
 """Pickle and joblib files as streams of known length, decompressed up to a limit that depends on the file's size."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io
@@ -63,7 +61,7 @@ def _begins(head: bytes) -> bytes:
 
 
 @contextmanager
-def open_pickle(path: Path, name: str) -> Iterator[Bounded]:
+def open_pickle(path: Path, name: str) -> Iterator["Bounded"]:
     """Opens the pickle stream in the file at `path`, decompressed. Raises LoadFailed."""
     with path.open("rb") as raw:
         size = path.stat().st_size

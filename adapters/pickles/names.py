@@ -3,8 +3,6 @@
 What decides whether a pickle is loaded is the unpickler, never this scan.
 """
 
-from __future__ import annotations
-
 import math
 import pickle
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Each replaces the function that the pickle names, and checks its arguments, whic
 https://github.com/numpy/numpy/blob/v2.3.0/numpy/_core/src/multiarray/methods.c (array_setstate).
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import OrderedDict, defaultdict

@@ -5,8 +5,6 @@ function, most of them in `parts`. VALUE: it may hold the object and never call 
 its module is imported.
 """
 
-from __future__ import annotations
-
 import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # what pickle itself uses; it has no public name
 from collections.abc import Callable, Mapping

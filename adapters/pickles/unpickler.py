@@ -5,8 +5,6 @@ https://github.com/python/cpython/blob/3.11/Lib/pickletools.py). It calls only t
 with `cls.__new__(cls)` and sets their state, and reads joblib's arrays, and the pickles nested in them, without joblib.
 """
 
-from __future__ import annotations
-
 import math
 import pickle
 import warnings
@@ -48,11 +46,11 @@ class ArrayOnDisk:
     numpy_array_alignment_bytes: int | None = None
 
 
-def _filling(opcode: bytes, target: Callable[[Strict], Any], *kinds: type) -> Callable[[Strict], None]:
+def _filling(opcode: bytes, target: Callable[["Strict"], Any], *kinds: type) -> Callable[["Strict"], None]:
     """Returns the standard library's method of an opcode that fills a container, behind a check of its `target`."""
     fill = PurePython.dispatch[opcode[0]]
 
-    def load(strict: Strict) -> None:
+    def load(strict: "Strict") -> None:
         if not strict.takes(thing := target(strict), kinds):
             raise Damaged(f"elements are put into a {type(thing).__name__}")
         fill(strict)

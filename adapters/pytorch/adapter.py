@@ -1,7 +1,5 @@
 """The PyTorch adapter: exported programs (.pt2), TorchScript, and weights with the kit's own code."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from adapters.base import Adapter, Model, ModelFiles, Options

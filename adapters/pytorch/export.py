@@ -7,8 +7,6 @@ another zip reader could see another file. Format: https://docs.pytorch.org/docs
 of the program: https://github.com/pytorch/pytorch/blob/main/torch/_export/serde/schema.py.
 """
 
-from __future__ import annotations
-
 import ast
 import io
 import json

@@ -1,7 +1,5 @@
 """From a file of PyTorch to a callable module: each kind has one loader, and no other is tried if it fails."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from collections.abc import Callable

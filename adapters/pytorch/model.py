@@ -1,7 +1,5 @@
 """A callable module as a `Model`: named tensors in, named tensors out."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The scikit-learn adapter."""
 
-from __future__ import annotations
-
 from adapters.base import Adapter, Model, ModelFiles, Options
 from adapters.imports import framework
 from adapters.pickles.file import looks_like_pickle, looks_like_skops

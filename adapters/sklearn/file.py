@@ -1,7 +1,5 @@
 """From a joblib, pickle or skops file to an estimator, as the trust level allows it."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 import zipfile

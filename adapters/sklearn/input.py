@@ -1,7 +1,5 @@
 """What a fitted estimator takes: a matrix, columns of a DataFrame, texts. Its fitted parts say it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final

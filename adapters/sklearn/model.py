@@ -1,7 +1,5 @@
 """A fitted estimator as a `Model`: its methods are the outputs."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from typing import Any, Final

@@ -4,8 +4,6 @@ A tree with a child index past its end makes `predict` read foreign memory. Ever
 has to pass, whatever its file format; then it is consistent, which does not make it correct.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 

@@ -1,11 +1,8 @@
 """How far a server is, for the answers about health: read from what all its processes share."""
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from runtime.link.board import Board
+from runtime.link.board import Board
 
 
 class Health:

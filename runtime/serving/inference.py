@@ -4,26 +4,22 @@ A `Call` is one request, whatever its protocol, from its arrival to its answer: 
 one outcome and one log line, written here and nowhere else.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 from asyncio import CancelledError
 from collections.abc import Awaitable, Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from adapters.values import Arrays
 from runtime.errors import PredictFailed, RequestFailed
 from runtime.link.metrics import OUTCOME_RUNS
 from runtime.log import fault
+from runtime.serving.engine.request import Request
 from runtime.serving.media import Head, media_type, too_large
+from runtime.serving.protocol.codec import Codec
+from runtime.serving.served import Served
 from runtime.serving.statuses import Response, check_lines, status_of
-
-if TYPE_CHECKING:
-    from adapters.base import Arrays
-    from runtime.serving.engine.request import Request
-    from runtime.serving.protocol.codec import Codec
-    from runtime.serving.served import Served
 
 _OK: Final = OUTCOME_RUNS["ok"]
 _ID_BYTES: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._:@/+=-"
@@ -43,7 +39,7 @@ class Endpoint(NamedTuple):
     """The same by the content types that they claim."""
 
     @classmethod
-    def of(cls, served: Served, codecs: tuple[Codec, ...]) -> Endpoint:
+    def of(cls, served: Served, codecs: tuple[Codec, ...]) -> "Endpoint":
         """Returns the endpoint where `codecs` are spoken; the first gets what none of them claims."""
         claims = {kind: codec for codec in reversed(codecs) for kind in codec.media_types}
         return cls(served, codecs, claims)
@@ -83,7 +79,7 @@ def refuse(endpoint: Endpoint, head: Head, failure: RequestFailed) -> Response:
     return Call(endpoint.served, endpoint.codecs[0], head, b"").refused(failure)
 
 
-async def _awaited(call: Call, answer: Awaitable[Response]) -> Response:
+async def _awaited(call: "Call", answer: Awaitable[Response]) -> Response:
     try:
         return call.answered(await answer)
     except CancelledError:

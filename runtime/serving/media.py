@@ -1,7 +1,5 @@
 """What a request's headers may say about its body (docs/protocol.md)."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Mapping
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The protocols that this runtime speaks. Add one here: its metric label and its paths come with it."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from runtime.serving.protocol.v2.codec import V2_JSON

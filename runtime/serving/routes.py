@@ -1,27 +1,22 @@
 """What stands behind inference, as a Starlette application: pages, metrics, and every wrong path and method."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from runtime.link.metrics import CONTENT_TYPE
 from runtime.serving.asgi import deliver, local_path
 from runtime.serving.protocol.codec import Codec, Page
+from runtime.serving.served import Models
 from runtime.serving.statuses import JSON, MethodNotAllowed, Response, UnknownPath
 from runtime.serving.wording import shown
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.types import ASGIApp
-
-    from runtime.serving.served import Models
 
 _ALIVE: Final = Page("/", lambda *_: Response(200, (JSON,), b'{"status":"alive"}'), quiet=True)
 Refuse = Callable[..., Response]

@@ -1,21 +1,16 @@
 """What a scrape answers: all slots together, in Prometheus' text format."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
 
+from runtime.link.board import Board
 from runtime.link.metrics import BUCKETS, FAMILIES, OFFSETS, RUN, WIDTH, Family, counts
-
-if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
-
-    from runtime.link.board import Board
-    from runtime.serving.served import Provenance
+from runtime.serving.served import Provenance
 
 _BOUNDS: Final = [*map(str, BUCKETS), "+Inf"]
 _KINDS: Final[dict[str, Any]] = {"counter": CounterMetricFamily, "histogram": HistogramMetricFamily,

@@ -1,26 +1,23 @@
 """What is served: one loaded model, where it came from, and the table of them by name."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from adapters.base import Model
+from adapters.values import Arrays
 from runtime.errors import NotReady, UnknownModel
+from runtime.link.metrics import Meter, Requests
+from runtime.log import Log
 from runtime.serving.engine.engine import Engine
+from runtime.serving.engine.limits import Limits
 from runtime.serving.engine.request import Request, Signature
+from runtime.serving.health import Health
 from runtime.serving.protocol.json_elements import arrays_of
+from runtime.serving.statuses import Header, Response
 from runtime.serving.wording import listed, shown
-
-if TYPE_CHECKING:
-    from adapters.base import Arrays, Model
-    from runtime.link.metrics import Meter, Requests
-    from runtime.log import Log
-    from runtime.serving.engine.limits import Limits
-    from runtime.serving.health import Health
-    from runtime.serving.statuses import Header, Response
 
 
 class Provenance(NamedTuple):

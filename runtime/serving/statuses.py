@@ -1,7 +1,5 @@
 """What goes back: a status, headers and a body; and the one table from failures to statuses (docs/errors.md)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple

@@ -1,7 +1,5 @@
 """Client text inside one-line messages: escaped, cut, never raw, and marked so that it stays out of logs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from reprlib import Repr
 from typing import Any

@@ -17,10 +17,11 @@ import numpy as np
 import orjson
 
 from adapters.base import LoadFailed, TensorSpec
+from adapters.values import DTYPES
 from runtime.errors import InvalidInput, InvalidKitfile, SamplesDiffer
 from runtime.serving.engine.limits import Limits
 from runtime.serving.protocol.json_document import kind_of
-from runtime.serving.protocol.json_elements import ALIASES, FLOATS, NUMPY, array_of
+from runtime.serving.protocol.json_elements import ALIASES, FLOATS, array_of
 from runtime.serving.wording import quoted
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class Output(NamedTuple):
         name, given = _field(tensor, "name", str, where), _field(tensor, "datatype", str, where)
         shape, data = _field(tensor, "shape", list, where), _field(tensor, "data", list, where)
         if (datatype := ALIASES.get(given)) is None:
-            raise InvalidKitfile(f"{where}: datatype must be one of {', '.join(NUMPY)}, got {quoted(given)}")
+            raise InvalidKitfile(f"{where}: datatype must be one of {', '.join(DTYPES)}, got {quoted(given)}")
         is_float = datatype in FLOATS
         spec = TensorSpec(name, "FP64" if is_float else datatype, (-1,) * len(shape))
         try:
@@ -51,7 +52,7 @@ class Output(NamedTuple):
                 data = _without_names(data, min(len(shape), Limits().rank))
             array = array_of(spec, shape, data, Limits())
             with np.errstate(over="ignore"):
-                return cls(name, datatype, array.astype(NUMPY[datatype], copy=False))
+                return cls(name, datatype, array.astype(DTYPES[datatype], copy=False))
         except InvalidInput as error:
             said = str(error).removeprefix(f"input {quoted(name)}").lstrip(":, ")
             raise InvalidKitfile(f"{where}: {said.replace('FP64 wants', f'{given} wants')}") from error

@@ -5,8 +5,6 @@ powers of two of the inputs' bytes. An unknown size runs in a thread until a few
 that turned out slow has to show itself cheap over more and more calls before it may hold the loop again.
 """
 
-from __future__ import annotations
-
 from math import inf
 from time import monotonic
 

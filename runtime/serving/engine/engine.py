@@ -5,24 +5,20 @@ loop, and the answer is a value; any other runs in a thread, and the answer is a
 deadline is answered with that, interrupted where the framework can, and keeps its permit until it ends.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from adapters.base import WrongInput
+from adapters.base import Model, WrongInput
+from adapters.values import Arrays
 from adapters.wording import is_ctrl_c
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed, private
 from runtime.serving.engine.costs import Costs
+from runtime.serving.engine.limits import Limits
+from runtime.serving.engine.request import Request, Signature
 from runtime.serving.engine.threads import Job, Lane, Watch
-
-if TYPE_CHECKING:
-    from adapters.base import Arrays, Model
-    from runtime.serving.engine.limits import Limits
-    from runtime.serving.engine.request import Request, Signature
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

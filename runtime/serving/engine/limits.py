@@ -1,7 +1,5 @@
 """What one request, one connection and all of them together may cost."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -1,18 +1,14 @@
 """What a request is to the engine, whatever its protocol: named arrays that fit the model's signature."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from adapters.base import DATATYPES
+from adapters.base import Model, TensorSpec
+from adapters.values import DTYPES, Arrays
 from runtime.errors import InputAtFault
 from runtime.serving.wording import listed, shown
-
-if TYPE_CHECKING:
-    from adapters.base import Arrays, Model, TensorSpec
 
 
 class Request:
@@ -46,14 +42,14 @@ class Signature(NamedTuple):
     """The outputs of a request that names none."""
 
     @classmethod
-    def of(cls, model: Model) -> Signature:
+    def of(cls, model: Model) -> "Signature":
         """Returns the signature of `model`."""
         names = tuple(spec.name for spec in model.outputs)
         return cls(
             inputs={spec.name: spec for spec in model.inputs},
             required=tuple(spec.name for spec in model.inputs if not spec.optional),
             only=model.inputs[0] if len(model.inputs) == 1 else None,
-            outputs={spec.name: np.dtype(DATATYPES[spec.datatype]) for spec in model.outputs},
+            outputs={spec.name: DTYPES[spec.datatype] for spec in model.outputs},
             default=names if model.default_outputs is None else model.default_outputs,
         )
 

@@ -1,7 +1,5 @@
 """Calls off the event loop: their steps, the threads that run them, and the watch over calls on the loop itself."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Its reader finds requests, the door or the application answers them, its turns k
 is decided here: deadlines, room for others, the drain, a lingering close so that a refusal reaches who still sends.
 """
 
-from __future__ import annotations
-
 import asyncio
 from typing import Final, cast
 
@@ -29,7 +27,7 @@ class Connection(asyncio.Protocol):
     transport: asyncio.Transport
     turns: Turns
 
-    def __init__(self, state: State, peers: set[Connection]) -> None:
+    def __init__(self, state: State, peers: "set[Connection]") -> None:
         self._state, self._limits, self._peers = state, state.limits, peers
         self._reader = Reader(state.limits, asked=self._ask, took=self._take, ended=self._whole)
         self._newest: Exchange | None = None

@@ -1,23 +1,19 @@
 """One request and its answer, and the order of the answers on a connection; `application.py` adds what ASGI needs."""
 
-from __future__ import annotations
-
 import asyncio
 import http
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 # all that is used of uvicorn; tests/serving/http/test_uvicorn.py says when a release changes it
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
 from runtime.serving.http.framing import Headers, Refused
+from runtime.serving.http.state import State
 from runtime.serving.statuses import JSON, Header, Response, check_lines, error_body
-
-if TYPE_CHECKING:
-    from runtime.serving.http.state import State
 
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 STATUS_LINES: Final = {code: f"HTTP/1.1 {code} {_PHRASES.get(code, '')}\r\n".encode() for code in range(200, 600)}
@@ -29,7 +25,7 @@ class Exchange:
 
     __slots__ = ("_pieces", "_turns", "complete", "gone", "headers", "keep_alive", "more_body", "started", "task")
 
-    def __init__(self, turns: Turns, headers: Headers, *, keep_alive: bool) -> None:
+    def __init__(self, turns: "Turns", headers: Headers, *, keep_alive: bool) -> None:
         self._turns, self.headers, self.keep_alive = turns, headers, keep_alive
         self.more_body, self.gone = True, False
         self.started = self.complete = False

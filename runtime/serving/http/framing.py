@@ -4,14 +4,11 @@ And which requests the connection answers itself, without ASGI: no scope, no tas
 a request sends it the other way, to the application, and both ways give the same bytes.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import httptools
 
-if TYPE_CHECKING:
-    from runtime.serving.engine.limits import Limits
+from runtime.serving.engine.limits import Limits
 
 Headers = list[tuple[bytes, bytes]]
 

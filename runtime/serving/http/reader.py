@@ -1,17 +1,13 @@
 """Reads the requests on a connection: heads, bodies, and what the framing of both may cost."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import httptools
 
+from runtime.serving.engine.limits import Limits
 from runtime.serving.http.framing import Head, Headers, Refused, check_head, target
 from runtime.serving.media import too_large
-
-if TYPE_CHECKING:
-    from runtime.serving.engine.limits import Limits
 
 _CHUNK_BYTES: Final = 128
 """What a chunk's size and extensions may take, on average."""

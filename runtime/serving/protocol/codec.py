@@ -1,17 +1,14 @@
 """What a protocol is: one frozen value (docs/writing-a-protocol.md). The table of them is `serving.protocols`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from adapters.base import Arrays
-    from runtime.errors import RequestFailed
-    from runtime.serving.engine.request import Request
-    from runtime.serving.media import Head
-    from runtime.serving.served import Models, Served
-    from runtime.serving.statuses import Response
+from adapters.values import Arrays
+from runtime.errors import RequestFailed
+from runtime.serving.engine.request import Request
+from runtime.serving.media import Head
+from runtime.serving.served import Models, Served
+from runtime.serving.statuses import Response
 
 
 class Page(NamedTuple):

@@ -4,8 +4,6 @@ orjson takes the last of two equal keys without a word and knows no cap of ours.
 bytes in the ordinary case, and a scan that knows strings only where those counts do not settle it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any, Final

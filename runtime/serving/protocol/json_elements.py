@@ -4,32 +4,24 @@ The rules are docs/protocol.md, section 3: integers for FP*, whole floats for in
 true, false, 0 and 1, BYTES from strings, null for FP* only. Checks are whole-list calls into C, not loops.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
-from adapters.base import DATATYPES, TensorSpec
+from adapters.base import TensorSpec
+from adapters.values import DTYPES, Array, Arrays
 from runtime.errors import InputAtFault
+from runtime.serving.engine.limits import Limits
+from runtime.serving.engine.request import Signature
 from runtime.serving.protocol.json_document import kind_of
 from runtime.serving.wording import quoted, shown
 
-if TYPE_CHECKING:
-    from adapters.base import Arrays
-    from runtime.serving.engine.limits import Limits
-    from runtime.serving.engine.request import Signature
-
-Array = np.ndarray[Any, Any]
-
-NUMPY: Final[dict[str, np.dtype[Any]]] = {datatype: np.dtype(name) for datatype, name in DATATYPES.items()}
-
-ALIASES: Final = {**{name: name for name in NUMPY}, "STRING": "BYTES"}
+ALIASES: Final = {**{name: name for name in DTYPES}, "STRING": "BYTES"}
 """What a request may call a datatype; Triton's pages say STRING where they mean BYTES."""
 
-INTEGERS: Final = {name: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for name, kind in NUMPY.items()
+INTEGERS: Final = {name: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for name, kind in DTYPES.items()
                    if kind.kind in "iu"}  # fmt: skip
 """Lowest and highest value."""
 
@@ -81,7 +73,7 @@ def _array(spec: TensorSpec, value: Any, limits: Limits) -> Array:
     try:
         array = value if isinstance(value, np.ndarray) else np.array(value, object)
         shape = list(array.shape)
-        if array.dtype == NUMPY[spec.datatype] != np.object_:
+        if array.dtype == DTYPES[spec.datatype] != np.object_:
             count_of(spec, shape, limits)
             return np.asarray(array, order="C")
         elements = [item.item() if isinstance(item, np.generic) else item for item in array.reshape(-1).tolist()]
@@ -137,11 +129,11 @@ def _floats(spec: TensorSpec, data: list[Any]) -> Array:
         return np.array(data, np.float64)
     limit = FLOATS[spec.datatype]
     if not data or (numbers and len(data) <= _FEW and max(data) < limit and min(data) > -limit):
-        return np.array(data, NUMPY[spec.datatype])
+        return np.array(data, DTYPES[spec.datatype])
     wide = np.array(data, np.float64)
     if (over := np.abs(wide) >= limit).any():
         raise _out_of_range(spec, data, int(over.argmax()))
-    return wide.astype(NUMPY[spec.datatype])
+    return wide.astype(DTYPES[spec.datatype])
 
 
 def _integers(spec: TensorSpec, data: list[Any]) -> Array:
@@ -150,7 +142,7 @@ def _integers(spec: TensorSpec, data: list[Any]) -> Array:
             raise _wrong_type(spec, data, _NUMBERS)
         data = [_whole(spec, index, value) for index, value in enumerate(data)]
     try:
-        return np.array(data, NUMPY[spec.datatype])
+        return np.array(data, DTYPES[spec.datatype])
     except OverflowError:
         low, high = INTEGERS[spec.datatype]
         index = next(index for index, value in enumerate(data) if not low <= value <= high)

@@ -3,22 +3,18 @@
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
+from adapters.base import TensorSpec
 from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.protocol.v2.decode import decode
 from runtime.serving.protocol.v2.encode import NAME, Form, encode
+from runtime.serving.served import Models
 from runtime.serving.statuses import JSON, RETRY, Response, error_response
 from runtime.version import __version__
-
-if TYPE_CHECKING:
-    from adapters.base import TensorSpec
-    from runtime.serving.served import Models
 
 Parameters = Mapping[str, str]
 

@@ -1,22 +1,19 @@
 """A JSON request → named arrays that fit the model, or one line that says why not (docs/protocol.md, 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from adapters.base import TensorSpec
+from adapters.values import Arrays
 from runtime.errors import InputAtFault, InvalidInput
+from runtime.serving.engine.limits import Limits
 from runtime.serving.engine.request import Request, Signature
+from runtime.serving.media import Head
 from runtime.serving.protocol.json_document import kind_of, read_document
 from runtime.serving.protocol.json_elements import ALIASES, array_of
 from runtime.serving.protocol.v2.encode import NAME
+from runtime.serving.served import Served
 from runtime.serving.wording import listed, quoted, shown
-
-if TYPE_CHECKING:
-    from adapters.base import Arrays, TensorSpec
-    from runtime.serving.engine.limits import Limits
-    from runtime.serving.media import Head
-    from runtime.serving.served import Served
 
 BINARY_HEADER: Final = b"inference-header-content-length"
 _FIELDS: Final = ("name", "shape", "datatype", "data")

@@ -1,22 +1,19 @@
 """Named arrays → a JSON answer (docs/protocol.md, 3): flat data, in the order asked, strict JSON; example requests."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 
+from adapters.base import Model, TensorSpec
+from adapters.values import Arrays
 from runtime.errors import InvalidInput, PredictFailed
+from runtime.serving.engine.request import Request
+from runtime.serving.served import Served
 from runtime.serving.statuses import JSON, Header, Response
 from runtime.serving.wording import quoted
-
-if TYPE_CHECKING:
-    from adapters.base import Arrays, Model, TensorSpec
-    from runtime.serving.engine.request import Request
-    from runtime.serving.served import Served
 
 NAME: Final = "v2_json"
 _FEW: Final = 64
@@ -34,7 +31,7 @@ class Form(NamedTuple):
     advice: str
 
     @classmethod
-    def of(cls, served: Served) -> Form:
+    def of(cls, served: Served) -> "Form":
         """Returns the form of `served`."""
         model = {"model_name": served.name, "model_version": served.provenance.versions[0]}
         outputs = {

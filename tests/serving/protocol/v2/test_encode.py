@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adapters.values import DTYPES
 from runtime.serving.engine.request import Request
-from runtime.serving.protocol.json_elements import NUMPY
 from runtime.serving.protocol.v2.decode import decode
 from runtime.serving.protocol.v2.encode import encode
 from tests.serving.support import app_of, echo
 
 
 def outputs(datatype: str, array: Any) -> list[Any]:
-    return document(datatype, np.asarray(array, NUMPY[datatype]))["outputs"][0]["data"]
+    return document(datatype, np.asarray(array, DTYPES[datatype]))["outputs"][0]["data"]
 
 
 def document(datatype: str, array: Any) -> Any:
@@ -53,7 +53,7 @@ def test_what_comes_in_goes_out_bit_for_bit(datatype: str):
     tensor = {"name": "x", "shape": [len(values)], "datatype": datatype, "data": values}
     served = app_of(echo(datatype), warm=False).model
     array = decode({}, json.dumps({"inputs": [tensor]}).encode(), served).inputs["x"]
-    assert array.dtype == NUMPY[datatype]
+    assert array.dtype == DTYPES[datatype]
     again = {**tensor, "data": outputs(datatype, array)}
     same = decode({}, json.dumps({"inputs": [again]}).encode(), served).inputs["x"]
     assert array.tobytes() == same.tobytes() if datatype != "BYTES" else array.tolist() == same.tolist()
