@@ -69,7 +69,14 @@ def arrays_of(inputs: Mapping[str, Any], signature: Signature, limits: Limits) -
     return arrays
 
 
+def _is_masked(value: Any) -> bool:
+    is_list = isinstance(value, list | tuple)
+    return any(map(_is_masked, value)) if is_list else isinstance(value, np.ma.MaskedArray)
+
+
 def _array(spec: TensorSpec, value: Any, limits: Limits) -> Array:
+    if _is_masked(value):  # numpy would hand out what is under the mask
+        raise _fault(spec, "a masked array is not taken; fill it first: array.filled(…)")
     try:
         array = value if isinstance(value, np.ndarray) else np.array(value, object)
         shape = list(array.shape)
