@@ -1,5 +1,6 @@
 """Reads the requests on a connection: heads, bodies, and what the framing of both may cost."""
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -29,6 +30,8 @@ class Reader:
         self.headers: Headers = []
         """Headers of the head that is being read, then its trailers."""
         self._url, self._in_body = b"", False
+        self._unparsed = b""
+        """What has come of a head that is not whole."""
         self._chunks = self._body_bytes = self._raw_body = 0
 
     def close(self) -> None:
@@ -38,6 +41,7 @@ class Reader:
     def feed(self, data: bytes) -> None:
         """Reads `data`. Raises Refused; what a callback raises else goes through."""
         self.received_bytes += len(data)
+        self._unparsed += data
         while data:
             if self._raw_body:
                 data = self._take_raw(data)
@@ -51,6 +55,8 @@ class Reader:
                 raise error.__context__ or error from None
             except httptools.HttpParserError as error:
                 raise Refused(400, f"invalid HTTP request: {error}") from None
+        if self.between or self._in_body:
+            self._unparsed = b""
         self._check_size()
 
     def _check_size(self) -> None:
@@ -93,6 +99,9 @@ class Reader:
         """The head is whole."""
         parser, headers = self._parser, self.headers
         version, method, upgrade = parser.get_http_version(), parser.get_method(), parser.should_upgrade()
+        # The parser also takes ICE (whose one method is SOURCE) and RTSP, and does not say which it was.
+        if method == b"SOURCE" or (b" RTSP/" in self._unparsed and self._is_rtsp(method)):
+            raise Refused(400, "invalid HTTP request: another protocol")
         length, continues = check_head(version, self._url, headers, self._limits, upgrade=upgrade)
         if method == b"CONNECT":
             raise Refused(405, "method not allowed: CONNECT")
@@ -102,6 +111,10 @@ class Reader:
         self.received_bytes, self._in_body = 0, True
         self.headers = []  # what comes now is a trailer, and none of the application's business
         self._asked(Head(version, method, path, query, headers, length, continues, keep_alive))
+
+    def _is_rtsp(self, method: bytes) -> bool:
+        line = rb"(?:\A|\n)%b +%b +RTSP/" % (method, re.escape(self._url))
+        return re.search(line, self._unparsed) is not None
 
     def on_chunk_header(self) -> None:
         """One chunk more."""

@@ -77,6 +77,9 @@ REFUSED = [
     pytest.param(b"GET /" + b"x" * 500_000, 414, id="56 endless URI"),
     # 57
     pytest.param(b"GET /v2\r\n\r\n", 505, id="57 HTTP/0.9"),
+    pytest.param(b"GET /v2 RTSP/1.0\r\nHost: a\r\n\r\n", 400, id="57 RTSP"),
+    pytest.param(b"POST  /v2?x  RTSP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 400, id="57 RTSP with spaces"),
+    pytest.param(b"SOURCE /v2 ICE/1.0\r\nHost: a\r\n\r\n", 400, id="57 ICE"),
     pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, id="57 HTTP/2"),
     pytest.param(b"GET /v2 HTTP/2.0\r\nHost: a\r\n\r\n", 505, id="57 HTTP/2.0"),
     pytest.param(b"GET /v2 HTTP/3.7\r\nHost: a\r\n\r\n", 400, id="57 HTTP/3.7"),
@@ -89,6 +92,15 @@ REFUSED = [
     pytest.param(HEAD + b"Expect: banana\r\nContent-Length: 2\r\n\r\n{}", 417, id="58 banana"),
     pytest.param(b"GET http:///v2 HTTP/1.1\r\nHost: a\r\n\r\n", 400, id="target without host"),
 ]  # fmt: skip
+
+
+def test_another_protocol_is_seen_in_pieces_and_text_about_it_is_none(served: Served):
+    body = BODY.replace(b"{", b'{"id": "POST %b RTSP/1.0", ' % INFER.encode(), 1)
+    with Wire(served.port) as wire:
+        assert wire.send(request(body=body)).answer().status == 200
+        for piece in (b"GET /v2 RT", b"SP/1.0\r\nHost: ", b"a\r\n\r\n"):
+            wire.send(piece)
+        assert wire.answer().status == 400
 
 
 @pytest.mark.parametrize(("sent", "status"), REFUSED)
