@@ -164,7 +164,7 @@ def _dictionaries(texts: list[str]) -> list[Any]:
     for i, text in enumerate(texts):
         try:
             made.append(json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WrongInput(f"input 'features': element {i} is not JSON: {error}") from error
         if not isinstance(made[-1], dict):
             raise WrongInput(f"input 'features': element {i} must be a JSON object")

@@ -240,6 +240,9 @@ def test_dictionaries_come_as_json(tmp_path: Path) -> None:
     assert got.shape == (1,)
     with pytest.raises(WrongInput, match="element 0 must be a JSON object"):
         model.predict({"features": texts("[1]")}, ("predict",))
+    for text in ("{", '{"a": ' + "[" * 100_000):
+        with pytest.raises(WrongInput, match="element 0 is not JSON"):
+            model.predict({"features": texts(text)}, ("predict",))
 
 
 def test_matrix_of_texts_is_bytes(tmp_path: Path) -> None:
