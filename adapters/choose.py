@@ -9,24 +9,18 @@ from dataclasses import replace
 from functools import cache
 from typing import Final, NamedTuple
 
-from adapters import python
 from adapters.base import Adapter, AmbiguousModel, LoadFailed, Model, ModelFiles, NoAdapter, Options
-from adapters.boosted import catboost, lightgbm, xgboost
-from adapters.onnx import adapter as onnx
-from adapters.pytorch import adapter as pytorch
-from adapters.sklearn import adapter as sklearn
+from adapters.boosted.catboost import ADAPTER as CATBOOST
+from adapters.boosted.lightgbm import ADAPTER as LIGHTGBM
+from adapters.boosted.xgboost import ADAPTER as XGBOOST
+from adapters.onnx.adapter import ADAPTER as ONNX
+from adapters.python import ADAPTER as PYTHON
+from adapters.pytorch.adapter import ADAPTER as PYTORCH
+from adapters.sklearn.adapter import ADAPTER as SKLEARN
 from adapters.trust import check_level
 from adapters.wording import failing, listed, reason
 
-ADAPTERS: Final[tuple[Adapter, ...]] = (
-    onnx.ADAPTER,
-    sklearn.ADAPTER,
-    pytorch.ADAPTER,
-    xgboost.ADAPTER,
-    lightgbm.ADAPTER,
-    catboost.ADAPTER,
-    python.ADAPTER,
-)
+ADAPTERS: Final[tuple[Adapter, ...]] = (ONNX, SKLEARN, PYTORCH, XGBOOST, LIGHTGBM, CATBOOST, PYTHON)
 GROUP: Final = "modelkit_runtime.adapters"
 """The entry points of adapters in other packages."""
 HEAD_BYTES: Final = 4096

@@ -36,34 +36,25 @@ def names_refused(file: str, kind: str, names: Iterable[str], trust: str, conver
     """Returns the refusal of a file that needs the globals `names`; `convert` is a command or an instruction."""
     wanted = sorted(names)
     allow = " ".join(f"--allow-global {name}" for name in wanted[:8])
-    return Refused(
-        f"{file} is {kind} that wants {listed(wanted)}, which --trust {trust} does not let a file use; "
-        f"if you trust who made it, convert it ({convert}), allow exactly that with {allow}, {SIGN}, {UNSAFE}",
-        file=file,
-    )
+    ways = f"convert it ({convert}), allow exactly that with {allow}, {SIGN}, {UNSAFE}"
+    said = f"{file} is {kind} that wants {listed(wanted)}, which --trust {trust} does not let a file use"
+    return Refused(f"{said}; if you trust who made it, {ways}", file=file)
 
 
 def kind_refused(file: str, kind: str, trust: str, why: str, convert: str, lower: str | None) -> Refused:
     """Returns the refusal of a kind of file; `lower` is a level below `unsafe` that loads it, if there is one."""
     instead = f"use --trust {lower}, {SIGN}" if lower else SIGN
-    return Refused(
-        f"{file} is {kind}, which --trust {trust} does not load: {why}; convert it ({convert}), {instead}, {UNSAFE}",
-        file=file,
-    )
+    said = f"{file} is {kind}, which --trust {trust} does not load: {why}"
+    return Refused(f"{said}; convert it ({convert}), {instead}, {UNSAFE}", file=file)
 
 
 def content_refused(file: str, what: str, convert: str) -> Refused:
     """Returns the refusal of one thing inside a file, `what` as a verb phrase, that could run code."""
-    return Refused(
-        f"{file} {what}, which could run code; if you trust who made it, convert it ({convert}), {SIGN}, {UNSAFE}",
-        file=file,
-    )
+    said = f"{file} {what}, which could run code"
+    return Refused(f"{said}; if you trust who made it, convert it ({convert}), {SIGN}, {UNSAFE}", file=file)
 
 
 def code_refused(file: str, what: str, trust: str, convert: str) -> Refused:
     """Returns the refusal of the kit's own Python code, which the model in `file` needs."""
-    return Refused(
-        f"{what} would run Python code from the kit, which --trust {trust} does not allow; "
-        f"convert it ({convert}), {SIGN}, {UNSAFE}",
-        file=file,
-    )
+    said = f"{what} would run Python code from the kit, which --trust {trust} does not allow"
+    return Refused(f"{said}; convert it ({convert}), {SIGN}, {UNSAFE}", file=file)

@@ -29,16 +29,14 @@ def to_text(array: Array, what: str) -> Array:
 def from_text(array: Array) -> Array:
     """Returns an array of `str`, numbers or None as BYTES: the text of each element."""
     data = np.empty(array.size, dtype=object)
-    for i, value in enumerate(array.ravel().tolist()):
-        data[i] = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+    values = array.ravel().tolist()
+    data[:] = [v if isinstance(v, bytes) else str(v).encode("utf-8", "surrogateescape") for v in values]
     return data.reshape(array.shape)
 
 
 def to_protocol(array: Array) -> Array:
     """Returns the array in a datatype of the protocol, C-contiguous; strings and objects become BYTES.
-
-    Raises TypeError for a dtype without a datatype: complex numbers, dates, long doubles.
-    """
+    Raises TypeError for a dtype without a datatype: complex numbers, dates, long doubles."""
     if array.dtype.kind in "OUS":
         return from_text(array)
     native = array.dtype.newbyteorder("=")

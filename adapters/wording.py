@@ -36,9 +36,7 @@ def is_ctrl_c(error: BaseException) -> bool:
 @contextmanager
 def failing(what: str, say: Callable[[BaseException], str] = reason) -> Iterator[None]:
     """Turns an exception of the block into LoadFailed: `what`, a colon, and what `say` makes of it.
-
-    An AdapterError is a whole line already. A MemoryError says nothing about the file: the runtime reports it.
-    """
+    An AdapterError is a whole line already. A MemoryError says nothing about the file: the runtime reports it."""
     try:
         yield
     except (AdapterError, MemoryError):

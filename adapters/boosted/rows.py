@@ -11,6 +11,9 @@ from adapters import checks
 from adapters.base import LoadFailed, Model, Options, TensorSpec
 from adapters.values import DATATYPE, Array, Arrays, Rows, check_lengths
 
+Predict = Callable[[str, Any], Array]
+"""From the name of an answer and the rows to that answer."""
+
 
 def threads_of(options: Options, adapter: str) -> int:
     """Returns how many threads a prediction uses: 1 unless told. Raises LoadFailed for any other option."""
@@ -20,9 +23,7 @@ def threads_of(options: Options, adapter: str) -> int:
 
 def rows_of(options: Options, width: int, names: Sequence[str]) -> Rows:
     """Returns the matrix `x`, FP32 (-1, width), or what `serving.inputs` says: another matrix, or the columns by name.
-
-    No file says whether it wants a matrix or columns, and of which datatype, so the kit's samples may.
-    """
+    No file says whether it wants a matrix or columns, and of which datatype, so the kit's samples may."""
     told = options.inputs or _sampled(options.sampled, width, names) or (TensorSpec("x", "FP32", (-1, width)),)
     if len(told) == 1 and len(told[0].shape) == 2:
         (spec,) = told
@@ -51,22 +52,14 @@ def _sampled(specs: tuple[TensorSpec, ...], width: int, names: Sequence[str]) ->
 
 def _stacked(arrays: Arrays, names: Sequence[str]) -> Array:
     check_lengths(arrays)
-    return np.stack([arrays[name].astype(np.float64, copy=False) for name in names], axis=1)
+    return np.stack([arrays[name] for name in names], axis=1, dtype=np.float64)
 
 
 def as_model(
-    module: Any,
-    rows: Rows,
-    predict: Callable[[str, Any], Array],
-    answers: Iterable[str],
-    *,
-    names: Sequence[str],
-    labels: Iterable[object] = (),
+    module: Any, rows: Rows, predict: Predict, answers: Iterable[str], names: Sequence[str], labels: Iterable[Any] = ()
 ) -> Model:
     """Returns the model whose outputs are what `predict` gives for each of `answers` on two rows of zeros.
-
-    `module` is the framework; `names` are the features' names, of use to clients that order their columns by them.
-    """
+    `module` is the framework; `names` are the features' names, of use to clients that order their columns by them."""
     zeros = rows.example()
     made = {name: predict(name, zeros) for name in answers}
     platform = module.__name__

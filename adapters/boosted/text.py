@@ -23,9 +23,7 @@ NODES: Final = ("split_feature", "threshold", "decision_type", "left_child", "ri
 
 def checked(data: bytes, name: str) -> str:
     """Returns the text up to the end of its trees, if its parts agree. Raises LoadFailed.
-
-    What follows (importances, training parameters) predicts nothing, and LightGBM crashes if it is cut off.
-    """
+    What follows (importances, training parameters) predicts nothing, and LightGBM crashes if it is cut off."""
     try:
         text = data.decode()
         end = _check(text)

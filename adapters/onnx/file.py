@@ -31,10 +31,7 @@ CHILDREN: Final[dict[str, dict[int, str]]] = {
     "Tensor": {},
 }
 # fields of a ModelProto: number -> wire type
-MODEL_FIELDS: Final = {
-    1: VARINT, 2: LENGTH, 3: LENGTH, 4: LENGTH, 5: VARINT, 6: LENGTH, 7: LENGTH, 8: LENGTH, 14: LENGTH, 20: LENGTH,
-    25: LENGTH, 26: LENGTH,
-}  # fmt: skip
+MODEL_FIELDS: Final = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), LENGTH)}
 
 
 class Malformed(ValueError):

@@ -14,9 +14,7 @@ DOMAINS: Final = frozenset({
     "com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental", "com.ms.internal.nhwc", "org.pytorch.aten",
 })  # fmt: skip
 """ONNX's own operator domains and those built into ONNX Runtime.
-
-https://github.com/microsoft/onnxruntime/blob/main/include/onnxruntime/core/graph/constants.h
-"""
+https://github.com/microsoft/onnxruntime/blob/main/include/onnxruntime/core/graph/constants.h"""
 
 
 def checked_facts(files: ModelFiles) -> Facts:
@@ -40,11 +38,9 @@ def _check_operators(facts: Facts, name: str) -> None:
     foreign = sorted((d, op) for d, op in facts.operators - facts.functions if d not in DOMAINS)
     if foreign:
         domain, operator = foreign[0]
-        raise Refused(
-            f"{name} uses the operator {operator} of the domain {domain!r}, which is not part of ONNX Runtime; "
-            "libraries of custom operators are not loaded: export the model with standard operators",
-            file=name,
-        )
+        said = f"{name} uses the operator {operator} of the domain {domain!r}, which is not part of ONNX Runtime"
+        why = "libraries of custom operators are not loaded: export the model with standard operators"
+        raise Refused(f"{said}; {why}", file=name)
 
 
 def _check_external_data(facts: Facts, files: ModelFiles) -> None:

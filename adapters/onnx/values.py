@@ -30,9 +30,7 @@ def reader(onnx_type: str, what: str) -> tuple[str, Cast | None]:
 
 def writer(onnx_type: str, labels: tuple[str | int, ...] | None, what: str) -> tuple[str, Cast | None]:
     """Returns (datatype, conversion to the protocol's array or None) of an output. Raises LoadFailed with the type.
-
-    A sequence of maps becomes a tensor with a column for each of the ZipMap's `labels`; tensors are stacked.
-    """
+    A sequence of maps becomes a tensor with a column for each of the ZipMap's `labels`; tensors are stacked."""
     element = _inside(onnx_type, "tensor")
     if element in NUMBERS:
         return NUMBERS[element], from_text if element == "string" else None

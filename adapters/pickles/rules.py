@@ -167,9 +167,7 @@ def canonical(module: str, name: str) -> tuple[str, str]:
 
 def permitted(module: str, name: str, allowed: frozenset[str]) -> Permitted | None:
     """Returns what the pickle gets for `module.name`; None if it is not on the allow-list.
-
-    Raises ImportError or AttributeError if an allowed name is not installed.
-    """
+    Raises ImportError or AttributeError if an allowed name is not installed."""
     module, name = canonical(module, name)
     full = f"{module}.{name}"
     if full in allowed:

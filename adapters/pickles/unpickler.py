@@ -35,9 +35,7 @@ class Denied(AdapterError):
 
 class ArrayOnDisk:
     """joblib's NumpyArrayWrapper: the bytes of an array follow in the stream.
-
-    https://github.com/joblib/joblib/blob/1.5.2/joblib/numpy_pickle.py
-    """
+    https://github.com/joblib/joblib/blob/1.5.2/joblib/numpy_pickle.py"""
 
     subclass: object
     shape: tuple[int, ...]
@@ -225,9 +223,7 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
 
 def load_pickle(files: ModelFiles, *, trust: str, allowed: frozenset[str] = frozenset()) -> tuple[Any, frozenset[str]]:
     """Returns the object in the file `files.path`, and the versions of scikit-learn that it states.
-
-    Raises Refused with every global that is not allowed, LoadFailed for a broken file.
-    """
+    Raises Refused with every global that is not allowed, LoadFailed for a broken file."""
     path = files.root / files.path
     # a warning about another version is left out: the model's properties say it
     with open_pickle(path, files.path) as stream, warnings.catch_warnings(action="ignore"):

@@ -99,9 +99,7 @@ def load_exported(files: ModelFiles, device: torch.device, *, strict: bool) -> L
 
 def _load_pt2() -> Any:
     """Returns torch's loader of the archive; torch.export.load would try an older format if this one fails.
-
-    Importing it imports torch's compiler, which needs the name of a folder that exists, but writes nothing to it.
-    """
+    Importing it imports torch's compiler, which needs the name of a folder that exists, but writes nothing to it."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError:  # a read-only container, or a confined process

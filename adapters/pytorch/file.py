@@ -33,9 +33,7 @@ SCALARS: Final = ("int", "float", "bool", "number")
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 MAX_TENSORS: Final = 65_536
 """Of a safetensors file: for many empty tensors its own reader takes seconds and half a gigabyte.
-
-https://github.com/huggingface/safetensors/blob/main/README.md#format
-"""
+https://github.com/huggingface/safetensors/blob/main/README.md#format"""
 
 
 def load_model(files: ModelFiles, options: Options) -> Model:

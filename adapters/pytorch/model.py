@@ -100,9 +100,7 @@ def _runner(module: Any, loaded: Loaded, inputs: tuple[TensorSpec, ...], device:
 
 def named(made: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """Yields (name, tensor) of what a module returned, named by keys, fields or positions; a single one is `output`.
-
-    Leaves out None. Raises TypeError for anything but tensors, numbers and containers of them.
-    """
+    Leaves out None. Raises TypeError for anything but tensors, numbers and containers of them."""
     if isinstance(made, torch.Tensor):
         yield prefix or "output", made
     elif isinstance(made, bool | int | float):

@@ -18,9 +18,7 @@ SKOPS_TRUSTED: Final = {name for name in COMPILED if not name.startswith("sklear
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 }
 """Types that skops leaves to its caller, because it does not check their contents: `structures` does.
-
-https://skops.readthedocs.io/en/stable/persistence.html
-"""
+https://skops.readthedocs.io/en/stable/persistence.html"""
 
 
 def load_estimator(files: ModelFiles, options: Options) -> tuple[Any, str | None]:

@@ -19,9 +19,7 @@ TEXT_STEPS: Final = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
 
 def inputs_of(estimator: Any, options: Options) -> Rows:
     """Returns the inputs of the estimator, or those of `serving.inputs` if the kit says them. Raises LoadFailed.
-
-    What no fitted part says, samples may: matrix or columns, and the datatype of numbers. Never how many columns.
-    """
+    What no fitted part says, samples may: matrix or columns, and the datatype of numbers. Never how many columns."""
     if options.inputs:
         return _as_told(estimator, options.inputs)
     first = first_step(estimator)
@@ -41,24 +39,22 @@ def inputs_of(estimator: Any, options: Options) -> Rows:
         return _columns(names, kinds, needs_frame=_needs_frame(estimator, kinds))
     if is_mixed:
         return _columns([f"x{i}" for i in range(len(kinds))], kinds, needs_frame=False)
-    return _matrix("x", kinds[0] if kinds else default, int(width), names if _needs_frame(estimator, kinds) else ())
+    only = TensorSpec("x", kinds[0] if kinds else default, (-1, int(width)))
+    return _single(only, names if _needs_frame(estimator, kinds) else ())
 
 
 def first_step(estimator: Any) -> Any:
     """Returns the part that gets the input first: in pipelines, searches, calibration, voting."""
     for _ in range(20):
-        if hasattr(estimator, "steps"):
-            steps = [step for _, step in estimator.steps if step is not None and step != "passthrough"]
-            inner = steps[0] if steps else None
-        else:
-            inner = _inner(estimator)
-        if inner is None:
+        if (inner := _inner(estimator)) is None:
             break
         estimator = inner
     return estimator
 
 
 def _inner(estimator: Any) -> Any:
+    if hasattr(estimator, "steps"):
+        return next((step for _, step in estimator.steps if step is not None and step != "passthrough"), None)
     if getattr(estimator, "transformer_list", None):
         return estimator.transformer_list[0][1]
     if getattr(estimator, "calibrated_classifiers_", None):
@@ -171,21 +167,15 @@ def _dictionaries(texts: list[str]) -> list[Any]:
     return made
 
 
-def _matrix(name: str, datatype: str, width: int, names: Sequence[str] = ()) -> Rows:
-    """Returns the input `name`; with `names` it becomes a DataFrame of these columns."""
-    spec = TensorSpec(name, datatype, (-1, width))
+def _single(spec: TensorSpec, names: Sequence[str] = ()) -> Rows:
+    """Returns the input `spec`; with `names` it becomes a DataFrame of these columns."""
     pandas = framework("pandas", "sklearn") if names else None
 
     def build(arrays: dict[str, Any]) -> Any:
-        found = _read(arrays[name], spec)
+        found = _read(arrays[spec.name], spec)
         return found if pandas is None else pandas.DataFrame(found, columns=list(names))
 
     return Rows((spec,), build)
-
-
-def _vector(name: str, datatype: str) -> Rows:
-    spec = TensorSpec(name, datatype, (-1,))
-    return Rows((spec,), lambda arrays: _read(arrays[name], spec))
 
 
 def _columns(names: Sequence[str], kinds: Sequence[str], *, needs_frame: bool) -> Rows:
@@ -205,13 +195,10 @@ def _read(array: Any, spec: TensorSpec) -> Any:
 
 
 def _stacked(columns: list[Any]) -> Any:
-    if all(c.dtype == columns[0].dtype for c in columns):
-        return np.stack(columns, axis=1)
-    common = object if any(c.dtype == object for c in columns) else np.float64
-    made = np.empty((len(columns[0]), len(columns)), dtype=common)
-    for i, column in enumerate(columns):
-        made[:, i] = column
-    return made
+    dtypes = {column.dtype for column in columns}
+    if len(dtypes) > 1:
+        dtypes = {np.dtype(object if np.dtype(object) in dtypes else np.float64)}
+    return np.stack(columns, axis=1, dtype=dtypes.pop())
 
 
 def _needs_frame(estimator: Any, kinds: Sequence[str]) -> bool:
@@ -224,25 +211,24 @@ def _needs_frame(estimator: Any, kinds: Sequence[str]) -> bool:
 def _without_width(estimator: Any, first: Any, sampled: tuple[TensorSpec, ...]) -> Rows:
     classes = getattr(first, "classes_", None)
     if type(first).__name__ in ("LabelEncoder", "LabelBinarizer") and classes is not None:
-        return _vector("x", _kind(np.asarray(classes)))
+        return _single(TensorSpec("x", _kind(np.asarray(classes)), (-1,)))
     if sampled:
         return _as_told(estimator, sampled)
     if type(first).__name__ == "IsotonicRegression":
-        return _vector("x", "FP64")
+        return _single(TensorSpec("x", "FP64", (-1,)))
     if hasattr(estimator, "predict") or hasattr(estimator, "transform"):
-        return _matrix("x", "FP64", -1)
+        return _single(TensorSpec("x", "FP64", (-1, -1)))
     raise LoadFailed(f"a {type(estimator).__name__} does not say what it takes; say it in serving.inputs")
 
 
 def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Rows:
     names, first, only = _names(estimator), first_step(estimator), specs[0]
     if len(specs) == 1 and len(only.shape) > 1:
-        kinds = [only.datatype] * len(names)
-        made = _matrix(only.name, only.datatype, only.shape[-1], names if _needs_frame(estimator, kinds) else ())
+        made = _single(only, names if _needs_frame(estimator, [only.datatype]) else ())
     elif len(specs) == 1 and (texts := _texts(first, only.name)):
         made = texts
     elif len(specs) == 1 and not names:
-        made = _vector(only.name, only.datatype)
+        made = _single(only)
     else:
         kinds_of = {s.name: s.datatype for s in specs}
         if names and set(kinds_of) != set(names):

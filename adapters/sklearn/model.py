@@ -84,20 +84,18 @@ def _predict(
     estimator: Any, build: Callable[[dict[str, Any]], Any], outputs: dict[str, tuple[TensorSpec, ...]]
 ) -> Callable[[Arrays, tuple[str, ...]], Arrays]:
     bound = {name: getattr(estimator, name) for name in outputs}
-    method_of = {spec.name: (method, i) for method, specs in outputs.items() for i, spec in enumerate(specs)}
-    several = {method: len(specs) > 1 or specs[0].name != method for method, specs in outputs.items()}
-    declared = {spec.name: spec for specs in outputs.values() for spec in specs}
+    places = {spec.name: (method, i, spec) for method, specs in outputs.items() for i, spec in enumerate(specs)}
 
     def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
         rows = build(arrays)
         results: dict[str, Any] = {}
         answers: Arrays = {}
         for name in wanted:
-            method, i = method_of[name]
+            method, i, spec = places[name]
             if method not in results:
                 results[method] = bound[method](rows)
-            made = results[method][i] if several[method] else results[method]
-            answers[name] = _as_declared(dense(made), declared[name])
+            made = results[method] if name == method else results[method][i]  # of several, each has a name of its own
+            answers[name] = _as_declared(dense(made), spec)
         return answers
 
     return predict
@@ -116,10 +114,8 @@ def _properties(estimator: Any, version: str | None) -> dict[str, str]:
     steps = ", ".join(type(step).__name__ for _, step in getattr(estimator, "steps", ()))
     described = type(estimator).__name__ + (f"({steps})" if steps else "")
     known = {"sklearn_version": str(sklearn.__version__), "sklearn_estimator": described}
-    if version is not None and version != sklearn.__version__:
-        known["sklearn_version_saved"] = version
-        known["warning"] = (
-            f"the model was saved by scikit-learn {version} and is served by {sklearn.__version__}: "
-            "its answers may differ; save it again, or serve it with the version that saved it"
-        )
-    return known
+    if version is None or version == sklearn.__version__:
+        return known
+    served = f"the model was saved by scikit-learn {version} and is served by {sklearn.__version__}"
+    warning = f"{served}: its answers may differ; save it again, or serve it with the version that saved it"
+    return known | {"sklearn_version_saved": version, "warning": warning}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from runtime.errors import RequestFailed
 from runtime.link.metrics import PROTOCOLS
 from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
-from runtime.serving.inference import Endpoint, infer, refuse, request_id, told_of
+from runtime.serving.inference import Call, Endpoint, infer, request_id, told_of
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Models, Served
@@ -94,7 +94,7 @@ class App:
         try:
             body = await self._bodies.read(head, receive, endpoint.codec(head).longest_body)
         except RequestFailed as failure:
-            return refuse(endpoint, head, failure)
+            return Call(endpoint.served, endpoint.codecs[0], head, b"").refused(failure)
         answer = infer(endpoint, head, body)
         return answer if isinstance(answer, Response) else await answer
 

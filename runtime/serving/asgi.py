@@ -27,9 +27,7 @@ class Bodies:
 
     async def read(self, head: Head, receive: Receive, longest: int) -> bytes:
         """Returns a whole body of at most `--max-body-bytes` and at most `longest` bytes, which its protocol allows.
-
-        Raises TooLarge, before anything is read where the length is announced; Overloaded if memory is short.
-        """
+        Raises TooLarge, before anything is read where the length is announced; Overloaded if memory is short."""
         most, whose = min((self._limits.body_bytes, "--max-body-bytes"), (longest, "this protocol"))
         announced = announced_length(head)
         pieces: list[bytes] = []

@@ -21,10 +21,6 @@ class Health:
         """True if some worker has the model and nobody has asked the server to stop."""
         return not self._board.draining and self._model.phase == "ready" and self._model.workers_ready > 0
 
-    def model_ready(self, name: str, /) -> bool:
-        """True if predictions of this model are answered."""
-        return self.ready and name in self.model_names
-
     def report(self) -> dict[str, Any]:
         """Returns `{"ready": …, "live": true}`, while not ready also `reason` and `progress`."""
         if self.ready:

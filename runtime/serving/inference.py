@@ -74,11 +74,6 @@ def infer(endpoint: Endpoint, head: Head, body: bytes) -> Response | Awaitable[R
     return call.answered(answer) if isinstance(answer, Response) else _awaited(call, answer)
 
 
-def refuse(endpoint: Endpoint, head: Head, failure: RequestFailed) -> Response:
-    """Answers an inference request whose body was not read to its end."""
-    return Call(endpoint.served, endpoint.codecs[0], head, b"").refused(failure)
-
-
 async def _awaited(call: "Call", answer: Awaitable[Response]) -> Response:
     try:
         return call.answered(await answer)
@@ -178,9 +173,7 @@ def told_of(error: Exception, *, inputs: bool) -> tuple[RequestFailed, RequestFa
 
 def rehearse(served: Served, codec: Codec, body: bytes, *, times: int = 1) -> Response:
     """Answers a request `times` times, fewer if that takes half a second, and notes what one takes; in no account.
-
-    For the thread that loads the model, before the first request. Raises what the codec and the model raise.
-    """
+    For the thread that loads the model, before the first request. Raises what the codec and the model raise."""
     request = codec.decode({}, body, served)
     request.id = "rehearsal"
     began, least = perf_counter(), float("inf")

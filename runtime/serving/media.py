@@ -18,9 +18,7 @@ _UTF8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 
 def media_type(head: Head, claimed: Container[bytes | None], preferred: bytes) -> bytes:
     """Returns the Content-Type in lower case, without its parameters.
-
-    Raises UnsupportedMedia for a body that is packed, is not UTF-8, or clearly is none of the `claimed` types.
-    """
+    Raises UnsupportedMedia for a body that is packed, is not UTF-8, or clearly is none of the `claimed` types."""
     encoding, given = head.get(b"content-encoding", b"").strip().lower(), head.get(b"content-type", b"")
     if encoding not in (b"", b"identity"):
         raise _unsupported("content encoding", encoding, "it as it is")

@@ -109,7 +109,7 @@ class Models:
     def find_ready(self, model: str, version: str | None = None) -> Served:
         """Returns what `find` does; raises NotReady also while predictions should not be sent here."""
         served = self.find(model, version)
-        if not self.health.model_ready(model):
+        if not (self.health.ready and model in self.health.model_names):
             raise NotReady(f"model {listed([model])} is not ready: {self._reason()}")
         return served
 

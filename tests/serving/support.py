@@ -84,9 +84,6 @@ class StaticHealth:
     model_names: tuple[str, ...] = ("iris",)
     reason: str = "pulling"
 
-    def model_ready(self, name: str) -> bool:
-        return self.ready and name in self.model_names
-
     def report(self) -> dict[str, Any]:
         if self.ready:
             return {"ready": True, "live": True}

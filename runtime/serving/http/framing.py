@@ -67,15 +67,22 @@ def check_head(version: str, url: bytes, headers: Headers, limits: Limits, *, up
             continue
         if name == b"host":
             hosts += 1
-            _check_host(value)
+            _need(_is_host(value), 400, "invalid HTTP request: invalid Host header")
         elif name == b"content-length":
-            length = _length(value)
+            # the parser lets an empty one pass
+            _need(value.strip().isdigit(), 400, "invalid HTTP request: invalid Content-Length")
+            length = int(value)
         elif name == b"transfer-encoding":
-            _check_coding(value, upgrade)
-        elif name == b"upgrade":
-            _check_upgrade(value, upgrade and version == "1.1")  # of a 1.0 client it is to be ignored
+            is_known = value.strip().lower() == b"chunked"
+            _need(is_known, 501, "transfer coding not implemented; send chunked, or a Content-Length")
+            _need(not upgrade, 501, "an upgrade together with a chunked body is not implemented")
+        elif name == b"upgrade":  # of a 1.0 client it is to be ignored; of others it may be, RFC 9110 section 7.8
+            # whoever offers WebSocket speaks nothing else then
+            is_websocket = upgrade and version == "1.1" and b"websocket" in value.lower()
+            _need(not is_websocket, 501, "WebSocket is not implemented; send plain HTTP requests")
         else:
-            continues = _check_expectation(value) and version == "1.1"  # so is this
+            _need(value.strip().lower() == b"100-continue", 417, "expectation failed; only 100-continue is understood")
+            continues = version == "1.1"  # of a 1.0 client it is to be ignored
     if size + 4 * len(headers) + len(url) > limits.head_bytes or len(headers) > limits.headers:
         raise Refused(431, f"request head too large: at most {limits.head_bytes} bytes and {limits.headers} headers")
     if hosts != 1 and (hosts or version == "1.1"):
@@ -97,14 +104,7 @@ def target(url: bytes) -> tuple[str, bytes]:
     return (parsed.path or b"/").decode("latin-1"), parsed.query or b""
 
 
-def _length(value: bytes) -> int:
-    digits = value.strip()
-    if not digits.isdigit():  # the parser lets an empty one pass
-        raise Refused(400, "invalid HTTP request: invalid Content-Length")
-    return int(digits)
-
-
-def _check_host(value: bytes) -> None:
+def _is_host(value: bytes) -> bool:
     if value.startswith(b"["):
         host, closed, rest = value[1:].partition(b"]")
         fine = bool(host and closed) and not host.translate(None, _ADDRESS) and rest[:1] in (b"", b":")
@@ -112,27 +112,12 @@ def _check_host(value: bytes) -> None:
     else:
         host, _, port = value.partition(b":")
         fine = not host.translate(None, _NAME)
-    if not fine or port.translate(None, _DIGITS):
-        raise Refused(400, "invalid HTTP request: invalid Host header")
+    return fine and not port.translate(None, _DIGITS)
 
 
-def _check_coding(value: bytes, upgrade: bool) -> None:
-    if value.strip().lower() != b"chunked":
-        raise Refused(501, "transfer coding not implemented; send chunked, or a Content-Length")
-    if upgrade:
-        raise Refused(501, "an upgrade together with a chunked body is not implemented")
-
-
-def _check_upgrade(value: bytes, upgrade: bool) -> None:
-    """Other offers are ignored, as RFC 9110 section 7.8 allows; whoever offers WebSocket speaks nothing else then."""
-    if upgrade and b"websocket" in value.lower():
-        raise Refused(501, "WebSocket is not implemented; send plain HTTP requests")
-
-
-def _check_expectation(value: bytes) -> bool:
-    if value.strip().lower() != b"100-continue":
-        raise Refused(417, "expectation failed; only 100-continue is understood")
-    return True
+def _need(holds: bool, status: int, otherwise: str) -> None:
+    if not holds:
+        raise Refused(status, otherwise)
 
 
 def is_plain(head: Head, limits: Limits) -> bool:

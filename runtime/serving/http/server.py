@@ -106,7 +106,6 @@ class Server:
         for connection in list(self.connections):
             connection.look()
         if state.turned_away:
-            state.log.warning(
-                "connections.dropped", count=state.turned_away, most=state.most_connections + state.most_told
-            )
+            most = state.most_connections + state.most_told
+            state.log.warning("connections.dropped", count=state.turned_away, most=most)
             state.turned_away = 0

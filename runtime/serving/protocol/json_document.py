@@ -27,9 +27,7 @@ Document = dict[str, Any]
 
 def read_document(body: bytes, depth: int) -> Document:
     """Returns the JSON object that `body` is.
-
-    Raises InvalidInput (InputAtFault where showing a good body helps) with the reason and, where known, the byte.
-    """
+    Raises InvalidInput (InputAtFault where showing a good body helps) with the reason and, where known, the byte."""
     if body.count(b"[") + body.count(b"{") > depth and _deeper(body, depth):
         raise InvalidInput(f"request body has nesting deeper than {depth}")
     try:
@@ -92,9 +90,7 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> InvalidInput:
     if "surrogate" in error.msg:
         return InvalidInput(f"request body has an invalid string: {error.msg}, {at}")
     if "infinity" in error.msg:
-        return InputAtFault(
-            f"a number in the request body is out of range for a 64-bit float, at character {error.pos}"
-        )
+        return InputAtFault(f"a number in the request body is out of range for a 64-bit float, {at}")
     if re.search(_NO_JSON, re.sub(_STRING, b'""', body)):
         return InputAtFault("NaN and Infinity are not JSON: send null for NaN; infinities need binary tensor data")
     return InputAtFault(f"request body is not valid JSON: {error.msg}, {at}")

@@ -44,9 +44,7 @@ _WANTED: Final = {"BOOL": "true, false, 0 or 1", "BYTES": "a string", **dict.fro
 
 def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Array:
     """Returns the array of `shape` from `data`, flat or nested exactly like the shape, for the input `spec`.
-
-    Raises InputAtFault naming the input, what was wanted and got, and the flat index of a bad element.
-    """
+    Raises InputAtFault naming the input, what was wanted and got, and the flat index of a bad element."""
     count = count_of(spec, shape, limits)
     if type(data) is not list:
         raise _fault(spec, f"data must be an array, got {kind_of(data)}")

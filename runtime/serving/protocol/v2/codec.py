@@ -43,6 +43,10 @@ def _model(models: Models, parameters: Parameters) -> Response:
                   "properties": {key: text for key, text in facts.items() if text}})  # fmt: skip
 
 
+def _model_ready(models: Models, parameters: Parameters) -> Response:
+    return _json({"name": models.find_ready(**parameters).name, "ready": True})
+
+
 def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
     return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
 
@@ -53,14 +57,7 @@ _PAGES: Final = (
     Page("/v2/health/ready", _ready, quiet=True),
     Page("/v2/models", lambda models, _: _json({"models": list(models.served)})),
     *(Page(path, _model) for path in _MODEL),
-    *(
-        Page(
-            f"{path}/ready",
-            lambda models, named: _json({"name": models.find_ready(**named).name, "ready": True}),
-            quiet=True,
-        )
-        for path in _MODEL
-    ),
+    *(Page(f"{path}/ready", _model_ready, quiet=True) for path in _MODEL),
 )
 
 V2_JSON: Final = Codec(

@@ -53,41 +53,34 @@ def _inputs(given: object, signature: Signature, limits: Limits) -> Arrays:
         raise InputAtFault(f"inputs must be a non-empty array of tensors, got {got}")
     if len(given) > limits.inputs:
         raise InputAtFault(f"too many inputs: {len(given)}, at most {limits.inputs}")
-    if signature.only is not None and len(given) == 1:
-        return {signature.only.name: _tensor(given[0], 0, signature.only, limits)}
+    only = signature.only if len(given) == 1 else None
     arrays: Arrays = {}
     for index, entry in enumerate(given):
-        spec = _spec(entry, index, signature, arrays)
-        arrays[spec.name] = _tensor(entry, index, spec, limits)
-    signature.check_complete(arrays)
+        _add(arrays, entry, index, only, signature, limits)
+    if only is None:
+        signature.check_complete(arrays)
     return arrays
 
 
-def _spec(entry: object, index: int, signature: Signature, seen: Arrays) -> TensorSpec:
-    if type(entry) is not dict:
-        raise InputAtFault(f"inputs[{index}] must be an object, got {kind_of(entry)}")
-    name = entry.get("name")
-    if type(name) is not str:
-        raise _bad_field(entry, index, "name")
-    if name in seen:
-        raise InputAtFault(f"duplicate input {quoted(name)}")
-    return signature.input(name)
-
-
-def _tensor(entry: Any, index: int, spec: TensorSpec, limits: Limits) -> Any:
+def _add(arrays: Arrays, entry: Any, index: int, only: TensorSpec | None, signature: Signature, limits: Limits) -> None:
+    """Reads one tensor: the input of its name, or the model's `only` one, whatever its name."""
     if type(entry) is not dict:
         raise InputAtFault(f"inputs[{index}] must be an object, got {kind_of(entry)}")
     if "parameters" in entry:
         _check_parameters(entry["parameters"], f"inputs[{index}]")
-    try:
-        name, shape, datatype, data = entry["name"], entry["shape"], entry["datatype"], entry["data"]
-    except KeyError as missing:
-        raise _bad_field(entry, index, missing.args[0]) from None
+    name = entry.get("name")
     if type(name) is not str:
         raise _bad_field(entry, index, "name")
+    spec = only or signature.input(name)
+    if spec.name in arrays:
+        raise InputAtFault(f"duplicate input {quoted(name)}")
+    try:
+        shape, datatype, data = entry["shape"], entry["datatype"], entry["data"]
+    except KeyError as missing:
+        raise _bad_field(entry, index, missing.args[0]) from None
     if datatype != spec.datatype:
         _check_datatype(datatype, spec)
-    return array_of(spec, shape, data, limits)
+    arrays[spec.name] = array_of(spec, shape, data, limits)
 
 
 def _bad_field(entry: Mapping[str, object], index: int, field: str) -> InputAtFault:
