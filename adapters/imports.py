@@ -21,9 +21,8 @@ def framework(module: str, extra: str) -> Any:  # frameworks are optional, and m
         top = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != top:
             raise
-        raise MissingFramework(
-            f"this model needs the package {top!r}, which is not installed: pip install 'modelkit-runtime[{extra}]'"
-        ) from error
+        said = f"this model needs the package {top!r}, which is not installed"
+        raise MissingFramework(f"{said}: pip install 'modelkit-runtime[{extra}]'") from error
 
 
 @contextmanager

@@ -16,10 +16,9 @@ def check_level(trust: str) -> None:
     if trust not in LEVELS:
         raise ValueError(f"trust is {trust!r}; it must be one of {', '.join(LEVELS)}")
     if trust == "signed":
-        raise Refused(
-            "--trust signed loads signed kits only, and this version cannot check signatures yet; "
-            "use --trust restricted, or --trust unsafe for a kit that you made yourself"
-        )
+        instead = "use --trust restricted, or --trust unsafe for a kit that you made yourself"
+        said = "--trust signed loads signed kits only, and this version cannot check signatures yet"
+        raise Refused(f"{said}; {instead}")
 
 
 def allows_code(trust: str) -> bool:

@@ -21,6 +21,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from adapters.base import LoadFailed, ModelFiles, TensorSpec
+from adapters.checks import Damaged, need
 from adapters.pytorch.model import WIDER, Loaded
 from adapters.trust import content_refused
 from adapters.values import DATATYPE
@@ -142,7 +143,7 @@ def check_archive(files: ModelFiles) -> None:
             raise content_refused(name, said, AGAIN) from error
     try:
         _check_program(json.loads(reader.get_record("models/model.json")))
-    except Suspect as error:
+    except Damaged as error:
         raise content_refused(name, f"is a program with more than operators of torch: {error}", AGAIN) from error
 
 
@@ -154,11 +155,8 @@ def wanted(error: Exception) -> str:
     return (found or text)[:120].strip("`'. ")
 
 
-class Suspect(ValueError):
-    """A string in the program that torch would evaluate, look up or write into source."""
-
-
 def _check_program(program: Any) -> None:
+    """Raises Damaged for a string that torch would evaluate, look up or write into source."""
     stack: list[tuple[str, Any]] = [("", program)]
     while stack:
         key, value = stack.pop()
@@ -166,10 +164,10 @@ def _check_program(program: Any) -> None:
             continue
         if isinstance(value, dict):
             if odd := [k for k in value if not DOTTED.fullmatch(k) or k == "as_custom_obj"]:
-                raise Suspect(f"it has the key {odd[0][:60]!r}")
+                raise Damaged(f"it has the key {odd[0][:60]!r}")
             is_call = "target" in value and "outputs" in value
-            if is_call and (target := str(value["target"])) not in OPERATORS and target not in _dispatched():
-                raise Suspect(f"it calls {target[:80]!r}")
+            if is_call and (target := str(value["target"])) not in OPERATORS:
+                need(target in _dispatched(), f"it calls {target[:80]!r}")
             stack.extend((k, v) for k, v in value.items() if not (k == "target" and is_call))
         elif isinstance(value, list):
             stack.extend((key, item) for item in value)
@@ -183,18 +181,17 @@ def _check_text(key: str, text: str) -> None:
     elif key == "expr_str":
         _check_expression(text)
     elif key in ("name", "forward_arg_names"):
-        if text and not IDENTIFIER.fullmatch(text):
-            raise Suspect(f"it has the name {text[:60]!r}")
-    elif not DOTTED.fullmatch(text):
-        raise Suspect(f"{key} is {text[:60]!r}")
+        need(not text or IDENTIFIER.fullmatch(text), f"it has the name {text[:60]!r}")
+    else:
+        need(DOTTED.fullmatch(text), f"{key} is {text[:60]!r}")
 
 
 def _check_expression(text: str) -> None:
-    """Raises Suspect unless sympy would evaluate only its own functions, symbols, numbers and arithmetic."""
+    """Raises Damaged unless sympy would evaluate only its own functions, symbols, numbers and arithmetic."""
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise Suspect(f"it has the expression {text[:60]!r}") from error
+        raise Damaged(f"it has the expression {text[:60]!r}") from error
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             ok = isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS
@@ -205,8 +202,7 @@ def _check_expression(text: str) -> None:
             ok = text_ok or isinstance(node.value, bool | int | float)
         else:
             ok = isinstance(node, ARITHMETIC)
-        if not ok:
-            raise Suspect(f"it has the expression {text[:60]!r}")
+        need(ok, f"it has the expression {text[:60]!r}")
 
 
 @cache
@@ -227,12 +223,12 @@ def _check_spec(text: str) -> None:
     while stack:
         value = stack.pop()
         if isinstance(value, dict):
-            if "type" in value and value["type"] not in CONTAINERS:
-                raise Suspect(f"its inputs or outputs are in a {str(value['type'])[:60]!r}")
+            kind = value.get("type")
+            need(kind in CONTAINERS, f"its inputs or outputs are in a {str(kind)[:60]!r}")
             context = json.loads(value["context"]) if isinstance(value.get("context"), str) else value.get("context")
             names = context if isinstance(context, list) else [context]
-            if not all(n is None or isinstance(n, int) or (isinstance(n, str) and DOTTED.fullmatch(n)) for n in names):
-                raise Suspect(f"its inputs or outputs are named {str(context)[:60]!r}")
+            fit = all(n is None or isinstance(n, int) or (isinstance(n, str) and DOTTED.fullmatch(n)) for n in names)
+            need(fit, f"its inputs or outputs are named {str(context)[:60]!r}")
             stack.extend(value.get("children_spec", ()))
         elif isinstance(value, list):
             stack.extend(value)

@@ -104,10 +104,8 @@ def _weights(files: ModelFiles, options: Options, device: torch.device) -> Loade
         with kit_on_path(files):
             state = torch.load(files.root / files.path, map_location=device, weights_only=weights_only)
     except pickle.UnpicklingError as error:
-        raise LoadFailed(
-            f"{files.path} holds more than weights ({export.wanted(error)}); save model.state_dict(), "
-            "or say weights_only: false in serving.options to unpickle it all"
-        ) from error
+        instead = "save model.state_dict(), or say weights_only: false in serving.options to unpickle it all"
+        raise LoadFailed(f"{files.path} holds more than weights ({export.wanted(error)}); {instead}") from error
     return _with_state(files, options, text, state)
 
 
@@ -143,10 +141,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _told_entrypoint(files: ModelFiles, options: Options) -> str:
     text = options.own.get("entrypoint")
     if not isinstance(text, str):
-        raise LoadFailed(
-            f"{files.path} holds weights only; serving.options.entrypoint must name the code that makes the model "
-            f"(module:callable), or export the whole model: {EXPORT}"
-        )
+        wanted = "serving.options.entrypoint must name the code that makes the model (module:callable)"
+        raise LoadFailed(f"{files.path} holds weights only; {wanted}, or export the whole model: {EXPORT}")
     if not allows_code(options.trust):
         raise code_refused(files.path, f"{files.path} with the entry point {text!r}", options.trust, EXPORT)
     return text

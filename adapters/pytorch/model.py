@@ -66,10 +66,8 @@ def _prepared(module: Any, options: Options, device: torch.device, dtype: torch.
     if not options.own.get("compile"):
         return module
     if options.confined:
-        raise LoadFailed(
-            "serving.options.compile wants to run a C++ compiler, which a worker confined by Landlock may not; "
-            "serve with --sandbox off, or without compile"
-        )
+        said = "serving.options.compile wants to run a C++ compiler, which a worker confined by Landlock may not"
+        raise LoadFailed(f"{said}; serve with --sandbox off, or without compile")
     return torch.compile(module)
 
 
@@ -136,10 +134,9 @@ def _dry_run(run: Run, inputs: tuple[TensorSpec, ...], options: Options, name: s
         else:
             return tuple(spec_of(key, array, second[key]) for key, array in first.items())
     assert error is not None  # FREE is not empty
-    raise LoadFailed(
-        f"{name} cannot be run on zeros, so its outputs are not known (serving.options.example gives inputs another "
-        f"number than 0): {reason(error, longest=10_000)[-200:]}"
-    ) from error
+    hint = "serving.options.example gives inputs another number than 0"
+    said = f"{name} cannot be run on zeros, so its outputs are not known ({hint})"
+    raise LoadFailed(f"{said}: {reason(error, longest=10_000)[-200:]}") from error
 
 
 def _example(inputs: tuple[TensorSpec, ...], options: Options, free: int) -> dict[str, Any]:

@@ -233,9 +233,8 @@ def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Rows:
         kinds_of = {s.name: s.datatype for s in specs}
         if names and set(kinds_of) != set(names):
             odd = min(set(kinds_of) - set(names) or set(names) - set(kinds_of))
-            raise LoadFailed(
-                f"serving.inputs and the columns the model was fitted on differ in {odd!r}; it wants {', '.join(names)}"
-            )
+            said = f"serving.inputs and the columns the model was fitted on differ in {odd!r}"
+            raise LoadFailed(f"{said}; it wants {', '.join(names)}")
         kinds = [kinds_of[n] for n in names or kinds_of]
         made = _columns(names or list(kinds_of), kinds, needs_frame=_needs_frame(estimator, kinds))
     return made._replace(specs=specs)
