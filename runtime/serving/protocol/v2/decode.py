@@ -53,12 +53,13 @@ def _inputs(given: object, signature: Signature, limits: Limits) -> Arrays:
         raise InputAtFault(f"inputs must be a non-empty array of tensors, got {got}")
     if len(given) > limits.inputs:
         raise InputAtFault(f"too many inputs: {len(given)}, at most {limits.inputs}")
-    only = signature.only if len(given) == 1 else None
     arrays: Arrays = {}
+    if signature.only is not None and len(given) == 1:
+        _add(arrays, given[0], 0, signature.only, signature, limits)
+        return arrays
     for index, entry in enumerate(given):
-        _add(arrays, entry, index, only, signature, limits)
-    if only is None:
-        signature.check_complete(arrays)
+        _add(arrays, entry, index, None, signature, limits)
+    signature.check_complete(arrays)
     return arrays
 
 
