@@ -11,7 +11,6 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from adapters.base import LoadFailed
-from adapters.checks import Damaged
 
 Buffer = memoryview
 """The whole file; a message is (start, end) within it."""
@@ -33,6 +32,10 @@ CHILDREN: Final[dict[str, dict[int, str]]] = {
 }
 # fields of a ModelProto: number -> wire type
 MODEL_FIELDS: Final = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), LENGTH)}
+
+
+class Malformed(ValueError):
+    """The bytes are not the protobuf message that is expected there."""
 
 
 class External(NamedTuple):
@@ -62,7 +65,7 @@ def read_facts(data: Buffer, name: str) -> Facts:
     """Returns what the model in `data` says about itself. Raises LoadFailed if it is not one whole ONNX model."""
     try:
         return _walked(data)
-    except (Damaged, UnicodeDecodeError) as error:
+    except (Malformed, UnicodeDecodeError) as error:
         raise LoadFailed(f"{name} is not a whole ONNX model: {error}") from error
 
 
@@ -75,7 +78,7 @@ def looks_like_onnx(head: bytes) -> bool:
             if MODEL_FIELDS.get(tag >> 3) != tag & 7:
                 return False
             value, at = _varint(data, at, len(data))
-        except Damaged:
+        except Malformed:
             break
         if tag >> 3 == 1 and not 0 < value < 1000:
             return False
@@ -94,32 +97,32 @@ def _varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-    raise Damaged(f"a number at byte {at} does not end")
+    raise Malformed(f"a number at byte {at} does not end")
 
 
 def fields(data: Buffer, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yields (field number, value or start, end) of a message; end is 0 for numbers. Raises Damaged for groups."""
+    """Yields (field number, value or start, end) of a message; end is 0 for numbers. Raises Malformed for groups."""
     while at < end:
         tag, at = _varint(data, at, end)
         number, wire = tag >> 3, tag & 7
         if number == 0:
-            raise Damaged(f"byte {at} begins no field")
+            raise Malformed(f"byte {at} begins no field")
         if wire == VARINT:
             value, at = _varint(data, at, end)
             yield number, value, 0
         elif wire == LENGTH:
             size, at = _varint(data, at, end)
             if size > end - at:
-                raise Damaged(f"field {number} at byte {at} says {size} bytes, {end - at} are there")
+                raise Malformed(f"field {number} at byte {at} says {size} bytes, {end - at} are there")
             yield number, at, at + size
             at += size
         elif wire in (FIXED64, FIXED32):
             size = 8 if wire == FIXED64 else 4
             if size > end - at:
-                raise Damaged(f"field {number} at byte {at} is cut off")
+                raise Malformed(f"field {number} at byte {at} is cut off")
             at += size
         else:
-            raise Damaged(f"byte {at} has the wire type {wire}")
+            raise Malformed(f"byte {at} has the wire type {wire}")
 
 
 def _walked(data: Buffer) -> Facts:
@@ -127,7 +130,7 @@ def _walked(data: Buffer) -> Facts:
     while stack:
         message, start, end, depth = stack.pop()
         if depth > DEPTH:
-            raise Damaged(f"messages nest deeper than {DEPTH}")
+            raise Malformed(f"messages nest deeper than {DEPTH}")
         if message == "Node":
             _read_node(data, start, end, facts)
         elif message == "Tensor":
@@ -194,7 +197,7 @@ def _read_tensor(data: Buffer, start: int, end: int, facts: Facts) -> None:
             locations.append(value)
         elif key in ("offset", "length"):
             if not value.isascii() or not value.isdigit():
-                raise Damaged(f"the {key} of external data is {value[:40]!r}")
+                raise Malformed(f"the {key} of external data is {value[:40]!r}")
             numbers[key] = int(value)
     facts.externals += [External(text, numbers.get("offset", 0), numbers.get("length")) for text in locations]
 
