@@ -36,7 +36,6 @@ class Server:
         served_at = getattr(app, "served_at", lambda _path: None)
         self._state = State(app, served_at, health, limits, log)
         self.connections: set[Connection] = set()
-        """Those that are open."""
         self._listeners: list[asyncio.Server] = []
         self._sweeping: asyncio.Task[None] | None = None
 
