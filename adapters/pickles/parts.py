@@ -6,7 +6,7 @@ https://github.com/numpy/numpy/blob/v2.3.0/numpy/_core/src/multiarray/methods.c 
 
 import math
 import re
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -74,11 +74,6 @@ def encode(text: str, encoding: str = "latin1") -> bytes:
     """`_codecs.encode`, which makes bytes in protocols below 3."""
     need(isinstance(text, str) and encoding in ("latin1", "latin-1"), "text is encoded in an unusual way")
     return text.encode("latin1")
-
-
-def ordered_dict(*args: Any) -> OrderedDict[Any, Any]:
-    """Returns an OrderedDict, empty or of pairs; a pickle never gets the class itself."""
-    return OrderedDict(*args)
 
 
 def default_dict(factory: Any = None) -> defaultdict[Any, Any]:

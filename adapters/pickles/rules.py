@@ -7,6 +7,7 @@ its module is imported.
 
 import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # what pickle itself uses; it has no public name
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from operator import attrgetter
@@ -41,7 +42,7 @@ CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "builtins.complex": complex,
     "builtins.bytes": parts.make_bytes,
     "builtins.bytearray": lambda *args: bytearray(parts.make_bytes(*args)),
-    "collections.OrderedDict": parts.ordered_dict,
+    "collections.OrderedDict": lambda *pairs: OrderedDict(*pairs),  # a pickle never gets the class itself
     "collections.defaultdict": parts.default_dict,
     "_codecs.encode": parts.encode,
     "copyreg._reconstructor": parts.reconstructor,

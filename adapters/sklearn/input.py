@@ -32,7 +32,8 @@ def inputs_of(estimator: Any, options: Options) -> Rows:
     as_matrix = [spec.shape for spec in options.sampled] == [(-1, int(width))]
     default = options.sampled[0].datatype if as_matrix else "FP64"
     sampled = {spec.name: spec.datatype for spec in options.sampled}
-    learnt = column_kinds(estimator, names, int(width))
+    learnt: list[str | None] = [None] * int(width)
+    _mark(estimator, [*range(int(width))], names, learnt)
     kinds = [kind or sampled.get(name, default) for kind, name in zip(learnt, names or [""] * int(width), strict=True)]
     is_mixed = len(set(kinds)) > 1
     if names and len(names) <= MAX_COLUMNS and (is_mixed or not as_matrix):
@@ -77,14 +78,8 @@ def _names(estimator: Any) -> list[str]:
 # -- kinds of columns
 
 
-def column_kinds(estimator: Any, names: Sequence[str], width: int) -> list[str | None]:
-    """Returns a datatype for each column, that of the categories an encoder learnt; None if nothing says it."""
-    kinds: list[str | None] = [None] * width
-    _mark(estimator, [*range(width)], [*names], kinds)
-    return kinds
-
-
 def _mark(step: Any, columns: list[int], names: list[str], kinds: list[str | None]) -> None:
+    """Writes into `kinds` the datatype of each of `columns` that a step says, that of the categories it learnt."""
     if hasattr(step, "transformers_"):
         for _, inner, chosen in step.transformers_:
             at = _positions(chosen, names, len(columns))
