@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from adapters.base import LoadFailed, Options, TensorSpec, WrongInput
+from adapters.checks import TEXTS
 from adapters.imports import framework
 from adapters.sklearn.structures import walk
 from adapters.values import DATATYPE, Rows, check_lengths, to_text
@@ -154,12 +155,17 @@ def _dictionaries(texts: list[str]) -> list[Any]:
     made = []
     for i, text in enumerate(texts):
         try:
-            made.append(json.loads(text))
+            found = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise WrongInput(f"input 'features': element {i} is not JSON: {error}") from error
-        if not isinstance(made[-1], dict):
-            raise WrongInput(f"input 'features': element {i} must be a JSON object")
+        if not isinstance(found, dict) or not all(map(_is_feature, found.values())):
+            raise WrongInput(f"input 'features': element {i} must be a JSON object of numbers, texts, lists of texts")
+        made.append(found)
     return made
+
+
+def _is_feature(value: Any) -> bool:
+    return isinstance(value, str | int | float | None) or TEXTS.holds(value)
 
 
 def _single(spec: TensorSpec, names: Sequence[str] = ()) -> Rows:

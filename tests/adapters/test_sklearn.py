@@ -238,8 +238,10 @@ def test_dictionaries_come_as_json(tmp_path: Path) -> None:
     assert model.inputs == (TensorSpec("features", "BYTES", (-1,)),)
     got = model.predict({"features": texts(json.dumps({"a": 1.0}))}, ("predict",))["predict"]
     assert got.shape == (1,)
-    with pytest.raises(WrongInput, match="element 0 must be a JSON object"):
-        model.predict({"features": texts("[1]")}, ("predict",))
+    assert model.predict({"features": texts('{"a": "x", "b": ["y", "z"]}')}, ("predict",))["predict"].shape == (1,)
+    for text in ("[1]", '{"a": [1]}', '{"a": {"b": 1}}'):
+        with pytest.raises(WrongInput, match="element 0 must be a JSON object of numbers, texts, lists of texts"):
+            model.predict({"features": texts(text)}, ("predict",))
     for text in ("{", '{"a": ' + "[" * 100_000):
         with pytest.raises(WrongInput, match="element 0 is not JSON"):
             model.predict({"features": texts(text)}, ("predict",))
