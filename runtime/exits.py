@@ -3,8 +3,6 @@
 The codes are those of sysexits.h where it has one: https://man.freebsd.org/cgi/man.cgi?sysexits
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from adapters import base

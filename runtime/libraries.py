@@ -1,18 +1,13 @@
 """What libraries say becomes events: warnings, `logging` (which asyncio uses), errors that nothing caught, prints."""
 
-from __future__ import annotations
-
 import io
 import logging
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from runtime.log import LEVELS, fault
-
-if TYPE_CHECKING:
-    from runtime.log import Log
+from runtime.log import LEVELS, Log, fault
 
 _LONGEST_TEXT: Final = 1000
 

@@ -5,8 +5,6 @@ a status line, redrawn in place, may follow (a progress bar). Elsewhere it is JS
 A thread of its own writes the lines: a reader that has stopped reading holds up the log, never the server.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import select

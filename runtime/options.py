@@ -1,7 +1,5 @@
 """The table of options: flag, variable, default, and what each does. README and `--help` show it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,17 +1,16 @@
 """How a pull looks while it runs: a bar on a terminal, shared numbers for `ready`, events for the log."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from runtime.kit.format.reference import Reference
+from runtime.log import Log
+
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
     from runtime.kit.format.manifest import Manifest
-    from runtime.kit.format.reference import Reference
-    from runtime.log import Log
 
 _BAR_WIDTH: Final = 24
 _REDRAW_SECONDS: Final = 0.1
@@ -26,7 +25,7 @@ class Progress:
         *,
         on_bytes: Callable[[int, int], None] = lambda done, total: None,
         on_phase: Callable[[str, float], None] = lambda name, seconds: None,
-        on_kitfile: Callable[[Kitfile], None] = lambda kitfile: None,
+        on_kitfile: Callable[["Kitfile"], None] = lambda kitfile: None,
     ) -> None:
         self._log, self._on_bytes, self._on_phase, self._on_kitfile = log, on_bytes, on_phase, on_kitfile
         self._stop = threading.Event()
@@ -40,7 +39,7 @@ class Progress:
         """Whether the pull should end."""
         return self._stop.is_set()
 
-    def resolved(self, reference: Reference, manifest: Manifest | None) -> None:
+    def resolved(self, reference: Reference, manifest: "Manifest | None") -> None:
         """The reference is a certain manifest now."""
         layers = manifest.layers if manifest else ()
         size = sum(layer.descriptor.size for layer in layers)
@@ -48,7 +47,7 @@ class Progress:
         message = f"found {reference}, {count}, {human_bytes(size)}"
         self._log.info("kit.resolved", message=message, reference=str(reference), layers=len(layers), bytes=size)
 
-    def kitfile(self, kitfile: Kitfile) -> None:
+    def kitfile(self, kitfile: "Kitfile") -> None:
         """The Kitfile is there and verified; layers follow."""
         self._started = time.monotonic()
         self._on_kitfile(kitfile)

@@ -1,23 +1,21 @@
 """Every setting, read once: flags first, then `RUNTIME_…` variables, then defaults."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from runtime.command_names import COMMANDS
 from runtime.errors import InvalidSetting
+from runtime.log import Style
 from runtime.options import KIT_COMMANDS, OPTIONS, PULL_COMMANDS, Option, names, path, switch
 from runtime.version import __version__
 
 if TYPE_CHECKING:
     from runtime.kit.pull import PullOptions
     from runtime.link.messages import Terms
-    from runtime.log import Style
 
 _REFERENCE_FORMS: Final = """\
 a reference is one of
@@ -61,7 +59,7 @@ class Settings:
     unknown_variables: tuple[str, ...] = ()  # RUNTIME_… variables that are no option: one warning names them
 
     @classmethod
-    def read(cls, arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    def read(cls, arguments: Sequence[str], environ: Mapping[str, str]) -> Self:
         """Reads the command line and the environment. Raises SystemExit(0) after `--help` and `--version`.
 
         Raises InvalidSetting for an unknown command or option, and for a value that makes no sense.
@@ -95,13 +93,13 @@ class Settings:
         return "text" if self.log_format == "text" or (self.log_format == "auto" and os.isatty(2)) else "json"
 
     @property
-    def pull_options(self) -> PullOptions:
+    def pull_options(self) -> "PullOptions":
         """The part of the settings that a pull needs."""
         from runtime.kit.pull import PullOptions  # not needed before the first worker has its order
 
         return PullOptions(cache_dir=self.cache_dir, plain_http=self.plain_http, retry_budget_seconds=self.retry_budget)
 
-    def terms(self, threads: int, sandbox: str) -> Terms:
+    def terms(self, threads: int, sandbox: str) -> "Terms":
         """What these settings say about loading a model in a process that has `threads` threads for a prediction."""
         from runtime.link.messages import Terms
 

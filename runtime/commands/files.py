@@ -3,27 +3,23 @@
 Frameworks read the files in that process (`runtime/worker/examine.py`), so a file may take it over.
 """
 
-from __future__ import annotations
-
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from adapters import ADAPTERS
 from adapters.choose import GROUP
 from runtime.errors import Cancelled, NotExamined
+from runtime.kit.kit import Kit
+from runtime.link.channel import Channel
 from runtime.link.messages import Examine, Verdict
 from runtime.link.model_files import ModelFacts
+from runtime.log import Log
+from runtime.settings import Settings
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
-
-if TYPE_CHECKING:
-    from runtime.kit.kit import Kit
-    from runtime.link.channel import Channel
-    from runtime.log import Log
-    from runtime.settings import Settings
 
 _SECONDS: Final = 120.0  # to look at all the files of a kit
 _END_SECONDS: Final = 10.0  # for the process to end after its last word

@@ -1,16 +1,11 @@
 """`runtime health`: asks a running server over HTTP. It runs every few seconds, so it imports next to nothing."""
 
-from __future__ import annotations
-
+import socket
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from runtime.settings import Settings
 from runtime.supervisor.sockets import connect, place
-
-if TYPE_CHECKING:
-    import socket
-
-    from runtime.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 5.0  # to connect, and again to hear the whole answer
 _LONGEST_ANSWER: Final = 65_536

@@ -1,10 +1,8 @@
 """`runtime inspect`: what a kit is, from its manifest and its Kitfile alone. Nothing of the kit is loaded or run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import adapters
 from adapters.base import AdapterError
@@ -16,13 +14,10 @@ from runtime.kit.format.placing import needed
 from runtime.kit.format.reference import Reference
 from runtime.kit.pull import Kit, Resolved, fetch, resolve
 from runtime.link.model_files import ModelFacts
-from runtime.progress import human_bytes
+from runtime.log import Log
+from runtime.progress import Progress, human_bytes
+from runtime.settings import Settings
 from runtime.supervisor.strays import adopt, sweep_until_none
-
-if TYPE_CHECKING:
-    from runtime.log import Log
-    from runtime.progress import Progress
-    from runtime.settings import Settings
 
 _END_SECONDS: Final = 1.0  # for processes that the one that looked at the files left behind
 

@@ -1,17 +1,11 @@
 """`runtime pull`: a kit into the cache, every byte of it verified."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from runtime.commands.stopping import until_stopped
 from runtime.kit.format.reference import Reference
 from runtime.kit.pull import pull
-
-if TYPE_CHECKING:
-    from runtime.log import Log
-    from runtime.progress import Progress
-    from runtime.settings import Settings
+from runtime.log import Log
+from runtime.progress import Progress
+from runtime.settings import Settings
 
 
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:

@@ -1,7 +1,5 @@
 """`runtime serve`: from the settings to an exit code, the straight path."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,13 +7,13 @@ from typing import TYPE_CHECKING
 from runtime.kit.format.reference import Reference
 from runtime.link.board import Board
 from runtime.link.metrics import WIDTH
+from runtime.log import Log
+from runtime.settings import Settings
 from runtime.supervisor.launcher import Launcher
+from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import listen
 
 if TYPE_CHECKING:
-    from runtime.log import Log
-    from runtime.settings import Settings
-    from runtime.supervisor.process import WorkerProcess
     from runtime.supervisor.supervisor import Supervisor
 
 
@@ -31,7 +29,7 @@ def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[i
     return asyncio.run(supervisor.run()), []
 
 
-def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serving: bool) -> Supervisor:
+def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serving: bool) -> "Supervisor":
     """Binds the address, gives the first worker its order, then imports what pulls: the worker imports meanwhile."""
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     listener = listen(settings.host, settings.port) if serving else listen("127.0.0.1", 0)

@@ -1,18 +1,13 @@
 """How SIGTERM and SIGINT stop a command that is no server: it gives up what it does, and has failed."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from runtime.errors import Cancelled
 from runtime.exits import KILLED
 from runtime.libraries import listen
+from runtime.log import Log
 from runtime.progress import Progress
-
-if TYPE_CHECKING:
-    from runtime.log import Log
 
 
 def until_stopped(work: Callable[[Progress], list[str]], log: Log) -> tuple[int, list[str]]:

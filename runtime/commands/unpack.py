@@ -4,13 +4,10 @@ All kits are fetched and verified before the first file is put into a folder. A 
 left as it is, and nothing is fetched for it. A cache inside one of the folders is removed at the end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runtime.commands.stopping import until_stopped
 from runtime.errors import Cancelled, InvalidReference, InvalidSetting
@@ -18,14 +15,11 @@ from runtime.kit.cache.store import CACHE_NAMES, Store
 from runtime.kit.format.placing import needed
 from runtime.kit.format.reference import Reference
 from runtime.kit.installed.destination import Destination
-from runtime.kit.pull import resolve, verified_layers
-
-if TYPE_CHECKING:
-    from runtime.kit.pull import Resolved
-    from runtime.kit.unpack.walk import Layers
-    from runtime.log import Log
-    from runtime.progress import Progress
-    from runtime.settings import Settings
+from runtime.kit.pull import Resolved, resolve, verified_layers
+from runtime.kit.unpack.walk import Layers
+from runtime.log import Log
+from runtime.progress import Progress
+from runtime.settings import Settings
 
 
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:

@@ -1,7 +1,5 @@
 """`runtime verify`: does the model answer what its author saw? Everything that serving does, except serving."""
 
-from __future__ import annotations
-
 import json
 import signal
 from typing import TYPE_CHECKING, Any
@@ -10,11 +8,11 @@ from adapters.base import AdapterError
 from runtime.commands.serve import supervise
 from runtime.errors import Failure
 from runtime.exits import exit_code
+from runtime.log import Log
+from runtime.settings import Settings
+from runtime.supervisor.process import WorkerProcess
 
 if TYPE_CHECKING:
-    from runtime.log import Log
-    from runtime.settings import Settings
-    from runtime.supervisor.process import WorkerProcess
     from runtime.supervisor.supervisor import Supervisor
 
 
@@ -38,7 +36,7 @@ def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[i
     return code, shown
 
 
-def _report(supervisor: Supervisor, failure: Exception | None) -> dict[str, Any]:
+def _report(supervisor: "Supervisor", failure: Exception | None) -> dict[str, Any]:
     """Returns what `--json` shows. `reference` has the digest that the supervisor pulled."""
     reference = supervisor.kit.reference if supervisor.kit else supervisor.reference
     proof = supervisor.proof

@@ -4,8 +4,6 @@ The sockets keep messages apart (SOCK_SEQPACKET, unix(7)): there is no half mess
 kernel, in a buffer with a bound. A message that is too long for the socket travels as a file in memory.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Sequence

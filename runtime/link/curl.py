@@ -4,8 +4,6 @@ A worker says what the request is, the supervisor writes the line: an operator m
 reaches the shell unquoted, and the only code in it is ours.
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Mapping, Sequence

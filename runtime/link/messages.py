@@ -4,14 +4,24 @@ A worker may be in the hands of a model, so `read` accepts only the messages tha
 fields, each of its type. Text that a worker sends is cut and escaped: it becomes part of one line of a log.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import types
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    NamedTuple,
+    NoReturn,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from runtime.link.model_files import ModelFacts
 
@@ -79,7 +89,7 @@ class Load(NamedTuple):
     layers: Mapping[str, str]  # digests of layers by the path that each filled
 
     @classmethod
-    def of(cls, kit: Kit) -> Load:
+    def of(cls, kit: "Kit") -> Self:
         """The message about a pulled kit."""
         reference, digest = kit.reference, str(kit.digest) if kit.digest else None
         layers = {path: str(digest) for path, digest in kit.layers.items()}
@@ -113,7 +123,7 @@ class Failed(NamedTuple):
     message: str
 
     @classmethod
-    def of(cls, model: str, error: Exception, message: str) -> Failed:
+    def of(cls, model: str, error: Exception, message: str) -> Self:
         """The message that says `error`, by the nearest class that has a name here."""
         names = (kind.__name__ for kind in type(error).__mro__ if _CAUSES.get(kind.__name__) == kind.__module__)
         return cls(model, next(names, "Failure"), message)

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
 from itertools import accumulate, product
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
-
-if TYPE_CHECKING:
-    from collections.abc import MutableSequence
+from typing import Literal, NamedTuple, cast
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 MODELS = 1  # how many models a slot has room for

@@ -1,11 +1,9 @@
 """From a kit to what an adapter gets: the only module that knows both."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from runtime.kit.format.paths import RECEIPT_NAME
 
@@ -25,7 +23,7 @@ class ModelFacts(NamedTuple):
     code: tuple[str, ...]
 
     @classmethod
-    def of(cls, kitfile: Kitfile) -> ModelFacts:
+    def of(cls, kitfile: "Kitfile") -> Self:
         """Returns the facts of a kit that has a model; others are refused before anything is fetched."""
         model = kitfile.model
         assert model is not None, "check_servable passed"
@@ -33,7 +31,7 @@ class ModelFacts(NamedTuple):
         parts, code = (tuple(entry.path for entry in entries) for entries in (model.parts, kitfile.code))
         return cls(model.path, model.framework, model.format, model.parameters, parts, code)
 
-    def files(self, root: Path) -> ModelFiles:
+    def files(self, root: Path) -> "ModelFiles":
         """Returns the model's files in the verified folder `root`."""
         from adapters.base import ModelFiles  # not before there are files: a supervisor never needs it
 

@@ -4,8 +4,6 @@ Everything is read below `root`, so that tests can show it the trees of other ma
 cgroup-v1/memory.rst, scheduler/sched-bwc.rst in the kernel's documentation.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass

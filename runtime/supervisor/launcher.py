@@ -1,23 +1,18 @@
 """What the workers of one server have in common: the order each of them gets, and the sockets they listen on."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from socket import AF_UNIX
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from runtime.link.board import Board
 from runtime.link.messages import Order
 from runtime.log import Log
+from runtime.settings import Settings
 from runtime.supervisor.cgroups import Allowance, allowance
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
-from runtime.supervisor.sockets import afresh, another, is_reachable
-
-if TYPE_CHECKING:
-    from runtime.link.board import Board
-    from runtime.settings import Settings
-    from runtime.supervisor.sockets import Listener
+from runtime.supervisor.sockets import Listener, afresh, another, is_reachable
 
 _IN_FLIGHT_BYTES: Final = 256 * 2**20  # of bodies that a worker holds at once, where memory is no question
 _SHARE: Final = 8  # bodies may take an eighth of the container's memory

@@ -4,8 +4,6 @@ The supervisor cannot do that beside its own work: whoever waits for any child a
 `subprocess` waits for in another thread, as a credential helper's.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 

@@ -5,18 +5,15 @@ The thread reads and reports a limited amount a second. A worker that writes mor
 not reported are counted.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from runtime.log import Log
-    from runtime.supervisor.process import WorkerProcess
+from runtime.log import Log
+from runtime.supervisor.process import WorkerProcess
 
 _MOST_LINES: Final = 1000
 _MOST_BYTES: Final = 16 * 2**20
@@ -88,7 +85,7 @@ class Output:
             self._say_dropped()
             self._lines, self._bytes, self._until = _MOST_LINES, _MOST_BYTES, now + 1.0
 
-    def _take(self, stream: _Stream, data: bytes) -> None:
+    def _take(self, stream: "_Stream", data: bytes) -> None:
         texts, dropped, last = stream.split(data, self._lines)
         self._lines -= len(texts)
         if dropped:

@@ -3,8 +3,6 @@
 Starting one is the first thing a server does, so nothing is imported before that can wait: not even `typing`.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -71,7 +69,7 @@ class WorkerProcess:
 
         self.channel = Channel(ours)
 
-    def tell(self, message: Message, files: Sequence[int] = ()) -> None:
+    def tell(self, message: "Message", files: Sequence[int] = ()) -> None:
         """Sends a message. A worker that cannot take it, because it reads none, is ended."""
         try:
             self.channel.send(message, files)

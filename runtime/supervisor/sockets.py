@@ -4,8 +4,6 @@ The kernel spreads connections over them (SO_REUSEPORT, socket(7)). What a worke
 nobody else's, and the supervisor has a copy of each: connections wait there while a lone worker is replaced.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -5,8 +5,6 @@ listening socket. Such a process is known by two marks that it cannot lose: it i
 supervisor's, and under the system call filter of `runtime.worker.harden`.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

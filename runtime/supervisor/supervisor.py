@@ -4,8 +4,6 @@ The supervisor holds the credentials, the network, the cache and the listening s
 Workers live in `workers.py`; what they say decides nothing but whether their own model is loaded.
 """
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import threading
@@ -17,22 +15,22 @@ from typing import TYPE_CHECKING, Any, Final
 from adapters.base import AdapterError
 from runtime.errors import Failure
 from runtime.exits import KILLED
+from runtime.kit.format.reference import Reference
 from runtime.libraries import listen
 from runtime.link.curl import curl_line
 from runtime.link.messages import Failed, Load, Prepare, Ready, Stop
 from runtime.link.metrics import PHASES, Meter
 from runtime.link.model_files import ModelFacts
 from runtime.progress import Progress, human_bytes
+from runtime.supervisor.launcher import Launcher
+from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import curl_address, url
 from runtime.supervisor.strays import adopt
 from runtime.supervisor.workers import Workers
 
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
-    from runtime.kit.format.reference import Reference
     from runtime.kit.kit import Kit
-    from runtime.supervisor.launcher import Launcher
-    from runtime.supervisor.process import WorkerProcess
 
 _KILL_GRACE_SECONDS: Final = 0.5  # after the drain timeout, for workers that are about to end by themselves
 
@@ -115,11 +113,11 @@ class Supervisor:
         except RuntimeError:  # the loop is closed: stopped in the middle of a pull
             return
 
-    def _prepare(self, kitfile: Kitfile) -> None:
+    def _prepare(self, kitfile: "Kitfile") -> None:
         if kitfile.model and kitfile.model.path:
             self._workers.tell(Prepare(self.reference.name, ModelFacts.of(kitfile)))
 
-    def _pulled(self, kit: Kit) -> None:
+    def _pulled(self, kit: "Kit") -> None:
         if self._stopping:
             return
         self.kit = kit
@@ -204,7 +202,7 @@ class Supervisor:
         self.ended(error if isinstance(error, Exception) else RuntimeError(context["message"]))
 
 
-def _what_was_verified(kit: Kit, asked: Reference) -> dict[str, object]:
+def _what_was_verified(kit: "Kit", asked: Reference) -> dict[str, object]:
     facts: dict[str, object] = {"reference": str(kit.reference), "verified": kit.verified}
     if kit.verified == "false":
         reason = "a plain folder: nothing says what its bytes should be"

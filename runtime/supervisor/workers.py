@@ -3,25 +3,21 @@
 What a worker says, sends and does to what it shares is taken for the word of a hostile model: it may cost that worker.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from runtime.errors import CrashLoop
 from runtime.link.messages import Failed, Load, Message, Ready, Stop
+from runtime.link.metrics import Meter
 from runtime.supervisor.cgroups import oom_kills
+from runtime.supervisor.launcher import Launcher
+from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import is_intact, queue
 from runtime.supervisor.strays import sweep, sweep_until_none
-
-if TYPE_CHECKING:
-    from runtime.link.metrics import Meter
-    from runtime.supervisor.launcher import Launcher
-    from runtime.supervisor.process import WorkerProcess
 
 _CRASH_DEATHS: Final = 5
 _CRASH_SECONDS: Final = 60.0

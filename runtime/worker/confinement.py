@@ -4,8 +4,6 @@ https://docs.kernel.org/userspace-api/landlock.html; numbers from linux/landlock
 and those that it starts later, so it is applied before anything starts a thread (importing numpy does).
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

@@ -4,12 +4,10 @@ Other keys of `parameters` are the author's own. An unknown key inside `serving`
 so that a misspelt `lables` is noticed.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from adapters.base import DATATYPES, Options, TensorSpec
 from runtime.errors import InvalidKitfile
@@ -37,7 +35,7 @@ class Declared(NamedTuple):
     """The path of a file in the kit."""
 
     @classmethod
-    def parse(cls, parameters: object) -> Declared:
+    def parse(cls, parameters: object) -> Self:
         """Returns what `model.parameters`, a value of any type, declares under `serving`. Raises InvalidKitfile."""
         serving = parameters.get("serving") if isinstance(parameters, Mapping) else None
         if serving is None:

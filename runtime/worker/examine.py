@@ -4,8 +4,6 @@ No model is loaded. But frameworks read the files (which types does this one wan
 worker is. Its parent, `runtime/commands/files.py`, checks every word of it.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import warnings

@@ -1,7 +1,5 @@
 """What a worker tells its supervisor of a model that it could not load: the name of an error, and a line."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

@@ -4,8 +4,6 @@ And, by a filter of system calls (seccomp(2)), what reaches into other processes
 their resource limits, and the choice of which worker gets a connection.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import io

@@ -1,11 +1,9 @@
 """From a verified kit to a model that may be served: load, replay the author's samples, warm up."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -13,7 +11,11 @@ import adapters
 from adapters.base import Refused
 from adapters.wording import reason
 from runtime.errors import RequestFailed, SamplesDiffer
+from runtime.link.messages import Load, Terms
+from runtime.link.metrics import Meter
 from runtime.link.model_files import in_layer
+from runtime.log import Log
+from runtime.serving.engine.limits import Limits
 from runtime.serving.inference import rehearse
 from runtime.serving.protocol.codec import prepare
 from runtime.serving.protocol.v2.codec import V2_JSON
@@ -22,12 +24,6 @@ from runtime.serving.protocols import CODECS
 from runtime.serving.served import Provenance, Served
 from runtime.worker.declared import Declared
 from runtime.worker.samples import Sample, common_inputs, read_samples
-
-if TYPE_CHECKING:
-    from runtime.link.messages import Load, Terms
-    from runtime.link.metrics import Meter
-    from runtime.log import Log
-    from runtime.serving.engine.limits import Limits
 
 _WARM_UPS: Final = 5
 

@@ -1,7 +1,5 @@
 """A worker's first steps, in an order that matters: give up privileges, import, hear the order, serve."""
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

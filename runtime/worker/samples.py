@@ -5,13 +5,11 @@ are those of the Open Inference Protocol; NaN is null or "NaN", infinities are "
 A float is right if `abs(got - want) <= atol + rtol * abs(want)`; any other value has to be equal.
 """
 
-from __future__ import annotations
-
 import errno
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import numpy as np
 import orjson
@@ -39,7 +37,7 @@ class Output(NamedTuple):
     data: np.ndarray[Any, Any]
 
     @classmethod
-    def read(cls, tensor: object, where: str) -> Output:
+    def read(cls, tensor: object, where: str) -> Self:
         """Returns the output that the JSON value `tensor` is. Raises InvalidKitfile, naming it as `where`."""
         name, given = _field(tensor, "name", str, where), _field(tensor, "datatype", str, where)
         shape, data = _field(tensor, "shape", list, where), _field(tensor, "data", list, where)

@@ -3,15 +3,12 @@
 A worker holds the model and nothing else: no credentials, no network of its own, no text but its supervisor's orders.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import os
 import socket
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 import orjson
 
@@ -20,23 +17,20 @@ from adapters.base import AdapterError, LoadFailed
 from adapters.wording import with_class
 from runtime.libraries import listen
 from runtime.link.board import Board
+from runtime.link.channel import Channel
 from runtime.link.curl import shown
 from runtime.link.messages import Load, Order, Prepare, Ready, Stop
 from runtime.link.metrics import Meter
+from runtime.link.model_files import ModelFacts
 from runtime.log import Log, Style
 from runtime.serving.app import App
 from runtime.serving.engine.limits import Limits
 from runtime.serving.health import Health
 from runtime.serving.http.server import Server
 from runtime.serving.protocol.v2.encode import example_request
+from runtime.serving.served import Served
 from runtime.worker.failures import failed
-from runtime.worker.loading import load
-
-if TYPE_CHECKING:
-    from runtime.link.channel import Channel
-    from runtime.link.model_files import ModelFacts
-    from runtime.serving.served import Served
-    from runtime.worker.loading import Loaded
+from runtime.worker.loading import Loaded, load
 
 
 class Service:
@@ -59,7 +53,7 @@ class Service:
             threads=order.terms.threads,
             log_inputs=order.log_inputs,
         )
-        self._served: dict[str, Served] = {}
+        self._served = dict[str, Served]()
         self._accepting = False
         health = Health(self._board, order.model)
         self._app = App(self._served, health=health, board=self._board, limits=self._limits, log=self._log)
