@@ -3,7 +3,7 @@
 `app` and `load` are for programs (docs/library.md); everything else is private to the command `runtime`.
 
 May import: adapters.base, runtime.commands, runtime.kit.format, runtime.kit.pull, runtime.link, runtime.serving,
-runtime.serving.engine, runtime.supervisor, runtime.worker.
+runtime.supervisor, runtime.worker.
 Imported by: runtime.commands, runtime.kit, runtime.kit.cache, runtime.kit.disk, runtime.kit.format,
 runtime.kit.installed, runtime.kit.registry, runtime.kit.unpack, runtime.serving, runtime.serving.engine,
 runtime.serving.http, runtime.serving.protocol, runtime.serving.protocol.v2, runtime.supervisor, runtime.worker.

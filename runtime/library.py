@@ -26,11 +26,10 @@ from runtime.link.metrics import PHASES, WIDTH, Meter
 from runtime.log import LEVELS, Log, in_words
 from runtime.progress import Progress
 from runtime.serving.app import App
-from runtime.serving.engine.limits import Limits
 from runtime.serving.health import Health
 from runtime.settings import Settings
 from runtime.supervisor.cgroups import allowance
-from runtime.supervisor.launcher import shares_of
+from runtime.supervisor.launcher import limits_of
 from runtime.worker.failures import failed
 from runtime.worker.loading import load as load_model
 
@@ -135,15 +134,7 @@ class _Kit:
         for file in board.files:  # mapped already; no other process gets them
             os.close(file)
         self._board, self._state, self._meter = board, board.models[0], Meter(board.slot(1))
-        threads, body_bytes, in_flight_bytes = shares_of(settings, allowance())
-        self._limits = Limits(
-            body_bytes=body_bytes,
-            in_flight_bytes=in_flight_bytes,
-            in_flight=settings.max_in_flight,
-            deadline_seconds=settings.inference_timeout,
-            threads=threads,
-            log_inputs=settings.log_inputs,
-        )
+        self._limits = limits_of(settings, allowance())
         self._served: dict[str, Served] = {}
         self.app = App(
             self._served, health=Health(board, reference.name), board=board, limits=self._limits, log=self._log
@@ -167,14 +158,11 @@ class _Kit:
             kit = pull(self._reference, self._settings.pull_options, self._progress)
             self._meter.add("runtime_verified_bytes_total", kit.verified_bytes)
             self._state.phase = "loading"
-            terms = self._settings.terms(self._limits.threads, sandbox="off")
-            started = time.monotonic()
-            loaded = load_model(Load.of(kit), terms, limits=self._limits, meter=self._meter, log=self._log)
+            terms, message = self._settings.terms(sandbox="off"), Load.of(kit)
+            return load_model(message, terms, limits=self._limits, meter=self._meter, log=self._log)[0]
         except Exception as error:
             told = failed(self._reference.name, error).as_error()
             raise error if isinstance(error, Failure) or type(told) is type(error) else told from error
-        self._meter.set("runtime_model_load_seconds", time.monotonic() - started)
-        return loaded.served
 
     def in_thread(self) -> asyncio.Future[None]:
         """Has a thread load the model; the application answers for it then. Daemonic: nothing waits for a pull."""

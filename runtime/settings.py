@@ -99,11 +99,11 @@ class Settings:
 
         return PullOptions(cache_dir=self.cache_dir, plain_http=self.plain_http, retry_budget_seconds=self.retry_budget)
 
-    def terms(self, threads: int, sandbox: str) -> "Terms":
-        """What these settings say about loading a model in a process that has `threads` threads for a prediction."""
+    def terms(self, sandbox: str) -> "Terms":
+        """What these settings say about loading a model."""
         from runtime.link.messages import Terms
 
-        return Terms(self.adapter, self.trust, self.allow_global, threads, sandbox, sandbox == "require")
+        return Terms(self.adapter, self.trust, self.allow_global, sandbox, sandbox == "require")
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -23,6 +23,7 @@ from typing import (
     get_type_hints,
 )
 
+from runtime.link.limits import Limits
 from runtime.link.model_files import ModelFacts
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ class Terms(NamedTuple):
     adapter: str | None
     trust: str
     allow_globals: tuple[str, ...]
-    threads: int
     sandbox: str  # as the operator asked; later how this process is confined
     require_sandbox: bool
 
@@ -62,11 +62,7 @@ class Order(NamedTuple):
     kits: str  # the folder that the worker may read, beside the interpreter and its libraries
     log_style: str
     log_level: str
-    log_inputs: bool
-    body_bytes: int
-    in_flight_bytes: int
-    in_flight: int
-    deadline_seconds: float
+    limits: Limits
 
 
 class Prepare(NamedTuple):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from runtime.link.board import Board
+    from runtime.link.limits import Limits
     from runtime.log import Log
-    from runtime.serving.engine.limits import Limits
     from runtime.serving.health import Health
 
 _MOST_PATHS: Final = 1024

@@ -10,7 +10,7 @@ from runtime.serving.media import Head, announced_length, too_large
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from runtime.serving.engine.limits import Limits
+    from runtime.link.limits import Limits
     from runtime.serving.statuses import Response
 
 

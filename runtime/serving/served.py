@@ -9,10 +9,10 @@ from urllib.parse import quote
 from adapters.base import Model
 from adapters.values import Arrays
 from runtime.errors import NotReady, UnknownModel
+from runtime.link.limits import Limits
 from runtime.link.metrics import Meter, Requests
 from runtime.log import Log
 from runtime.serving.engine.engine import Engine
-from runtime.serving.engine.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.health import Health
 from runtime.serving.protocol.json_elements import arrays_of

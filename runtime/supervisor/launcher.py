@@ -6,6 +6,7 @@ from socket import AF_UNIX
 from typing import Final
 
 from runtime.link.board import Board
+from runtime.link.limits import Limits
 from runtime.link.messages import Order
 from runtime.log import Log
 from runtime.settings import Settings
@@ -14,7 +15,6 @@ from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import Listener, afresh, another, is_reachable
 
-_IN_FLIGHT_BYTES: Final = 256 * 2**20  # of bodies that a worker holds at once, where memory is no question
 _SHARE: Final = 8  # bodies may take an eighth of the container's memory
 _PLENTY: Final = 2**60
 _STANDARD_ERROR: Final = 2  # for the events of a worker's own log; its own one is a pipe to the supervisor
@@ -40,24 +40,20 @@ class Launcher:
 
     def order(self, worker: WorkerProcess, *, accept: bool) -> None:
         """Tells a worker what to serve on; it accepts at once, or only when its model passed its self-test."""
-        settings, (threads, body_bytes, in_flight_bytes) = self.settings, shares_of(self.settings, allowance())
+        settings, log = self.settings, self.log
         worker.accepts = accept
         order = Order(
             model=self._model,
             slot=worker.slot,
             accept=accept,
-            terms=settings.terms(threads, settings.sandbox),
+            terms=settings.terms(settings.sandbox),
             kits=str(self._kits),
-            log_style=self.log.style,
-            log_level=self.log.level,
-            log_inputs=settings.log_inputs,
-            body_bytes=body_bytes,
-            in_flight_bytes=in_flight_bytes,
-            in_flight=settings.max_in_flight,
-            deadline_seconds=settings.inference_timeout,
+            log_style=log.style,
+            log_level=log.level,
+            limits=limits_of(settings, allowance()),
         )
         worker.tell(order, files=(*self.board.files, self.listener_of(worker.slot).fileno(), _STANDARD_ERROR))
-        worker.finish_output = Output(worker, self.log, self.out).finish
+        worker.finish_output = Output(worker, log, self.out).finish
 
     def listener_of(self, slot: int) -> Listener:
         """The supervisor's copy of a worker's socket. Raises OSError if it has to be made and cannot."""
@@ -92,8 +88,14 @@ class Launcher:
             listener.close()
 
 
-def shares_of(settings: Settings, allowed: Allowance) -> tuple[int, int, int]:
-    """What a worker gets of the machine, or of the container: threads, bytes of one body, and of all in flight."""
+def limits_of(settings: Settings, allowed: Allowance) -> Limits:
+    """The limits of a worker: what the operator says, within its share of the machine, or of the container."""
     bodies = (allowed.memory_bytes or _PLENTY) // _SHARE // settings.workers
-    threads = settings.threads or max(1, allowed.threads // settings.workers)
-    return threads, min(settings.max_body_bytes, bodies), min(_IN_FLIGHT_BYTES, bodies)
+    return Limits(
+        body_bytes=min(settings.max_body_bytes, bodies),
+        in_flight=settings.max_in_flight,
+        in_flight_bytes=min(Limits().in_flight_bytes, bodies),
+        deadline_seconds=settings.inference_timeout,
+        threads=settings.threads or max(1, allowed.threads // settings.workers),
+        log_inputs=settings.log_inputs,
+    )

@@ -1,9 +1,9 @@
 """From a verified kit to a model that may be served: load, replay the author's samples, warm up."""
 
-from collections.abc import Mapping
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import orjson
 
@@ -11,11 +11,12 @@ import adapters
 from adapters.base import Refused
 from adapters.wording import reason
 from runtime.errors import RequestFailed, SamplesDiffer
-from runtime.link.messages import Load, Terms
+from runtime.link.curl import shown
+from runtime.link.limits import Limits
+from runtime.link.messages import Load, Ready, Terms
 from runtime.link.metrics import Meter
 from runtime.link.model_files import in_layer
 from runtime.log import Log
-from runtime.serving.engine.limits import Limits
 from runtime.serving.inference import rehearse
 from runtime.serving.protocol.codec import prepare
 from runtime.serving.protocol.v2.codec import V2_JSON
@@ -28,22 +29,13 @@ from runtime.worker.samples import Sample, common_inputs, read_samples
 _WARM_UPS: Final = 5
 
 
-class Loaded(NamedTuple):
-    """A model that may be served."""
-
-    served: Served
-    request: Mapping[str, Any]
-    """A request that it answers, as an example; as large as the kit's first sample."""
-    samples: int
-    """How many samples it answered as their author saw it."""
-
-
-def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> Loaded:
-    """Loads the kit of a supervisor's message under the operator's terms.
+def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> tuple[Served, Ready]:
+    """Loads the kit of a supervisor's message under the operator's terms; returns it and the answer to the message.
 
     Raises AdapterError if the model cannot or may not be loaded, InvalidKitfile if what the kit says about serving
     cannot be, SamplesDiffer if the model does not answer what its author saw.
     """
+    started = time.monotonic()
     confined = _say_terms(terms, meter, log)
     facts, root = kit.facts, Path(kit.root)
     declared = Declared.parse(facts.parameters)
@@ -55,7 +47,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> 
         sampled=common_inputs(samples),
         trust=terms.trust,
         allow_globals=terms.allow_globals,
-        threads=terms.threads,
+        threads=limits.threads,
         confined=confined,
     )
     try:
@@ -78,7 +70,10 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> 
         rehearse(served, V2_JSON, samples[0].body if samples else orjson.dumps(request), times=_WARM_UPS)
     except RequestFailed as error:  # zeros need not be a valid input of this model
         log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))
-    return Loaded(served, request, len(samples))
+    example = shown(request) or shown(example_request(model))
+    seconds = time.monotonic() - started
+    meter.set("runtime_model_load_seconds", seconds)
+    return served, Ready(kit.model, adapter.name, terms.sandbox, len(samples), round(seconds, 4), example)
 
 
 def _say_terms(terms: Terms, meter: Meter, log: Log) -> bool:

@@ -17,7 +17,7 @@ import orjson
 from adapters.base import LoadFailed, TensorSpec
 from adapters.values import DTYPES
 from runtime.errors import InvalidInput, InvalidKitfile, SamplesDiffer
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from runtime.serving.protocol.json_document import kind_of
 from runtime.serving.protocol.json_elements import ALIASES, FLOATS, array_of
 from runtime.serving.wording import quoted

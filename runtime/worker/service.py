@@ -7,7 +7,6 @@ import asyncio
 import gc
 import os
 import socket
-import time
 from functools import partial
 
 import orjson
@@ -18,19 +17,16 @@ from adapters.wording import with_class
 from runtime.libraries import listen
 from runtime.link.board import Board
 from runtime.link.channel import Channel
-from runtime.link.curl import shown
 from runtime.link.messages import Load, Order, Prepare, Ready, Stop
 from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.log import Log, Style
 from runtime.serving.app import App
-from runtime.serving.engine.limits import Limits
 from runtime.serving.health import Health
 from runtime.serving.http.server import Server
-from runtime.serving.protocol.v2.encode import example_request
 from runtime.serving.served import Served
 from runtime.worker.failures import failed
-from runtime.worker.loading import Loaded, load
+from runtime.worker.loading import load
 
 
 class Service:
@@ -45,27 +41,18 @@ class Service:
         self._meter = Meter(self._board.slot(order.slot))
         self._log.dropped = partial(self._meter.add, "runtime_log_dropped_total")
         listen(self._log)
-        self._limits = Limits(
-            body_bytes=order.body_bytes,
-            in_flight_bytes=order.in_flight_bytes,
-            in_flight=order.in_flight,
-            deadline_seconds=order.deadline_seconds,
-            threads=order.terms.threads,
-            log_inputs=order.log_inputs,
-        )
         self._served = dict[str, Served]()
-        self._accepting = False
         health = Health(self._board, order.model)
-        self._app = App(self._served, health=health, board=self._board, limits=self._limits, log=self._log)
+        self._app = App(self._served, health=health, board=self._board, limits=order.limits, log=self._log)
         sockets = [socket.socket(fileno=listener)]
-        self._server = Server(self._app, sockets, health=health, limits=self._limits, log=self._log)
+        self._server = Server(self._app, sockets, health=health, limits=order.limits, log=self._log)
 
     async def run(self) -> None:
         """Serves until told to stop, or until the supervisor is gone."""
         self._stopped = asyncio.Event()
         await self._server.start()
         if self._order.accept:
-            await self._accept()
+            await self._server.accept()
         self._channel.unblock()
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._hear)
         await self._stopped.wait()
@@ -86,11 +73,6 @@ class Service:
             case Stop():
                 self._draining = loop.create_task(self._stop(message.seconds))
 
-    async def _accept(self) -> None:
-        if not self._accepting:
-            self._accepting = True
-            await self._server.accept()
-
     async def _stop(self, seconds: float) -> None:
         await self._server.drain(seconds)
         self._stopped.set()
@@ -107,33 +89,28 @@ class Service:
         except AdapterError:
             return  # loading says it again, with the files at hand
 
-    def _load(self, kit: Load) -> Loaded:
+    def _load(self, kit: Load) -> tuple[Served, Ready]:
         try:
-            return load(kit, self._order.terms, limits=self._limits, meter=self._meter, log=self._log)
+            return load(kit, self._order.terms, limits=self._order.limits, meter=self._meter, log=self._log)
         except Exception:
             raise
         except BaseException as error:  # of the kit's code; a CancelledError would cancel the task below
             raise LoadFailed(f"the kit's code failed: {with_class(error)}") from error
 
     async def _load_and_accept(self, kit: Load) -> None:
-        started = time.monotonic()
         try:
-            loaded = await asyncio.get_running_loop().run_in_executor(None, self._load, kit)
-            example = shown(loaded.request) or shown(example_request(loaded.served.model))
+            served, ready = await asyncio.get_running_loop().run_in_executor(None, self._load, kit)
         except Exception as error:  # noqa: BLE001 - whatever it was, the supervisor says it and ends
             self._log.debug("model.load_failed", error=repr(error))
             self._channel.send(failed(kit.model, error))
             return
         gc.freeze()  # what is there now stays: no collection has to look at it again
         gc.enable()
-        seconds = time.monotonic() - started
-        self._meter.set("runtime_model_load_seconds", seconds)
-        provenance = loaded.served.provenance
-        self._log.private = not self._limits.log_inputs  # from now on there are inputs that texts could quote
-        self._served[kit.model] = loaded.served
-        await self._accept()
-        adapter, sandbox = provenance.adapter, provenance.sandbox
-        self._channel.send(Ready(kit.model, adapter, sandbox, loaded.samples, round(seconds, 4), example))
+        self._log.private = not self._order.limits.log_inputs  # from now on there are inputs that texts could quote
+        self._served[kit.model] = served
+        if not self._order.accept:
+            await self._server.accept()
+        self._channel.send(ready)
         asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
 
 

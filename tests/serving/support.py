@@ -16,11 +16,11 @@ import orjson
 import uvloop
 
 from adapters.base import Model, TensorSpec
+from runtime.link.limits import Limits
 from runtime.link.metrics import WIDTH, Meter
 from runtime.log import Log
 from runtime.serving import served as serving_wing
 from runtime.serving.app import App
-from runtime.serving.engine.limits import Limits
 from runtime.serving.http.server import Server
 from runtime.serving.inference import Endpoint, rehearse
 from runtime.serving.protocol.codec import Codec, prepare

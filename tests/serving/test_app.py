@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from tests.serving.support import BODY, DIGEST, INFER, PROVENANCE, Served, StaticHealth, app_of, model
 
 

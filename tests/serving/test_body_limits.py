@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from runtime.errors import Overloaded, RequestFailed
+from runtime.link.limits import Limits
 from runtime.serving.asgi import Bodies
-from runtime.serving.engine.limits import Limits
 from tests.serving.support import app_of, echo, serving
 from tests.serving.wire import Wire, ask, request
 

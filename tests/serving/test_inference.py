@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapters.base import TensorSpec
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from runtime.serving.inference import infer
 from runtime.serving.scrape import render
 from runtime.serving.statuses import Response

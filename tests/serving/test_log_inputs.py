@@ -11,7 +11,7 @@ import pytest
 
 from adapters.base import TensorSpec, WrongInput
 from runtime.libraries import listen
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from tests.serving.support import BODY, INFER, app_of, model, serving
 from tests.serving.wire import Wire, request
 

@@ -4,7 +4,7 @@ import pytest
 
 from runtime.settings import Settings
 from runtime.supervisor.cgroups import Allowance
-from runtime.supervisor.launcher import shares_of
+from runtime.supervisor.launcher import limits_of
 
 MIB = 2**20
 
@@ -24,12 +24,13 @@ def settings(*options: str) -> Settings:
     ],
 )
 def test_bodies_take_a_share_of_the_memory_there_is(options, memory, body, in_flight):
-    assert shares_of(settings(*options), Allowance(None, memory))[1:] == (body, in_flight)
+    limits = limits_of(settings(*options), Allowance(None, memory))
+    assert (limits.body_bytes, limits.in_flight_bytes) == (body, in_flight)
 
 
 def test_threads_are_the_cores_a_worker_has_or_what_the_operator_says():
     cores = len(os.sched_getaffinity(0))
-    assert shares_of(settings(), Allowance(None, None))[0] == cores
-    assert shares_of(settings(), Allowance(0.5, None))[0] == 1
-    assert shares_of(settings("--workers", "64"), Allowance(None, None))[0] == 1
-    assert shares_of(settings("--threads", "3"), Allowance(0.5, None))[0] == 3
+    assert limits_of(settings(), Allowance(None, None)).threads == cores
+    assert limits_of(settings(), Allowance(0.5, None)).threads == 1
+    assert limits_of(settings("--workers", "64"), Allowance(None, None)).threads == 1
+    assert limits_of(settings("--threads", "3"), Allowance(0.5, None)).threads == 3

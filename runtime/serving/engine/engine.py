@@ -15,8 +15,8 @@ from adapters.base import Model, WrongInput
 from adapters.values import Arrays
 from adapters.wording import is_ctrl_c
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed, private
+from runtime.link.limits import Limits
 from runtime.serving.engine.costs import Costs
-from runtime.serving.engine.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.engine.threads import Job, Lane, Watch
 

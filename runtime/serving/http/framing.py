@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import httptools
 
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from runtime.serving.http.framing import Head, Headers, Refused, check_head, target
 from runtime.serving.media import too_large
 

@@ -16,8 +16,8 @@ from runtime.serving.http.state import State, affordable, readable
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from runtime.link.limits import Limits
     from runtime.log import Log
-    from runtime.serving.engine.limits import Limits
     from runtime.serving.health import Health
 
 _BACKLOG: Final = 2048

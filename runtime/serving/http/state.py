@@ -14,8 +14,8 @@ from runtime.serving.http.framing import Refused
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from runtime.link.limits import Limits
     from runtime.log import Log
-    from runtime.serving.engine.limits import Limits
     from runtime.serving.health import Health
     from runtime.serving.inference import Endpoint
 

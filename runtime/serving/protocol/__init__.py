@@ -1,6 +1,6 @@
 """What a protocol is (`codec`) and what protocols share; a folder for each. Bytes to named arrays and back, pure.
 
-May import: adapters.base, adapters.values, runtime.errors, runtime.serving, runtime.serving.engine.limits,
+May import: adapters.base, adapters.values, runtime.errors, runtime.serving, runtime.link.limits,
 runtime.serving.engine.request.
 Imported by: runtime.serving, runtime.serving.protocol.v2, runtime.worker.
 """

@@ -13,7 +13,7 @@ import numpy as np
 from adapters.base import TensorSpec
 from adapters.values import DTYPES, Array, Arrays
 from runtime.errors import InputAtFault
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from runtime.serving.engine.request import Signature
 from runtime.serving.protocol.json_document import kind_of
 from runtime.serving.wording import quoted, shown

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed
+from runtime.link.limits import Limits
 from runtime.serving.engine.engine import Engine
-from runtime.serving.engine.limits import Limits
 from runtime.serving.engine.request import Request
 from tests.serving.support import app_of, iris_like, model
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 import uvloop
 
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from runtime.serving.http.server import Server
 from runtime.supervisor.sockets import listen
 from tests.serving.support import Lines, StaticHealth

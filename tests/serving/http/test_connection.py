@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from adapters.base import Model, TensorSpec
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from runtime.serving.http.connection import Connection
 from tests.serving.support import BODY, INFER, Served, echo, iris_like, model, serving
 from tests.serving.wire import Wire, ask, request

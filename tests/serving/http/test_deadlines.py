@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from runtime.serving.http.framing import Refused
 from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, look
 

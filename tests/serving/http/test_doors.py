@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.statuses import Response
 from tests.serving.support import BODY, INFER, Served, app_of, model, serving

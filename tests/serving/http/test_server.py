@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from tests.serving.support import BODY, Served, iris_like, model, serving
 from tests.serving.wire import Wire, request
 

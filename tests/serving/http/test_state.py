@@ -38,7 +38,7 @@ def narrow_port() -> Iterator[int]:
     """A server in a process that may have 64 descriptors."""
     program = """
 import sys, time
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from tests.serving.support import model, serving
 with serving(model()) as served:
     print(served.port, flush=True)

@@ -1,6 +1,6 @@
 """The Open Inference Protocol V2 in JSON.
 
-May import: adapters.base, adapters.values, runtime.errors, runtime.serving, runtime.serving.engine.limits,
+May import: adapters.base, adapters.values, runtime.errors, runtime.serving, runtime.link.limits,
 runtime.serving.engine.request, runtime.serving.protocol, runtime.version.
 Imported by: runtime.serving, runtime.worker.
 """

@@ -6,7 +6,7 @@ from typing import Any, Final
 from adapters.base import TensorSpec
 from adapters.values import Arrays
 from runtime.errors import InputAtFault, InvalidInput
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Head
 from runtime.serving.protocol.json_document import kind_of, read_document

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.base import TensorSpec
-from runtime.serving.engine.limits import Limits
+from runtime.link.limits import Limits
 from tests.serving.support import BODY, INFER, Served, echo, iris_like, model, serving
 from tests.serving.wire import Wire, ask, request
 
