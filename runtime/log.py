@@ -199,8 +199,9 @@ def _as_text(level: str, event: str, fields: dict[str, object]) -> str:
 
 
 def in_words(event: str, fields: Mapping[str, object]) -> str:
-    """Returns the event's name and keys, as one line."""
-    return " ".join([event, *(f"{key}={_word(value)}" for key, value in fields.items() if key != "message")])
+    """Returns the event's name and keys, as one line without control characters."""
+    words = [event, *(f"{key}={_word(value)}" for key, value in fields.items() if key != "message")]
+    return " ".join(words).translate(_CONTROL)
 
 
 def _word(value: object) -> str:

@@ -23,7 +23,7 @@ from starlette.routing import Mount
 import runtime
 from adapters.base import Refused
 from runtime.errors import InvalidInput, InvalidReference, InvalidSetting, NotFound
-from runtime.library import Options
+from runtime.library import Options, _StandardLog
 from tests.descriptors import open_descriptors
 from tests.lying_registry import stalled
 from tests.places import KITS, ROOT
@@ -105,6 +105,11 @@ def test_options_that_are_given_win_over_variables(cache: Path, monkeypatch: pyt
 def test_events_go_to_the_logger_of_the_library(cache: Path, written: io.StringIO) -> None:
     runtime.load(IRIS, cache_dir=cache)
     assert "\nkit.resolved reference=" in "\n" + written.getvalue()
+
+
+def test_no_text_of_a_kit_steers_the_terminal_that_the_logger_writes_to(written: io.StringIO) -> None:
+    _StandardLog().warning("model.odd", reason="\x1b[2J\nforged", layer="two\twords \x9b")
+    assert written.getvalue() == 'model.odd reason=\\x1b[2J\\x0aforged layer="two\\twords \\x9b"\n'
 
 
 def test_mounted_with_its_lifespan_it_is_ready_when_the_application_is(cache: Path) -> None:
