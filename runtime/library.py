@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict, Unpack
@@ -22,7 +24,7 @@ from runtime.kit.format.reference import Reference
 from runtime.kit.pull import pull
 from runtime.link.board import Board
 from runtime.link.messages import Load
-from runtime.link.metrics import PHASES, WIDTH, Meter
+from runtime.link.metrics import WIDTH, Meter
 from runtime.log import LEVELS, Log, in_words
 from runtime.progress import Progress
 from runtime.serving.app import App
@@ -38,8 +40,7 @@ if TYPE_CHECKING:
 
     from runtime.serving.served import Served
 
-_PAUSE_SECONDS: Final = 5.0
-"""Between two tries to load a kit that nobody waits for."""
+_PAUSE_SECONDS: Final = 5.0  # between two tries to load a kit that nobody waits for
 
 
 class Options(TypedDict, total=False):
@@ -65,9 +66,8 @@ def load(reference: str | Path, **options: Unpack[Options]) -> Served:
 
     Samples in the kit are replayed first, as for a server. Options that are not given are read from the environment.
 
-    Raises:
-        Failure: the reference or an option is no good, or the kit cannot be had, verified or served.
-        AdapterError: the model cannot be loaded, or may not.
+    Raises Failure if the reference or an option is no good, or the kit cannot be had, verified or served; AdapterError
+    if the model cannot be loaded, or may not.
     """
     return _Kit(*_read(reference, options)).load()
 
@@ -75,10 +75,8 @@ def load(reference: str | Path, **options: Unpack[Options]) -> Served:
 def app(reference: str | Path, **options: Unpack[Options]) -> KitApp:
     """An ASGI application that serves a kit under any ASGI server: `uvicorn module:name`, hypercorn, Ray Serve.
 
-    The server's lifespan start pulls, verifies and loads. Options as for `load`.
-
-    Raises:
-        Failure: the reference or an option is no good.
+    The server's lifespan start pulls, verifies and loads. Options as for `load`. Raises Failure if one is no good, or
+    the reference.
     """
     return KitApp(reference, options)
 
@@ -95,7 +93,7 @@ class KitApp:
         if scope["type"] == "lifespan":
             await self._run(receive, send)
             return
-        if self._kit is None or self._kit.may_be_tried_again:
+        if self._kit is None or time.monotonic() > self._kit.try_again_at:
             self._kit = self._make()  # mounted, and not told of a start: whoever asks now is told to come again
             self._kit.in_thread()
         await self._kit.app(scope, receive, send)
@@ -108,7 +106,7 @@ class KitApp:
         """
         kit = self._kit = self._make()
         try:
-            await kit.in_thread()
+            await asyncio.wrap_future(kit.in_thread())
             yield
         finally:
             kit.close()
@@ -136,20 +134,10 @@ class _Kit:
         self._board, self._state, self._meter = board, board.models[0], Meter(board.slot(1))
         self._limits = limits_of(settings, allowance())
         self._served: dict[str, Served] = {}
-        self.app = App(
-            self._served, health=Health(board, reference.name), board=board, limits=self._limits, log=self._log
-        )
-        self._progress = Progress(
-            self._log,
-            on_bytes=self._state.note_bytes,
-            on_phase=lambda name, seconds: self._meter.set("runtime_pull_seconds", seconds, PHASES.index(name)),
-        )
-        self._failed_at: float | None = None
-
-    @property
-    def may_be_tried_again(self) -> bool:
-        """Whether it could not be loaded, some seconds ago."""
-        return self._failed_at is not None and time.monotonic() - self._failed_at > _PAUSE_SECONDS
+        health = Health(board, reference.name)
+        self.app = App(self._served, health=health, board=board, limits=self._limits, log=self._log)
+        self._progress = Progress(self._log, on_bytes=self._state.note_bytes, on_phase=self._meter.pull_took)
+        self.try_again_at = math.inf  # in seconds of time.monotonic(), once it could not be loaded
 
     def load(self) -> Served:
         """Returns the model, pulled, verified and loaded. Raises what `runtime.load` raises."""
@@ -164,36 +152,26 @@ class _Kit:
             told = failed(self._reference.name, error).as_error()
             raise error if isinstance(error, Failure) or type(told) is type(error) else told from error
 
-    def in_thread(self) -> asyncio.Future[None]:
+    def in_thread(self) -> Future[None]:
         """Has a thread load the model; the application answers for it then. Daemonic: nothing waits for a pull."""
-        loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
-
-        def end(error: Exception | None) -> None:
-            if error is not None:
-                self._log.error("runtime.failed", reason=str(error))
-            if not done.done():
-                done.set_exception(error) if error else done.set_result(None)
-                done.exception()  # asyncio has nothing to complain of where nobody waits
-
-        def work() -> None:
-            error = self._serve()
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(end, error)
-
-        threading.Thread(target=work, name="load", daemon=True).start()
+        done = Future[None]()
+        done.set_running_or_notify_cancel()  # from now on whoever waits cannot cancel it
+        threading.Thread(target=self._serve, args=(done,), name="load", daemon=True).start()
         return done
 
-    def _serve(self) -> Exception | None:
+    def _serve(self, done: Future[None]) -> None:
         try:
             self.app.prepare()
             served = self.load()
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            self._state.phase, self._failed_at = "failed", time.monotonic()
-            return error
+            self._state.phase, self.try_again_at = "failed", time.monotonic() + _PAUSE_SECONDS
+            self._log.error("runtime.failed", reason=str(error))
+            done.set_exception(error)
+            return
         self._served[served.name] = served
         self._state.phase = "ready"
         self._state.set_ready(1, True)
-        return None
+        done.set_result(None)
 
     def close(self) -> None:
         """Ends a pull, and lets go of the model's threads."""
@@ -217,18 +195,13 @@ class _StandardLog(Log):
 
 def _read(reference: str | Path, options: Options) -> tuple[Reference, Settings]:
     """Reads a command line that says the same, so that options mean and may be the same. Raises Failure."""
-    unknown = set(options) - set(Options.__annotations__)
-    if unknown:
-        known = ", ".join(Options.__annotations__)
-        raise TypeError(f"unknown option {', '.join(sorted(unknown))}; there are {known}")
+    if unknown := ", ".join(sorted(set(options) - set(Options.__annotations__))):
+        raise TypeError(f"unknown option {unknown}; there are {', '.join(Options.__annotations__)}")
     words = [word for name, value in options.items() for word in _words(name, value)]
     read = {f"RUNTIME_{name.upper()}" for name in Options.__annotations__ if name not in options}
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if name in read or not (name == "PORT" or name.startswith("RUNTIME_"))
-    }
-    settings = Settings.read(["serve", f"--kit={os.fspath(reference)}", *words], environ)
+    environ = {name: value for name, value in os.environ.items() if name in read or not name.startswith("RUNTIME_")}
+    # --port, since PORT is no variable of the library
+    settings = Settings.read(["serve", f"--kit={os.fspath(reference)}", "--port=0", *words], environ)
     return Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name), settings
 
 

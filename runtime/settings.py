@@ -79,11 +79,9 @@ class Settings:
             raise InvalidSetting(f"no kit to {command}: {wanted}")
         pairs = _pairs(words) if command == "unpack" else ()
         values["cache_dir"] = values["cache_dir"] or _default_cache(environ, [folder for _, folder in pairs])
-        delay, timeout = values["drain_delay"], values["drain_timeout"]
-        if delay > timeout:
-            raise InvalidSetting(
-                f"--drain-delay {delay:g} is longer than --drain-timeout {timeout:g}, which includes it"
-            )
+        delay, most = values["drain_delay"], values["drain_timeout"]
+        if delay > most:
+            raise InvalidSetting(f"--drain-delay {delay:g} is longer than --drain-timeout {most:g}, which includes it")
         values["kit"] = values["kit"] or ""
         return cls(command=command, pairs=pairs, unknown_variables=_unknown(environ), **values)
 

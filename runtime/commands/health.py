@@ -12,21 +12,16 @@ _LONGEST_ANSWER: Final = 65_536
 
 
 def run(settings: Settings, /, *_others: object) -> tuple[int, list[str]]:
-    """Prints what the server says of itself; 0 if it is ready, else 1."""
-    ready, answer = ask(settings.host, settings.port)
-    return (0 if ready else 1), [answer]
-
-
-def ask(host: str, port: int) -> tuple[bool, str]:
-    """Returns whether the server on `host` and `port` is ready, and what it says of itself, in one line."""
+    """Prints what the server says of itself, in one line; 0 if it is ready, else 1."""
     try:
-        with connect(host, port, _TIMEOUT_SECONDS) as connection:
+        with connect(settings.host, settings.port, _TIMEOUT_SECONDS) as connection:
             connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = _received(connection)
     except OSError as error:
-        return False, f"no server answers on {place(host, port)}: {error}"
+        return 1, [f"no server answers on {place(settings.host, settings.port)}: {error}"]
     head, _, body = answer.partition(b"\r\n\r\n")
-    return head.split(b" ", 2)[1:2] == [b"200"], body.decode(errors="replace").strip() or "an empty answer"
+    code = 0 if head.split(b" ", 2)[1:2] == [b"200"] else 1
+    return code, [body.decode(errors="replace").strip() or "an empty answer"]
 
 
 def _received(connection: socket.socket) -> bytes:

@@ -107,9 +107,13 @@ class Meter:
         """Returns the account of the requests in one protocol, a number below PROTOCOLS."""
         return Requests(self._slot, protocol)
 
-    def set(self, gauge: str, value: float, cell: int = 0) -> None:
-        """Notes the value of a gauge of this process; `cell` is the number of its label value."""
-        self._slot[OFFSETS[gauge] + cell] = value
+    def set(self, gauge: str, value: float) -> None:
+        """Notes the value of one of this process's gauges without labels."""
+        self._slot[OFFSETS[gauge]] = value
+
+    def pull_took(self, phase: str, seconds: float) -> None:
+        """Notes what one of the PHASES of a pull took."""
+        self._slot[OFFSETS["runtime_pull_seconds"] + PHASES.index(phase)] = seconds
 
     def add(self, counter: str, count: int) -> None:
         """Counts `count` more of what one of this process's counters without labels counts."""

@@ -63,7 +63,10 @@ def listen(host: str, port: int) -> Listener:
     """
     path = _path(host)
     try:
-        return _listen_tcp(_bare(host), port) if path is None else _listen_unix(path)
+        if path:
+            return _listen_unix(path)
+        found = socket.getaddrinfo(_bare(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return _bound(found[0], found[4], shared=False, listening=True)
     except (OSError, UnicodeError) as error:  # UnicodeError: getaddrinfo encodes names as IDNA
         raise CannotListen(f"cannot listen on {place(host, port)}: {_reason(error, unix=path is not None)}") from error
 
@@ -165,11 +168,6 @@ def curl_address(listener: socket.socket) -> str:
     if listener.family == socket.AF_UNIX:
         return f"--unix-socket {shlex.quote(listener.getsockname())} http://localhost"
     return shlex.quote(url(listener))
-
-
-def _listen_tcp(host: str, port: int) -> Listener:
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    return _bound(family, address, shared=False, listening=True)
 
 
 def _bound(family: int, address: tuple[object, ...], *, shared: bool, listening: bool) -> Listener:

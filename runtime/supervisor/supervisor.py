@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ from runtime.kit.format.reference import Reference
 from runtime.libraries import listen
 from runtime.link.curl import curl_line
 from runtime.link.messages import Failed, Load, Prepare, Ready, Stop
-from runtime.link.metrics import PHASES, Meter
+from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.progress import Progress, human_bytes
 from runtime.supervisor.launcher import Launcher
@@ -86,12 +87,8 @@ class Supervisor:
     # pull
 
     def _pull_in_thread(self, loop: asyncio.AbstractEventLoop) -> Progress:
-        progress = Progress(
-            self._log,
-            on_bytes=self._model.note_bytes,
-            on_phase=lambda name, seconds: self._meter.set("runtime_pull_seconds", seconds, PHASES.index(name)),
-            on_kitfile=lambda kitfile: self._in_loop(loop, self._prepare, kitfile),
-        )
+        on_bytes, on_kitfile = self._model.note_bytes, partial(self._in_loop, loop, self._prepare)
+        progress = Progress(self._log, on_bytes=on_bytes, on_phase=self._meter.pull_took, on_kitfile=on_kitfile)
         self._model.phase = "pulling"
         threading.Thread(target=self._pull, args=(loop, progress), name="pull", daemon=True).start()
         return progress
@@ -108,10 +105,8 @@ class Supervisor:
 
     @staticmethod
     def _in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
-        try:
+        with suppress(RuntimeError):  # the loop is closed: stopped in the middle of a pull
             loop.call_soon_threadsafe(callback, *arguments)
-        except RuntimeError:  # the loop is closed: stopped in the middle of a pull
-            return
 
     def _prepare(self, kitfile: "Kitfile") -> None:
         if kitfile.model and kitfile.model.path:
@@ -177,7 +172,7 @@ class Supervisor:
                 self._ended.set_result(KILLED + signum)
             return
         self._stopping = True
-        self._workers.retire()
+        self._workers.stopping = True
         delay = self._settings.drain_delay if signum == signal.SIGTERM and self._workers.ready else 0.0
         message = f"stopping on {name}: requests are accepted for {delay:g} s more"
         self._log.info("server.draining", message=message, signal=name, delay_seconds=delay)

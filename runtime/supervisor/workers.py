@@ -47,7 +47,9 @@ class Workers:
         self._loads: list[Load] = []
         self._deaths: deque[float] = deque(maxlen=_CRASH_DEATHS)
         self._failed_starts, self._oom_kills = 0, oom_kills()
-        self._served = self._stopping = False
+        self.stopping = False
+        """Whether workers are replaced no more."""
+        self._served = False
 
     def __iter__(self) -> Iterator[WorkerProcess]:
         return iter(tuple(self._workers.values()))
@@ -83,19 +85,15 @@ class Workers:
 
     def stop(self, message: Stop) -> None:
         """Tells all workers to answer what was accepted, and to end; none is replaced any more."""
-        self.retire()
+        self.stopping = True
         self._launcher.close_listeners()
         self.tell(message)
         if not self._workers:
             self._owner.ended(None)
 
-    def retire(self) -> None:
-        """From now on no worker is replaced."""
-        self._stopping = True
-
     def end(self) -> None:
         """Ends all workers and what they left, and waits for it, within 2 seconds."""
-        self.retire()
+        self.stopping = True
         for worker in self:
             worker.kill()
         ends = time.monotonic() + _END_SECONDS
@@ -112,7 +110,7 @@ class Workers:
     # life
 
     def _start(self, slot: int, *, again: bool = False) -> None:
-        if self._stopping:
+        if self.stopping:
             return
         accept = not self._served and not any(worker.accepts for worker in self)
         try:
@@ -192,7 +190,7 @@ class Workers:
         self.sweep()
         for model in self._launcher.board.models:
             model.set_ready(worker.slot, False)
-        if not self._stopping:
+        if not self.stopping:
             self._meter.add("runtime_worker_restarts_total", 1)
             self._log.error("worker.died", worker=worker.slot, pid=worker.pid, reason=reason)
             if worker.blameless or not self._is_crash_loop(reason):
@@ -217,7 +215,7 @@ class Workers:
 
     def _look(self) -> None:
         """Once a second: has a worker damaged its socket, stopped accepting, or left a process that holds it?"""
-        if self._stopping:
+        if self.stopping:
             return
         self.sweep()
         for worker in self:

@@ -6,6 +6,7 @@ so that a misspelt `lables` is noticed.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
@@ -17,20 +18,13 @@ T = TypeVar("T")
 _WHERE: Final = "model.parameters.serving"
 
 
-class Batching(NamedTuple):
-    """How requests may be joined."""
-
-    max_size: int
-    """In rows."""
-    max_delay_ms: float = 0.0
-
-
 class Declared(NamedTuple):
     """What a kit declares; everything is optional."""
 
     options: Options = Options()
     """What the adapter gets, as far as the kit says it."""
-    batching: Batching | None = None
+    batching: bool = False
+    """Whether it says how requests may be joined."""
     samples: str | None = None
     """The path of a file in the kit."""
 
@@ -42,7 +36,7 @@ class Declared(NamedTuple):
             return cls()
         given = _object(serving, _WHERE, _KEYS)
         read = {key: _KEYS[key](value, f"{_WHERE}.{key}") for key, value in given.items() if value is not None}
-        own = {"batching": read.pop("batching", None), "samples": read.pop("samples", None)}
+        own = {"batching": read.pop("batching", False), "samples": read.pop("samples", None)}
         return cls(Options(own=read.pop("options", {}), **read), **own)
 
 
@@ -79,27 +73,17 @@ def _each(value: object, where: str, read: Callable[[object, str], T]) -> tuple[
     return tuple(read(item, f"{where}[{index}]") for index, item in enumerate(value))
 
 
-def _distinct(names: Iterable[str], where: str) -> None:
-    if twice := [name for name, times in Counter(names).items() if times > 1]:
+def _distinct(value: object, where: str, read: Callable[[object, str], T], name: Callable[[T], str]) -> tuple[T, ...]:
+    items = _each(value, where, read)
+    if twice := [each for each, times in Counter(map(name, items)).items() if times > 1]:
         raise InvalidKitfile(f"Kitfile: {where} names {quoted(twice[0])} twice")
-
-
-def _names(value: object, where: str) -> tuple[str, ...]:
-    names = _each(value, where, _name)
-    _distinct(names, where)
-    return names
+    return items
 
 
 def _label(value: object, where: str) -> str:
     if type(value) not in (str, int):
         raise _wrong(where, "a string", value)
     return str(value)
-
-
-def _inputs(value: object, where: str) -> tuple[TensorSpec, ...]:
-    specs = _each(value, where, _input)
-    _distinct((spec.name for spec in specs), where)
-    return specs
 
 
 def _input(value: object, where: str) -> TensorSpec:
@@ -113,12 +97,12 @@ def _input(value: object, where: str) -> TensorSpec:
     return TensorSpec(_name(given["name"], f"{where}.name"), given["datatype"], sizes, optional)
 
 
-def _batching(value: object, where: str) -> Batching:
+def _batching(value: object, where: str) -> bool:
     given = _object(value, where, ("max_size", "max_delay_ms"), ("max_size",))
     delay = given.get("max_delay_ms", 0)
     if type(delay) not in (int, float) or not 0 <= delay < 60_000:
         raise _wrong(f"{where}.max_delay_ms", "a number of milliseconds from 0 to 60000", delay)
-    return Batching(_whole(given["max_size"], f"{where}.max_size", 1), float(delay))
+    return bool(_whole(given["max_size"], f"{where}.max_size", 1))
 
 
 def _samples(value: object, where: str) -> str:
@@ -129,8 +113,8 @@ def _samples(value: object, where: str) -> str:
 
 
 _KEYS: Final[Mapping[str, Callable[[object, str], Any]]] = {
-    "inputs": _inputs,
-    "outputs": _names,
+    "inputs": lambda value, where: _distinct(value, where, _input, attrgetter("name")),
+    "outputs": lambda value, where: _distinct(value, where, _name, str),
     "labels": lambda value, where: _each(value, where, _label),
     "batching": _batching,
     "samples": _samples,

@@ -50,14 +50,10 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> 
         threads=limits.threads,
         confined=confined,
     )
+    files, names = facts.files(root), {"framework": facts.framework, "format": facts.format}
     try:
         adapter, model = adapters.load(
-            facts.files(root),
-            options,
-            framework=facts.framework,
-            format=facts.format,
-            adapter=terms.adapter,
-            warn=lambda message: log.warning("model.odd", reason=message),
+            files, options, **names, adapter=terms.adapter, warn=lambda odd: log.warning("model.odd", reason=odd)
         )
     except Refused as refused:
         raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused

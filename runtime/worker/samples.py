@@ -129,13 +129,8 @@ def _sample(item: object, where: str) -> Sample:
         body = orjson.dumps(request)
     except TypeError as error:  # orjson reads 1,024 levels and writes 254
         raise InvalidKitfile(f"{where}: the request is nested too deeply") from error
-    return Sample(
-        request,
-        body,
-        tuple(Output.read(output, f"{where}: outputs[{index}]") for index, output in outputs),
-        _tolerance(item, "rtol", where),
-        _tolerance(item, "atol", where),
-    )
+    right = tuple(Output.read(output, f"{where}: outputs[{index}]") for index, output in outputs)
+    return Sample(request, body, right, _tolerance(item, "rtol", where), _tolerance(item, "atol", where))
 
 
 def common_inputs(samples: Sequence[Sample]) -> tuple[TensorSpec, ...]:

@@ -7,7 +7,7 @@ import sys
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOME_RUNS, OUTCOMES, PHASES, WIDTH, Meter
+from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOME_RUNS, OUTCOMES, WIDTH, Meter
 from runtime.serving.protocols import CODECS
 from runtime.serving.scrape import render
 from tests.places import ROOT
@@ -33,7 +33,7 @@ def value(text: bytes, name: str, **labels: str) -> float:
 def test_slots_of_all_processes_are_summed_and_gauges_of_loading_take_the_slowest():
     slots = Slots(count=3, ready=2)
     supervisor, first, second = (Meter(slots.slot(index)) for index in range(3))
-    supervisor.set("runtime_pull_seconds", 1.5, PHASES.index("fetch"))
+    supervisor.pull_took("fetch", 1.5)
     supervisor.add("runtime_verified_bytes_total", 1000)
     supervisor.add("runtime_worker_restarts_total", 1)
     for meter, seconds in ((first, 0.0002), (second, 0.3)):
