@@ -6,46 +6,33 @@ from typing import NamedTuple
 class Limits(NamedTuple):
     """Every limit, with its unit in its name where it has one; more than the limit is refused, never cut."""
 
-    body_bytes: int = 64 * 1024 * 1024
-    """Of one request, in every form: `--max-body-bytes`."""
+    body_bytes: int = 64 * 1024 * 1024  # of one request, in every form: `--max-body-bytes`
     json_depth: int = 64
-    chunks: int = 65_536
-    """Chunks of one chunked body."""
+    chunks: int = 65_536  # chunks of one chunked body
     inputs: int = 64
     rank: int = 16
-    elements: int = 2**31 - 1
-    """Elements of one tensor."""
+    elements: int = 2**31 - 1  # elements of one tensor
     id_bytes: int = 1024
 
-    in_flight: int = 256
-    """Permits: requests that are queued or running."""
+    in_flight: int = 256  # permits: requests that are queued or running
     in_flight_bytes: int = 256 * 1024 * 1024
     """Bodies that come in more than one piece, all together; a single one may be longer."""
-    deadline_seconds: float = 30.0
-    """From a request's arrival to its answer; 0: none."""
-    inline_seconds: float = 0.0003
-    """A prediction expected to take less runs on the event loop, without a thread hop."""
-    inline_body_bytes: int = 64 * 1024
-    """A longer body is decoded off the event loop."""
-    threads: int = 4
-    """Concurrent predictions of a model that is safe to call from several threads."""
+    deadline_seconds: float = 30.0  # from a request's arrival to its answer; 0: none
+    inline_seconds: float = 0.0003  # a prediction expected to take less runs on the event loop, without a thread hop
+    inline_body_bytes: int = 64 * 1024  # a longer body is decoded off the event loop
+    threads: int = 4  # concurrent predictions of a model that is safe to call from several threads
 
     uri_bytes: int = 4096
     head_bytes: int = 16 * 1024
     headers: int = 100
     head_seconds: float = 10.0
     body_seconds: float = 60.0
-    body_bytes_per_second: int = 1024
-    """Asked of a body after its first five seconds."""
+    body_bytes_per_second: int = 1024  # asked of a body after its first five seconds
     keep_alive_seconds: float = 75.0
     linger_seconds: float = 5.0
     """How long a refused body is read and thrown away, so that its sender can read the refusal."""
-    unread_seconds: float = 60.0
-    """How long a client may read nothing of an answer."""
-    pipelined: int = 256
-    """Requests that wait behind another one on their connection."""
-    connections: int = 1024
-    """Fewer where the process has not the file descriptors for that many."""
+    unread_seconds: float = 60.0  # how long a client may read nothing of an answer
+    pipelined: int = 256  # requests that wait behind another one on their connection
+    connections: int = 1024  # fewer where the process has not the file descriptors for that many
 
-    log_inputs: bool = False
-    """Whether logs may hold what clients sent: `--log-inputs`."""
+    log_inputs: bool = False  # whether logs may hold what clients sent: `--log-inputs`

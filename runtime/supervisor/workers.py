@@ -47,8 +47,7 @@ class Workers:
         self._loads: list[Load] = []
         self._deaths: deque[float] = deque(maxlen=_CRASH_DEATHS)
         self._failed_starts, self._oom_kills = 0, oom_kills()
-        self.stopping = False
-        """Whether workers are replaced no more."""
+        self.stopping = False  # whether workers are replaced no more
         self._served = False
 
     def __iter__(self) -> Iterator[WorkerProcess]:

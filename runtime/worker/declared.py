@@ -21,12 +21,9 @@ _WHERE: Final = "model.parameters.serving"
 class Declared(NamedTuple):
     """What a kit declares; everything is optional."""
 
-    options: Options = Options()
-    """What the adapter gets, as far as the kit says it."""
-    batching: bool = False
-    """Whether it says how requests may be joined."""
-    samples: str | None = None
-    """The path of a file in the kit."""
+    options: Options = Options()  # what the adapter gets, as far as the kit says it
+    batching: bool = False  # whether it says how requests may be joined
+    samples: str | None = None  # the path of a file in the kit
 
     @classmethod
     def parse(cls, parameters: object) -> Self:

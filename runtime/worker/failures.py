@@ -10,8 +10,7 @@ from runtime.log import causes
 
 _OUT_OF_MEMORY: Final = re.compile(
     r"(?i)std::bad_alloc|bad allocation|DefaultCPUAllocator|(cannot|unable to|failed to) allocate memory|out of memory"
-)
-"""How C++ says so, through onnxruntime, PyTorch, XGBoost and others; with numpy it is a MemoryError."""
+)  # how C++ says so, through onnxruntime, PyTorch, XGBoost and others; with numpy it is a MemoryError
 
 
 def failed(model: str, error: Exception) -> Failed:

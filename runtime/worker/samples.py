@@ -60,8 +60,7 @@ class Sample(NamedTuple):
     """A request, and outputs that the model has to return for it; it may return others too."""
 
     request: Mapping[str, Any]
-    body: bytes
-    """The request as JSON."""
+    body: bytes  # the request as JSON
     outputs: tuple[Output, ...]
     rtol: float
     atol: float
