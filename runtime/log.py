@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final, Literal
 
 Style = Literal["json", "text"]
@@ -213,11 +214,9 @@ def _word(value: object) -> str:
 
 def _timestamp() -> str:
     now = time.time()
-    whole = int(now)
-    if whole != _second[0]:
-        _second[:] = [whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))]
-    return f"{_second[1]}.{int(now * 1000) % 1000:03d}Z"
+    return f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
 
 
-_second: Final[list[int | str]] = [0, ""]
-"""The last second that was written out, and its text: the same for thousands of lines."""
+@lru_cache(1)  # the same for thousands of lines
+def _second(whole: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))

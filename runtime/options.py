@@ -1,9 +1,8 @@
 """The table of options: flag, variable, default, and what each does. README and `--help` show it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from runtime.command_names import COMMANDS
 from runtime.log import LEVELS
@@ -68,8 +67,7 @@ def switch(text: str) -> bool:
     return text.lower() in yes
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option: its flag, how its text is read, its default, and what it does.
 
     `shown_default` is shown instead of `default` where that says nothing to a reader.

@@ -3,9 +3,8 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
 from runtime.command_names import COMMANDS
 from runtime.errors import InvalidSetting
@@ -26,8 +25,7 @@ a reference is one of
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the operator wants. The fields are those of OPTIONS, and the command."""
 
     command: str

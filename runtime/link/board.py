@@ -1,12 +1,9 @@
 """Shared memory: what the supervisor tells all workers, and the metrics of every process. Two memfds of doubles.
 
-- **control** is written by the supervisor alone: how far each model is, which workers have it, and the supervisor's own
-  metrics. It is sealed (fcntl(2), F_SEAL_FUTURE_WRITE), so that no worker can make it writable.
-- **metrics** has a slot for each worker, all of them writable by all workers: a worker that a model has taken over can
-  spoil what a scrape sums up, and nothing is decided by that.
-
-Neither can be truncated. Each double has one writer, and an aligned double is written in one go, so readers need no
-lock. Readers take any content: what cannot be a number of things is read as 0.
+`control` is written by the supervisor alone, its own metrics included, and sealed (fcntl(2), F_SEAL_FUTURE_WRITE): no
+worker can make it writable. `metrics` has a slot for each worker, all writable by all workers: one that a model has
+taken over can spoil what a scrape sums up, and nothing is decided by that. Neither can be truncated. Each double has
+one writer and is written in one go, so readers need no lock; what cannot be a number of things, they read as 0.
 """
 
 from __future__ import annotations

@@ -29,10 +29,6 @@ class Channel:
         """The descriptor, for event loops."""
         return self._socket.fileno()
 
-    def unblock(self) -> None:
-        """From now on `receive` returns at once."""
-        self._socket.setblocking(False)
-
     def send(self, message: Message, files: Sequence[int] = ()) -> None:
         """Sends a message, and descriptors. Raises OSError if the peer is gone, or has not read the ones before."""
         data = write(message)

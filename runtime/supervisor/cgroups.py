@@ -6,15 +6,13 @@ cgroup-v1/memory.rst, scheduler/sched-bwc.rst in the kernel's documentation.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _UNLIMITED_FROM: Final = 2**60  # version 1 writes "no limit" as the largest multiple of the page size below 2**63
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(NamedTuple):
     """What this process may use; None: no limit is set."""
 
     cores: float | None

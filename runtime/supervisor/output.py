@@ -24,10 +24,7 @@ _FINISH_SECONDS: Final = 1.0
 
 
 class Output:
-    """Reads the standard streams of `worker` until its end.
-
-    Its standard output goes to the log `out`, if there is one.
-    """
+    """Reads the standard streams of `worker` until its end. Standard output goes to the log `out`, if there is one."""
 
     def __init__(self, worker: WorkerProcess, log: Log, out: Log | None = None) -> None:
         self._log, self._slot = log, worker.slot

@@ -50,7 +50,11 @@ class Listener(socket.socket):
         """
         with suppress(OSError):  # a kernel without filters (gVisor) leaves a window of microseconds
             if self.file is None:
-                _attach_filter(self)
+                import ctypes
+
+                program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
+                filter_ = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+                self.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
             elif self.file == _identified(self.file[0]):
                 self.file[0].unlink()
 
@@ -72,10 +76,7 @@ def listen(host: str, port: int) -> Listener:
 
 
 def another(listener: Listener, *, listening: bool) -> Listener:
-    """Returns one more socket at the address of `listener`; not `listening`, it gets no connection yet.
-
-    Raises OSError.
-    """
+    """Returns one more socket at the address of `listener`; not `listening`, it gets no client yet. Raises OSError."""
     if listener.family == socket.AF_UNIX:
         other = listener.dup()
         other.file = listener.file
@@ -129,10 +130,7 @@ def queue(listener: Listener) -> tuple[int, int]:
 
 
 def connect(host: str, port: int, seconds: float) -> socket.socket:
-    """Returns a connection to the server that listens on `host` and `port`; each step of it may take `seconds`.
-
-    Raises OSError.
-    """
+    """Returns a connection to the server on `host` and `port`; each step of it may take `seconds`. Raises OSError."""
     path = _path(host)
     if path is None:
         try:
@@ -232,14 +230,6 @@ def _remove_dead(path: Path) -> None:
 def _identified(path: Path) -> tuple[Path, int, int]:
     found = path.lstat()
     return path, found.st_dev, found.st_ino
-
-
-def _attach_filter(listener: socket.socket) -> None:
-    import ctypes
-
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
-    filter_ = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
 def _path(host: str) -> Path | None:

@@ -71,7 +71,10 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._workers.sweep)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         self._workers.watch()
-        self._progress = self._pull_in_thread(loop)
+        on_bytes, on_kitfile = self._model.note_bytes, partial(self._in_loop, loop, self._prepare)
+        progress = Progress(self._log, on_bytes=on_bytes, on_phase=self._meter.pull_took, on_kitfile=on_kitfile)
+        self._progress, self._model.phase = progress, "pulling"
+        threading.Thread(target=self._pull, args=(loop, progress), name="pull", daemon=True).start()
         try:
             return await self._ended
         finally:
@@ -85,13 +88,6 @@ class Supervisor:
                 self._launcher.out.close()
 
     # pull
-
-    def _pull_in_thread(self, loop: asyncio.AbstractEventLoop) -> Progress:
-        on_bytes, on_kitfile = self._model.note_bytes, partial(self._in_loop, loop, self._prepare)
-        progress = Progress(self._log, on_bytes=on_bytes, on_phase=self._meter.pull_took, on_kitfile=on_kitfile)
-        self._model.phase = "pulling"
-        threading.Thread(target=self._pull, args=(loop, progress), name="pull", daemon=True).start()
-        return progress
 
     def _pull(self, loop: asyncio.AbstractEventLoop, progress: Progress) -> None:
         from runtime.kit.pull import pull  # in this thread: workers import meanwhile

@@ -31,8 +31,7 @@ def main(control: int, supervisor: int) -> None:
         sys.exit(1)
     assert order, "the channel waits for it"
     terms = order.terms._replace(sandbox=shut_in(order.terms.sandbox, order.kits))
-    order = order._replace(terms=terms)
     from runtime.worker.service import Service
 
     sys.setswitchinterval(_SWITCH_SECONDS)
-    uvloop.run(Service(channel, order).run())
+    uvloop.run(Service(channel, order._replace(terms=terms)).run())

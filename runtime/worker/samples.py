@@ -99,10 +99,7 @@ class Sample(NamedTuple):
 
 
 def read_samples(path: Path) -> tuple[Sample, ...]:
-    """Returns the samples in a file. Raises InvalidKitfile if there is none, or if it holds something else.
-
-    Raises LoadFailed if this machine cannot read the file.
-    """
+    """Returns the samples in a file. Raises InvalidKitfile if it has none, LoadFailed if this machine cannot read."""
     try:
         if not path.is_file():
             raise InvalidKitfile(f"the samples {path.name} are not in the kit: pack them as a model part")

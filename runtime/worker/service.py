@@ -53,7 +53,7 @@ class Service:
         await self._server.start()
         if self._order.accept:
             await self._server.accept()
-        self._channel.unblock()
+        os.set_blocking(self._channel.fileno(), False)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._hear)
         await self._stopped.wait()
         self._log.close()

@@ -80,7 +80,7 @@ def test_descriptors_come_with_messages_and_are_closed_in_what_a_worker_starts(e
 def test_nothing_there_is_none(ends):
     supervisor, worker = ends
     assert supervisor.receive(Ready) is None
-    worker.unblock()
+    os.set_blocking(worker.fileno(), False)
     assert worker.receive(Stop) is None
     assert supervisor.fileno() != worker.fileno()
 
