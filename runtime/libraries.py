@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 import warnings
-from typing import Final
+from typing import Any, Final
 
 from runtime.log import LEVELS, Log, fault
 
@@ -15,9 +15,7 @@ _LONGEST_TEXT: Final = 1000
 def listen(log: Log, *, stderr: bool = False) -> None:
     """Sends what libraries report from now on to `log`. `stderr`: also what is printed to `sys.stderr`."""
 
-    def warned(
-        message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
-    ) -> None:
+    def warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any) -> None:
         text = f"at {filename}:{lineno}" if log.private else str(message)
         log.debug("library.warned", category=category.__name__, reason=_one_line(text))
 

@@ -46,7 +46,7 @@ def examine(
     process = WorkerProcess(0, module)
     try:
         process.finish_output = Output(process, log).finish
-        process.tell(Examine(facts, str(kit.root), settings.adapter, settings.trust, settings.allow_global))
+        process.tell(Examine(facts, str(kit.root), settings.terms("auto")))
         chosen, files = _checked(_messages(process, seconds, cancelled), paths)
     except BaseException:
         process.kill()

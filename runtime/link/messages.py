@@ -135,9 +135,7 @@ class Examine(NamedTuple):
 
     facts: ModelFacts
     root: str
-    adapter: str | None
-    trust: str
-    allow_globals: tuple[str, ...]
+    terms: Terms
 
 
 class Verdict(NamedTuple):

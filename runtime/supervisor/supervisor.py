@@ -150,13 +150,10 @@ class Supervisor:
             self.ended(None)
         elif first and not self._stopping:
             self._model.phase = "ready"
-            self._say_ready(message.example)
-
-    def _say_ready(self, example: str) -> None:
-        seconds, name, address = round(time.monotonic() - self._started, 2), self.reference.name, self._address
-        curl = curl_line(self._curl_address, name, example)
-        message = f"ready at {address} after {seconds:g} s; try", f"  {curl}"
-        self._log.info("server.ready", message=message, address=address, model=name, seconds=seconds, example=curl)
+            seconds, name, address = round(time.monotonic() - self._started, 2), self.reference.name, self._address
+            curl = curl_line(self._curl_address, name, message.example)
+            lines = f"ready at {address} after {seconds:g} s; try", f"  {curl}"
+            self._log.info("server.ready", message=lines, address=address, model=name, seconds=seconds, example=curl)
 
     # the end
 

@@ -22,7 +22,7 @@ def main(control: int, parent: int) -> None:
     channel = Channel(socket.socket(fileno=control), takes_files=True)
     order = channel.receive(Examine)
     assert order, "the channel waits for it"
-    confined = shut_in("auto", order.root).startswith("landlock")
+    confined = shut_in(order.terms.sandbox, order.root).startswith("landlock")
     for verdict in _look(order, confined=confined):
         channel.send(verdict)
     os._exit(0)  # a framework may take seconds to clean up after itself
@@ -33,16 +33,16 @@ def _look(order: Examine, *, confined: bool) -> Iterator[Verdict]:
     from adapters.base import AdapterError, Options
     from adapters.inspection import verdicts
 
-    facts, warned = order.facts, list[str]()
+    facts, terms, warned = order.facts, order.terms, list[str]()
     files = facts.files(Path(order.root))
-    names, asked = {"framework": facts.framework, "format": facts.format}, order.adapter
+    names = {"framework": facts.framework, "format": facts.format}
     chosen: tuple[str, str] | None = None
     try:
-        adapter, found = adapters.choose(files, **names, adapter=asked, warn=warned.append)
+        adapter, found = adapters.choose(files, **names, adapter=terms.adapter, warn=warned.append)
         chosen = (found.path, adapter.name)
         yield Verdict(None, adapter.name, "; ".join([f"by the file {found.path}", *warned]))
     except AdapterError as error:
         yield Verdict(None, None, str(error))
-    options = Options(trust=order.trust, allow_globals=order.allow_globals, confined=confined)
+    options = Options(trust=terms.trust, allow_globals=terms.allow_globals, confined=confined)
     for verdict in verdicts(files, options, chosen):
         yield Verdict(verdict.path, verdict.adapter, verdict.refused)

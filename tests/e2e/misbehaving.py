@@ -15,7 +15,7 @@ LOUD = "\x1b[2J\u202e\n" + "x" * 10_000
 
 def main(control: int, *_: int) -> None:
     end = socket.socket(fileno=control)
-    _, _, _, adapter, *_ = json.loads(end.recv(65_536))
+    _, _, _, (adapter, *_) = json.loads(end.recv(65_536))
 
     def say(*messages: object) -> None:
         for message in messages:

@@ -32,7 +32,7 @@ MESSAGES = [
     Stop("m", 7.0),
     READY,
     FAILED,
-    Examine(FACTS, "/kits/m", "onnx", "data", ()),
+    Examine(FACTS, "/kits/m", Terms("onnx", "data", (), "auto", False)),
     Verdict(None, None, None),
 ]  # fmt: skip
 
