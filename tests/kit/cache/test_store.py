@@ -329,7 +329,7 @@ def test_an_unreadable_index_is_made_anew(store: Store, text: str) -> None:
 @pytest.mark.slow
 def test_names_given_at_the_same_time_all_stay(store: Store) -> None:
     manifest = _manifest("v1")
-    threads = [threading.Thread(target=Store(store.root).name, args=(f"h/r:v{n}", manifest, "m")) for n in range(12)]
+    threads = [threading.Thread(target=Store(store.root).name, args=(f"h/r:v{n}", manifest)) for n in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
