@@ -28,6 +28,7 @@ from .kits import unpack
         ("cnn-torchscript", "restricted", "model/cnn.pt", "pytorch", "TorchScript, which needs"),
         ("mlp-statedict", "restricted", "weights.pth", "pytorch", "weights, which need the kit's own code"),
         ("mlp-statedict", "restricted", "net.py", None, None),
+        ("mlp-safetensors", "restricted", "weights.safetensors", "pytorch", "weights, which need the kit's own code"),
         ("iris-lightgbm", "data", "model.txt", "lightgbm", None),
         ("iris-xgboost", "data", "model.ubj", "xgboost", None),
         ("unknown-framework", "restricted", "model.weird", None, None),

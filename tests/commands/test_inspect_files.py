@@ -50,13 +50,8 @@ def verdict(report, path):
         ("evil-pickle", ("--trust", "unsafe"), "evil.pkl", "sklearn", None),
         ("evil-pickle", ("--adapter", "python"), "evil.pkl", "python", "the kit's own code"),
         ("wine-sklearn", (), "models/wine.joblib", "sklearn", None),
-        ("diabetes-skops", ("--trust", "data"), "diabetes.skops", "sklearn", None),
-        ("mlp-statedict", (), "weights.pth", "pytorch", "the kit's own code"),
-        ("mlp-safetensors", (), "weights.safetensors", "pytorch", "the kit's own code"),
         ("mlp-pt2", (), "mlp.pt2", "pytorch", None),
         ("cnn-torchscript", (), "model/cnn.pt", "pytorch", None if landlock_abi() else "confined by Landlock"),
-        ("cnn-torchscript", ("--trust", "data"), "model/cnn.pt", "pytorch", "TorchScript"),
-        ("corrupt-onnx", (), "m.onnx", "onnx", "is not a whole ONNX model"),
         ("iris-onnx", (), "model/samples.json", None, None),
     ],
 )  # fmt: skip

@@ -65,9 +65,6 @@ def folder(tmp_path: Path) -> Path:
     ("kit", "tag"),
     [
         ("iris-onnx", "v1"),
-        ("iris-onnx", "era-0.2"),
-        ("iris-liar", "v1"),
-        ("digits-external", "gzip"),
         ("digits-external", "era-0.4"),
         ("everything", "v1"),
     ],
