@@ -105,7 +105,7 @@ def closed(schema: Any, name: str = "") -> Any:
         return {"type": "object"}
     if schema.get("x-kubernetes-int-or-string"):
         return {"anyOf": [{"type": "integer"}, {"type": "string"}]}
-    result = {key: closed(part, key) for key, part in schema.items() if key != "pattern"}
+    result = {key: closed(part, key) for key, part in schema.items() if key not in ("pattern", "properties")}
     if isinstance(schema.get("properties"), dict):
         result["properties"] = {key: closed(part, key) for key, part in schema["properties"].items()}
         if "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
