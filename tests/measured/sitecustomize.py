@@ -84,6 +84,7 @@ def _tracing(folders: tuple[str, ...]) -> tuple[Callable[[], Any], dict[str, set
     spec.loader.exec_module(c)
     seen: dict[str, set[int]] = {}
     known: dict[str, object] = {}
+    kept = []  # one that nobody holds any more ends the watch of the thread that notices
 
     def disposition(name: str, _: object) -> object:
         found = c.CFileDisposition()
@@ -98,6 +99,7 @@ def _tracing(folders: tuple[str, ...]) -> tuple[Callable[[], Any], dict[str, set
         tracer.lock_data = tracer.unlock_data = int  # does nothing, and in C: at the recursion limit Python would fail
         tracer.concur_id_func = tracer.should_start_context = tracer.switch_context = tracer.disable_plugin = None
         tracer.file_tracers, tracer.trace_arcs = {}, False
+        kept.append(tracer)
         return tracer.start()
 
     return start, seen
