@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,10 +129,14 @@ def test_what_is_wrong_is_said_in_one_line(kit: Any, name: str | None, inputs: A
 
 
 def test_ctrl_c_is_the_programs_own_in_its_main_thread_only(kit: Any) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        served(kit, "code_of_the_kit:interrupts")
-    with ThreadPoolExecutor() as threads, pytest.raises(LoadFailed, match="failed: KeyboardInterrupt"):
-        threads.submit(served, kit, "code_of_the_kit:interrupts").result()
+    given = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs behind `&`
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            served(kit, "code_of_the_kit:interrupts")
+        with ThreadPoolExecutor() as threads, pytest.raises(LoadFailed, match="failed: KeyboardInterrupt"):
+            threads.submit(served, kit, "code_of_the_kit:interrupts").result()
+    finally:
+        signal.signal(signal.SIGINT, given)
 
 
 def test_memory_that_is_missing_is_not_the_models_fault(kit: Any) -> None:
