@@ -7,7 +7,7 @@ from threading import get_ident
 from typing import Any, Final
 
 from adapters import checks
-from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
+from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec, WrongInput
 from adapters.onnx.file import Facts
 from adapters.onnx.values import Cast, reader, writer
 from adapters.trust import device_hint
@@ -35,15 +35,20 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
     outputs, writers = _outputs(session, facts, files.path)
     zipped = {facts.zipmaps[spec.name] for spec in outputs if spec.name in facts.zipmaps}
     run, make_options, running = session.run, ort.RunOptions, dict[int, Any]()
+    refused, shared = ort.capi.onnxruntime_pybind11_state.InvalidArgument, _shared_dimensions(session)
 
     def plain_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
         run_options = running[thread := get_ident()] = make_options()
         try:
             return dict(zip(wanted, run(wanted, arrays, run_options), strict=True))
+        except refused as error:  # such as an index beyond the rows of a table
+            raise WrongInput(plain(error)) from error
         finally:
             del running[thread]
 
     def converting_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        for dimension, places in shared.items():
+            check_equal(dimension, {name: arrays[name].shape[axis] for name, axis in places if name in arrays})
         read = {name: readers[name](a) if name in readers else a for name, a in arrays.items()}
         made = plain_predict(read, wanted)
         return {name: writers[name](value) if name in writers else value for name, value in made.items()}
@@ -56,13 +61,30 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
         platform="onnx_onnxv1",
         inputs=inputs,
         outputs=outputs,
-        predict=converting_predict if readers or writers else plain_predict,
+        predict=converting_predict if readers or writers or shared else plain_predict,
         batch=bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
         threadsafe=True,
         labels=tuple(map(str, zipped.pop())) if len(zipped) == 1 else None,
         properties=_properties(ort, session, facts),
         interrupt=interrupt,
     )
+
+
+def _shared_dimensions(session: Any) -> dict[str, list[tuple[str, int]]]:
+    """Returns the names of dimensions that several inputs have, with the axes; some operators would stretch a 1."""
+    places: dict[str, list[tuple[str, int]]] = {}
+    for given in session.get_inputs():
+        for axis, dimension in enumerate(given.shape):
+            if isinstance(dimension, str):
+                places.setdefault(dimension, []).append((given.name, axis))
+    return {dimension: found for dimension, found in places.items() if len({name for name, _ in found}) > 1}
+
+
+def check_equal(dimension: str, sizes: Mapping[str, int]) -> None:
+    """Raises WrongInput if inputs that share a dimension of the file have it in different sizes."""
+    if len(set(sizes.values())) > 1:
+        seen = listed(f"{name}: {size}" for name, size in sizes.items())
+        raise WrongInput(f"inputs differ in their dimension {dimension!r}: {seen}")
 
 
 def _session(ort: Any, files: ModelFiles, options: Options, own: Mapping[str, Any]) -> Any:

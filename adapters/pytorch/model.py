@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 
-from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
+from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec, WrongInput
 from adapters.values import DTYPES, Arrays, spec_of
 from adapters.wording import reason
 
@@ -90,8 +90,11 @@ def _runner(module: Any, loaded: Loaded, inputs: tuple[TensorSpec, ...], device:
     def run(arrays: Arrays) -> dict[str, torch.Tensor]:
         tensors = [tensor(arrays[spec.name]) for spec in inputs]
         args, kwargs = (tuple(tensors), {}) if loaded.arrange is None else loaded.arrange(tensors)
-        with torch.inference_mode():
-            return dict(named(module(*args, **kwargs)))
+        try:
+            with torch.inference_mode():
+                return dict(named(module(*args, **kwargs)))
+        except IndexError as error:  # an index beyond the rows of an embedding
+            raise WrongInput(reason(error)) from error
 
     return run
 
@@ -129,7 +132,7 @@ def _dry_run(run: Run, inputs: tuple[TensorSpec, ...], options: Options, name: s
     for sizes in FREE if any(-1 in spec.shape for spec in inputs) else FREE[:1]:
         try:
             first, second = ({n: to_array(t) for n, t in run(_example(inputs, options, s)).items()} for s in sizes)
-        except (RuntimeError, ValueError, IndexError, TypeError) as caught:
+        except (RuntimeError, ValueError, WrongInput, TypeError) as caught:
             error = caught
         else:
             return tuple(spec_of(key, array, second[key]) for key, array in first.items())

@@ -7,10 +7,11 @@ from typing import Any, Final
 import numpy as np
 
 from adapters import checks
-from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec
+from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec, WrongInput
 from adapters.sklearn.input import inputs_of
 from adapters.sklearn.structures import walk
 from adapters.values import DATATYPE, DTYPES, Arrays, Rows, to_protocol
+from adapters.wording import reason
 
 METHODS: Final = (
     "predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform", "apply",
@@ -87,13 +88,16 @@ def _predict(
     places = {spec.name: (method, i, spec) for method, specs in outputs.items() for i, spec in enumerate(specs)}
 
     def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
-        rows = build(arrays)
         results: dict[str, Any] = {}
         answers: Arrays = {}
+        try:
+            rows = build(arrays)
+            for method in {places[name][0] for name in wanted}:
+                results[method] = bound[method](rows)
+        except ValueError as error:  # a category that was not seen when the model was fitted, NaN where it takes none
+            raise WrongInput(reason(error)) from error
         for name in wanted:
             method, i, spec = places[name]
-            if method not in results:
-                results[method] = bound[method](rows)
             made = results[method] if name == method else results[method][i]  # of several, each has a name of its own
             answers[name] = _as_declared(dense(made), spec)
         return answers

@@ -145,6 +145,26 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
         model.predict({"x": np.array([b"a", b"\xff"], dtype=object)}, ("y",))
 
 
+@pytest.mark.parametrize(("a", "b"), [(2, 3), (1, 3)])
+def test_inputs_share_the_dimensions_that_the_file_names(a: int, b: int, tmp_path: Path) -> None:
+    node = helper.make_node("Add", ["a", "b"], ["y"])
+    build(tmp_path, [node], [value("a", shape=("n", 3)), value("b", shape=("n", 3))], [value("y", shape=("n", 3))])
+    model = opened(tmp_path)
+    rows = {"a": np.ones((a, 3), np.float32), "b": np.ones((b, 3), np.float32)}
+    with pytest.raises(WrongInput, match=rf"^inputs differ in their dimension 'n': a: {a}, b: {b}$"):
+        model.predict(rows, ("y",))
+    assert model.predict(rows | {"a": rows["b"]}, ("y",))["y"].tolist() == [[2.0] * 3] * b
+
+
+def test_an_index_that_is_not_there_is_the_clients_mistake(tmp_path: Path) -> None:
+    table = numpy_helper.from_array(np.eye(3, dtype=np.float32), "table")
+    node = helper.make_node("Gather", ["table", "i"], ["y"])
+    build(tmp_path, [node], [value("i", TensorProto.INT64)], [value("y", shape=("n", 3))], initializers=[table])
+    model = opened(tmp_path)
+    with pytest.raises(WrongInput, match="indices element out of data bounds, idx=7"):
+        model.predict({"i": np.array([7])}, ("y",))
+
+
 def test_initialiser_that_is_also_an_input_is_optional(tmp_path: Path) -> None:
     scale = numpy_helper.from_array(np.array([10.0], np.float32), "scale")
     build(

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from adapters import load
-from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec
+from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, WrongInput
 from adapters.pytorch.adapter import sniff
 from adapters.pytorch.model import named
 
@@ -415,3 +415,11 @@ ONE = torch.ones(1)
 )  # fmt: skip
 def test_outputs_have_stable_names(made: Any, names: list[str]) -> None:
     assert [name for name, _ in named(made)] == names
+
+
+def test_an_index_beyond_an_embedding_is_the_clients_mistake(tmp_path: Path) -> None:
+    program = torch.export.export(torch.nn.Embedding(3, 2), (torch.zeros(2, dtype=torch.int64),))
+    torch.export.save(program, tmp_path / "m.pt2")
+    model = opened(tmp_path)
+    with pytest.raises(WrongInput, match="index out of range"):
+        model.predict({model.inputs[0].name: np.array([0, 7])}, tuple(spec.name for spec in model.outputs))

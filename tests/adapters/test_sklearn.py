@@ -210,6 +210,15 @@ def test_wide_frame_is_one_matrix(tmp_path: Path) -> None:
     assert model.inputs == (TensorSpec("x", "FP64", (-1, 80)),)
 
 
+def test_what_only_the_model_can_find_wrong_is_the_clients_mistake(tmp_path: Path) -> None:
+    model = served(OneHotEncoder().fit(np.array([["X"], ["Y"]], dtype=object)), tmp_path)
+    with pytest.raises(WrongInput, match=r"^Found unknown categories .*Z.* in column 0 during transform$"):
+        model.predict({spec.name: texts("Z").reshape(-1, 1) for spec in model.inputs}, model.default_outputs)
+    fitted = served(make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y), tmp_path)
+    with pytest.raises(WrongInput, match="contains NaN"):
+        fitted.predict({fitted.inputs[0].name: np.full((2, 8), np.nan)}, fitted.default_outputs)
+
+
 @pytest.mark.slow
 def test_column_selector_and_search_are_looked_through(tmp_path: Path) -> None:
     prepare = ColumnTransformer(
