@@ -254,7 +254,7 @@ def test_no_function_of_the_libraries_is_called(tmp_path: Path) -> None:
         [sys.executable, str(script)],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         cwd=Path.cwd(),
         env={"PYTHONPATH": "."},
     )

@@ -41,7 +41,9 @@ libc.printf(b"printf\\n")
 os.write(2, b"written to 2\\xff\\n")
 logging.getLogger("kit").warning("logged %d", 3)
 warnings.warn("a warning")
-threading.Thread(target=lambda: 1 / 0).start()
+failing = threading.Thread(target=lambda: 1 / 0)
+failing.start()
+failing.join()
 os.system("echo of a child; echo error of a child >&2")
 
 def load(path, options):
