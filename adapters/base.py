@@ -120,6 +120,9 @@ class Model:
     labels: tuple[str, ...] | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     """Further facts for the model metadata; the value of `warning` is logged as well."""
+    fresh_outputs: bool = False
+    """True if nobody writes into an array again once `predict` has returned it: long ones are then sent from where they
+    are, and not copied before."""
     interrupt: Callable[[int], None] | None = None
     """Ends the `predict` that runs in the thread with this identifier, if the framework can."""
 

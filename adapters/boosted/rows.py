@@ -78,6 +78,7 @@ def as_model(
         predict=answer,
         default_outputs=("predict",),
         batch=True,
+        fresh_outputs=True,
         labels=tuple(map(str, labels)) or None,
         properties=properties,
     )

@@ -64,6 +64,7 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
         predict=converting_predict if readers or writers or shared else plain_predict,
         batch=bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
         threadsafe=True,
+        fresh_outputs=True,
         labels=tuple(map(str, zipped.pop())) if len(zipped) == 1 else None,
         properties=_properties(ort, session, facts),
         interrupt=interrupt,

@@ -39,6 +39,7 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
         predict=_predict(estimator, inputs.build, outputs),
         default_outputs=tuple(spec.name for spec in outputs[methods[0]]),
         batch=True,
+        fresh_outputs=True,
         labels=tuple(map(str, classes.tolist())) if isinstance(classes, np.ndarray) and classes.ndim == 1 else None,
         properties=_properties(estimator, version),
     )

@@ -13,6 +13,7 @@ from runtime.errors import RequestFailed
 from runtime.link.metrics import PROTOCOLS
 from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
 from runtime.serving.inference import Call, Endpoint, infer, request_id, told_of
+from runtime.serving.media import head_of
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Models, Served
@@ -90,9 +91,10 @@ class App:
             if not isinstance(found, Endpoint):
                 return found
             endpoint = found
-        head = dict(scope["headers"])
+        head = head_of(scope["headers"])
         try:
-            body = await self._bodies.read(head, receive, endpoint.codec(head).longest_body)
+            codec = endpoint.codec(head)
+            body = await self._bodies.read(head, receive, codec.longest_body, codec.binary_at(head))
         except RequestFailed as failure:
             return Call(endpoint.served, endpoint.codecs[0], head, b"").refused(failure)
         answer = infer(endpoint, head, body)

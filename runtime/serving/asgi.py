@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runtime.errors import Overloaded
-from runtime.serving.media import Head, announced_length, too_large
+from runtime.serving.media import Body, Head, announced_length, too_large
+from runtime.serving.protocol.tensor_bytes import aligned
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -25,8 +26,9 @@ class Bodies:
         self._limits = limits
         self._in_flight = 0
 
-    async def read(self, head: Head, receive: Receive, longest: int) -> bytes:
-        """Returns a whole body of at most `--max-body-bytes` and at most `longest` bytes, which its protocol allows.
+    async def read(self, head: Head, receive: Receive, longest: int, at: int | None) -> Body:
+        """Returns a whole body of at most `--max-body-bytes` and at most `longest` bytes, which its protocol allows; in
+        memory so that its byte `at` is aligned, and may be written, unless `at` is None.
         Raises TooLarge, before anything is read where the length is announced; Overloaded if memory is short."""
         most, whose = min((self._limits.body_bytes, "--max-body-bytes"), (longest, "this protocol"))
         announced = announced_length(head)
@@ -45,6 +47,8 @@ class Bodies:
             self._in_flight -= booked
         if max(announced, length) > most:
             raise too_large(most, whose)
+        if at is not None:
+            return aligned(pieces, at)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _book(self, more: int, own: int) -> int:
@@ -63,7 +67,10 @@ def local_path(scope: Scope) -> str:
 
 async def deliver(response: Response, scope: Scope, _receive: Receive, send: Send) -> None:
     """Sends a whole answer; to HEAD, without its body."""
-    status, headers, body, variable = response
-    whole = [*headers, *variable, (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": whole})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    whole = [*response.headers, *response.variable, (b"content-length", b"%d" % response.length)]
+    await send({"type": "http.response.start", "status": response.status, "headers": whole})
+    pieces = (b"",) if scope["method"] == "HEAD" else (response.body, *response.tail)
+    views = "modelkit.views" in scope.get("extensions", ())  # other servers want bytes, as the specification says
+    for left, piece in enumerate(pieces, 1 - len(pieces)):
+        body = piece if views else bytes(piece)
+        await send({"type": "http.response.body", "body": body, "more_body": left < 0})

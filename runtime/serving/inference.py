@@ -16,7 +16,7 @@ from runtime.errors import PredictFailed, RequestFailed
 from runtime.link.metrics import OUTCOME_RUNS
 from runtime.log import fault
 from runtime.serving.engine.request import Request
-from runtime.serving.media import Head, media_type, too_large
+from runtime.serving.media import Body, Head, media_type, too_large
 from runtime.serving.protocol.codec import Codec
 from runtime.serving.served import Served
 from runtime.serving.statuses import Response, check_lines, status_of
@@ -62,7 +62,7 @@ def request_id(head: Head) -> str:
     return f"{_PREFIX}-{next(_numbers):x}"
 
 
-def infer(endpoint: Endpoint, head: Head, body: bytes) -> Response | Awaitable[Response]:
+def infer(endpoint: Endpoint, head: Head, body: Body) -> Response | Awaitable[Response]:
     """Answers one inference request, at once where the model is cheap. Never raises a RequestFailed."""
     served, codecs, _ = endpoint
     call = Call(served, codecs[0], head, body)
@@ -89,9 +89,10 @@ class Call:
 
     __slots__ = ("_body", "_head", "_served", "arrived", "body_bytes", "codec", "computed", "id", "queued", "rows")
 
-    def __init__(self, served: Served, codec: Codec, head: Head, body: bytes) -> None:
+    def __init__(self, served: Served, codec: Codec, head: Head, body: Body) -> None:
         self.arrived = perf_counter()
-        self._served, self.codec, self._head, self._body = served, codec, head, body
+        self._served, self.codec, self._head = served, codec, head
+        self._body: Body = body
         self.body_bytes, self.rows, self.queued, self.computed = len(body), 0, 0.0, 0.0
         self.id = request_id(head)
         """As the answer has it."""
@@ -111,6 +112,13 @@ class Call:
             self.id = request.id
         return request
 
+    @property
+    def light(self) -> bool:
+        """Whether decoding takes microseconds, however long the body is: little text, and tensors that are views."""
+        at = self.codec.binary_at(self._head)
+        numbers = all(spec.datatype != "BYTES" for spec in self._served.model.inputs)
+        return at is not None and at <= self._served.limits.inline_body_bytes and numbers
+
     def encode(self, request: Request, outputs: Arrays) -> Response:
         """Returns the answer with the model's outputs."""
         response = self.codec.encode(self._served, request, outputs)
@@ -121,7 +129,8 @@ class Call:
     def answered(self, response: Response) -> Response:
         """Closes the account of a request that has its answer."""
         seconds, served, protocol = perf_counter() - self.arrived, self._served, self.codec.name
-        served.meters[protocol].finished(_OK, seconds, self.rows, self.body_bytes, len(response.body))
+        length = response.length if response.tail else len(response.body)
+        served.meters[protocol].finished(_OK, seconds, self.rows, self.body_bytes, length)
         if self.queued:
             served.log.info("request.answered", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
                             rows=self.rows, milliseconds=_milliseconds(seconds), queued=_milliseconds(self.queued),
@@ -175,7 +184,7 @@ def rehearse(served: Served, codec: Codec, body: bytes, *, times: int = 1) -> Re
     """Answers a request `times` times, fewer if that takes half a second, and notes what one takes; in no account.
     For the thread that loads the model, before the first request. Raises what the codec and the model raise."""
     request = codec.decode({}, body, served)
-    request.id = "rehearsal"
+    request.id, request.form = "rehearsal", None
     began, least = perf_counter(), float("inf")
     while times > 0 and perf_counter() - began < _REHEARSAL_SECONDS:
         started = perf_counter()

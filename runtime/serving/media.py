@@ -1,6 +1,6 @@
 """What a request's headers may say about its body (docs/protocol.md)."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 from runtime.errors import InvalidInput, TooLarge, UnsupportedMedia
@@ -8,6 +8,19 @@ from runtime.serving.wording import shown
 
 Head = Mapping[bytes, bytes]
 """A request's headers, names in lower case."""
+
+Body = bytes | memoryview
+"""A request's body; a memoryview, which may be written, where its protocol has a `binary_at`."""
+
+
+def head_of(headers: Sequence[tuple[bytes, bytes]]) -> Head:
+    """Returns headers by name; what came more than once is one list (RFC 9110, 5.3), which is no value of a number."""
+    head = dict(headers)
+    if len(head) != len(headers):
+        for name in head:
+            head[name] = b", ".join(value for other, value in headers if other == name)
+    return head
+
 
 _OTHER_MEANING: Final = (
     b"text/csv", b"text/xml", b"text/html", b"application/xml", b"multipart/", b"image/", b"audio/", b"video/",

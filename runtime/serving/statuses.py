@@ -24,6 +24,13 @@ class Response(NamedTuple):
     body: bytes
     variable: tuple[Header, ...] = ()
     """What differs from answer to answer, rendered each time."""
+    tail: tuple[bytes | memoryview, ...] = ()
+    """Long pieces of the body behind `body`, which are written from where they are: nobody may change them any more."""
+
+    @property
+    def length(self) -> int:
+        """Returns the bytes of the whole body."""
+        return len(self.body) + sum(map(len, self.tail))
 
 
 _not_one_line: Final = re.compile(rb"[\r\n\0]").search

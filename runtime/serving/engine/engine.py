@@ -38,8 +38,12 @@ class Call(Protocol[T_co]):
     computed: float
     """Seconds that the model and the encoding took; written by the engine."""
 
+    @property
+    def light(self) -> bool:
+        """Whether even a long body is decoded in microseconds."""
+
     def decode(self) -> Request:
-        """Returns the request. Called once, in a thread if the body is long."""
+        """Returns the request. Called once, in a thread if the body is long and not light."""
 
     def encode(self, request: Request, outputs: Arrays, /) -> T_co:
         """Returns the answer. Called once, in the thread where the model ran."""
@@ -65,7 +69,7 @@ class Engine:
         """
         if self.in_flight >= (most := self._limits.in_flight):
             raise Overloaded(f"overloaded: {self.in_flight} requests in flight, at most {most}; try again")
-        if call.body_bytes > self._limits.inline_body_bytes:
+        if call.body_bytes > self._limits.inline_body_bytes and not call.light:
             job = self._job(call)
             job.step(self._decoding, call.decode, partial(self._decoded, job, call))
             return job.answer

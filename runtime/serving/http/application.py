@@ -21,6 +21,8 @@ _HIGH_WATER_BYTES: Final = 65_536
 """A body is read on only once the application has taken this much of it."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _GONE: Final = {"type": "http.disconnect"}
+_EXTENSIONS: Final[dict[str, dict[object, object]]] = {"modelkit.views": {}}
+"""A piece of the answer may be a memoryview of bytes, and is written from where it is."""
 _WITHOUT_BODY: Final = (204, 304)
 _FAILED_HEADERS: Final = (*FAILED.headers, (b"content-length", b"%d" % len(FAILED.body)))
 
@@ -69,6 +71,7 @@ class ApplicationExchange(Exchange):
             "query_string": head.query,
             "headers": head.headers,
             "state": {},
+            "extensions": _EXTENSIONS,
         }
 
     def took(self, piece: bytes) -> bool:
@@ -150,7 +153,7 @@ class ApplicationExchange(Exchange):
             self._left -= len(body)
             if self._left < 0 or (last and self._left):
                 raise ValueError("the answer is not as long as its content-length says")
-        self._turns.transport.write(head + body)
+        self._turns.transport.write(head + body if head else body)
         if last:
             self.complete = True
             self._turns.answered(self)

@@ -13,6 +13,8 @@ from runtime.serving.http.framing import UNKNOWN, Head, Refused, is_plain, known
 from runtime.serving.http.reader import Reader
 from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, State, look, readable
 from runtime.serving.inference import Endpoint, infer, request_id
+from runtime.serving.media import Head as MediaHead
+from runtime.serving.media import head_of
 from runtime.serving.statuses import JSON, RETRY, Response, error_body
 
 _IDLE_GRACE_SECONDS: Final = 0.25
@@ -148,9 +150,9 @@ class Connection(asyncio.Protocol):
             return
         self._what = ANSWER
         if self._direct and not exchange.gone:
-            self._answer(exchange, self._direct[0], dict(exchange.headers), exchange.body())
+            self._answer(exchange, self._direct[0], head_of(exchange.headers), exchange.body())
 
-    def _answer(self, exchange: Exchange, served: Endpoint, head: dict[bytes, bytes], body: bytes) -> None:
+    def _answer(self, exchange: Exchange, served: Endpoint, head: MediaHead, body: bytes) -> None:
         try:
             response = infer(served, head, body)
             if isinstance(response, Response):

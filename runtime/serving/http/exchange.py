@@ -76,7 +76,10 @@ class Exchange:
             self.keep_alive = False
         whole = rendered(response, turns.state.date, keep_alive=self.keep_alive)
         self.started = self.complete = True
-        turns.transport.write(whole)
+        if response.tail:
+            turns.transport.writelines((whole, *response.tail))
+        else:
+            turns.transport.write(whole)
         turns.answered(self)
 
 
@@ -164,10 +167,11 @@ class Turns:
 
 
 def rendered(response: Response, date: bytes, *, keep_alive: bool) -> bytes:
-    """Returns an answer's bytes (https://www.rfc-editor.org/rfc/rfc9112#section-4); `date` is a whole line."""
-    status, headers, body, variable = response
+    """Returns an answer's bytes without its tail (https://www.rfc-editor.org/rfc/rfc9112#section-4); `date` is a whole
+    line."""
+    status, headers, body, variable, tail = response
     end = b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n"
-    length = b"content-length: %d" % len(body)
+    length = b"content-length: %d" % (response.length if tail else len(body))
     more = _lines(variable) if variable else b""
     return b"".join((STATUS_LINES[status], date, _constant_lines(headers), more, length, end, body))
 

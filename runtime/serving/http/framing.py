@@ -4,11 +4,13 @@ And which requests the connection answers itself, without ASGI: no scope, no tas
 a request sends it the other way, to the application, and both ways give the same bytes.
 """
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import httptools
 
 from runtime.link.limits import Limits
+from runtime.serving.media import head_of
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -42,7 +44,7 @@ class Known(NamedTuple):
     head: bytes
     whole: int  # bytes of head and body together
     path: str
-    headers: dict[bytes, bytes]
+    headers: Mapping[bytes, bytes]
 
 
 UNKNOWN: Final = Known(b"", -1, "", {})
@@ -131,4 +133,4 @@ def known(data: bytes, head: Head) -> Known:
     body = head.length or 0
     if data.find(b"\r\n\r\n") + 4 + body != len(data):
         return UNKNOWN
-    return Known(data[: len(data) - body], len(data), head.path, dict(head.headers))
+    return Known(data[: len(data) - body], len(data), head.path, head_of(head.headers))

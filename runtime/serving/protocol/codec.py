@@ -1,7 +1,7 @@
 """What a protocol is: one frozen value (docs/writing-a-protocol.md). The table of them is `serving.protocols`."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from adapters.values import Arrays
 from runtime.errors import RequestFailed
@@ -31,8 +31,8 @@ class Codec(NamedTuple):
     media_types: tuple[bytes | None, ...]
     """Content types that mean this protocol, in lower case, without parameters; the first is named in refusals; None:
     no Content-Type at all. Other types go to the first codec of a path, unless they clearly mean something else."""
-    decode: Callable[[Head, bytes, Served], Request]
-    """A request's headers (names in lower case) and body → what the model is asked. Raises InvalidInput."""
+    decode: Callable[[Head, Any, Served], Request]
+    """A request's headers (names in lower case) and its `Body` → what the model is asked. Raises InvalidInput."""
     encode: Callable[[Served, Request, Arrays], Response]
     """The answer with the outputs that the request wanted, of the datatypes that the model promised."""
     refuse: Callable[[RequestFailed], Response]
@@ -42,6 +42,10 @@ class Codec(NamedTuple):
     longest_body: int = 2**31 - 1
     """Bytes that a body may have at most, whatever `--max-body-bytes` says; a tensor has no more elements than this."""
     pages: tuple[Page, ...] = ()
+    binary_at: Callable[[Head], int | None] = lambda _: None
+    """Where in a body tensors begin as bytes, None for a body of text. A long body is then put into memory (`decode`
+    gets a memoryview that may be written) so that this byte is aligned, and decoded on the event loop if the text
+    before it is short."""
 
 
 def prepare(served: Served, codecs: Iterable[Codec]) -> None:

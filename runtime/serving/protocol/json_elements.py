@@ -53,7 +53,22 @@ def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Arra
     if len(data) != count:
         raise _fault(spec, f"shape {shown(shape)} wants {shown(count)} elements, got {len(data)}")
     array = _READERS[spec.datatype](spec, data)
-    return array if len(shape) == 1 else array.reshape(shape)
+    rank = len(spec.shape)
+    return array if rank == 1 else array.reshape(shape if len(shape) == rank else fitted(spec, shape))
+
+
+def fitted(spec: TensorSpec, shape: list[int]) -> list[int]:
+    """Returns `shape`, which `count_of` has let pass, as the model has it: one column may come as [N, 1] for [N], and
+    as [N] for [N, 1]."""
+    more = len(spec.shape) - len(shape)
+    return shape if not more else [*shape, 1] if more > 0 else shape[:-1]
+
+
+def _is_column(spec: TensorSpec, shape: list[int]) -> bool:
+    wanted = spec.shape
+    ranks = len(shape), len(wanted)
+    one = shape if ranks == (2, 1) else wanted if ranks == (1, 2) else (0, 0)
+    return one[1] == 1 and wanted[0] in (shape[0], -1)
 
 
 def arrays_of(inputs: Mapping[str, Any], signature: Signature, limits: Limits) -> Arrays:
@@ -80,7 +95,7 @@ def _array(spec: TensorSpec, value: Any, limits: Limits) -> Array:
         shape = list(array.shape)
         if array.dtype == DTYPES[spec.datatype] != np.object_:
             count_of(spec, shape, limits)
-            return np.asarray(array, order="C")
+            return np.asarray(array, order="C").reshape(fitted(spec, shape))
         elements = [item.item() if isinstance(item, np.generic) else item for item in array.reshape(-1).tolist()]
         return array_of(spec, shape, elements, limits)
     except (InputAtFault, MemoryError):
@@ -110,7 +125,7 @@ def count_of(spec: TensorSpec, shape: Any, limits: Limits) -> int:
         fits = fits and spec.shape[axis] in (size, -1)
     if count > limits.elements:
         raise _fault(spec, f"element count too large: shape {shown(shape)}, at most {limits.elements}")
-    if not fits:
+    if not fits and not _is_column(spec, shape):
         raise _fault(spec, f"expected shape {quoted(list(spec.shape))} (-1: any), got {shown(shape)}")
     return 0 if 0 in shape else count
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol V2 in JSON.
+"""The Open Inference Protocol V2 over HTTP: JSON, and binary tensors behind it.
 
 May import: adapters.base, adapters.values, runtime.errors, runtime.serving, runtime.link.limits,
 runtime.serving.engine.request, runtime.serving.protocol, runtime.version.

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol V2 in JSON, as one value, with what it says about the server and its models.
+"""The Open Inference Protocol V2 over HTTP, as one value, with what it says about the server and its models.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
@@ -10,7 +10,7 @@ import orjson
 
 from adapters.base import TensorSpec
 from runtime.serving.protocol.codec import Codec, Page
-from runtime.serving.protocol.v2.decode import decode
+from runtime.serving.protocol.v2.decode import binary_at, decode
 from runtime.serving.protocol.v2.encode import NAME, Form, encode
 from runtime.serving.served import Models
 from runtime.serving.statuses import JSON, RETRY, Response, error_response
@@ -19,7 +19,7 @@ from runtime.version import __version__
 Parameters = Mapping[str, str]
 
 _ORIGIN: Final = ("reference", "framework", "adapter", "trust", "sandbox", "verified", "digest")
-_SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": []}
+_SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": ["binary_tensor_data"]}
 _MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
@@ -70,4 +70,5 @@ V2_JSON: Final = Codec(
     encode=encode,
     refuse=error_response,
     pages=_PAGES,
+    binary_at=binary_at,
 )

@@ -1,40 +1,127 @@
-"""A JSON request → named arrays that fit the model, or one line that says why not (docs/protocol.md, 3)."""
+"""A request → named arrays that fit the model, or one line that says why not (docs/protocol.md, 3 to 5)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
 from typing import Any, Final
 
+import numpy as np
+
 from adapters.base import TensorSpec
-from adapters.values import Arrays
+from adapters.values import DTYPES, Array, Arrays
 from runtime.errors import InputAtFault, InvalidInput
 from runtime.link.limits import Limits
 from runtime.serving.engine.request import Request, Signature
-from runtime.serving.media import Head
-from runtime.serving.protocol.json_document import kind_of, read_document
-from runtime.serving.protocol.json_elements import ALIASES, array_of
-from runtime.serving.protocol.v2.encode import NAME
+from runtime.serving.media import Body, Head
+from runtime.serving.protocol.exact import check_kinds, converted
+from runtime.serving.protocol.json_document import Document, kind_of, read_document
+from runtime.serving.protocol.json_elements import ALIASES, array_of, count_of
+from runtime.serving.protocol.tensor_bytes import array_from
+from runtime.serving.protocol.v2.content_types import OF_OUTPUTS, columns_of, matrix_of, undone
+from runtime.serving.protocol.v2.encode import BINARY_HEADER, NAME, Asked
 from runtime.serving.served import Served
 from runtime.serving.wording import listed, quoted, shown
 
-BINARY_HEADER: Final = b"inference-header-content-length"
 _FIELDS: Final = ("name", "shape", "datatype", "data")
 _SEQUENCES: Final = ("sequence_id", "sequence_start", "sequence_end")
+_BINARY: Final = object()
+"""Stands for the data of an input that is behind the JSON."""
+_DIGITS: Final = 18
+"""More than any body has bytes."""
 
 
-def decode(head: Head, body: bytes, served: Served) -> Request:
+def decode(head: Head, body: Any, served: Served) -> Request:
     """Returns the request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
-    if BINARY_HEADER in head:
-        raise InvalidInput("binary tensor data is not supported yet; send JSON without Inference-Header-Content-Length")
-    signature, limits = served.signature, served.limits
+    signature, limits, tail = served.signature, served.limits, None
     try:
+        if BINARY_HEADER in head:
+            text, data = _split(head, body)
+            if not text:
+                return _raw(data, served)
+            body, tail = text, Tail(data)
         document = read_document(body, limits.json_depth)
-        if "parameters" in document:
-            _check_parameters(document["parameters"], "request")
-        inputs = _inputs(document.get("inputs"), signature, limits)
-        wanted = _wanted(document["outputs"], signature) if "outputs" in document else signature.default
-        return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None)
+        parameters = document.get("parameters")
+        if parameters is not None or "parameters" in document:
+            _check_parameters(parameters, "request")
+        inputs = _inputs(document.get("inputs"), served, tail, parameters)
+        wanted, form = signature.default, None
+        if "outputs" in document:
+            wanted = _wanted(document["outputs"], signature)
+        if parameters or "outputs" in document:
+            form = _asked(document, parameters or {}, wanted)
+        return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None, form)
     except InputAtFault as fault:
         fault.advice = served.forms[NAME].advice
         raise
+
+
+def binary_at(head: Head) -> int | None:
+    """Returns where the tensors begin behind the JSON, -1 if the header does not say it, None without the header."""
+    given = head.get(BINARY_HEADER)
+    if given is None:
+        return None
+    return int(given) if given.isdigit() and len(given) <= _DIGITS else -1
+
+
+class Tail:
+    """The bytes behind the JSON, which the inputs take one after another."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._at = data, 0
+
+    @property
+    def left(self) -> int:
+        """Returns how many bytes no input has taken yet."""
+        return len(self._data) - self._at
+
+    def take(self, spec: TensorSpec, size: int) -> memoryview:
+        """Returns the next `size` bytes, which are the input `spec`. Raises InputAtFault."""
+        if size > self.left:
+            said = f"binary size mismatch: binary_data_size is {shown(size)}, {self.left} bytes are left"
+            raise InputAtFault(f"input {quoted(spec.name)}: {said}")
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+    def check_end(self) -> None:
+        """Raises InputAtFault if something is left."""
+        if self.left:
+            raise InputAtFault(f"binary size mismatch: {self.left} bytes are left behind the last input")
+
+
+def _split(head: Head, body: Body) -> tuple[bytes, memoryview]:
+    at = binary_at(head)
+    if at is None or not 0 <= at <= len(body):
+        given = shown(head[BINARY_HEADER].decode("latin-1"))
+        wanted = f"it is the number of bytes of JSON, at most the {len(body)} of this body"
+        raise InvalidInput(f"invalid header Inference-Header-Content-Length {given}; {wanted}")
+    whole = memoryview(body)
+    return bytes(whole[:at]), whole[at:]
+
+
+def _raw(data: memoryview, served: Served) -> Request:
+    """Returns the request of a body that is nothing but the bytes of the model's one input."""
+    signature, spec = served.signature, served.signature.only
+    if spec is None:
+        said = "a raw body (Inference-Header-Content-Length: 0) is for models with one input"
+        raise InputAtFault(f"{said}; expected {listed(signature.inputs)}")
+    form, shape = Asked(binary=frozenset(signature.outputs)), list(spec.shape)
+    free = [axis for axis, size in enumerate(shape) if size < 0]
+    if spec.datatype == "BYTES":  # as Triton has it: one element, and no length in front
+        shape = [1 if size < 0 else size for size in shape]
+        if prod(shape) != 1:
+            raise InputAtFault(f"a raw body of BYTES is one element; expected shape {quoted(list(spec.shape))}")
+        one = np.empty(shape, np.object_)
+        one.fill(bytes(data))
+        return Request({spec.name: one}, signature.default, None, form)
+    if len(free) > 1 and served.model.batch:
+        shape[free.pop(0)] = 1
+    if len(free) > 1:
+        said = f"at most one dimension may be unknown, the model has {quoted(list(spec.shape))}"
+        raise InputAtFault(f"the shape of a raw body is not known: {said}; send the shape in JSON")
+    if free:
+        shape[free[0]] = len(data) // max(1, DTYPES[spec.datatype].itemsize * prod(s for s in shape if s >= 0))
+    array = array_from(spec, spec.datatype, shape, data, served.limits)
+    return Request({spec.name: array}, signature.default, None, form)
 
 
 def _id(given: object, limits: Limits) -> str | None:
@@ -47,41 +134,90 @@ def _id(given: object, limits: Limits) -> str | None:
     return given
 
 
-def _inputs(given: object, signature: Signature, limits: Limits) -> Arrays:
+def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mapping[str, object] | None) -> Arrays:
+    signature, limits = served.signature, served.limits
     if type(given) is not list or not given:
         got = "nothing" if given is None else "none" if given == [] else kind_of(given)
         raise InputAtFault(f"inputs must be a non-empty array of tensors, got {got}")
     if len(given) > limits.inputs:
         raise InputAtFault(f"too many inputs: {len(given)}, at most {limits.inputs}")
     arrays: Arrays = {}
-    if signature.only is not None and len(given) == 1:
-        _add(arrays, given[0], 0, signature.only, signature, limits)
-        return arrays
+    if parameters and parameters.get("content_type") == "pd":
+        names = [entry.get("name") for entry in given if type(entry) is dict]
+        columns = columns_of(signature, [name for name in names if type(name) is str])
+        if columns is not None and len(columns) == len(given):
+            for index, entry in enumerate(given):
+                _add(arrays, entry, index, columns[entry["name"]], limits, tail)
+            assert signature.only is not None
+            arrays = matrix_of(arrays, signature.only, served.model.properties)
+            given = ()
+    only = signature.only if len(given) == 1 else None
     for index, entry in enumerate(given):
-        _add(arrays, entry, index, None, signature, limits)
-    signature.check_complete(arrays)
+        _add(arrays, entry, index, only or signature, limits, tail)
+    if tail is not None:
+        tail.check_end()
+    if only is None:
+        signature.check_complete(arrays)
     return arrays
 
 
-def _add(arrays: Arrays, entry: Any, index: int, only: TensorSpec | None, signature: Signature, limits: Limits) -> None:
+def _add(arrays: Arrays, entry: Any, index: int, to: TensorSpec | Signature, limits: Limits, tail: Tail | None) -> None:
     """Reads one tensor: the input of its name, or the model's `only` one, whatever its name."""
     if type(entry) is not dict:
         raise InputAtFault(f"inputs[{index}] must be an object, got {kind_of(entry)}")
+    parameters = None
     if "parameters" in entry:
-        _check_parameters(entry["parameters"], f"inputs[{index}]")
+        parameters = entry["parameters"]
+        _check_parameters(parameters, f"inputs[{index}]")
     name = entry.get("name")
     if type(name) is not str:
         raise _bad_field(entry, index, "name")
-    spec = only or signature.input(name)
+    spec = to.input(name) if isinstance(to, Signature) else to
     if spec.name in arrays:
         raise InputAtFault(f"duplicate input {quoted(name)}")
     try:
         shape, datatype, data = entry["shape"], entry["datatype"], entry["data"]
     except KeyError as missing:
-        raise _bad_field(entry, index, missing.args[0]) from None
-    if datatype != spec.datatype:
-        _check_datatype(datatype, spec)
-    arrays[spec.name] = array_of(spec, shape, data, limits)
+        if missing.args[0] != "data" or (tail is None and "binary_data_size" not in (parameters or ())):
+            raise _bad_field(entry, index, missing.args[0]) from None
+        data = _BINARY
+    if parameters or data is _BINARY:
+        arrays[spec.name] = _with_parameters(spec, entry, data, parameters or {}, limits, tail)
+    elif datatype == spec.datatype:
+        arrays[spec.name] = array_of(spec, shape, data, limits)
+    else:
+        arrays[spec.name] = _announced(spec, shape, _known(datatype, spec), data, limits)
+
+
+def _announced(spec: TensorSpec, shape: Any, datatype: str, data: object, limits: Limits) -> Array:
+    """Returns the array of JSON elements of the datatype that the client announced."""
+    if datatype == spec.datatype:
+        return array_of(spec, shape, data, limits)
+    check_kinds(spec, datatype)
+    array = array_of(replace(spec, datatype=datatype), shape, data, limits)
+    return converted(spec, datatype, array.reshape(-1)).reshape(array.shape)
+
+
+def _with_parameters(spec: TensorSpec, entry: Mapping[str, Any], data: object, parameters: Mapping[str, object],
+                     limits: Limits, tail: Tail | None) -> Array:  # fmt: skip
+    shape, datatype, size = entry["shape"], _known(entry["datatype"], spec), parameters.get("binary_data_size")
+    content_type = parameters.get("content_type") if datatype == "BYTES" else None
+    to = replace(spec, datatype="BYTES") if content_type == "pd_json" else spec
+    if data is not _BINARY:
+        if size is not None:
+            raise InputAtFault(f"input {quoted(spec.name)}: ambiguous data: it has both data and binary_data_size")
+        array = _announced(to, shape, datatype, data, limits)
+    elif tail is None:
+        said = "binary_data_size needs the header Inference-Header-Content-Length: the number of bytes of JSON"
+        raise InputAtFault(f"input {quoted(spec.name)}: {said}")
+    else:
+        if size is None:  # it may be left out where it is known, or nothing else can follow
+            size = tail.left if datatype == "BYTES" else count_of(spec, shape, limits) * DTYPES[datatype].itemsize
+        if type(size) is not int or size < 0:
+            said = f"binary_data_size must be a whole number of bytes, got {shown(size)}"
+            raise InputAtFault(f"input {quoted(spec.name)}: {said}")
+        array = array_from(to, datatype, shape, tail.take(spec, size), limits)
+    return array if content_type is None else undone(spec, content_type, array, limits)
 
 
 def _bad_field(entry: Mapping[str, object], index: int, field: str) -> InputAtFault:
@@ -92,12 +228,12 @@ def _bad_field(entry: Mapping[str, object], index: int, field: str) -> InputAtFa
     return InputAtFault(f"{which} has no {field}; an input has {', '.join(_FIELDS)}")
 
 
-def _check_datatype(datatype: object, spec: TensorSpec) -> None:
-    known, name = ALIASES.get(datatype) if type(datatype) is str else None, quoted(spec.name)
+def _known(datatype: object, spec: TensorSpec) -> str:
+    known = ALIASES.get(datatype) if type(datatype) is str else None
     if known is None:
-        raise InputAtFault(f"input {name}: unknown datatype {shown(datatype)}; expected {spec.datatype}")
-    if known != spec.datatype:
-        raise InputAtFault(f"input {name}: expected datatype {spec.datatype}, got {known}")
+        said = f"unknown datatype {shown(datatype)}; expected {spec.datatype}"
+        raise InputAtFault(f"input {quoted(spec.name)}: {said}")
+    return known
 
 
 def _wanted(given: object, signature: Signature) -> tuple[str, ...]:
@@ -128,6 +264,26 @@ def _output(entry: object, index: int) -> str:
     return name
 
 
+def _asked(document: Document, parameters: Mapping[str, Any], wanted: tuple[str, ...]) -> Asked | None:
+    """Returns the form that the answer was asked in, None for the plain one."""
+    binary = _flag(parameters, "binary_data_output", "request")
+    own = {entry["name"]: entry.get("parameters", {}) for entry in document.get("outputs") or ()}
+    forms = {name: _flag(own.get(name, {}), "binary_data", f"output {quoted(name)}", default=binary) for name in wanted}
+    types = {name: kind for name, of in own.items() if (kind := of.get("content_type")) in OF_OUTPUTS}
+    whole = parameters.get("content_type")
+    whole = whole if whole in ("np", "pd", "str") else ""
+    if not (types or whole or any(forms.values())):
+        return None
+    return Asked(frozenset(name for name, flag in forms.items() if flag), types, whole)
+
+
+def _flag(parameters: Mapping[str, Any], key: str, where: str, *, default: bool = False) -> bool:
+    value = parameters.get(key, default)
+    if type(value) is not bool:
+        raise InvalidInput(f"{where}: invalid parameter {quoted(key)}: must be true or false, got {shown(value)}")
+    return value
+
+
 def _check_parameters(given: object, where: str) -> None:
     """Refuses parameters that would change the answer; others are let through, since the protocol is open."""
     if type(given) is not dict:
@@ -135,8 +291,6 @@ def _check_parameters(given: object, where: str) -> None:
     for key, value in given.items():
         if key.startswith("shared_memory_"):
             raise InvalidInput(f"{where}: parameter {shown(key)}: shared memory is not supported; send the data itself")
-        if key == "binary_data_size":
-            raise InvalidInput(f"{where}: binary tensor data is not supported yet; send the data as JSON")
         if key == "classification" or (key in _SEQUENCES and value):
             raise InvalidInput(f"{where}: invalid parameter {quoted(key)}: not supported")
         if type(value) is list or value is None:

@@ -1,4 +1,4 @@
-"""Named arrays → a JSON answer (docs/protocol.md, 3): flat data, in the order asked, strict JSON; example requests."""
+"""Named arrays → an answer (docs/protocol.md, 3 to 5): in JSON flat data, in the order asked; example requests."""
 
 from collections.abc import Mapping
 from math import prod
@@ -9,13 +9,19 @@ import orjson
 
 from adapters.base import Model, TensorSpec
 from adapters.values import Arrays
-from runtime.errors import InvalidInput, PredictFailed
+from runtime.errors import InvalidInput
 from runtime.serving.engine.request import Request
+from runtime.serving.protocol.tensor_bytes import as_bytes, bytes_from
+from runtime.serving.protocol.v2.content_types import of_answer, of_output, written
 from runtime.serving.served import Served
 from runtime.serving.statuses import JSON, Header, Response
 from runtime.serving.wording import quoted
 
 NAME: Final = "v2_json"
+BINARY_HEADER: Final = b"inference-header-content-length"
+_OCTETS: Final = (b"content-type", b"application/octet-stream")
+_SHORT: Final = 65_536
+"""Outputs up to this are copied behind the JSON: one short write costs less than several."""
 _FEW: Final = 64
 LONGEST_SHOWN: Final = 2048
 _AS_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
@@ -25,6 +31,7 @@ class Form(NamedTuple):
     """What does not change from request to request of one model: in `served.forms[NAME]`."""
 
     headers: tuple[Header, ...]
+    binary_headers: tuple[Header, ...]
     head: bytes
     outputs: Mapping[str, bytes]
     """By name: the text before the shape."""
@@ -39,11 +46,25 @@ class Form(NamedTuple):
             for spec in served.model.outputs
         }
         head = orjson.dumps(model)[:-1] + b',"id":'
-        return cls(served.stamped((JSON,)), head, outputs, advice(served.model, served.name))
+        binary, text = (served.stamped((header,)) for header in (_OCTETS, JSON))  # the usual ones last
+        return cls(text, binary, head, outputs, advice(served.model, served.name))
+
+
+class Asked(NamedTuple):
+    """How a request wants its answer, where that is not JSON alone: `Request.form`."""
+
+    binary: frozenset[str]
+    """The outputs that are wanted as bytes."""
+    content_types: Mapping[str, str] = {}
+    """What outputs are wanted as, by name; MLServer's word."""
+    content_type: str = ""
+    """What the request came as."""
 
 
 def encode(served: Served, request: Request, outputs: Arrays) -> Response:
     """Returns the answer. Raises InvalidInput if a BYTES output is not text, which JSON cannot carry."""
+    if request.form is not None:
+        return _as_asked(served, request, outputs, request.form)
     form: Form = served.forms[NAME]
     parts = [form.head, orjson.dumps(request.id)]
     before = b',"outputs":['
@@ -53,6 +74,38 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
         before = b","
     parts.append(b"]}")
     return Response(200, form.headers, b"".join(parts))
+
+
+def _as_asked(served: Served, request: Request, outputs: Arrays, asked: Asked) -> Response:
+    form: Form = served.forms[NAME]
+    parts, tail, before = [form.head, orjson.dumps(request.id)], list[bytes | memoryview](), b',"outputs":['
+    typed = bool(asked.content_type or asked.content_types)
+    if whole := of_answer(asked.content_type, [outputs[name] for name in request.wanted]):
+        parts += (b',"parameters":', orjson.dumps({"content_type": whole}))
+    for name in request.wanted:
+        array, parameters = outputs[name], dict[str, object]()
+        if typed:
+            parameters["content_type"] = kind = of_output(array, asked.content_types.get(name, ""))
+            array = written(name, array, kind)
+        parts += (before, form.outputs[name], orjson.dumps(array.shape))
+        if name in asked.binary:
+            tail.append(data := bytes_from(name, array))
+            parameters["binary_data_size"] = len(data)
+        parts += (b',"parameters":', orjson.dumps(parameters)) if parameters else ()
+        parts += (b"}",) if name in asked.binary else (b',"data":', _data(name, array), b"}")
+        before = b","
+    parts.append(b"]}")
+    return _with_tail(served, form, b"".join(parts), tail)
+
+
+def _with_tail(served: Served, form: Form, text: bytes, tail: list[bytes | memoryview]) -> Response:
+    size = sum(map(len, tail))
+    if not size:
+        return Response(200, form.headers, text)
+    length = ((BINARY_HEADER, b"%d" % len(text)),)
+    if size <= _SHORT or not served.model.fresh_outputs:
+        return Response(200, form.binary_headers, b"".join((text, *tail)), length)
+    return Response(200, form.binary_headers, text, length, tuple(tail))
 
 
 def _data(name: str, array: np.ndarray[Any, Any]) -> bytes:
@@ -81,13 +134,12 @@ def _not_finite(flat: np.ndarray[Any, Any]) -> bytes:
 
 
 def _texts(name: str, values: list[Any]) -> list[str]:
+    encoded = as_bytes(name, values)
     try:
-        return [value if type(value) is str else value.decode() for value in values]
+        return [value.decode() for value in encoded]
     except UnicodeDecodeError as error:
-        element = f"output {quoted(name)}, element {values.index(error.object)},"
+        element = f"output {quoted(name)}, element {encoded.index(error.object)},"
         raise InvalidInput(f"{element} is not UTF-8, which JSON needs; ask for this output as binary data") from None
-    except AttributeError:
-        raise PredictFailed(f"the model returned something else than bytes in its output {quoted(name)}") from None
 
 
 def example_request(model: Model) -> dict[str, Any]:
