@@ -40,8 +40,9 @@ def decode(head: Head, body: Any, served: Served) -> Request:
                 return _raw(data, served)
             body, tail = text, Tail(data)
         document = read_document(body, limits.json_depth)
-        parameters = document.get("parameters")
-        if parameters is not None or "parameters" in document:
+        parameters = None
+        if "parameters" in document:
+            parameters = document["parameters"]
             _check_parameters(parameters, "request")
         inputs = _inputs(document.get("inputs"), served, tail, parameters)
         wanted, form = signature.default, None
@@ -147,13 +148,13 @@ def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mappin
         columns = columns_of(signature, [name for name in names if type(name) is str])
         if columns is not None and len(columns) == len(given):
             for index, entry in enumerate(given):
-                _add(arrays, entry, index, columns[entry["name"]], limits, tail)
+                _add(arrays, entry, index, columns[entry["name"]], served, tail)
             assert signature.only is not None
             arrays = matrix_of(arrays, signature.only, served.model.properties)
             given = ()
     only = signature.only if len(given) == 1 else None
     for index, entry in enumerate(given):
-        _add(arrays, entry, index, only or signature, limits, tail)
+        _add(arrays, entry, index, only, served, tail)
     if tail is not None:
         tail.check_end()
     if only is None:
@@ -161,8 +162,8 @@ def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mappin
     return arrays
 
 
-def _add(arrays: Arrays, entry: Any, index: int, to: TensorSpec | Signature, limits: Limits, tail: Tail | None) -> None:
-    """Reads one tensor: the input of its name, or the model's `only` one, whatever its name."""
+def _add(arrays: Arrays, entry: Any, index: int, only: TensorSpec | None, served: Served, tail: Tail | None) -> None:
+    """Reads one tensor: the input of its name, or the `only` one that is meant, whatever its name."""
     if type(entry) is not dict:
         raise InputAtFault(f"inputs[{index}] must be an object, got {kind_of(entry)}")
     parameters = None
@@ -172,7 +173,7 @@ def _add(arrays: Arrays, entry: Any, index: int, to: TensorSpec | Signature, lim
     name = entry.get("name")
     if type(name) is not str:
         raise _bad_field(entry, index, "name")
-    spec = to.input(name) if isinstance(to, Signature) else to
+    spec, limits = only or served.signature.input(name), served.limits
     if spec.name in arrays:
         raise InputAtFault(f"duplicate input {quoted(name)}")
     try:

@@ -123,7 +123,10 @@ ROWS = [
     *(pytest.param(of(datatype=d), f"unknown datatype {d!r}; expected FP32", id=f"17 {d}") for d in ("FP99", "fp32", "", "float32", "BF16")),
     *(pytest.param(of(datatype=d), "unknown datatype", id=f"17 {d}") for d in (None, 32, ["FP32"])),
     # 18
-    *(pytest.param(of(datatype=d), f"expected datatype FP32, got {d}", id=f"18 {d}") for d in ("FP64", "INT32", "BYTES")),
+    pytest.param(of(datatype="BYTES"), "expected datatype FP32, got BYTES", id="18 BYTES"),
+    pytest.param(of(datatype="FP64"), "element 0: expected datatype FP32, got FP64, and 5.1 would change in that; announce FP32 to have it rounded", id="18 FP64"),
+    pytest.param(of(datatype="INT32"), "element 0: INT32 wants a whole number, got 5.1 (wrong element type)", id="18 INT32"),
+    pytest.param(of(datatype="INT32", data=[1, 2, 3, 2**24 + 1]), "element 3: expected datatype FP32, got INT32, and 16777217 would change", id="18 long INT32"),
     pytest.param(of(datatype="STRING"), "expected datatype FP32, got BYTES", id="18 STRING"),
     # 19
     pytest.param(of(shape=[4]), "expected shape [-1, 4] (-1: any), got [4]", id="19 rank 1"),
@@ -172,7 +175,7 @@ ROWS = [
     pytest.param(body(tensor(), id="x" * 150_000), "id too long", id="30 huge"),
     *(pytest.param(body(tensor(), id=i), "id must be a string", id=f"30 {i!r}") for i in (7, [], {}, True)),
     # 33, 40
-    pytest.param(body(tensor(data=..., parameters={"binary_data_size": 16})), "binary tensor data is not supported yet", id="33 binary"),
+    pytest.param(body(tensor(data=..., parameters={"binary_data_size": 16})), "binary_data_size needs the header Inference-Header-Content-Length", id="33 no header"),
     pytest.param(body(tensor(data=..., parameters={"shared_memory_region": "r"})), "shared memory is not supported", id="40 input"),
     pytest.param(body(tensor(), outputs=[{"name": "label", "parameters": {"shared_memory_region": "r"}}]), "shared memory is not supported", id="40 output"),
 ]  # fmt: skip
@@ -245,7 +248,10 @@ GOOD = [
     pytest.param(of(data=[5, 3, 1, 0]), id="integers"),
     pytest.param(of(data=[None, 3.5, 1.4, 0.2]), id="null is NaN"),
     pytest.param(BODY[:-1] + b',"model_name":"other","extra":{"a":[{"b":"c:d"}]}}', id="31 unknown members"),
-    pytest.param(body(tensor(), parameters={"binary_data_output": True, "mine": "x"}), id="harmless parameters"),
+    pytest.param(body(tensor(), parameters={"binary_data_output": False, "mine": "x"}), id="harmless parameters"),
+    pytest.param(of(datatype="INT32", data=[5, 3, 1, 0]), id="whole numbers for FP32"),
+    pytest.param(of(datatype="FP64", data=[5.5, 3.25, 1, None]), id="doubles that are FP32 as well"),
+    pytest.param(of(datatype="BOOL", data=[True, False, 1, 0]), id="booleans for FP32"),
     pytest.param(body(tensor(), outputs=[{"name": "scores", "parameters": {"binary_data": False}}, {"name": "label"}]), id="outputs"),
     pytest.param(body(tensor(), outputs=[]), id="no outputs asked"),
     pytest.param(body(tensor(), id="a\nb\0c \U0001f600:{}"), id="30 odd id"),
@@ -337,8 +343,17 @@ def test_rows_41_to_43_paths(iris: Served, path: str, status: int):
         ({"Content-Encoding": "gzip"}, 415, "unsupported content encoding 'gzip'"),
         ({"Content-Encoding": "br"}, 415, "unsupported content encoding"),
         ({"Content-Encoding": "identity, gzip"}, 415, "unsupported content encoding"),
-        ({"Inference-Header-Content-Length": "10"}, 400, "binary tensor data is not supported yet"),
-        ({"Inference-Header-Content-Length": "-1"}, 400, "binary tensor data is not supported yet"),
+        ({"Inference-Header-Content-Length": "10"}, 400, "not valid JSON"),
+        *(
+            ({"Inference-Header-Content-Length": n}, 400, "invalid header Inference-Header-Content-Length")
+            for n in ("-1", "abc", "1e3", "+5", "", "9" * 11, "9" * 30, "10000", "0x52", "\xb2")
+        ),
+        (
+            {"Inference-Header-Content-Length": "82", "inference-header-content-length": "82"},
+            400,
+            "invalid header Inference-Header-Content-Length '82, 82'",
+        ),
+        ({"Inference-Header-Content-Length": "82"}, 200, ""),
         ({"Content-Type": 'application/json; charset="UTF-8"'}, 200, ""),
         ({"Content-Type": "application/x-www-form-urlencoded"}, 200, ""),
         ({"Content-Type": "nonsense"}, 200, ""),
