@@ -6,7 +6,12 @@ import json
 import math
 from typing import Any
 
+import httpx
+
+from adapters.values import DTYPES
+from runtime.serving.statuses import Response
 from tests.places import KITS
+from tests.serving.protocol.v2.tensors import framed, json_array, outputs, raw, tensor
 
 EXPECTED = KITS / "expected"
 Case = dict[str, Any]
@@ -57,6 +62,28 @@ def assert_right(answer: dict[str, Any], case: Case) -> None:
         assert len(seen["data"]) == len(want["data"]), want["name"]
         for left, right in zip(seen["data"], want["data"], strict=True):
             assert _same(left, right, case["rtol"], case["atol"]), (want["name"], left, right)
+
+
+def ask_both_ways(client: httpx.Client, path: str, case: Case) -> None:
+    """The model answers the case rightly, asked in JSON and with binary tensors in both directions."""
+    request = case["request"]
+    answer = client.post(path, json=request)
+    assert answer.status_code == 200, answer.text
+    assert_right(answer.json(), case)
+    arrays = [
+        json_array(given["data"], DTYPES[given["datatype"]]).reshape(given["shape"]) for given in request["inputs"]
+    ]
+    inputs = [
+        tensor(given["name"], given["datatype"], array, binary=True)
+        for given, array in zip(request["inputs"], arrays, strict=True)
+    ]
+    headers, body = framed({**request, "inputs": inputs, "parameters": {"binary_data_output": True}}, *map(raw, arrays))
+    binary = client.post(path, content=body, headers=headers)
+    assert binary.status_code == 200, binary.text
+    found = outputs(Response(200, tuple(binary.headers.raw), binary.content))
+    for name, array in found.items():
+        (wanted,) = (output for output in answer.json()["outputs"] if output["name"] == name)
+        assert raw(json_array(wanted["data"], array.dtype).reshape(wanted["shape"])) == raw(array), name
 
 
 def _asking(case: Case, *outputs: str) -> Case:

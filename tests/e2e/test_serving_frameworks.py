@@ -10,7 +10,7 @@ import pytest
 
 from tests.adapters.kits import unpack
 from tests.e2e.server import Server, run
-from tests.expected import assert_right, cases, fitted, needs_code, probabilities, refused_global
+from tests.expected import ask_both_ways, cases, fitted, needs_code, probabilities, refused_global
 from tests.kit.made import made_kit
 from tests.places import KITS
 
@@ -35,9 +35,7 @@ def answers(reference: str, kit: str, tag: str, cache: Path) -> None:
             answered = client.get(f"/v2/models/{kit}")
             metadata, facts = answered.json(), answered.json()["properties"]
             for case in (fitted(case, metadata) for case in cases(kit, tag)):
-                answer = client.post(f"/v2/models/{kit}/infer", json=case["request"])
-                assert answer.status_code == 200, answer.text
-                assert_right(answer.json(), case)
+                ask_both_ways(client, f"/v2/models/{kit}/infer", case)
             assert answered.headers["modelkit-digest"] == facts["digest"]
             adapter = OTHERS.get(kit, "pytorch" if kit.startswith(("mlp", "cnn")) else "sklearn")
             assert f'adapter="{adapter}"' in client.get("/metrics").text

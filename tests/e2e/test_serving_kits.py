@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.e2e.server import Server
-from tests.expected import assert_right, cases
+from tests.expected import ask_both_ways, assert_right, cases
 from tests.places import KITS
 
 ERAS = ("v1", "gzip-fastest", "era-0.2")
@@ -39,9 +39,7 @@ pytestmark = pytest.mark.slow
 def answers(server: Server, kit: str) -> None:
     with server.ready() as client:
         for case in cases(kit):
-            answer = client.post(f"/v2/models/{kit}/infer", json=case["request"])
-            assert answer.status_code == 200, answer.text
-            assert_right(answer.json(), case)
+            ask_both_ways(client, f"/v2/models/{kit}/infer", case)
         metadata = client.get(f"/v2/models/{kit}")
         assert metadata.headers["modelkit-digest"] == metadata.json()["properties"]["digest"]
     assert server.stop() == 0

@@ -79,7 +79,7 @@ def test_a_table_that_is_none_is_refused():
     )
     assert "unknown input 'a'" in refused(matrix, column("a", "FP32", [1]), column("a", "FP32", [1]), **PD)
     assert "unknown input 'a'" in refused(matrix, *(column(name, "FP32", [1]) for name in "abc"), **PD)
-    assert "inputs[1] must be an object" in refused(matrix, column("a", "FP32", [1]), 1, **PD)
+    assert "inputs[1] must be an object" in refused(matrix, {**column("x", "FP32", [1, 2]), "shape": [1, 2]}, 1, **PD)
     assert "expected shape [-1, 2]" in refused(matrix, column("x", "FP32", [1]), **PD)
 
 
