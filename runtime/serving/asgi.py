@@ -26,7 +26,7 @@ class Bodies:
         self._limits = limits
         self._in_flight = 0
 
-    async def read(self, head: Head, receive: Receive, longest: int, at: int | None) -> Body:
+    async def read(self, head: Head, receive: Receive, longest: int, at: int | None = None) -> Body:
         """Returns a whole body of at most `--max-body-bytes` and at most `longest` bytes, which its protocol allows; in
         memory so that its byte `at` is aligned, and may be written, unless `at` is None.
         Raises TooLarge, before anything is read where the length is announced; Overloaded if memory is short."""

@@ -30,7 +30,11 @@ def served() -> Served:
 
 @pytest.mark.parametrize("path", ["/v2", "/v2/"])
 def test_the_server_says_what_it_is(served: Served, path: str):
-    assert call(served, "GET", path).json() == {"name": "modelkit-runtime", "version": "0.1.0", "extensions": []}
+    assert call(served, "GET", path).json() == {
+        "name": "modelkit-runtime",
+        "version": "0.1.0",
+        "extensions": ["binary_tensor_data"],
+    }
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ class Array:
         ("INT8", {"x": [1.5]}, "element 0: INT8 wants a whole number, got 1.5"),
         ("INT8", {"x": np.array([1, 300])}, "element 1: 300 is out of range for INT8"),
         ("FP32", {"x": ["7"]}, "FP32 wants a number or null, got '7'"),
-        ("FP32", {"x": [[1.0]]}, r"expected shape [-1] (-1: any), got [1, 1]"),
+        ("FP32", {"x": [[1.0, 2.0]]}, r"expected shape [-1] (-1: any), got [1, 2]"),
         ("FP32", {"x": [[1.0], [1.0, 2.0]]}, "data does not match shape [2]: its nesting differs"),
         ("FP32", {"x": np.zeros((2, 2), np.float32)}, r"expected shape [-1] (-1: any), got [2, 2]"),
         ("FP32", {"x": [np.zeros((2, 3)), np.zeros((2, 4))]}, "input 'x'"),

@@ -49,6 +49,8 @@ class Held:
 class Call:
     """A request for one row; its answer is the thread that ran the model, and the outputs."""
 
+    light = False
+
     def __init__(self, body_bytes: int = 0, arrived: float | None = None) -> None:
         self.arrived = perf_counter() if arrived is None else arrived
         self.body_bytes, self.queued, self.computed, self.decoded_in = body_bytes, 0.0, 0.0, 0
@@ -278,6 +280,20 @@ def test_a_large_body_is_decoded_off_the_loop_under_the_calls_one_permit():
         thread, _ = await first
         assert len({call.decoded_in, thread, threading.get_ident()}) == 3
         assert engine.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_a_large_body_that_is_light_is_decoded_on_the_loop():
+    async def main() -> None:
+        held, call = Held(), Call(LARGE)
+        call.light = True
+        engine = engine_of(held)
+        first = asyncio.ensure_future(answer(engine, call))
+        await held.started()
+        held.let_go()
+        thread, _ = await first
+        assert call.decoded_in == threading.get_ident() != thread
 
     asyncio.run(main())
 
