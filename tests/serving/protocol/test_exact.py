@@ -14,11 +14,11 @@ from hypothesis.extra import numpy as arrays_of
 
 from adapters.base import TensorSpec
 from adapters.values import DTYPES
-from runtime.errors import InvalidInput
+from runtime.errors import InvalidInput, PredictFailed
 from runtime.link.limits import Limits
 from runtime.serving.protocol.exact import check_kinds, converted
 from runtime.serving.protocol.json_elements import array_of
-from runtime.serving.protocol.tensor_bytes import array_from
+from runtime.serving.protocol.tensor_bytes import array_from, as_bytes
 
 NUMBERS = sorted(set(DTYPES) - {"BYTES"})
 
@@ -83,6 +83,46 @@ def test_a_value_goes_through_if_and_only_if_it_stays_the_same(given: tuple[str,
     assert [repr(float(value)) if value != value else value for value in made.tolist()] == [
         repr(float(value)) if value != value else value for value in array.tolist()
     ]
+
+
+@pytest.mark.parametrize(
+    ("announced", "datatype", "values", "wrong"),
+    [
+        ("BOOL", "FP32", [True, False], None),
+        ("INT64", "FP64", [2, -(2**63), 2**63 - 1024], None),
+        ("INT64", "FP64", [2, 2**53 + 1], 1),
+        ("INT16", "FP16", [-32768, 2048], None),
+        ("UINT16", "FP16", [65535], 0),
+        ("UINT8", "FP16", [255], None),
+        ("FP64", "FP32", [1.5, float("nan"), float("inf")], None),
+        ("FP64", "FP32", [1.5, 0.1], 1),
+        ("FP64", "FP16", [1e300], 0),
+        ("FP64", "INT64", [1.0, -(2.0**63)], None),
+        ("FP64", "INT64", [2.0**63], 0),
+        ("FP32", "UINT64", [2.0**64], 0),
+        ("FP64", "INT8", [1.5], 0),
+        ("FP64", "INT8", [float("nan")], 0),
+        ("FP64", "BOOL", [1.0, 0.0, -0.0], None),
+        ("INT8", "BOOL", [1, 2], 1),
+        ("UINT64", "INT64", [2**63], 0),
+        ("INT8", "UINT8", [127, -1], 1),
+    ],
+)
+def test_what_changes_and_what_does_not(announced: str, datatype: str, values: list[Any], wrong: int | None):
+    array, spec = np.array(values, DTYPES[announced]), TensorSpec("x", datatype, (-1,))
+    if wrong is None:
+        np.testing.assert_array_equal(converted(spec, announced, array).astype(np.float64), array.astype(np.float64))
+        return
+    with pytest.raises(
+        InvalidInput, match=f"^input 'x', element {wrong}: expected datatype {datatype}, got {announced}"
+    ):
+        converted(spec, announced, array)
+
+
+@pytest.mark.parametrize("value", [1, None, "\ud800x\udfff"])
+def test_an_output_of_bytes_that_has_none_is_the_models_failure(value: Any):
+    with pytest.raises(PredictFailed, match="something else than bytes in its output 'y'"):
+        as_bytes("y", [b"a", value])
 
 
 @pytest.mark.parametrize(("announced", "datatype"), [("BYTES", "FP32"), ("FP32", "BYTES"), ("BYTES", "BOOL")])
