@@ -74,7 +74,7 @@ STATUSES: Final = (
 
 RETRY: Final = (b"retry-after", b"1")
 _OTHER: Final = Status(errors.RequestFailed, 500, "INTERNAL", "error")
-_EXTRA: Final[dict[int, tuple[Header, ...]]] = {503: (RETRY,), 415: ((b"accept-encoding", b"identity"),)}
+_EXTRA: Final[dict[int, tuple[Header, ...]]] = {503: (RETRY,), 415: ((b"accept-encoding", b"gzip, deflate"),)}
 
 
 def status_of(failure: errors.RequestFailed) -> Status:
