@@ -134,7 +134,8 @@ class Call:
     def answered(self, response: Response) -> Response:
         """Closes the account of a request that has its answer."""
         seconds, served, protocol = perf_counter() - self.arrived, self._served, self.codec.name
-        served.meters[protocol].finished(_OK, seconds, self.rows, self.body_bytes, len(response.body))
+        served.meters[protocol].finished(_OK, seconds, self.rows, self.body_bytes, len(response.body), self.queued,
+                                        self.computed)  # fmt: skip
         if self.queued:
             served.log.info("request.answered", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
                             rows=self.rows, milliseconds=_milliseconds(seconds), queued=_milliseconds(self.queued),

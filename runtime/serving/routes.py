@@ -12,19 +12,22 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from runtime.link.metrics import CONTENT_TYPE
-from runtime.serving.asgi import deliver, local_path
+from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
+from runtime.serving.codings import inflated
 from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.served import Models
 from runtime.serving.statuses import JSON, MethodNotAllowed, Response, UnknownPath
 from runtime.serving.wording import shown
 
 _ALIVE: Final = Page("/", lambda *_: Response(200, (JSON,), b'{"status":"alive"}'), quiet=True)
+_LONGEST: Final = 65_536
+"""Bytes that the body of a page may have."""
 Refuse = Callable[..., Response]
 """`App.refused`."""
 
 
 def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape: Callable[[], bytes],
-                refused: Refuse) -> Starlette:  # fmt: skip
+                refused: Refuse, bodies: Bodies) -> Starlette:  # fmt: skip
     """Returns the application of these protocols; `infer` answers a POST to one of their paths."""
 
     async def metrics(_: Request) -> ASGIApp:
@@ -32,7 +35,8 @@ def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape:
         return partial(deliver, Response(200, ((b"content-type", CONTENT_TYPE),), text))
 
     pages = [(_ALIVE, codecs[0]), *((page, codec) for codec in codecs for page in codec.pages)]
-    routes = [Route(page.path, _answer(page, codec, models, refused)) for page, codec in pages]
+    routes = [Route(page.path, _answer(page, codec, models, refused, bodies), methods=page.methods)
+              for page, codec in pages]  # fmt: skip
     quiet = {metrics, *(route.endpoint for route, (page, _) in zip(routes, pages, strict=True) if page.quiet)}
 
     async def wrong(request: Request, error: Exception) -> ASGIApp:
@@ -48,13 +52,27 @@ def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape:
     return starlette
 
 
-def _answer(page: Page, codec: Codec, models: Models, refused: Refuse) -> Callable[[Request], object]:
+def _answer(page: Page, codec: Codec, models: Models, refused: Refuse, bodies: Bodies) -> Callable[[Request], object]:
     async def answer(request: Request) -> ASGIApp:
         parameters = request.path_params
         try:
-            response = models.stamp(page.answer(models, parameters), parameters)
+            body = (await _body(request, bodies),) if page.wants_body else ()
+            response = models.stamp(page.answer(models, parameters, *body), parameters)
+        except ClientGone:
+            return _silence
         except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
             response = refused(error, request.scope, codec, quiet=page.quiet)
         return partial(deliver, response)
 
     return answer
+
+
+async def _silence(*_: object) -> None:
+    """Answers a client that is gone."""
+
+
+async def _body(request: Request, bodies: Bodies) -> bytes:
+    if request.method != "POST":
+        return b""
+    head = dict(request.scope["headers"])
+    return inflated(head, await bodies.read(head, request.receive, _LONGEST), _LONGEST, "this path")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from runtime.link.limits import Limits
+from runtime.serving.protocol.v2.codec import EXTENSIONS
 from tests.serving.support import BODY, DIGEST, INFER, PROVENANCE, Served, StaticHealth, app_of, model
 
 
@@ -30,7 +31,11 @@ def served() -> Served:
 
 @pytest.mark.parametrize("path", ["/v2", "/v2/"])
 def test_the_server_says_what_it_is(served: Served, path: str):
-    assert call(served, "GET", path).json() == {"name": "modelkit-runtime", "version": "0.1.0", "extensions": []}
+    assert call(served, "GET", path).json() == {
+        "name": "modelkit-runtime",
+        "version": "0.1.0",
+        "extensions": list(EXTENSIONS),
+    }
 
 
 @pytest.mark.parametrize(

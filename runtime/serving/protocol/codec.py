@@ -1,24 +1,27 @@
 """What a protocol is: one frozen value (docs/writing-a-protocol.md). The table of them is `serving.protocols`."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from adapters.values import Arrays
 from runtime.errors import RequestFailed
 from runtime.serving.engine.request import Request
 from runtime.serving.media import Head
-from runtime.serving.served import Models, Served
+from runtime.serving.served import Served
 from runtime.serving.statuses import Response
 
 
 class Page(NamedTuple):
-    """Something to GET: `answer` gets the models and what stands in the path's braces. May raise RequestFailed."""
+    """Something to ask for: `answer` gets the models and what stands in the path's braces. May raise RequestFailed."""
 
     path: str
     """As Starlette writes it; where it has `{model}`, the answer gets the headers that say where the model is from."""
-    answer: Callable[[Models, Mapping[str, str]], Response]
+    answer: Callable[..., Response]
     quiet: bool = False
     """Asked every few seconds by machines: refusals are not logged."""
+    methods: tuple[str, ...] = ("GET",)
+    wants_body: bool = False
+    """`answer` gets the body, too: of at most 64 KiB, empty where the request is no POST."""
 
 
 class Codec(NamedTuple):

@@ -10,6 +10,7 @@ import orjson
 
 from adapters.base import TensorSpec
 from runtime.serving.protocol.codec import Codec, Page
+from runtime.serving.protocol.v2 import management
 from runtime.serving.protocol.v2.decode import decode
 from runtime.serving.protocol.v2.encode import NAME, Form, encode
 from runtime.serving.served import Models
@@ -18,8 +19,10 @@ from runtime.version import __version__
 
 Parameters = Mapping[str, str]
 
+EXTENSIONS: Final = (*management.EXTENSIONS,)
+"""What works as a whole: https://github.com/triton-inference-server/server/tree/main/docs/protocol."""
 _ORIGIN: Final = ("reference", "framework", "adapter", "trust", "sandbox", "verified", "digest")
-_SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": []}
+_SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": list(EXTENSIONS)}
 _MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
@@ -52,6 +55,7 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
 
 
 _PAGES: Final = (
+    *management.PAGES,
     *(Page(path, lambda *_: _json(_SERVER)) for path in ("/v2", "/v2/")),
     Page("/v2/health/live", lambda *_: _json({"live": True}), quiet=True),
     Page("/v2/health/ready", _ready, quiet=True),
