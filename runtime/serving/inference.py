@@ -189,7 +189,7 @@ def rehearse(served: Served, codec: Codec, body: bytes, *, times: int = 1) -> Re
     """Answers a request `times` times, fewer if that takes half a second, and notes what one takes; in no account.
     For the thread that loads the model, before the first request. Raises what the codec and the model raise."""
     request = codec.decode({}, body, served)
-    request.id = "rehearsal"
+    request.id, request.form = "rehearsal", None
     began, least = perf_counter(), float("inf")
     while times > 0 and perf_counter() - began < _REHEARSAL_SECONDS:
         started = perf_counter()

@@ -19,7 +19,7 @@ from runtime.version import __version__
 
 Parameters = Mapping[str, str]
 
-EXTENSIONS: Final = (*management.EXTENSIONS,)
+EXTENSIONS: Final = ("classification", *management.EXTENSIONS)
 """What works as a whole: https://github.com/triton-inference-server/server/tree/main/docs/protocol."""
 _ORIGIN: Final = ("reference", "framework", "adapter", "trust", "sandbox", "verified", "digest")
 _SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": list(EXTENSIONS)}

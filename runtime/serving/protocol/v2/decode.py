@@ -9,9 +9,10 @@ from runtime.errors import InputAtFault, InvalidInput
 from runtime.link.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Head
+from runtime.serving.protocol.classes import wanted_classes
 from runtime.serving.protocol.json_document import kind_of, read_document
 from runtime.serving.protocol.json_elements import ALIASES, array_of
-from runtime.serving.protocol.v2.encode import NAME
+from runtime.serving.protocol.v2.encode import NAME, Asked
 from runtime.serving.served import Served
 from runtime.serving.wording import listed, quoted, shown
 
@@ -30,8 +31,8 @@ def decode(head: Head, body: bytes, served: Served) -> Request:
         if "parameters" in document:
             _check_parameters(document["parameters"], "request")
         inputs = _inputs(document.get("inputs"), signature, limits)
-        wanted = _wanted(document["outputs"], signature) if "outputs" in document else signature.default
-        return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None)
+        wanted, form = _wanted(document["outputs"], served) if "outputs" in document else (signature.default, None)
+        return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None, form)
     except InputAtFault as fault:
         fault.advice = served.forms[NAME].advice
         raise
@@ -100,12 +101,14 @@ def _check_datatype(datatype: object, spec: TensorSpec) -> None:
         raise InputAtFault(f"input {name}: expected datatype {spec.datatype}, got {known}")
 
 
-def _wanted(given: object, signature: Signature) -> tuple[str, ...]:
+def _wanted(given: object, served: Served) -> tuple[tuple[str, ...], Asked | None]:
+    signature = served.signature
     if given is None or given == []:
-        return signature.default
+        return signature.default, None
     if type(given) is not list:
         raise InvalidInput(f"outputs must be an array of objects, got {kind_of(given)}")
     wanted: dict[str, None] = {}
+    classes: dict[str, int] = {}
     for index, entry in enumerate(given):
         name = _output(entry, index)
         if name not in signature.outputs:
@@ -113,7 +116,10 @@ def _wanted(given: object, signature: Signature) -> tuple[str, ...]:
         if name in wanted:
             raise InvalidInput(f"duplicate output {quoted(name)}")
         wanted[name] = None
-    return tuple(wanted)
+        if "classification" in (parameters := entry.get("parameters", ())):
+            spec = next(spec for spec in served.model.outputs if spec.name == name)
+            classes[name] = wanted_classes(parameters["classification"], spec)
+    return tuple(wanted), Asked(classes) if classes else None
 
 
 def _output(entry: object, index: int) -> str:
@@ -137,7 +143,7 @@ def _check_parameters(given: object, where: str) -> None:
             raise InvalidInput(f"{where}: parameter {shown(key)}: shared memory is not supported; send the data itself")
         if key == "binary_data_size":
             raise InvalidInput(f"{where}: binary tensor data is not supported yet; send the data as JSON")
-        if key == "classification" or (key in _SEQUENCES and value):
+        if (key == "classification" and not where.startswith("outputs")) or (key in _SEQUENCES and value):
             raise InvalidInput(f"{where}: invalid parameter {quoted(key)}: not supported")
         if type(value) is list or value is None:
             raise InvalidInput(f"{where}: invalid parameter {shown(key)}: must be a string, number or boolean")

@@ -11,6 +11,7 @@ from adapters.base import Model, TensorSpec
 from adapters.values import Arrays
 from runtime.errors import InvalidInput, PredictFailed
 from runtime.serving.engine.request import Request
+from runtime.serving.protocol.classes import classified
 from runtime.serving.served import Served
 from runtime.serving.statuses import JSON, Header, Response
 from runtime.serving.wording import quoted
@@ -42,14 +43,38 @@ class Form(NamedTuple):
         return cls(served.stamped((JSON,)), head, outputs, advice(served.model, served.name))
 
 
+class Asked(NamedTuple):
+    """How a request wants its answer, where that is not plain: `Request.form`."""
+
+    classes: Mapping[str, int]
+    """How many classes are wanted of an output, by name."""
+
+
 def encode(served: Served, request: Request, outputs: Arrays) -> Response:
     """Returns the answer. Raises InvalidInput if a BYTES output is not text, which JSON cannot carry."""
+    if request.form is not None:
+        return _as_asked(served, request, outputs, request.form)
     form: Form = served.forms[NAME]
     parts = [form.head, orjson.dumps(request.id)]
     before = b',"outputs":['
     for name in request.wanted:
         array = outputs[name]
         parts += (before, form.outputs[name], orjson.dumps(array.shape), b',"data":', _data(name, array), b"}")
+        before = b","
+    parts.append(b"]}")
+    return Response(200, form.headers, b"".join(parts))
+
+
+def _as_asked(served: Served, request: Request, outputs: Arrays, asked: Asked) -> Response:
+    form: Form = served.forms[NAME]
+    parts, before = [form.head, orjson.dumps(request.id)], b',"outputs":['
+    for name in request.wanted:
+        array, head = outputs[name], form.outputs[name]
+        if name in asked.classes:
+            spec = next(spec for spec in served.model.outputs if spec.name == name)
+            array = classified(spec, array, asked.classes[name], served.model.labels)
+            head = orjson.dumps({"name": name, "datatype": "BYTES"})[:-1] + b',"shape":'
+        parts += (before, head, orjson.dumps(array.shape), b',"data":', _data(name, array), b"}")
         before = b","
     parts.append(b"]}")
     return Response(200, form.headers, b"".join(parts))
