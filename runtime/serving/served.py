@@ -57,6 +57,8 @@ class Served:
         self.engine = Engine(model, self.signature, limits, self.name)
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
+        self.example: Mapping[str, Any] | None = None
+        """A request in V2 JSON that the kit has as a sample."""
         self.meters: dict[str, Requests] = {}
         """The account of each protocol's requests, by its name."""
         self._origin = provenance.headers()

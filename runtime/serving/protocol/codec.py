@@ -1,13 +1,13 @@
 """What a protocol is: one frozen value (docs/writing-a-protocol.md). The table of them is `serving.protocols`."""
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from adapters.values import Arrays
 from runtime.errors import RequestFailed
 from runtime.serving.engine.request import Request
 from runtime.serving.media import Head
-from runtime.serving.served import Served
+from runtime.serving.served import Models, Served
 from runtime.serving.statuses import Response
 
 
@@ -45,6 +45,8 @@ class Codec(NamedTuple):
     longest_body: int = 2**31 - 1
     """Bytes that a body may have at most, whatever `--max-body-bytes` says; a tensor has no more elements than this."""
     pages: tuple[Page, ...] = ()
+    describe: Callable[[Models], dict[str, Any]] = lambda _: {}
+    """Path items of OpenAPI 3.1 for what it answers about these models, by path (`protocol.openapi` has pieces)."""
 
 
 def prepare(served: Served, codecs: Iterable[Codec]) -> None:

@@ -54,6 +54,12 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
     return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
 
 
+def _describe(models: Models) -> dict[str, Any]:
+    from runtime.serving.protocol.v2.openapi import paths  # for people: no start has to wait for it
+
+    return paths(models)
+
+
 _PAGES: Final = (
     *management.PAGES,
     *(Page(path, lambda *_: _json(_SERVER)) for path in ("/v2", "/v2/")),
@@ -74,4 +80,5 @@ V2_JSON: Final = Codec(
     encode=encode,
     refuse=error_response,
     pages=_PAGES,
+    describe=_describe,
 )
