@@ -45,7 +45,7 @@ def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape:
         root = str(request.scope.get("root_path", ""))
         return partial(deliver, await asyncio.to_thread(openapi, models, codecs, root))
 
-    pages = [(page, codec) for codec in codecs for page in codec.pages]
+    pages = [(page, codec) for codec in codecs for page in (*codec.later_pages(), *codec.pages)]
     routes = [Route(page.path, _answer(page, codec, models, refused, bodies), methods=page.methods)
               for page, codec in pages]  # fmt: skip
     routes += [Route("/", home), Route("/openapi.json", openapi), Route("/docs", _docs), Route("/docs/{name}", _file)]

@@ -45,6 +45,8 @@ class Codec(NamedTuple):
     longest_body: int = 2**31 - 1
     """Bytes that a body may have at most, whatever `--max-body-bytes` says; a tensor has no more elements than this."""
     pages: tuple[Page, ...] = ()
+    later_pages: Callable[[], tuple[Page, ...]] = tuple
+    """Further pages, before the others; called when the server listens, and no start waits for what it imports."""
     describe: Callable[[Models], dict[str, Any]] = lambda _: {}
     """Path items of OpenAPI 3.1 for what it answers about these models, by path (`protocol.openapi` has pieces)."""
 

@@ -116,6 +116,7 @@ def test_nothing_of_it_is_imported_before_somebody_asks():
 import sys
 from tests.serving.support import app_of, model
 app = app_of(model()).app
+assert "runtime.serving.protocol.v2.management" not in sys.modules
 app.prepare()
 print([name for name in sys.modules if "site." in name and name.startswith("runtime") or name.endswith("openapi")])
 """

@@ -10,7 +10,6 @@ import orjson
 
 from adapters.base import TensorSpec
 from runtime.serving.protocol.codec import Codec, Page
-from runtime.serving.protocol.v2 import management
 from runtime.serving.protocol.v2.decode import decode
 from runtime.serving.protocol.v2.encode import NAME, Form, encode
 from runtime.serving.served import Models
@@ -19,8 +18,9 @@ from runtime.version import __version__
 
 Parameters = Mapping[str, str]
 
-EXTENSIONS: Final = ("classification", *management.EXTENSIONS)
-"""What works as a whole: https://github.com/triton-inference-server/server/tree/main/docs/protocol."""
+EXTENSIONS: Final = ("classification", "model_configuration", "statistics")
+"""What works as a whole. Of others a part does: the repository's index, settings that can be read
+(https://github.com/triton-inference-server/server/tree/main/docs/protocol)."""
 _ORIGIN: Final = ("reference", "framework", "adapter", "trust", "sandbox", "verified", "digest")
 _SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": list(EXTENSIONS)}
 _MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
@@ -54,6 +54,12 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
     return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
 
 
+def _management() -> tuple[Page, ...]:
+    from runtime.serving.protocol.v2.management import PAGES  # a start does not wait for what tools ask later
+
+    return PAGES
+
+
 def _describe(models: Models) -> dict[str, Any]:
     from runtime.serving.protocol.v2.openapi import paths  # for people: no start has to wait for it
 
@@ -61,7 +67,6 @@ def _describe(models: Models) -> dict[str, Any]:
 
 
 _PAGES: Final = (
-    *management.PAGES,
     *(Page(path, lambda *_: _json(_SERVER)) for path in ("/v2", "/v2/")),
     Page("/v2/health/live", lambda *_: _json({"live": True}), quiet=True),
     Page("/v2/health/ready", _ready, quiet=True),
@@ -80,5 +85,6 @@ V2_JSON: Final = Codec(
     encode=encode,
     refuse=error_response,
     pages=_PAGES,
+    later_pages=_management,
     describe=_describe,
 )

@@ -18,8 +18,6 @@ from runtime.serving.wording import quoted, shown
 
 Parameters = Mapping[str, str]
 
-EXTENSIONS: Final = ("model_configuration", "statistics")
-"""Those that work as a whole. Of others a part does: the repository's index, settings that can be read."""
 _STATES: Final = {"starting": "LOADING", "pulling": "LOADING", "loading": "LOADING", "draining": "UNLOADING"}
 _ANY_BATCH: Final = 2**31 - 1
 _DEPTH: Final = 16
