@@ -49,15 +49,14 @@ def inflated(head: Head, body: bytes, most: int, whose: str = "--max-body-bytes"
 
 def packed(response: Response, head: Head) -> Response:
     """Returns a long answer in the coding that its client would rather have, as it is if that is none of ours."""
-    _, headers, body, variable = response
-    if not any(name == b"content-type" and value.startswith(_PACKED_TYPES) for name, value in headers):
+    if not any(name == b"content-type" and value.startswith(_PACKED_TYPES) for name, value in response.headers):
         return response  # tensors hardly get shorter
     coding = _preferred(head.get(b"accept-encoding", b""))
     if not coding:
-        return response._replace(variable=(*variable, _VARY))
+        return response._replace(variable=(*response.variable, _VARY))
     stream = zlib.compressobj(_FASTEST, wbits=_FORMATS[coding][0])
-    coded = (*variable, (b"content-encoding", coding), _VARY)
-    return response._replace(body=stream.compress(body) + stream.flush(), variable=coded)
+    coded = (*response.variable, (b"content-encoding", coding), _VARY)
+    return response._replace(body=stream.compress(response.body) + stream.flush(), variable=coded)
 
 
 def _preferred(accepted: bytes) -> bytes:

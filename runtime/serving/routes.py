@@ -108,4 +108,5 @@ async def _body(request: Request, bodies: Bodies) -> bytes:
     if request.method != "POST":
         return b""
     head = dict(request.scope["headers"])
-    return inflated(head, await bodies.read(head, request.receive, _LONGEST), _LONGEST, "this path")
+    body = await bodies.read(head, request.receive, _LONGEST)
+    return bytes(inflated(head, body, _LONGEST, "this path"))
