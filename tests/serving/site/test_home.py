@@ -61,7 +61,7 @@ def test_before_a_model_is_there_it_is_alive_and_has_none():
     ("path", "near"),
     [
         ("/v2/model/iris/infer", "/v2/models/iris/infer, "),
-        ("/v2/models/iris/predict", "/v2/models/iris/"),
+        ("/v2/models/iris/inferr", "/v2/models/iris/infer"),
         ("/V2/Models/", "/v2/models"),
         ("/health/ready", "/v2/health/ready"),
         ("/openapi", "/openapi.json"),
