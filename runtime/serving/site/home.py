@@ -1,7 +1,7 @@
 """`GET /`: where everything is, as JSON, and as a page for a browser; and what a wrong path may have meant."""
 
 from collections.abc import Iterable
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 from html import escape
 from typing import Final
 
@@ -16,7 +16,7 @@ from runtime.version import __version__
 _VARY: Final = (b"vary", b"accept")
 _POLICY: Final = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 _HTML: Final = ((b"content-type", b"text/html; charset=utf-8"), _POLICY, _VARY)
-_LONGEST: Final = 256
+_LONGEST: Final = 128
 _NEAR: Final = 0.6
 _MOST: Final = 3
 
@@ -72,6 +72,4 @@ def nearest(path: str, routes: Iterable[str], names: Iterable[str]) -> list[str]
     known = list(names)
     paths = {route.replace("{model}", name) for route in routes for name in (known if "{model}" in route else [""])}
     paths = {path for path in paths if "{name}" not in path}
-    likeness = {other: SequenceMatcher(None, path.lower(), other.lower()).ratio() for other in paths}
-    near = [other for other in paths if likeness[other] >= _NEAR]
-    return sorted(near, key=lambda other: (-likeness[other], other))[:_MOST]
+    return get_close_matches(path.lower(), sorted(paths), _MOST, _NEAR)
