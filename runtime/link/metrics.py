@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, MutableSequence, Sequence
 from itertools import accumulate, product
+from time import time
 from typing import Literal, NamedTuple, cast
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -62,6 +63,12 @@ FAMILIES = (
            "Time from a whole request to its whole answer, network excluded."),
     Family("runtime_requests_in_flight", "gauge", ("model",), "requests", "Inference requests being worked on."),
     Family("runtime_rows_total", "counter", ("model",), "rows", "Rows (first axis of the first input) predicted."),
+    Family("runtime_queue_seconds_total", "counter", ("model",), "seconds",
+           "Time that answered requests waited for a thread."),
+    Family("runtime_compute_seconds_total", "counter", ("model",), "seconds",
+           "Time that answered requests took in the model, their answers' encoding included."),
+    Family("runtime_last_answer_timestamp_seconds", "gauge", ("model",), "seconds",
+           "When the last prediction was answered, since 1970; 0: none yet.", "max"),
     Family("runtime_request_bytes_total", "counter", ("model", "protocol"), "bytes", "Bytes of inference bodies read."),
     Family("runtime_response_bytes_total", "counter", ("model", "protocol"), "bytes",
            "Bytes of inference answers written, errors included."),
@@ -84,6 +91,45 @@ WIDTH = sum(family.width for family in FAMILIES)  # doubles of a slot; OFFSETS s
 
 OUTCOME_RUNS = {outcome: index * RUN for index, outcome in enumerate(OUTCOMES)}
 """Where an outcome's histogram begins among those of one model and protocol: what `Requests.finished` takes."""
+
+
+def merged(slots: Iterable[Sequence[float]]) -> list[float]:
+    """Returns what the slots of all processes say together, laid out as one slot."""
+    columns = list(zip(*(counts(slot[:WIDTH]) for slot in slots), strict=True))
+    values: list[float] = []
+    for family in FAMILIES:
+        merge, at = sum if family.merge == "sum" else max, OFFSETS[family.name]
+        values += [float(merge(column)) for column in columns[at : at + family.width]]
+    return values
+
+
+class Totals(NamedTuple):
+    """What all processes have counted of the model's requests, whatever their protocol."""
+
+    rows: int
+    answered: int
+    answered_seconds: float
+    refused: int
+    refused_seconds: float
+    queued_seconds: float
+    computed_seconds: float
+    last_answer: float
+    """Seconds since 1970; 0: none yet."""
+
+    @classmethod
+    def of(cls, slots: Iterable[Sequence[float]]) -> Totals:
+        """Returns the totals of the slots of all processes."""
+        values, runs = merged(slots), OFFSETS["runtime_request_duration_seconds"]
+        number, seconds = [0.0, 0.0], [0.0, 0.0]  # of those that are answered, and of others
+        for index in range(PROTOCOLS * len(OUTCOMES)):
+            *run, took = values[runs + index * RUN : runs + (index + 1) * RUN]
+            failed = OUTCOMES[index % len(OUTCOMES)] != "ok"
+            number[failed] += sum(run)
+            seconds[failed] += took
+        rows, queued, computed, last = (values[OFFSETS[name]] for name in (
+            "runtime_rows_total", "runtime_queue_seconds_total", "runtime_compute_seconds_total",
+            "runtime_last_answer_timestamp_seconds"))  # fmt: skip
+        return cls(int(rows), int(number[0]), seconds[0], int(number[1]), seconds[1], queued, computed, last)
 
 
 def counts(cells: Iterable[float]) -> list[float]:
@@ -123,12 +169,14 @@ class Meter:
 class Requests:
     """Returns the account of one model's requests in one protocol."""
 
-    __slots__ = ("_bytes_in", "_bytes_out", "_in_flight", "_rows", "_runs", "_slot")
+    __slots__ = ("_bytes_in", "_bytes_out", "_computed", "_in_flight", "_last", "_queued", "_rows", "_runs", "_slot")
 
     def __init__(self, slot: MutableSequence[float], protocol: int) -> None:
         self._slot = slot
         self._in_flight, self._rows = OFFSETS["runtime_requests_in_flight"], OFFSETS["runtime_rows_total"]
         self._runs = OFFSETS["runtime_request_duration_seconds"] + protocol * len(OUTCOMES) * RUN
+        self._queued, self._computed = OFFSETS["runtime_queue_seconds_total"], OFFSETS["runtime_compute_seconds_total"]
+        self._last = OFFSETS["runtime_last_answer_timestamp_seconds"]
         self._bytes_in = OFFSETS["runtime_request_bytes_total"] + protocol
         self._bytes_out = OFFSETS["runtime_response_bytes_total"] + protocol
 
@@ -136,8 +184,10 @@ class Requests:
         """Counts a request that is being worked on."""
         self._slot[self._in_flight] += 1.0
 
-    def finished(self, run: int, seconds: float, rows: int, bytes_in: int, bytes_out: int) -> None:
-        """Counts a request that is answered; `run` is the outcome's entry in OUTCOME_RUNS."""
+    def finished(self, run: int, seconds: float, rows: int, bytes_in: int, bytes_out: int, queued: float = 0.0,
+                 computed: float = 0.0) -> None:  # fmt: skip
+        """Counts a request that is answered; `run` is the outcome's entry in OUTCOME_RUNS. With a prediction come the
+        seconds that it `queued` and `computed`."""
         slot, run = self._slot, self._runs + run
         slot[self._in_flight] -= 1.0
         slot[run + bisect_left(BUCKETS, seconds)] += 1.0
@@ -145,6 +195,11 @@ class Requests:
         slot[self._rows] += rows
         slot[self._bytes_in] += bytes_in
         slot[self._bytes_out] += bytes_out
+        if computed:
+            slot[self._computed] += computed
+            slot[self._last] = time()
+            if queued:
+                slot[self._queued] += queued
 
     def abandoned(self) -> None:
         """Counts down a request whose client left: it has no outcome."""

@@ -38,7 +38,7 @@ class App:
                  codecs: tuple[Codec, ...] = CODECS) -> None:  # fmt: skip
         if len(codecs) > PROTOCOLS:
             raise ValueError(f"{len(codecs)} protocols; metrics have room for {PROTOCOLS}")
-        self._models, self._codecs, self._board = Models(served, health), codecs, board
+        self._models, self._codecs, self._board = Models(served, health, board, log), codecs, board
         self._limits, self._log = limits, log
         self._bodies = Bodies(limits)
         # Compiled as Starlette does a route's path; Starlette itself is not imported yet.
@@ -60,7 +60,9 @@ class App:
             if self._starlette is None:
                 from runtime.serving.routes import application  # 15 ms that no start has to wait for
 
-                self._starlette = application(self, self._codecs, self._models, self._scrape, self.refused)
+                self._starlette = application(
+                    self, self._codecs, self._models, self._scrape, self.refused, self._bodies
+                )
 
     def _scrape(self) -> bytes:
         from runtime.serving.scrape import render  # with prometheus_client: 40 ms that no start has to wait for

@@ -15,6 +15,7 @@ from adapters.values import Arrays
 from runtime.errors import PredictFailed, RequestFailed
 from runtime.link.metrics import OUTCOME_RUNS
 from runtime.log import fault
+from runtime.serving.codings import SHORT_BYTES, inflated, packed
 from runtime.serving.engine.request import Request
 from runtime.serving.media import Body, Head, media_type, too_large
 from runtime.serving.protocol.codec import Codec
@@ -68,7 +69,8 @@ def infer(endpoint: Endpoint, head: Head, body: Body) -> Response | Awaitable[Re
     call = Call(served, codecs[0], head, body)
     try:
         call.codec = endpoint.codec(head)
-        answer = served.engine.run(call)
+        coded = b"content-encoding" in head
+        answer = served.engine.run(call.coded(), aside=True) if coded else served.engine.run(call)
     except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
         return call.refused(error)
     return call.answered(answer) if isinstance(answer, Response) else _awaited(call, answer)
@@ -98,6 +100,15 @@ class Call:
         """As the answer has it."""
         served.meters[codec.name].begun()
 
+    def coded(self) -> "Call":
+        """Returns the call, its protocol now behind the inflating of the body."""
+        codec, served = self.codec, self._served
+        most, whose = min((served.limits.body_bytes, "--max-body-bytes"), (codec.longest_body, "this protocol"))
+        self.codec = codec._replace(
+            decode=lambda head, body, served: codec.decode(head, inflated(head, body, most, whose), served)
+        )
+        return self
+
     def decode(self) -> Request:
         """Returns what the body asks of the model."""
         codec = self.codec
@@ -122,6 +133,8 @@ class Call:
     def encode(self, request: Request, outputs: Arrays) -> Response:
         """Returns the answer with the model's outputs."""
         response = self.codec.encode(self._served, request, outputs)
+        if len(response.body) > SHORT_BYTES:
+            response = packed(response, self._head)
         if response.variable:
             check_lines(response.variable)
         return response
@@ -130,7 +143,7 @@ class Call:
         """Closes the account of a request that has its answer."""
         seconds, served, protocol = perf_counter() - self.arrived, self._served, self.codec.name
         length = response.length if response.tail else len(response.body)
-        served.meters[protocol].finished(_OK, seconds, self.rows, self.body_bytes, length)
+        served.meters[protocol].finished(_OK, seconds, self.rows, self.body_bytes, length, self.queued, self.computed)
         if self.queued:
             served.log.info("request.answered", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
                             rows=self.rows, milliseconds=_milliseconds(seconds), queued=_milliseconds(self.queued),

@@ -26,16 +26,16 @@ _OTHER_MEANING: Final = (
     b"text/csv", b"text/xml", b"text/html", b"application/xml", b"multipart/", b"image/", b"audio/", b"video/",
     b"application/vnd.apache.arrow", b"application/x-npy", b"application/x-protobuf", b"application/grpc",
 )  # fmt: skip
+CODINGS: Final = {b"": b"", b"identity": b"", b"gzip": b"gzip", b"x-gzip": b"gzip", b"deflate": b"deflate"}
+"""What a Content-Encoding may say, and what it means; nothing: the body is as it is."""
 _UTF8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 
 
 def media_type(head: Head, claimed: Container[bytes | None], preferred: bytes) -> bytes:
     """Returns the Content-Type in lower case, without its parameters.
-    Raises UnsupportedMedia for a body that is packed, is not UTF-8, or clearly is none of the `claimed` types."""
-    encoding, given = head.get(b"content-encoding", b"").strip().lower(), head.get(b"content-type", b"")
-    if encoding not in (b"", b"identity"):
-        raise _unsupported("content encoding", encoding, "it as it is")
-    kind, *parameters = (part.strip().lower() for part in given.split(b";"))
+    Raises UnsupportedMedia for a body in an unknown coding, not in UTF-8, or clearly none of the `claimed` types."""
+    content_coding(head)
+    kind, *parameters = (part.strip().lower() for part in head.get(b"content-type", b"").split(b";"))
     for parameter in parameters:
         name, _, text = parameter.partition(b"=")
         if name.strip() == b"charset" and text.strip(b"\"' ") not in _UTF8:
@@ -45,13 +45,22 @@ def media_type(head: Head, claimed: Container[bytes | None], preferred: bytes) -
     return kind
 
 
+def content_coding(head: Head) -> bytes:
+    """Returns `gzip`, `deflate`, or nothing for a body that is as it is. Raises UnsupportedMedia."""
+    given = head.get(b"content-encoding", b"").strip().lower()
+    coding = CODINGS.get(given)
+    if coding is None:
+        raise _unsupported("content encoding", given, "gzip, deflate, or the body as it is")
+    return coding
+
+
 def _unsupported(what: str, seen: bytes, wanted: str) -> UnsupportedMedia:
     return UnsupportedMedia(f"unsupported {what} {shown(seen.decode('latin-1'))}; send {wanted}")
 
 
-def too_large(most: int, whose: str = "--max-body-bytes") -> TooLarge:
+def too_large(most: int, whose: str = "--max-body-bytes", what: str = "body") -> TooLarge:
     """Returns what a client is told whose body has more than `most` bytes, announced or not."""
-    return TooLarge(f"body too large: more than {most} bytes, the limit of {whose}")
+    return TooLarge(f"{what} too large: more than {most} bytes, the limit of {whose}")
 
 
 def announced_length(head: Head) -> int:

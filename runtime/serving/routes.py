@@ -12,34 +12,56 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from runtime.link.metrics import CONTENT_TYPE
-from runtime.serving.asgi import deliver, local_path
+from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
+from runtime.serving.codings import inflated
 from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.served import Models
-from runtime.serving.statuses import JSON, MethodNotAllowed, Response, UnknownPath
+from runtime.serving.statuses import MethodNotAllowed, Response, UnknownPath
 from runtime.serving.wording import shown
 
-_ALIVE: Final = Page("/", lambda *_: Response(200, (JSON,), b'{"status":"alive"}'), quiet=True)
+_LONGEST: Final = 65_536
+"""Bytes that the body of a page may have."""
 Refuse = Callable[..., Response]
 """`App.refused`."""
 
 
 def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape: Callable[[], bytes],
-                refused: Refuse) -> Starlette:  # fmt: skip
+                refused: Refuse, bodies: Bodies) -> Starlette:  # fmt: skip
     """Returns the application of these protocols; `infer` answers a POST to one of their paths."""
 
     async def metrics(_: Request) -> ASGIApp:
         text = await asyncio.to_thread(scrape)
         return partial(deliver, Response(200, ((b"content-type", CONTENT_TYPE),), text))
 
-    pages = [(_ALIVE, codecs[0]), *((page, codec) for codec in codecs for page in codec.pages)]
-    routes = [Route(page.path, _answer(page, codec, models, refused)) for page, codec in pages]
-    quiet = {metrics, *(route.endpoint for route, (page, _) in zip(routes, pages, strict=True) if page.quiet)}
+    async def home(request: Request) -> ASGIApp:
+        from runtime.serving.site.home import home  # as all of the site: for people, who come later or never
+
+        head, root = dict(request.scope["headers"]), str(request.scope.get("root_path", ""))
+        return partial(deliver, home(models, codecs, head, root))
+
+    async def openapi(request: Request) -> ASGIApp:
+        from runtime.serving.site.document import openapi
+
+        root = str(request.scope.get("root_path", ""))
+        return partial(deliver, await asyncio.to_thread(openapi, models, codecs, root))
+
+    pages = [(page, codec) for codec in codecs for page in (*codec.later_pages(), *codec.pages)]
+    routes = [Route(page.path, _answer(page, codec, models, refused, bodies), methods=page.methods)
+              for page, codec in pages]  # fmt: skip
+    routes += [Route("/", home), Route("/openapi.json", openapi), Route("/docs", _docs), Route("/docs/{name}", _file)]
+    quiet = {metrics, home, *(route.endpoint for route, (page, _) in zip(routes, pages, strict=False) if page.quiet)}
 
     async def wrong(request: Request, error: Exception) -> ASGIApp:
         assert isinstance(error, HTTPException)
         scope, allowed = request.scope, (error.headers or {}).get("Allow")
-        failure = MethodNotAllowed(allowed) if allowed else UnknownPath(f"not found: {shown(local_path(scope))}")
+        failure = MethodNotAllowed(allowed) if allowed else unknown(local_path(scope))
         return partial(deliver, refused(failure, scope, codecs[0], quiet=scope.get("endpoint") in quiet))
+
+    def unknown(path: str) -> UnknownPath:
+        from runtime.serving.site.home import nearest
+
+        near = nearest(path, {route.path for route in routes}, models.served)
+        return UnknownPath(f"not found: {shown(path)}{'; the nearest: ' * bool(near)}{', '.join(near)}")
 
     routes.append(Route("/metrics", metrics))
     routes += [Route(path, infer, methods=["POST"]) for codec in codecs for path in codec.paths]
@@ -48,13 +70,43 @@ def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape:
     return starlette
 
 
-def _answer(page: Page, codec: Codec, models: Models, refused: Refuse) -> Callable[[Request], object]:
+def _answer(page: Page, codec: Codec, models: Models, refused: Refuse, bodies: Bodies) -> Callable[[Request], object]:
     async def answer(request: Request) -> ASGIApp:
         parameters = request.path_params
         try:
-            response = models.stamp(page.answer(models, parameters), parameters)
+            body = (await _body(request, bodies),) if page.wants_body else ()
+            response = models.stamp(page.answer(models, parameters, *body), parameters)
+        except ClientGone:
+            return _silence
         except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
             response = refused(error, request.scope, codec, quiet=page.quiet)
         return partial(deliver, response)
 
     return answer
+
+
+async def _docs(_: Request) -> ASGIApp:
+    from runtime.serving.site.document import page
+
+    return partial(deliver, await asyncio.to_thread(page))
+
+
+async def _file(request: Request) -> ASGIApp:
+    from runtime.serving.site.document import file, files
+
+    name = request.path_params["name"]
+    if name not in files():
+        raise HTTPException(404)
+    return partial(deliver, await asyncio.to_thread(file, name))
+
+
+async def _silence(*_: object) -> None:
+    """Answers a client that is gone."""
+
+
+async def _body(request: Request, bodies: Bodies) -> bytes:
+    if request.method != "POST":
+        return b""
+    head = dict(request.scope["headers"])
+    body = await bodies.read(head, request.receive, _LONGEST)
+    return bytes(inflated(head, body, _LONGEST, "this path"))

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from runtime.link.board import Board
-from runtime.link.metrics import BUCKETS, FAMILIES, OFFSETS, RUN, WIDTH, Family, counts
+from runtime.link.metrics import BUCKETS, FAMILIES, OFFSETS, RUN, Family, merged
 from runtime.serving.served import Provenance
 
 _BOUNDS: Final = [*map(str, BUCKETS), "+Inf"]
@@ -19,17 +19,9 @@ _KINDS: Final[dict[str, Any]] = {"counter": CounterMetricFamily, "histogram": Hi
 
 def render(board: Board, models: Sequence[Provenance], protocols: Sequence[str]) -> bytes:
     """Returns all slots together; `models` and `protocols` name what slots count by number, and only those appear."""
-    return generate_latest(_Collector(_merged(board), models, protocols))
-
-
-def _merged(board: Board) -> list[float]:
-    columns = list(zip(*(counts(board.slot(index)[:WIDTH]) for index in range(board.slots)), strict=True))
-    merged: list[float] = []
-    for family in FAMILIES:
-        merge, at = sum if family.merge == "sum" else max, OFFSETS[family.name]
-        merged += [float(merge(column)) for column in columns[at : at + family.width]]
-    merged[OFFSETS["runtime_workers_ready"]] = board.workers_ready
-    return merged
+    values = merged(map(board.slot, range(board.slots)))
+    values[OFFSETS["runtime_workers_ready"]] = board.workers_ready
+    return generate_latest(_Collector(values, models, protocols))
 
 
 class _Collector:

@@ -9,8 +9,9 @@ from urllib.parse import quote
 from adapters.base import Model
 from adapters.values import Arrays
 from runtime.errors import NotReady, UnknownModel
+from runtime.link.board import Board
 from runtime.link.limits import Limits
-from runtime.link.metrics import Meter, Requests
+from runtime.link.metrics import Meter, Requests, Totals
 from runtime.log import Log
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request, Signature
@@ -56,6 +57,8 @@ class Served:
         self.engine = Engine(model, self.signature, limits, self.name)
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
+        self.example: Mapping[str, Any] | None = None
+        """A request in V2 JSON that the kit has as a sample."""
         self.meters: dict[str, Requests] = {}
         """The account of each protocol's requests, by its name."""
         self._origin = provenance.headers()
@@ -91,8 +94,12 @@ class Served:
 class Models:
     """The served models by name, a mapping that is filled while the server runs."""
 
-    def __init__(self, served: Mapping[str, Served], health: Health) -> None:
-        self.served, self.health = served, health
+    def __init__(self, served: Mapping[str, Served], health: Health, board: Board, log: Log) -> None:
+        self.served, self.health, self.log, self._board = served, health, log, board
+
+    def totals(self) -> Totals:
+        """Returns what the workers have counted together."""
+        return Totals.of(map(self._board.slot, range(self._board.slots)))
 
     def find(self, model: str, version: str | None = None) -> Served:
         """Returns the model of that name. Raises UnknownModel, and NotReady if it is still to come."""

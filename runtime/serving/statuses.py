@@ -52,6 +52,10 @@ class MethodNotAllowed(errors.RequestFailed):
         self.headers = ((b"allow", allow.encode()),)
 
 
+class NotImplementedHere(errors.RequestFailed):
+    """Something that the protocol has and this server has not."""
+
+
 class UnknownPath(errors.RequestFailed):
     """A path that does not exist."""
 
@@ -74,6 +78,7 @@ STATUSES: Final = (
     Status(errors.TooLarge, 413, "RESOURCE_EXHAUSTED", "invalid"),
     Status(errors.UnsupportedMedia, 415, "UNIMPLEMENTED", "invalid"),
     Status(errors.PredictFailed, 500, "INTERNAL", "error"),
+    Status(NotImplementedHere, 501, "UNIMPLEMENTED", "invalid"),
     Status(errors.Overloaded, 503, "RESOURCE_EXHAUSTED", "unavailable"),
     Status(errors.NotReady, 503, "UNAVAILABLE", "unavailable"),
     Status(errors.DeadlinePassed, 504, "DEADLINE_EXCEEDED", "deadline"),
@@ -81,7 +86,7 @@ STATUSES: Final = (
 
 RETRY: Final = (b"retry-after", b"1")
 _OTHER: Final = Status(errors.RequestFailed, 500, "INTERNAL", "error")
-_EXTRA: Final[dict[int, tuple[Header, ...]]] = {503: (RETRY,), 415: ((b"accept-encoding", b"identity"),)}
+_EXTRA: Final[dict[int, tuple[Header, ...]]] = {503: (RETRY,), 415: ((b"accept-encoding", b"gzip, deflate"),)}
 
 
 def status_of(failure: errors.RequestFailed) -> Status:

@@ -61,7 +61,8 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> 
     prepare(served, CODECS)
     for number, sample in enumerate(samples, 1):
         replay(served, number, sample)
-    request = samples[0].request if samples else example_request(model)
+    served.example = samples[0].request if samples else None
+    request = served.example or example_request(model)
     try:
         rehearse(served, V2_JSON, samples[0].body if samples else orjson.dumps(request), times=_WARM_UPS)
     except RequestFailed as error:  # zeros need not be a valid input of this model

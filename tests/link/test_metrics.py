@@ -3,11 +3,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOME_RUNS, OUTCOMES, WIDTH, Meter
+from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOME_RUNS, OUTCOMES, WIDTH, Meter, Totals
 from runtime.serving.protocols import CODECS
 from runtime.serving.scrape import render
 from tests.places import ROOT
@@ -57,6 +58,24 @@ def test_slots_of_all_processes_are_summed_and_gauges_of_loading_take_the_slowes
     assert value(text, "runtime_worker_restarts_total") == 1
 
 
+def test_totals_are_those_of_all_processes_and_protocols():
+    slots, before = Slots(count=3), time.time()
+    first, second = (Meter(slots.slot(index)) for index in (1, 2))
+    for requests in (first.requests(0), second.requests(0), second.requests(7)):
+        requests.begun()
+        requests.finished(OUTCOME_RUNS["ok"], 0.5, 3, 100, 50, 0.125, 0.25)
+    for outcome in ("invalid", "deadline"):
+        second.requests(1).begun()
+        second.requests(1).finished(OUTCOME_RUNS[outcome], 0.25, 0, 100, 50)
+    totals = Totals.of(map(slots.slot, range(3)))
+    assert totals[:7] == (9, 3, 1.5, 2, 0.5, 0.375, 0.75)
+    assert before <= totals.last_answer <= time.time()
+    text = rendered(slots)
+    assert value(text, "runtime_queue_seconds_total", model="iris") == 0.375
+    assert value(text, "runtime_compute_seconds_total", model="iris") == 0.75
+    assert value(text, "runtime_last_answer_timestamp_seconds", model="iris") == pytest.approx(totals.last_answer)
+
+
 @pytest.mark.parametrize("bound", BUCKETS)
 def test_an_observation_at_a_bound_belongs_to_its_bucket(bound: float):
     slots = Slots(1)
@@ -99,7 +118,7 @@ def test_before_a_model_is_known_only_the_metrics_of_the_process_appear():
 
 
 def test_the_number_of_series_is_fixed():
-    assert len(samples(rendered(Slots()))) == len(OUTCOMES) * (len(BUCKETS) + 3) + 5 + 3 + 7
+    assert len(samples(rendered(Slots()))) == len(OUTCOMES) * (len(BUCKETS) + 3) + 8 + 3 + 7
 
 
 def test_promtool_finds_nothing_to_say():

@@ -61,15 +61,16 @@ class Engine:
         self._decoding = Lane(f"decode-{name}", 1)
         self._watch = Watch(model.interrupt, limits.deadline_seconds)
 
-    def run(self, call: Call[T]) -> T | Awaitable[T]:
+    def run(self, call: Call[T], *, aside: bool = False) -> T | Awaitable[T]:
         """Returns the answer of `call`: a value if it was decoded and computed on the loop, else an awaitable of it.
+        With `aside` it is decoded in a thread, however short its body is.
 
         Raises (also when awaited) what decoding and encoding raise, Overloaded, DeadlinePassed, PredictFailed, and
         InvalidInput for what only the model could find wrong.
         """
         if self.in_flight >= (most := self._limits.in_flight):
             raise Overloaded(f"overloaded: {self.in_flight} requests in flight, at most {most}; try again")
-        if call.body_bytes > self._limits.inline_body_bytes and not call.light:
+        if aside or (call.body_bytes > self._limits.inline_body_bytes and not call.light):
             job = self._job(call)
             job.step(self._decoding, call.decode, partial(self._decoded, job, call))
             return job.answer

@@ -1,6 +1,6 @@
 """What a protocol is: one frozen value (docs/writing-a-protocol.md). The table of them is `serving.protocols`."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from adapters.values import Arrays
@@ -12,13 +12,16 @@ from runtime.serving.statuses import Response
 
 
 class Page(NamedTuple):
-    """Something to GET: `answer` gets the models and what stands in the path's braces. May raise RequestFailed."""
+    """Something to ask for: `answer` gets the models and what stands in the path's braces. May raise RequestFailed."""
 
     path: str
     """As Starlette writes it; where it has `{model}`, the answer gets the headers that say where the model is from."""
-    answer: Callable[[Models, Mapping[str, str]], Response]
+    answer: Callable[..., Response]
     quiet: bool = False
     """Asked every few seconds by machines: refusals are not logged."""
+    methods: tuple[str, ...] = ("GET",)
+    wants_body: bool = False
+    """`answer` gets the body, too: of at most 64 KiB, empty where the request is no POST."""
 
 
 class Codec(NamedTuple):
@@ -42,6 +45,10 @@ class Codec(NamedTuple):
     longest_body: int = 2**31 - 1
     """Bytes that a body may have at most, whatever `--max-body-bytes` says; a tensor has no more elements than this."""
     pages: tuple[Page, ...] = ()
+    later_pages: Callable[[], tuple[Page, ...]] = tuple
+    """Further pages, before the others; called when the server listens, and no start waits for what it imports."""
+    describe: Callable[[Models], dict[str, Any]] = lambda _: {}
+    """Path items of OpenAPI 3.1 for what it answers about these models, by path (`protocol.openapi` has pieces)."""
     binary_at: Callable[[Head], int | None] = lambda _: None
     """Where in a body tensors begin as bytes, None for a body of text. A long body is then put into memory (`decode`
     gets a memoryview that may be written) so that this byte is aligned, and decoded on the event loop if the text

@@ -18,8 +18,11 @@ from runtime.version import __version__
 
 Parameters = Mapping[str, str]
 
+EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration", "statistics")
+"""What works as a whole. Of others a part does: the repository's index, settings that can be read
+(https://github.com/triton-inference-server/server/tree/main/docs/protocol)."""
 _ORIGIN: Final = ("reference", "framework", "adapter", "trust", "sandbox", "verified", "digest")
-_SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": ["binary_tensor_data"]}
+_SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": list(EXTENSIONS)}
 _MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
@@ -51,6 +54,18 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
     return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
 
 
+def _management() -> tuple[Page, ...]:
+    from runtime.serving.protocol.v2.management import PAGES  # a start does not wait for what tools ask later
+
+    return PAGES
+
+
+def _describe(models: Models) -> dict[str, Any]:
+    from runtime.serving.protocol.v2.openapi import paths  # for people: no start has to wait for it
+
+    return paths(models)
+
+
 _PAGES: Final = (
     *(Page(path, lambda *_: _json(_SERVER)) for path in ("/v2", "/v2/")),
     Page("/v2/health/live", lambda *_: _json({"live": True}), quiet=True),
@@ -70,5 +85,7 @@ V2_JSON: Final = Codec(
     encode=encode,
     refuse=error_response,
     pages=_PAGES,
+    later_pages=_management,
+    describe=_describe,
     binary_at=binary_at,
 )

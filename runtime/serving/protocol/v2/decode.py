@@ -13,6 +13,7 @@ from runtime.errors import InputAtFault, InvalidInput
 from runtime.link.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Body, Head
+from runtime.serving.protocol.classes import wanted_classes
 from runtime.serving.protocol.exact import check_kinds, converted
 from runtime.serving.protocol.json_document import Document, kind_of, read_document
 from runtime.serving.protocol.json_elements import ALIASES, array_of, count_of
@@ -49,7 +50,7 @@ def decode(head: Head, body: Any, served: Served) -> Request:
         if "outputs" in document:
             wanted = _wanted(document["outputs"], signature)
         if parameters or "outputs" in document:
-            form = _asked(document, parameters or {}, wanted)
+            form = _asked(document, parameters or {}, wanted, served)
         return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None, form)
     except InputAtFault as fault:
         fault.advice = served.forms[NAME].advice
@@ -265,17 +266,21 @@ def _output(entry: object, index: int) -> str:
     return name
 
 
-def _asked(document: Document, parameters: Mapping[str, Any], wanted: tuple[str, ...]) -> Asked | None:
+def _asked(document: Document, parameters: Mapping[str, Any], wanted: tuple[str, ...], served: Served) -> Asked | None:
     """Returns the form that the answer was asked in, None for the plain one."""
     binary = _flag(parameters, "binary_data_output", "request")
     own = {entry["name"]: entry.get("parameters", {}) for entry in document.get("outputs") or ()}
     forms = {name: _flag(own.get(name, {}), "binary_data", f"output {quoted(name)}", default=binary) for name in wanted}
     types = {name: kind for name, of in own.items() if (kind := of.get("content_type")) in OF_OUTPUTS}
+    counts = {name: of["classification"] for name, of in own.items() if "classification" in of}
+    classes = {
+        spec.name: wanted_classes(counts[spec.name], spec) for spec in served.model.outputs if spec.name in counts
+    }
     whole = parameters.get("content_type")
     whole = whole if whole in ("np", "pd", "str") else ""
-    if not (types or whole or any(forms.values())):
+    if not (types or whole or classes or any(forms.values())):
         return None
-    return Asked(frozenset(name for name, flag in forms.items() if flag), types, whole)
+    return Asked(frozenset(name for name, flag in forms.items() if flag), types, whole, classes)
 
 
 def _flag(parameters: Mapping[str, Any], key: str, where: str, *, default: bool = False) -> bool:
@@ -292,7 +297,7 @@ def _check_parameters(given: object, where: str) -> None:
     for key, value in given.items():
         if key.startswith("shared_memory_"):
             raise InvalidInput(f"{where}: parameter {shown(key)}: shared memory is not supported; send the data itself")
-        if key == "classification" or (key in _SEQUENCES and value):
+        if (key == "classification" and not where.startswith("outputs")) or (key in _SEQUENCES and value):
             raise InvalidInput(f"{where}: invalid parameter {quoted(key)}: not supported")
         if type(value) is list or value is None:
             raise InvalidInput(f"{where}: invalid parameter {shown(key)}: must be a string, number or boolean")

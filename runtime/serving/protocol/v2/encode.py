@@ -11,6 +11,7 @@ from adapters.base import Model, TensorSpec
 from adapters.values import Arrays
 from runtime.errors import InvalidInput
 from runtime.serving.engine.request import Request
+from runtime.serving.protocol.classes import classified
 from runtime.serving.protocol.tensor_bytes import as_bytes, bytes_from
 from runtime.serving.protocol.v2.content_types import of_answer, of_output, written
 from runtime.serving.served import Served
@@ -59,6 +60,8 @@ class Asked(NamedTuple):
     """What outputs are wanted as, by name; MLServer's word."""
     content_type: str = ""
     """What the request came as."""
+    classes: Mapping[str, int] = {}
+    """How many classes are wanted of an output, by name."""
 
 
 def encode(served: Served, request: Request, outputs: Arrays) -> Response:
@@ -83,11 +86,15 @@ def _as_asked(served: Served, request: Request, outputs: Arrays, asked: Asked) -
     if whole := of_answer(asked.content_type, [outputs[name] for name in request.wanted]):
         parts += (b',"parameters":', orjson.dumps({"content_type": whole}))
     for name in request.wanted:
-        array, parameters = outputs[name], dict[str, object]()
+        array, head, parameters = outputs[name], form.outputs[name], dict[str, object]()
+        if name in asked.classes:
+            spec = next(spec for spec in served.model.outputs if spec.name == name)
+            array = classified(spec, array, asked.classes[name], served.model.labels)
+            head = orjson.dumps({"name": name, "datatype": "BYTES"})[:-1] + b',"shape":'
         if typed:
             parameters["content_type"] = kind = of_output(array, asked.content_types.get(name, ""))
             array = written(name, array, kind)
-        parts += (before, form.outputs[name], orjson.dumps(array.shape))
+        parts += (before, head, orjson.dumps(array.shape))
         if name in asked.binary:
             tail.append(data := bytes_from(name, array))
             parameters["binary_data_size"] = len(data)

@@ -340,7 +340,12 @@ def test_rows_41_to_43_paths(iris: Served, path: str, status: int):
         ({"Content-Type": "application/vnd.apache.arrow.stream"}, 415, "unsupported content type"),
         ({"Content-Type": "application/json; charset=utf-16"}, 415, "unsupported charset 'utf-16'"),
         ({"Content-Type": "text/plain;charset=latin1"}, 415, "unsupported charset"),
-        ({"Content-Encoding": "gzip"}, 415, "unsupported content encoding 'gzip'"),
+        ({"Content-Encoding": "gzip"}, 400, "body is not gzip, as Content-Encoding says"),
+        (
+            {"Content-Encoding": "zstd"},
+            415,
+            "unsupported content encoding 'zstd'; send gzip, deflate, or the body as it is",
+        ),
         ({"Content-Encoding": "br"}, 415, "unsupported content encoding"),
         ({"Content-Encoding": "identity, gzip"}, 415, "unsupported content encoding"),
         ({"Inference-Header-Content-Length": "10"}, 400, "not valid JSON"),

@@ -1,0 +1,73 @@
+"""Content codings (https://www.rfc-editor.org/rfc/rfc9110#section-8.4): gzip and deflate, in requests and in answers.
+
+No other: tritonclient's asyncio client offers `br` and cannot read it.
+"""
+
+import zlib
+from typing import Final
+
+from runtime.errors import InvalidInput, TooLarge
+from runtime.serving.media import CODINGS, Head, content_coding, too_large
+from runtime.serving.statuses import Response
+
+SHORT_BYTES: Final = 4096
+"""An answer up to this length goes as it is: packed, it would take as many packets, and more time."""
+_FORMATS: Final = {b"gzip": (31,), b"deflate": (15, -15)}
+"""What zlib calls them; deflate is zlib's format, and some clients leave out its frame."""
+_MOST_TIMES: Final = 100
+_ALWAYS_BYTES: Final = 2**20
+"""Up to this length a body may be packed as well as can be; a longer one was made to fill memory."""
+_FASTEST: Final = 1
+_PACKED_TYPES: Final = (b"application/json", b"text/")
+_VARY: Final = (b"vary", b"accept-encoding")
+
+
+def inflated(head: Head, body: bytes, most: int, whose: str = "--max-body-bytes") -> bytes:
+    """Returns the body as it was before its Content-Encoding, of at most `most` bytes.
+    Raises UnsupportedMedia; InvalidInput if it is not what it says; TooLarge, before more memory is taken."""
+    coding = content_coding(head)
+    if not coding:
+        return body
+    allowed = min(most, max(_ALWAYS_BYTES, _MOST_TIMES * len(body)))
+    for bits in _FORMATS[coding]:
+        stream = zlib.decompressobj(bits)
+        try:
+            whole = stream.decompress(body, allowed + 1)
+        except zlib.error:
+            continue
+        if len(whole) > allowed:
+            if allowed == most:
+                raise too_large(most, whose, "inflated body")
+            packed_bytes = f"{_MOST_TIMES} times its {len(body)} bytes"
+            raise TooLarge(f"inflated body too large: more than {packed_bytes}, and than {_ALWAYS_BYTES}")
+        if stream.eof and not stream.unused_data:
+            return whole
+        wrong = "followed by other bytes" if stream.eof else "cut off"
+        raise InvalidInput(f"body is {wrong}: not one {coding.decode()} stream")
+    raise InvalidInput(f"body is not {coding.decode()}, as Content-Encoding says")
+
+
+def packed(response: Response, head: Head) -> Response:
+    """Returns a long answer in the coding that its client would rather have, as it is if that is none of ours."""
+    if not any(name == b"content-type" and value.startswith(_PACKED_TYPES) for name, value in response.headers):
+        return response  # tensors hardly get shorter
+    coding = _preferred(head.get(b"accept-encoding", b""))
+    if not coding:
+        return response._replace(variable=(*response.variable, _VARY))
+    stream = zlib.compressobj(_FASTEST, wbits=_FORMATS[coding][0])
+    coded = (*response.variable, (b"content-encoding", coding), _VARY)
+    return response._replace(body=stream.compress(response.body) + stream.flush(), variable=coded)
+
+
+def _preferred(accepted: bytes) -> bytes:
+    """Returns `gzip`, `deflate`, or nothing: of those that are named, the one wanted most, and of several the first."""
+    best, most = b"", 0.0
+    for entry in accepted.lower().split(b","):
+        name, _, parameter = (part.strip() for part in entry.partition(b";"))
+        try:
+            wish = float(parameter.removeprefix(b"q=")) if parameter else 1.0
+        except ValueError:
+            wish = 0.0
+        if name in CODINGS and wish > most:
+            best, most = CODINGS[name], wish
+    return best

@@ -1,0 +1,142 @@
+"""What `/openapi.json` says of V2: its pages, and each model with its tensors and a request that passes."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from adapters.base import TensorSpec
+from runtime.serving.protocol.json_elements import FLOATS, INTEGERS
+from runtime.serving.protocol.openapi import OBJECT, Piece, array_of, json_of, object_of, operation
+from runtime.serving.protocol.v2.encode import example_request
+from runtime.serving.served import Models, Served
+
+_LONGEST_EXAMPLE: Final = 2**20
+_TEXT: Final = {"type": "string"}
+_FLAG: Final = {"type": "boolean"}
+_SIZE: Final = {"type": "integer", "minimum": 0}
+_PARAMETERS: Final = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+_HEALTH: Final = object_of({"live": _FLAG}, ready=_FLAG, reason=_TEXT, progress=OBJECT)
+_TENSORS: Final = array_of(object_of({"name": _TEXT, "datatype": _TEXT, "shape": array_of({"type": "integer"})}))
+_STATS: Final = object_of({"model_stats": array_of(object_of({"name": _TEXT, "inference_stats": OBJECT}))})
+_SERVER: Final = "server"
+
+
+def paths(models: Models) -> Piece:
+    """Returns the path items of V2, for the models that are there."""
+    found = _of_server()
+    for served in models.served.values():
+        name = served.name
+        versions = {"name": "version", "in": "path", "required": True,
+                    "schema": {"type": "string", "enum": list(served.provenance.versions)}}  # fmt: skip
+        found.update(_of_model(served, f"/v2/models/{name}", ()))
+        found.update(_of_model(served, f"/v2/models/{name}/versions/{{version}}", (versions,)))
+        found[f"/v2/models/{name}/trace/setting"] = _settings(name, "Settings of traces")
+    return found
+
+
+def _of_server() -> Piece:
+    ready = operation(_SERVER, "Whether predictions should be sent here", _HEALTH)
+    ready["responses"]["503"] = {"description": "Not yet, or no more", "content": json_of(_HEALTH)}
+    entry = object_of({"name": _TEXT, "state": _TEXT, "reason": _TEXT}, version=_TEXT)
+    about = object_of({"name": _TEXT, "version": _TEXT, "extensions": array_of(_TEXT)})
+    only_ready = {"content": json_of(object_of({}, ready=_FLAG), example={"ready": True})}
+    return {
+        "/v2": {"get": operation(_SERVER, "Name, version and extensions", about)},
+        "/v2/health/live": {"get": operation(_SERVER, "Whether the server listens", _HEALTH)},
+        "/v2/health/ready": {"get": ready},
+        "/v2/models": {"get": operation(_SERVER, "Names of the models", object_of({"models": array_of(_TEXT)}))},
+        "/v2/models/stats": {"get": operation(_SERVER, "Statistics of all models", _STATS)},
+        "/v2/repository/index": {
+            "post": operation(_SERVER, "State of the models", array_of(entry), refused=(413, 415), body=only_ready)
+        },
+        "/v2/logging": _settings(_SERVER, "Settings of the log"),
+        "/v2/trace/setting": _settings(_SERVER, "Settings of traces"),
+    }
+
+
+def _settings(tag: str, what: str) -> Piece:
+    refused, body = (404, 413, 415, 503), {"content": json_of(OBJECT, example={})}
+    return {
+        "get": operation(tag, what, OBJECT, refused=refused),
+        "post": operation(tag, f"{what}: nothing that would change one", OBJECT, refused=refused, body=body),
+    }
+
+
+def _of_model(served: Served, path: str, parameters: Iterable[Piece]) -> Piece:
+    def about(summary: str, answer: Piece) -> Piece:
+        return {"get": operation(served.name, summary, answer, refused=(404, 503), parameters=parameters)}
+
+    metadata = object_of({"name": _TEXT, "versions": array_of(_TEXT), "platform": _TEXT, "inputs": _TENSORS,
+                          "outputs": _TENSORS, "properties": OBJECT})  # fmt: skip
+    config = object_of({"name": _TEXT, "max_batch_size": _SIZE, "input": array_of(OBJECT), "output": array_of(OBJECT)})
+    predict = operation(served.name, "A prediction", _answer(served), refused=(404, 413, 415, 503, 504),
+                        body={"required": True, "content": json_of(_request(served), **_example(served))},
+                        parameters=parameters)  # fmt: skip
+    return {
+        path: about("What the model takes and gives", metadata),
+        f"{path}/ready": about("Whether the model can be asked", object_of({"name": _TEXT, "ready": _FLAG})),
+        f"{path}/config": about("The model as Triton's tools configure it", config),
+        f"{path}/stats": about("Statistics of the model", _STATS),
+        f"{path}/infer": {"post": predict},
+    }
+
+
+def _request(served: Served) -> Piece:
+    model = served.model
+    wanted = object_of({"name": {"enum": [spec.name for spec in model.outputs]}}, parameters=_PARAMETERS)
+    inputs = {"type": "array", "minItems": 1, "maxItems": served.limits.inputs,
+              "items": _one_of(_input(spec, any_name=len(model.inputs) == 1) for spec in model.inputs)}  # fmt: skip
+    return object_of({"inputs": inputs}, id=_TEXT, parameters=_PARAMETERS, outputs=array_of(wanted))
+
+
+def _answer(served: Served) -> Piece:
+    labels = served.model.labels
+    outputs = array_of(_one_of(_output(spec) for spec in served.model.outputs))
+    if labels is not None:
+        outputs["description"] = "Labels: " + ", ".join(f"{index} {label}" for index, label in enumerate(labels[:1000]))
+    members = {"model_name": {"const": served.name}, "model_version": _TEXT, "id": _TEXT, "outputs": outputs}
+    return object_of(members, parameters=_PARAMETERS)
+
+
+def _example(served: Served) -> Piece:
+    """Returns a request that passes: a sample of the kit's where it has one, else zeros; nothing if it is very long."""
+    request = served.example or example_request(served.model)
+    return {"example": request} if len(orjson.dumps(request)) <= _LONGEST_EXAMPLE else {}
+
+
+def _input(spec: TensorSpec, *, any_name: bool) -> Piece:
+    name = {"type": "string", "examples": [spec.name]} if any_name else {"const": spec.name}
+    return _tensor(spec, name, {"const": spec.datatype}, {"data": array_of(_element(spec.datatype))})
+
+
+def _output(spec: TensorSpec) -> Piece:
+    # asked for as classes, it is of BYTES and has another shape; in binary form it has no data
+    found = object_of({"name": {"const": spec.name}, "datatype": {"enum": sorted({spec.datatype, "BYTES"})},
+                       "shape": array_of(_SIZE)})  # fmt: skip
+    found["properties"]["data"] = array_of({"anyOf": [_element(spec.datatype), _TEXT]})
+    return found
+
+
+def _tensor(spec: TensorSpec, name: Piece, datatype: Piece, more: Piece) -> Piece:
+    sizes: list[Piece] = [_SIZE if size < 0 else {"const": size} for size in spec.shape]
+    shape: Piece = {"type": "array", "minItems": len(sizes), "maxItems": len(sizes)}
+    if sizes:
+        shape["prefixItems"] = sizes
+    return {**object_of({"name": name, "shape": shape, "datatype": datatype, **more}),
+            "description": f"{spec.name}: {spec.datatype} {list(spec.shape)}, where -1 is any size"
+                           f"{'; may be left out' if spec.optional else ''}"}  # fmt: skip
+
+
+def _element(datatype: str) -> Piece:
+    if datatype in INTEGERS:
+        low, high = INTEGERS[datatype]
+        return {"type": "integer", "minimum": low, "maximum": high}
+    if datatype in FLOATS:
+        return {"type": ["number", "null"]}
+    return _TEXT if datatype == "BYTES" else _FLAG
+
+
+def _one_of(schemas: Iterable[Piece]) -> dict[str, Any]:
+    all_of_them = list(schemas)
+    return all_of_them[0] if len(all_of_them) == 1 else {"anyOf": all_of_them}
