@@ -22,7 +22,7 @@ _PACKED_TYPES: Final = (b"application/json", b"text/")
 _VARY: Final = (b"vary", b"accept-encoding")
 
 
-def inflated(head: Head, body: bytes, most: int, whose: str = "--max-body-bytes") -> bytes:
+def inflated(head: Head, body: Body, most: int, whose: str = "--max-body-bytes") -> Body:
     """Returns the body as it was before its Content-Encoding, of at most `most` bytes.
     Raises UnsupportedMedia; InvalidInput if it is not what it says; TooLarge, before more memory is taken."""
     coding = content_coding(head)
