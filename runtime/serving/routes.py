@@ -32,7 +32,7 @@ def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape:
         return partial(deliver, Response(200, ((b"content-type", CONTENT_TYPE),), text))
 
     pages = [(_ALIVE, codecs[0]), *((page, codec) for codec in codecs for page in codec.pages)]
-    routes = [Route(page.path, _answer(page, codec, models, refused)) for page, codec in pages]
+    routes = [Route(page.path, _answer(page, codec, models, refused), methods=page.methods) for page, codec in pages]
     quiet = {metrics, *(route.endpoint for route, (page, _) in zip(routes, pages, strict=True) if page.quiet)}
 
     async def wrong(request: Request, error: Exception) -> ASGIApp:

@@ -94,9 +94,14 @@ class Models:
     def __init__(self, served: Mapping[str, Served], health: Health) -> None:
         self.served, self.health = served, health
 
-    def find(self, model: str, version: str | None = None) -> Served:
-        """Returns the model of that name. Raises UnknownModel, and NotReady if it is still to come."""
-        served, names = self.served.get(model), self.health.model_names
+    def find(self, model: str | None = None, version: str | None = None) -> Served:
+        """Returns the model of that name, or the only one. Raises UnknownModel, and NotReady if it is still to come."""
+        names = self.health.model_names
+        if model is None:
+            model, *others = self.served or names or ("",)
+            if others:
+                raise UnknownModel(f"this path is for servers with one model; this one has {listed([model, *others])}")
+        served = self.served.get(model)
         if served is None:
             if not self.health.ready and not self.served and (model in names or not names):
                 raise NotReady(f"model {shown(model)} is not ready: {self._reason()}; try again")

@@ -45,6 +45,10 @@ class MethodNotAllowed(errors.RequestFailed):
         self.headers = ((b"allow", allow.encode()),)
 
 
+class NotImplementedHere(errors.RequestFailed):
+    """Something that the protocol has and this server has not."""
+
+
 class UnknownPath(errors.RequestFailed):
     """A path that does not exist."""
 
@@ -67,6 +71,7 @@ STATUSES: Final = (
     Status(errors.TooLarge, 413, "RESOURCE_EXHAUSTED", "invalid"),
     Status(errors.UnsupportedMedia, 415, "UNIMPLEMENTED", "invalid"),
     Status(errors.PredictFailed, 500, "INTERNAL", "error"),
+    Status(NotImplementedHere, 501, "UNIMPLEMENTED", "invalid"),
     Status(errors.Overloaded, 503, "RESOURCE_EXHAUSTED", "unavailable"),
     Status(errors.NotReady, 503, "UNAVAILABLE", "unavailable"),
     Status(errors.DeadlinePassed, 504, "DEADLINE_EXCEEDED", "deadline"),

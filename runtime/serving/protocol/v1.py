@@ -1,0 +1,115 @@
+"""KServe's V1, which is TensorFlow Serving's REST: rows in, predictions out.
+
+https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from adapters.values import Arrays
+from runtime.errors import InputAtFault
+from runtime.serving.engine.request import Request
+from runtime.serving.media import Head
+from runtime.serving.protocol.codec import Codec, Page
+from runtime.serving.protocol.json_document import Document, read_document
+from runtime.serving.protocol.rows import advice, array_from, by_rows, from_columns, from_rows, values_of
+from runtime.serving.served import Models, Served
+from runtime.serving.statuses import (
+    JSON,
+    Header,
+    MethodNotAllowed,
+    NotImplementedHere,
+    Response,
+    error_response,
+)
+
+NAME: Final = "v1"
+_MODEL: Final = "/v1/models/{model}"
+
+
+class Form(NamedTuple):
+    """What does not change from request to request of one model: in `served.forms[NAME]`."""
+
+    headers: tuple[Header, ...]
+    advice: str
+
+    @classmethod
+    def of(cls, served: Served) -> "Form":
+        """Returns the form of `served`."""
+        return cls(served.stamped((JSON,)), advice(served.model, served.name, lambda row: {"instances": [row]}))
+
+
+def decode(_: Head, body: bytes, served: Served) -> Request:
+    """Returns the request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
+    try:
+        return read(read_document(body, served.limits.json_depth), served)
+    except InputAtFault as fault:
+        fault.advice = served.forms[NAME].advice
+        raise
+
+
+def read(document: Document, served: Served) -> Request:
+    """Returns the request in an object with `instances` (rows) or `inputs` (columns). Raises InputAtFault."""
+    signature, limits = served.signature, served.limits
+    if "instances" in document:
+        arrays = from_rows(document["instances"], signature, limits, "instances")
+    elif "inputs" not in document:
+        raise InputAtFault("the request has neither instances (rows) nor inputs (columns)")
+    elif type(given := document["inputs"]) is dict:
+        arrays = from_columns(given, signature, limits)
+    elif signature.only is not None:
+        arrays = {signature.only.name: array_from(signature.only, given, limits)}
+    else:
+        arrays = from_rows(given, signature, limits, "inputs")
+    return Request(arrays, signature.default)
+
+
+def encode(served: Served, request: Request, outputs: Arrays) -> Response:
+    """Returns the answer: one output as its nested list, several as rows of objects."""
+    names = request.wanted
+    whole = {name: values_of(name, outputs[name]) for name in names}
+    if len(names) == 1:
+        (values,) = whole.values()
+        predictions = values if type(values) is list else [values]
+    elif by_rows(request.rows, names, outputs):
+        predictions = [dict(zip(names, row, strict=True)) for row in zip(*whole.values(), strict=True)]
+    else:
+        predictions = [whole]
+    return Response(200, served.forms[NAME].headers, orjson.dumps({"predictions": predictions}))
+
+
+def _models(models: Models, _: Mapping[str, str]) -> Response:
+    return _json({"models": list(models.served)})
+
+
+def _model(models: Models, parameters: Mapping[str, str]) -> Response:
+    if parameters["model"].endswith((":predict", ":explain")):  # the pattern of this page matches theirs
+        raise MethodNotAllowed("POST")
+    return _json({"name": models.find_ready(**parameters).name, "ready": True})
+
+
+def _explain(models: Models, parameters: Mapping[str, str]) -> Response:
+    models.find(**parameters)
+    raise NotImplementedHere("explanations are not implemented; POST to …:predict for predictions")
+
+
+def _json(value: Any) -> Response:
+    return Response(200, (JSON,), orjson.dumps(value))
+
+
+V1: Final = Codec(
+    name=NAME,
+    paths=(f"{_MODEL}:predict",),
+    media_types=(b"application/json", None, b"application/octet-stream", b"application/x-www-form-urlencoded"),
+    prepare=Form.of,
+    decode=decode,
+    encode=encode,
+    refuse=error_response,
+    pages=(
+        Page("/v1/models", _models),
+        Page(_MODEL, _model, quiet=True),
+        Page(f"{_MODEL}:explain", _explain, methods=("POST",)),
+    ),
+)
