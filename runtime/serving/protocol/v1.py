@@ -10,7 +10,8 @@ import orjson
 
 from adapters.values import Arrays
 from runtime.errors import InputAtFault
-from runtime.serving.engine.request import Request
+from runtime.link.limits import Limits
+from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Head
 from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.protocol.json_document import Document, read_document
@@ -43,31 +44,43 @@ class Form(NamedTuple):
 
 def decode(_: Head, body: bytes, served: Served) -> Request:
     """Returns the request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
+    form: Form = served.forms[NAME]
     try:
-        return read(read_document(body, served.limits.json_depth), served)
+        document = read_document(body, served.limits.json_depth)
     except InputAtFault as fault:
-        fault.advice = served.forms[NAME].advice
+        fault.advice = form.advice
+        raise
+    return read(document, served, form)
+
+
+def read(document: Document, served: Served, form: Form) -> Request:
+    """Returns the request in an object with `instances` (rows) or `inputs` (columns). Raises InputAtFault."""
+    try:
+        return Request(_inputs(document, served.signature, served.limits), served.signature.default)
+    except InputAtFault as fault:
+        fault.advice = form.advice
         raise
 
 
-def read(document: Document, served: Served) -> Request:
-    """Returns the request in an object with `instances` (rows) or `inputs` (columns). Raises InputAtFault."""
-    signature, limits = served.signature, served.limits
+def _inputs(document: Document, signature: Signature, limits: Limits) -> Arrays:
     if "instances" in document:
-        arrays = from_rows(document["instances"], signature, limits, "instances")
-    elif "inputs" not in document:
+        return from_rows(document["instances"], signature, limits, "instances")
+    if "inputs" not in document:
         raise InputAtFault("the request has neither instances (rows) nor inputs (columns)")
-    elif type(given := document["inputs"]) is dict:
-        arrays = from_columns(given, signature, limits)
-    elif signature.only is not None:
-        arrays = {signature.only.name: array_from(signature.only, given, limits)}
-    else:
-        arrays = from_rows(given, signature, limits, "inputs")
-    return Request(arrays, signature.default)
+    if type(given := document["inputs"]) is dict:
+        return from_columns(given, signature, limits)
+    if signature.only is not None:
+        return {signature.only.name: array_from(signature.only, given, limits)}
+    return from_rows(given, signature, limits, "inputs")
 
 
 def encode(served: Served, request: Request, outputs: Arrays) -> Response:
     """Returns the answer: one output as its nested list, several as rows of objects."""
+    return answer(served.forms[NAME], request, outputs)
+
+
+def answer(form: Form, request: Request, outputs: Arrays) -> Response:
+    """Returns what `encode` does, for a protocol that has a form of its own."""
     names = request.wanted
     whole = {name: values_of(name, outputs[name]) for name in names}
     if len(names) == 1:
@@ -77,7 +90,7 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
         predictions = [dict(zip(names, row, strict=True)) for row in zip(*whole.values(), strict=True)]
     else:
         predictions = [whole]
-    return Response(200, served.forms[NAME].headers, orjson.dumps({"predictions": predictions}))
+    return Response(200, form.headers, orjson.dumps({"predictions": predictions}))
 
 
 def _models(models: Models, _: Mapping[str, str]) -> Response:

@@ -43,12 +43,13 @@ class Form(NamedTuple):
     json: tuple[Header, ...]
     csv: tuple[Header, ...]
     advice: str
+    v1: v1.Form
 
     @classmethod
     def of(cls, served: Served) -> "Form":
         """Returns the form of `served`."""
         text = advice(served.model, served.name, lambda row: [row])
-        return cls(served.stamped((JSON,)), served.stamped((_CSV_HEADER,)), text)
+        return cls(served.stamped((JSON,)), served.stamped((_CSV_HEADER,)), text, v1.Form.of(served))
 
 
 class PlainRequest(Request):
@@ -77,7 +78,7 @@ def decode(head: Head, body: bytes, served: Served) -> Request:
         else:
             inputs, form = _document(read_document(body, limits.json_depth, arrays=True), served)
     except InputAtFault as fault:
-        fault.advice = served.forms[NAME].advice
+        fault.advice = fault.advice or served.forms[NAME].advice
         raise
     return PlainRequest(inputs, signature.default, "csv" if _prefers_csv(head.get(b"accept", b"")) else form)
 
@@ -108,7 +109,7 @@ def _document(given: Any, served: Served) -> tuple[Arrays, str]:
     if is_binary(given, signature):
         return from_rows([given], signature, limits, "rows"), "row"
     if not {"instances", "inputs"}.isdisjoint(given.keys() - signature.inputs.keys()):
-        return v1.read(given, served).inputs, "v1"
+        return v1.read(given, served, served.forms[NAME].v1).inputs, "v1"
     only = only if len(given) == 1 else None
     kinds = {name: _is_row(only or signature.input(name), value) for name, value in given.items()}
     if len(set(kinds.values())) > 1:
@@ -148,7 +149,7 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
     assert isinstance(request, PlainRequest)
     form: Form = served.forms[NAME]
     if request.form == "v1":
-        return v1.encode(served, request, outputs)
+        return v1.answer(form.v1, request, outputs)
     aligned = by_rows(request.rows, request.wanted, outputs)
     if request.form == "csv":
         if not aligned:
