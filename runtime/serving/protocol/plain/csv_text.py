@@ -31,11 +31,8 @@ Columns = dict[str, tuple[TensorSpec, int]]
 
 def read_csv(body: bytes, signature: Signature, limits: Limits) -> Arrays:
     """Returns the inputs in `body`. Its first line is a header if it has the name of a column. Raises InvalidInput."""
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise not_utf8("the CSV") from None
-    lines = (row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row)
+    text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")  # decodes as it is read
+    lines = (row for row in csv.reader(text, strict=True) if row)
     try:
         first = next(lines, None)
         if first is None:
@@ -47,6 +44,8 @@ def read_csv(body: bytes, signature: Signature, limits: Limits) -> Arrays:
         return _read(lines, columns, _with_header(columns, given, signature), limits)
     except csv.Error as error:
         raise InvalidInput(f"the CSV cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise not_utf8("the CSV") from None
 
 
 def _columns(signature: Signature, given: int) -> Columns:
