@@ -40,7 +40,8 @@ LABEL org.opencontainers.image.title="ModelKit Runtime" \
       org.opencontainers.image.description="Serves a ModelKit: pulls it, verifies every byte, answers predictions" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"
 # Some bases come without the byte code of the standard library; on a read-only file system it would be compiled at every start.
 RUN stdlib="$(python3 -B -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" && \
     if [ -z "$(find "$stdlib/__pycache__" -name 'argparse.*.pyc')" ]; then \

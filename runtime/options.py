@@ -1,5 +1,6 @@
 """The table of options: flag, variable, default, and what each does. README and `--help` show it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -59,6 +60,26 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
+def origins(text: str) -> tuple[str, ...]:
+    """Reads origins of web pages with commas between; a flag of this kind may be repeated."""
+    found = tuple(origin.strip() for origin in text.split(","))
+    if not all(re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+", origin) for origin in found):
+        raise ValueError("origins such as https://app.example.com, with commas between, or *")
+    return found
+
+
+def _route(text: str) -> str:
+    if not re.fullmatch(r"(?:/[\w.~:@!$&'()*+,;=-]*)+", text, re.ASCII):
+        raise ValueError("a path such as /predict")
+    return text
+
+
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"(?:/[\w.~-]+)+", text, re.ASCII):
+        raise ValueError("a path such as /models/iris, without a slash at its end")
+    return text
+
+
 def switch(text: str) -> bool:
     """Reads a yes or no; a flag of this kind takes no value."""
     yes, no = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -80,6 +101,7 @@ class Option(NamedTuple):
     metavar: str = ""
     commands: frozenset[str] = frozenset({"serve"})
     shown_default: str = ""
+    also: tuple[str, ...] = ()  # variables of platforms that count where ours is not set
 
     @property
     def field(self) -> str:
@@ -104,7 +126,8 @@ OPTIONS: Final = (
     Option("kit", _text, None, "reference of the ModelKit; the flag may be left out", "REF", KIT_COMMANDS, "required"),
     Option("host", _text, "127.0.0.1", "address to listen on, or unix:/path for a socket file", "ADDRESS", _LISTENING),
     Option("port", _whole(0, 65_535), 8080,
-           "port to listen on; $PORT counts when this is not given; 0: any free one", "PORT", _LISTENING),
+           "port to listen on; $PORT counts when this is not given; 0: any free one", "PORT", _LISTENING,
+           also=("AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT")),
     Option("model-name", _text, None,
            "name to serve the model under", "NAME", _CHOOSING, "last path component of the reference"),
     Option("registry", _text, None, "host of references that name none", "HOST", PULL_COMMANDS, "none"),
@@ -132,6 +155,14 @@ OPTIONS: Final = (
            "largest request body, in whatever form it comes; a larger one is answered 413", "BYTES"),
     Option("drain-delay", _seconds, 2.0, "after SIGTERM: how long to accept further requests, not ready", "SECONDS"),
     Option("drain-timeout", _seconds, 7.0, "after SIGTERM: when to give up what is still unanswered", "SECONDS"),
+    Option("root-path", _prefix, "", "prefix of all paths that a gateway leaves in them", "PATH", shown_default="none"),
+    Option("predict-route", _route, None,
+           "further path of plain predictions; $AIP_PREDICT_ROUTE counts when this is not given", "PATH",
+           shown_default="none", also=("AIP_PREDICT_ROUTE",)),
+    Option("health-route", _route, None, "further path of readiness; $AIP_HEALTH_ROUTE counts when this is not given",
+           "PATH", shown_default="none", also=("AIP_HEALTH_ROUTE",)),
+    Option("cors-origin", origins, (),
+           "origin whose web pages may ask this server, * for any; may be repeated", "ORIGIN", shown_default="none"),
     Option("log-level", _one_of(*LEVELS), "info", "least important events to log: " + ", ".join(LEVELS), "LEVEL", _ALL),
     Option("log-format", _one_of("auto", "text", "json"), "auto",
            "text, json, or auto: text on a terminal", "FORMAT", _ALL),

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 from runtime.command_names import COMMANDS
 from runtime.errors import InvalidSetting
 from runtime.log import Style
-from runtime.options import KIT_COMMANDS, OPTIONS, PULL_COMMANDS, Option, names, path, switch
+from runtime.options import KIT_COMMANDS, OPTIONS, PULL_COMMANDS, Option, names, origins, path, switch
 from runtime.version import __version__
 
 if TYPE_CHECKING:
     from runtime.kit.pull import PullOptions
+    from runtime.link.gateway import Gateway
     from runtime.link.messages import Terms
 
 _REFERENCE_FORMS: Final = """\
@@ -48,6 +49,10 @@ class Settings(NamedTuple):
     max_body_bytes: int
     drain_delay: float  # seconds
     drain_timeout: float  # seconds, the delay included
+    root_path: str
+    predict_route: str | None
+    health_route: str | None
+    cors_origin: tuple[str, ...]
     log_level: str
     log_format: str
     log_inputs: bool
@@ -94,6 +99,13 @@ class Settings(NamedTuple):
         from runtime.kit.pull import PullOptions  # not needed before the first worker has its order
 
         return PullOptions(cache_dir=self.cache_dir, plain_http=self.plain_http, retry_budget_seconds=self.retry_budget)
+
+    @property
+    def gateway(self) -> "Gateway":
+        """What the settings say about what stands in front of the server."""
+        from runtime.link.gateway import Gateway
+
+        return Gateway(self.root_path, self.cors_origin, self.predict_route, self.health_route)
 
     def terms(self, sandbox: str) -> "Terms":
         """What these settings say about loading a model."""
@@ -150,7 +162,7 @@ def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
             parser.add_argument(f"--{option.name}", action="store_const", const="true", help=option.help)
             continue
         shown = f"{option.help} ({option.shown_default or option.default})"
-        action = "append" if option.read is names or option.name == "kit" else "store"
+        action = "append" if option.read in (names, origins) or option.name == "kit" else "store"
         parser.add_argument(f"--{option.name}", metavar=option.metavar, action=action, help=shown)
     if command == "serve":
         parser.add_argument("--version", action="version", version=f"modelkit-runtime {__version__}")
@@ -175,8 +187,8 @@ def _epilog(command: str) -> str:
 
 def _value(option: Option, given: str | list[str] | None, environ: Mapping[str, str]) -> Any:
     flag = ",".join(given) if isinstance(given, list) else given
-    variables = (option.variable, "PORT") if option.name == "port" else (option.variable,)
-    for source, text in ((f"--{option.name}", flag), *((name, _variable(environ, name)) for name in variables)):
+    variables = ((name, _variable(environ, name)) for name in (option.variable, *option.also))
+    for source, text in ((f"--{option.name}", flag), *variables):
         if text is not None:
             try:
                 return option.read(text)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import InvalidSetting
+from runtime.link.gateway import Gateway
 from runtime.settings import OPTIONS, Settings
 
 
@@ -22,6 +23,8 @@ def test_flag_wins_over_variable_and_variable_over_default():
     [
         pytest.param({"PORT": "90"}, 90, id="PORT alone"),
         pytest.param({"PORT": "90", "RUNTIME_PORT": "91"}, 91, id="our own variable wins"),
+        pytest.param({"SAGEMAKER_BIND_TO_PORT": "92"}, 92, id="SageMaker"),
+        pytest.param({"AIP_HTTP_PORT": "93", "PORT": "90"}, 93, id="Vertex AI"),
         pytest.param({"RUNTIME_PORT": "tcp://10.0.0.1:80"}, 8080, id="Kubernetes service link"),
         pytest.param({"RUNTIME_PORT": "tcp://10.0.0.1:80", "PORT": "90"}, 90, id="service link, then PORT"),
     ],
@@ -41,6 +44,10 @@ def test_port_comes_from(environ, port):
         (["--drain-delay", "9"], "--drain-delay 9 is longer than --drain-timeout 7, which includes it"),
         (["--log-level", "loud"], "--log-level is 'loud', wanted one of debug, info, warning, error"),
         (["--cache-dir", "~no-such-user/x"], "--cache-dir is '~no-such-user/x', wanted a path; there is no such home folder"),
+        (["--root-path", "/a/"], "--root-path is '/a/', wanted a path such as /models/iris, without a slash at its end"),
+        (["--predict-route", "/{model}"], "--predict-route is '/{model}', wanted a path such as /predict"),
+        (["--health-route", "ready"], "--health-route is 'ready', wanted a path such as /predict"),
+        (["--cors-origin", "app.example.com"], "--cors-origin is 'app.example.com', wanted origins such as https://app.example.com, with commas between, or *"),
         (["--bogus"], "unrecognized arguments: --bogus; `runtime --help` lists the options"),
         (["--model-name", ""], "--model-name is '', wanted a text that is not empty and has no control characters"),
     ],
@@ -54,6 +61,15 @@ def test_a_bad_value_is_named_with_what_was_wanted(arguments, message):
 def test_a_bad_variable_is_named_as_variable():
     with pytest.raises(InvalidSetting, match=r"^RUNTIME_PLAIN_HTTP is 'maybe', wanted true or false$"):
         read(RUNTIME_PLAIN_HTTP="maybe")
+
+
+def test_what_stands_in_front_is_read():
+    given = read("--root-path", "/m/iris", "--cors-origin", "https://a.example,http://localhost:3000", "--cors-origin", "*",
+                 AIP_PREDICT_ROUTE="/v1/endpoints/7:predict", AIP_HEALTH_ROUTE="/up", RUNTIME_HEALTH_ROUTE="/ready")  # fmt: skip
+    assert given.gateway == Gateway(
+        "/m/iris", ("https://a.example", "http://localhost:3000", "*"), "/v1/endpoints/7:predict", "/ready"
+    )
+    assert read().gateway == Gateway()
 
 
 def test_a_missing_kit_says_how_to_give_one():

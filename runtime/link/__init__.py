@@ -2,5 +2,6 @@
 
 May import: adapters.base, runtime.kit.format, runtime.kit.kit.
 Imported by: runtime, runtime.commands, runtime.serving, runtime.serving.engine, runtime.serving.http,
-runtime.serving.protocol, runtime.serving.protocol.v2, runtime.supervisor, runtime.worker.
+runtime.serving.protocol, runtime.serving.protocol.plain, runtime.serving.protocol.v2, runtime.supervisor,
+runtime.worker.
 """

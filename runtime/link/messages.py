@@ -23,6 +23,7 @@ from typing import (
     get_type_hints,
 )
 
+from runtime.link.gateway import NO_GATEWAY, Gateway
 from runtime.link.limits import Limits
 from runtime.link.model_files import ModelFacts
 
@@ -63,6 +64,7 @@ class Order(NamedTuple):
     log_style: str
     log_level: str
     limits: Limits
+    gateway: Gateway = NO_GATEWAY
 
 
 class Prepare(NamedTuple):

@@ -10,14 +10,16 @@ from http import HTTPMethod
 from typing import TYPE_CHECKING, Final
 
 from runtime.errors import RequestFailed
+from runtime.link.gateway import NO_GATEWAY, Gateway
 from runtime.link.metrics import PROTOCOLS
 from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
-from runtime.serving.inference import Call, Endpoint, infer, request_id, told_of
+from runtime.serving.inference import Call, Endpoint, infer, told_of
 from runtime.serving.media import head_of
 from runtime.serving.protocol.codec import Codec, prepare
-from runtime.serving.protocols import CODECS
+from runtime.serving.protocols import CODECS, codecs_behind
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import Response
+from runtime.serving.tracing import request_id
 from runtime.serving.wording import quoted
 
 if TYPE_CHECKING:
@@ -35,11 +37,15 @@ class App:
     """Serves the models in `served`, a mapping that may be filled later, in the protocols `codecs`."""
 
     def __init__(self, served: Mapping[str, Served], *, health: Health, board: Board, limits: Limits, log: Log,
-                 codecs: tuple[Codec, ...] = CODECS) -> None:  # fmt: skip
+                 codecs: tuple[Codec, ...] = CODECS, gateway: Gateway = NO_GATEWAY) -> None:  # fmt: skip
+        codecs = codecs_behind(gateway, codecs)
         if len(codecs) > PROTOCOLS:
             raise ValueError(f"{len(codecs)} protocols; metrics have room for {PROTOCOLS}")
         self._models, self._codecs, self._board = Models(served, health, board, log), codecs, board
-        self._limits, self._log = limits, log
+        self._limits, self._log, self._gateway = limits, log, gateway
+        self.own_headers = frozenset({b"origin"}) if gateway.cors_origins else frozenset()
+        """Requests with one of these are not answered without ASGI."""
+        self._cors: ASGIApp | None = None
         self._bodies = Bodies(limits)
         # Compiled as Starlette does a route's path; Starlette itself is not imported yet.
         self._patterns = [(re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))), codec)
@@ -60,6 +66,10 @@ class App:
             if self._starlette is None:
                 from runtime.serving.routes import application  # 15 ms that no start has to wait for
 
+                if self._gateway.cors_origins:
+                    from runtime.serving.cors import Cors
+
+                    self._cors = Cors(self._answer, self._gateway.cors_origins)
                 self._starlette = application(
                     self, self._codecs, self._models, self._scrape, self.refused, self._bodies
                 )
@@ -72,6 +82,18 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one ASGI connection: https://asgi.readthedocs.io/en/stable/specs/main.html."""
+        root = self._gateway.root_path
+        if root and scope["type"] == "http" and scope["path"].startswith(root + "/"):
+            scope = {**scope, "root_path": root}
+        if self.own_headers and scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"]):
+            if self._cors is None:
+                await asyncio.to_thread(self.prepare)
+            assert self._cors is not None
+            await self._cors(scope, receive, send)
+            return
+        await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
             try:
                 response = await self._post(scope, receive)

@@ -7,7 +7,7 @@ import zlib
 from typing import Final
 
 from runtime.errors import InvalidInput, TooLarge
-from runtime.serving.media import CODINGS, Head, content_coding, too_large
+from runtime.serving.media import CODINGS, Body, Head, content_coding, too_large
 from runtime.serving.statuses import Response
 
 SHORT_BYTES: Final = 4096

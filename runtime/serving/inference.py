@@ -4,8 +4,6 @@ A `Call` is one request, whatever its protocol, from its arrival to its answer: 
 one outcome and one log line, written here and nowhere else.
 """
 
-import itertools
-import os
 from asyncio import CancelledError
 from collections.abc import Awaitable, Mapping
 from time import perf_counter
@@ -21,14 +19,11 @@ from runtime.serving.media import Body, Head, media_type, too_large
 from runtime.serving.protocol.codec import Codec
 from runtime.serving.served import Served
 from runtime.serving.statuses import Response, check_lines, status_of
+from runtime.serving.tracing import ATTRIBUTES, NUMBERS, PREFIX, REQUEST_ID, TRACE, Trail, is_id, request_id, trail
 
 _OK: Final = OUTCOME_RUNS["ok"]
-_ID_BYTES: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._:@/+=-"
-_LONGEST_ID: Final = 128
 _LOGGED_ID: Final = 64
 _REHEARSAL_SECONDS: Final = 0.5
-_PREFIX: Final = os.urandom(4).hex()
-_numbers: Final = itertools.count(1)
 
 
 class Endpoint(NamedTuple):
@@ -53,14 +48,6 @@ class Endpoint(NamedTuple):
         first = self.codecs[0]
         kind = media_type(head, self.by_media, next(filter(None, first.media_types), b""))
         return self.by_media.get(kind, first)
-
-
-def request_id(head: Head) -> str:
-    """Returns the client's own `X-Request-Id` if it is one a log can hold, else a new one."""
-    given = head.get(b"x-request-id")
-    if given and len(given) <= _LONGEST_ID and not given.translate(None, _ID_BYTES):
-        return given.decode()
-    return f"{_PREFIX}-{next(_numbers):x}"
 
 
 def infer(endpoint: Endpoint, head: Head, body: Body) -> Response | Awaitable[Response]:
@@ -89,15 +76,19 @@ async def _awaited(call: "Call", answer: Awaitable[Response]) -> Response:
 class Call:
     """One request between its arrival and its log line; `engine.Call` is what the engine sees of it."""
 
-    __slots__ = ("_body", "_head", "_served", "arrived", "body_bytes", "codec", "computed", "id", "queued", "rows")
+    __slots__ = ("_body", "_head", "_served", "arrived", "body_bytes", "codec", "computed", "id", "queued", "rows",
+                 "trail")  # fmt: skip
 
     def __init__(self, served: Served, codec: Codec, head: Head, body: Body) -> None:
         self.arrived = perf_counter()
         self._served, self.codec, self._head = served, codec, head
         self._body: Body = body
         self.body_bytes, self.rows, self.queued, self.computed = len(body), 0, 0.0, 0.0
-        self.id = request_id(head)
-        """As the answer has it."""
+        if REQUEST_ID in head or TRACE in head or ATTRIBUTES in head:
+            self.id = request_id(head)  # as the answer has it
+            self.trail: Trail | None = trail(head, self.id, inputs=served.limits.log_inputs)
+        else:
+            self.id, self.trail = f"{PREFIX}-{next(NUMBERS):x}", None
         served.meters[codec.name].begun()
 
     def coded(self) -> "Call":
@@ -119,7 +110,7 @@ class Call:
         self.rows = request.rows
         if request.id is None:
             request.id = self.id
-        elif request.id and (self._served.limits.log_inputs or _is_id(request.id)):
+        elif request.id and (self._served.limits.log_inputs or is_id(request.id)):
             self.id = request.id
         return request
 
@@ -144,10 +135,12 @@ class Call:
         seconds, served, protocol = perf_counter() - self.arrived, self._served, self.codec.name
         length = response.length if response.tail else len(response.body)
         served.meters[protocol].finished(_OK, seconds, self.rows, self.body_bytes, length, self.queued, self.computed)
-        if self.queued:
+        if self.queued or self.trail:
+            times = {"queued": self.queued, "computed": self.computed} if self.queued else {}
+            more = {name: _milliseconds(time) for name, time in times.items()}
             served.log.info("request.answered", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
-                            rows=self.rows, milliseconds=_milliseconds(seconds), queued=_milliseconds(self.queued),
-                            computed=_milliseconds(self.computed))  # fmt: skip
+                            rows=self.rows, milliseconds=_milliseconds(seconds), **more, **self._fields)  # fmt: skip
+            response = self._told(response)
         else:  # on the loop: the numbers above would say the same again
             served.log.info("request.answered", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
                             rows=self.rows, milliseconds=int(seconds * 1e6) / 1000)  # fmt: skip
@@ -158,7 +151,7 @@ class Call:
         served, protocol = self._served, self.codec.name
         served.meters[protocol].abandoned()
         served.log.info("request.abandoned", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
-                        milliseconds=_milliseconds(perf_counter() - self.arrived))  # fmt: skip
+                        milliseconds=_milliseconds(perf_counter() - self.arrived), **self._fields)  # fmt: skip
 
     def refused(self, error: Exception) -> Response:
         """Closes the account of a request that fails, with the answer that says why."""
@@ -175,8 +168,16 @@ class Call:
         log, http = served.log, status.http
         write = log.info if http < 500 else log.warning if http != 500 else log.error
         write("request.refused", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol, status=http,
-              milliseconds=_milliseconds(seconds), **line)  # fmt: skip
-        return served.stamp(response)
+              milliseconds=_milliseconds(seconds), **line, **self._fields)  # fmt: skip
+        return served.stamp(self._told(response))
+
+    @property
+    def _fields(self) -> dict[str, str]:
+        return self.trail.fields if self.trail else {}
+
+    def _told(self, response: Response) -> Response:
+        headers = self.trail.headers if self.trail else ()
+        return response._replace(variable=response.variable + headers) if headers else response
 
 
 def told_of(error: Exception, *, inputs: bool) -> tuple[RequestFailed, RequestFailed, dict[str, str]]:
@@ -187,7 +188,7 @@ def told_of(error: Exception, *, inputs: bool) -> tuple[RequestFailed, RequestFa
             line["cause"] = fault(error.__cause__, texts=inputs)["cause"]
         return error, error, line
     failure = error if isinstance(error, PredictFailed) else PredictFailed("the runtime failed")
-    error_id = f"{_PREFIX}-e{next(_numbers):x}"
+    error_id = f"{PREFIX}-e{next(NUMBERS):x}"
     told = PredictFailed(f"inference failed (error id {error_id})")
     line = {"reason": str(failure), "error_id": error_id, **fault(error.__cause__ or error, texts=inputs)}
     return failure, told, line
@@ -205,10 +206,6 @@ def rehearse(served: Served, codec: Codec, body: bytes, *, times: int = 1) -> Re
         times, least = times - 1, min(least, perf_counter() - started)
     served.engine.learn(request, least)
     return answer
-
-
-def _is_id(text: str) -> bool:
-    return text.isascii() and not text.encode().translate(None, _ID_BYTES)
 
 
 def _milliseconds(seconds: float) -> float:

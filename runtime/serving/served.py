@@ -101,9 +101,14 @@ class Models:
         """Returns what the workers have counted together."""
         return Totals.of(map(self._board.slot, range(self._board.slots)))
 
-    def find(self, model: str, version: str | None = None) -> Served:
-        """Returns the model of that name. Raises UnknownModel, and NotReady if it is still to come."""
-        served, names = self.served.get(model), self.health.model_names
+    def find(self, model: str | None = None, version: str | None = None) -> Served:
+        """Returns the model of that name, or the only one. Raises UnknownModel, and NotReady if it is still to come."""
+        names = self.health.model_names
+        if model is None:
+            model, *others = self.served or names or ("",)
+            if others:
+                raise UnknownModel(f"this path is for servers with one model; this one has {listed([model, *others])}")
+        served = self.served.get(model)
         if served is None:
             if not self.health.ready and not self.served and (model in names or not names):
                 raise NotReady(f"model {shown(model)} is not ready: {self._reason()}; try again")

@@ -51,6 +51,7 @@ class Launcher:
             log_style=log.style,
             log_level=log.level,
             limits=limits_of(settings, allowance()),
+            gateway=settings.gateway,
         )
         worker.tell(order, files=(*self.board.files, self.listener_of(worker.slot).fileno(), _STANDARD_ERROR))
         worker.finish_output = Output(worker, log, self.out).finish

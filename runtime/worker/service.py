@@ -43,7 +43,8 @@ class Service:
         listen(self._log)
         self._served = dict[str, Served]()
         health = Health(self._board, order.model)
-        self._app = App(self._served, health=health, board=self._board, limits=order.limits, log=self._log)
+        self._app = App(self._served, health=health, board=self._board, limits=order.limits, log=self._log,
+                        gateway=order.gateway)  # fmt: skip
         sockets = [socket.socket(fileno=listener)]
         self._server = Server(self._app, sockets, health=health, limits=order.limits, log=self._log)
 

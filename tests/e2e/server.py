@@ -20,7 +20,8 @@ Event = dict[str, Any]
 
 
 class Server:
-    """`runtime --kit REF …` on a free port, with JSON events. As a context manager it leaves nothing running."""
+    """`runtime --kit REF …` with JSON events, on a free port; `port=None`: on the one that the environment names.
+    As a context manager it leaves nothing running."""
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class Server:
         cache: Path,
         stdout: int | IO[bytes] = subprocess.DEVNULL,
         prefix: Sequence[str] = (),
+        port: int | None = 0,
         **environ: str,
     ) -> None:
         command = [
@@ -38,8 +40,7 @@ class Server:
             "runtime",
             "--kit",
             reference,
-            "--port",
-            "0",
+            *(("--port", str(port)) if port is not None else ()),
             "--cache-dir",
             str(cache),
             *options,

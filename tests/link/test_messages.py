@@ -4,6 +4,7 @@ import pytest
 
 from adapters.base import AdapterError, LoadFailed, Refused
 from runtime.errors import Failure, InvalidKitfile, Usage
+from runtime.link.gateway import Gateway
 from runtime.link.limits import Limits
 from runtime.link.messages import (
     LONGEST_TEXT,
@@ -26,7 +27,7 @@ FACTS = ModelFacts("model.onnx", "onnx", "", {"serving": {"samples": "s.json", "
 READY = Ready("m", "onnx", "landlock-7", 2, 0.25, "{}")
 FAILED = Failed("m", "LoadFailed", "it is corrupt")
 MESSAGES = [
-    Order("m", 1, True, Terms(None, "restricted", ("a.B",), "auto", False), "/caf\udce9", "json", "info", Limits(threads=2)),
+    Order("m", 1, True, Terms(None, "restricted", ("a.B",), "auto", False), "/caf\udce9", "json", "info", Limits(threads=2), Gateway("/x", ("*",), None, "/up")),
     Prepare("m", FACTS),
     Load("m", FACTS, "/kits/m", "host/m:v1", None, "sha256:0", "true", {".": "sha256:1"}),
     Stop("m", 7.0),

@@ -16,6 +16,7 @@ import orjson
 import uvloop
 
 from adapters.base import Model, TensorSpec
+from runtime.link.gateway import NO_GATEWAY, Gateway
 from runtime.link.limits import Limits
 from runtime.link.metrics import WIDTH, Meter
 from runtime.log import Log
@@ -171,6 +172,7 @@ def app_of(
     provenance: Provenance = PROVENANCE,
     warm: bool = True,
     codecs: tuple[Codec, ...] = CODECS,
+    gateway: Gateway = NO_GATEWAY,
 ) -> Served:
     """The app over the models (the first as `provenance.name`), without a server."""
     limits, health, lines, slots = limits or Limits(), health or StaticHealth(), Lines(), Slots()
@@ -180,7 +182,7 @@ def app_of(
         prepare(one, codecs)
         if warm:
             rehearse(one, V2_JSON, orjson.dumps(example_request(loaded)), times=5)
-    app = App(served, health=health, board=slots, limits=limits, log=lines.log, codecs=codecs)
+    app = App(served, health=health, board=slots, limits=limits, log=lines.log, codecs=codecs, gateway=gateway)
     return Served(served, health, limits, lines, slots, app)
 
 

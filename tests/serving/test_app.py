@@ -12,16 +12,8 @@ import pytest
 
 from runtime.link.limits import Limits
 from runtime.serving.protocol.v2.codec import EXTENSIONS
+from tests.serving.asking import call
 from tests.serving.support import BODY, DIGEST, INFER, PROVENANCE, Served, StaticHealth, app_of, model
-
-
-def call(served: Served, method: str, path: str, **options: Any) -> httpx.Response:
-    async def exchange() -> httpx.Response:
-        transport = httpx.ASGITransport(served.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **options)
-
-    return asyncio.run(exchange())
 
 
 @pytest.fixture

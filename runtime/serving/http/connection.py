@@ -12,10 +12,11 @@ from runtime.serving.http.exchange import Exchange, Turns, rendered
 from runtime.serving.http.framing import UNKNOWN, Head, Refused, is_plain, known
 from runtime.serving.http.reader import Reader
 from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, State, look, readable
-from runtime.serving.inference import Endpoint, infer, request_id
+from runtime.serving.inference import Endpoint, infer
 from runtime.serving.media import Head as MediaHead
 from runtime.serving.media import head_of
 from runtime.serving.statuses import JSON, RETRY, Response, error_body
+from runtime.serving.tracing import request_id
 
 _IDLE_GRACE_SECONDS: Final = 0.25
 """An idle client's next request may be on its way when the listener closes."""
@@ -127,7 +128,7 @@ class Connection(asyncio.Protocol):
         if self._deaf:  # the connection's last answer was given while this piece of data was being parsed
             raise Refused(400, "invalid HTTP request: after the last one")
         self._wait_for(BODY)
-        free = not (self._direct or self.turns.current or self.flow.write_paused)
+        free = not (self._direct or self.turns.current or self.flow.write_paused or self._state.is_for_app(head))
         served = self._state.served_at(head.path) if free and is_plain(head, self._limits) else None
         if served is not None:
             self._direct = served, head

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from runtime.log import fault
-from runtime.serving.http.framing import Refused
+from runtime.serving.http.framing import Head, Refused
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -34,6 +34,7 @@ class State:
     def __init__(self, app: ASGIApp, served_at: Callable[[str], Endpoint | None], health: Health, limits: Limits,
                  log: Log) -> None:  # fmt: skip
         self.app, self.health, self.limits, self.log = app, health, limits, log
+        self._app_headers: frozenset[bytes] = getattr(app, "own_headers", frozenset())
         self.served_at = served_at
         """What a POST to a path asks, where the connection may ask it itself."""
         self.tasks: set[asyncio.Task[None]] = set()
@@ -46,6 +47,10 @@ class State:
         """Seconds since the start, coarse: counted by the sweep, so that no request needs a timer of its own."""
         self.date = b""
         self.closing = False
+
+    def is_for_app(self, head: Head) -> bool:
+        """True if a header says that the application itself wants to see the request."""
+        return bool(self._app_headers) and any(name in self._app_headers for name, _ in head.headers)
 
     def failed(self, error: BaseException) -> None:
         """Logs a fault of ours, without its text, which may hold values of a request."""

@@ -30,7 +30,7 @@ class Codec(NamedTuple):
     name: str
     """The metrics' label `protocol`."""
     paths: tuple[str, ...]
-    """Where predictions are asked for by POST; each has `{model}` and may have `{version}`."""
+    """Where predictions are asked for by POST; each may have `{model}` (without it, the only one) and `{version}`."""
     media_types: tuple[bytes | None, ...]
     """Content types that mean this protocol, in lower case, without parameters; the first is named in refusals; None:
     no Content-Type at all. Other types go to the first codec of a path, unless they clearly mean something else."""

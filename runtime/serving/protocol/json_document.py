@@ -25,8 +25,8 @@ _BLOCK: Final = 1 << 18
 Document = dict[str, Any]
 
 
-def read_document(body: bytes, depth: int) -> Document:
-    """Returns the JSON object that `body` is.
+def read_document(body: bytes, depth: int, *, arrays: bool = False) -> Any:
+    """Returns the JSON object, or where `arrays` may be, the array that `body` is.
     Raises InvalidInput (InputAtFault where showing a good body helps) with the reason and, where known, the byte."""
     if body.count(b"[") + body.count(b"{") > depth and _deeper(body, depth):
         raise InvalidInput(f"request body has nesting deeper than {depth}")
@@ -34,7 +34,7 @@ def read_document(body: bytes, depth: int) -> Document:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _unreadable(body, error) from None
-    if type(document) is not dict:
+    if type(document) is not dict and not (arrays and type(document) is list):
         raise InputAtFault(f"request must be a JSON object, got {kind_of(document)}")
     # Equal only if no string holds a colon, no key came twice and no member but these is an object.
     if (colons := body.count(b":")) != _usual_keys(document):
@@ -44,8 +44,8 @@ def read_document(body: bytes, depth: int) -> Document:
     return document
 
 
-def _usual_keys(document: Document) -> int:
-    keys, inputs = len(document), document.get("inputs")
+def _usual_keys(document: Document | list[Any]) -> int:
+    keys, inputs = (0, document) if type(document) is list else (len(document), document.get("inputs"))  # type: ignore[union-attr]
     for entry in inputs if type(inputs) is list else ():
         if type(entry) is dict:
             keys += len(entry)

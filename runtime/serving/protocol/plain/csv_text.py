@@ -1,0 +1,189 @@
+"""CSV → a model's inputs, and its outputs → CSV (https://www.rfc-editor.org/rfc/rfc4180), with names of columns.
+
+An input or output of one value a row is a column of its name, of several `name[0]`, `name[1]`, … in row-major order.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from math import inf, prod
+from typing import Any, Final
+
+import numpy as np
+
+from adapters.base import Model, TensorSpec
+from adapters.values import Array, Arrays
+from runtime.errors import InputAtFault, InvalidInput
+from runtime.link.limits import Limits
+from runtime.serving.engine.request import Request, Signature
+from runtime.serving.protocol.json_elements import INTEGERS, array_of, count_of
+from runtime.serving.protocol.rows import not_utf8, values_of
+from runtime.serving.wording import listed, quoted, shown
+
+_BLOCK_ROWS: Final = 4096
+"""Rows that are texts at the same time: an array takes a tenth of the memory."""
+_FLAGS: Final = {"true": True, "false": False, "1": True, "0": False}
+_MOST_COLUMNS: Final = 65_536
+Columns = dict[str, tuple[TensorSpec, int]]
+"""The input of each column by the column's name, and the place in the input's row."""
+
+
+def read_csv(body: bytes, signature: Signature, limits: Limits) -> Arrays:
+    """Returns the inputs in `body`. Its first line is a header if it has the name of a column. Raises InvalidInput."""
+    text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")  # decodes as it is read
+    lines = (row for row in csv.reader(text, strict=True) if row)
+    try:
+        first = next(lines, None)
+        if first is None:
+            raise InputAtFault("the CSV is empty")
+        columns = _columns(signature, len(first))
+        given = [name.strip() for name in first]
+        if set(given).isdisjoint(columns):
+            return _read(chain((first,), lines), columns, _without_header(columns, len(first), signature), limits)
+        return _read(lines, columns, _with_header(columns, given, signature), limits)
+    except csv.Error as error:
+        raise InvalidInput(f"the CSV cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise not_utf8("the CSV") from None
+
+
+def _columns(signature: Signature, given: int) -> Columns:
+    """Returns the input and the place in its row of every column by its name; a free width is as `given`."""
+    columns: Columns = {}
+    for spec in signature.inputs.values():
+        sizes = spec.shape[1:]
+        if -1 in sizes and sizes != (-1,):
+            raise InvalidInput(f"CSV has no form for input {quoted(spec.name)} of shape {list(spec.shape)}; send JSON")
+        if (width := abs(prod(sizes)) if sizes != (-1,) else given) > _MOST_COLUMNS:
+            raise InvalidInput(f"CSV for input {quoted(spec.name)} has over {_MOST_COLUMNS} columns; send JSON")
+        if sizes == (-1,) and signature.only is None:
+            raise InvalidInput(f"CSV does not say how wide input {quoted(spec.name)} is; send JSON")
+        columns |= {name: (spec, place) for place, name in enumerate(names_of(spec.name, sizes, width))}
+    return columns
+
+
+def names_of(name: str, sizes: Sequence[int], width: int, labels: Sequence[str] | None = None) -> list[str]:
+    """Returns the columns' names of an input or output: its own, or one for each of its values."""
+    if not sizes:
+        return [name]
+    inner = labels if labels is not None and tuple(sizes) == (len(labels),) else range(width)
+    return [f"{name}[{each}]" for each in inner]
+
+
+def _without_header(columns: Columns, given: int, signature: Signature) -> list[str]:
+    required = [name for name, (spec, _) in columns.items() if spec.name in signature.required]
+    for names in (list(columns), required):
+        if len(names) == given:
+            return [*names]
+    wanted = f"{len(columns)}: {listed(columns)}"
+    raise InputAtFault(f"the CSV has {given} columns and no header that this model knows, wanted {wanted}")
+
+
+def _with_header(columns: Columns, given: list[str], signature: Signature) -> list[str]:
+    for name in given:
+        if name not in columns:
+            raise InputAtFault(f"the CSV has an unknown column {shown(name)}; expected {listed(columns)}")
+    if len(set(given)) < len(given):
+        raise InputAtFault("the CSV has a column twice")
+    there = {columns[name][0].name for name in given} | set(signature.required)
+    if missing := [name for name, (spec, _) in columns.items() if spec.name in there and name not in given]:
+        raise InputAtFault(f"the CSV lacks {listed(missing)}; expected {listed(columns)}")
+    return given
+
+
+def _read(lines: Iterator[list[str]], columns: Columns, names: list[str], limits: Limits) -> Arrays:
+    places: dict[str, dict[int, int]] = {}
+    for index, name in enumerate(names):
+        spec, place = columns[name]
+        places.setdefault(spec.name, {})[place] = index
+    specs = {spec.name: spec for spec, _ in columns.values()}
+    orders = {name: [at for _, at in sorted(indices.items())] for name, indices in places.items()}
+    blocks: dict[str, list[Array]] = {name: [] for name in places}
+    rows = 0
+    while block := list(islice(lines, _BLOCK_ROWS)):
+        for number, line in enumerate(block, rows):
+            if len(line) != len(names):
+                raise InputAtFault(f"row {number} of the CSV has {len(line)} cells, the first line has {len(names)}")
+        for name, order in orders.items():
+            cells = [line[at] for line in block for at in order]
+            blocks[name].append(_array(specs[name], cells, rows, limits))
+        rows += len(block)
+    if not rows:
+        raise InputAtFault("the CSV has no rows")
+    return {name: _whole(specs[name], parts, [rows, len(orders[name])], limits) for name, parts in blocks.items()}
+
+
+def _array(spec: TensorSpec, cells: list[str], row: int, limits: Limits) -> Array:
+    try:
+        flat = TensorSpec(spec.name, spec.datatype, (-1,))
+        return array_of(flat, [len(cells)], _values(spec.datatype, cells), limits)
+    except InputAtFault as fault:
+        if row:
+            raise InputAtFault(f"in the {_BLOCK_ROWS} rows from row {row}: {fault}") from None
+        raise
+
+
+def _whole(spec: TensorSpec, parts: list[Array], size: list[int], limits: Limits) -> Array:
+    rows, width = size
+    free = spec.shape[1:] == (-1,)
+    shape = [] if not spec.shape and rows == 1 else [rows, *((width,) if free else spec.shape[1:])]
+    count_of(spec, shape, limits)
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(shape)
+
+
+def _values(datatype: str, cells: list[str]) -> list[Any]:
+    """Returns the cells as JSON has them; what has no such value stays a text, which `array_of` then refuses."""
+    if datatype == "BYTES":
+        return cells
+    if datatype == "BOOL":
+        return [_FLAGS.get(cell.strip().lower(), cell) for cell in cells]
+    kind: type[int] | type[float] = int if datatype in INTEGERS else float
+    try:
+        values = list(map(kind, cells))
+    except ValueError:
+        return [_number(kind, cell) for cell in cells]
+    whole = "".join(cells)
+    if "_" in whole or not whole.isascii() or (kind is float and not {inf, -inf}.isdisjoint(values)):
+        return [_number(kind, cell) for cell in cells]
+    return values
+
+
+def _number(kind: type[int] | type[float], cell: str) -> object:
+    text = cell.strip()
+    if not text:
+        return None
+    if "_" in text or not text.isascii():
+        return cell
+    for read in (kind, float):
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        return cell if value in (inf, -inf) else value  # 1e400 would be another number, and a word is none
+    return cell
+
+
+def write_csv(model: Model, request: Request, outputs: Arrays) -> bytes:
+    """Returns the outputs as CSV: NaN is an empty cell. Raises InvalidInput for what CSV cannot carry."""
+    names: list[str] = []
+    columns: list[list[Any]] = []
+    for name in request.wanted:
+        array = outputs[name]
+        flat = array.reshape(request.rows, -1)
+        labels = model.labels if array.dtype.kind == "f" else None
+        names += names_of(name, array.shape[1:], flat.shape[1], labels)
+        columns += ([_cell(name, value) for value in column] for column in values_of(name, flat.T))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(names)
+    writer.writerows(zip(*columns, strict=True))
+    return text.getvalue().encode()
+
+
+def _cell(name: str, value: Any) -> Any:
+    if type(value) is dict:
+        raise InvalidInput(f"output {quoted(name)} is not UTF-8, which CSV needs; ask for JSON")
+    if type(value) is bool:
+        return "true" if value else "false"
+    return "" if value != value else value

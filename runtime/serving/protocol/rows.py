@@ -1,0 +1,166 @@
+"""Rows and columns of JSON values → a model's inputs, and its outputs → JSON values: for protocols without tensors.
+
+A row is a value, a list, or an object by the inputs' names. `[N]` is taken for `[N, 1]` and the other way round.
+"""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from adapters.base import Model, TensorSpec
+from adapters.values import Array, Arrays
+from runtime.errors import InputAtFault, InvalidInput, PredictFailed
+from runtime.link.limits import Limits
+from runtime.serving.engine.request import Signature
+from runtime.serving.protocol.json_document import kind_of
+from runtime.serving.protocol.json_elements import array_of
+from runtime.serving.wording import listed, quoted, shown
+
+_LONGEST_SHOWN: Final = 1024
+_OBJECTS: Final = frozenset({dict})
+_LISTS: Final = frozenset({list})
+
+
+def from_rows(rows: object, signature: Signature, limits: Limits, what: str) -> Arrays:
+    """Returns the inputs that `rows` hold: lists or values for a model with one input, objects by name for any.
+    Lists for several inputs hold one value for each, in the model's order. Raises InputAtFault, naming `what`."""
+    if type(rows) is not list or not rows:
+        raise InputAtFault(f"{what} must be a non-empty array of rows, got {'none' if rows == [] else kind_of(rows)}")
+    if _OBJECTS.issuperset(map(type, rows)) and not is_binary(rows[0], signature):
+        names = rows[0].keys()
+        if not all(row.keys() == names for row in rows):
+            number = next(index for index, row in enumerate(rows) if row.keys() != names)
+            raise InputAtFault(f"{what}[{number}] has other names than the rows before it: {_names(rows[number])}")
+        return from_columns({name: [row[name] for row in rows] for name in names}, signature, limits)
+    if signature.only is not None:
+        return {signature.only.name: array_from(signature.only, rows, limits)}
+    wanted = tuple(signature.inputs)
+    if not _LISTS.issuperset(map(type, rows)) or not {len(wanted)}.issuperset(map(len, rows)):
+        raise InputAtFault(f"each of {what} must be an object with {listed(wanted)}, or an array of their values")
+    return from_columns(dict(zip(wanted, map(list, zip(*rows, strict=True)), strict=True)), signature, limits)
+
+
+def from_columns(columns: Mapping[str, object], signature: Signature, limits: Limits) -> Arrays:
+    """Returns the inputs from their values by name. Raises InputAtFault, also if the numbers of rows differ."""
+    only = signature.only if len(columns) == 1 else None
+    arrays: Arrays = {}
+    for name, values in columns.items():
+        spec = only or signature.input(name)
+        arrays[spec.name] = array_from(spec, values, limits)
+    signature.check_complete(arrays)
+    lengths = {name: len(array) for name, array in arrays.items() if signature.inputs[name].shape[:1] == (-1,)}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{quoted(name)} {length}" for name, length in lengths.items())
+        raise InputAtFault(f"the inputs have different numbers of rows: {counts}")
+    return arrays
+
+
+def array_from(spec: TensorSpec, data: Any, limits: Limits) -> Array:
+    """Returns the array that nested lists are; its shape is that of their first elements. Raises InputAtFault."""
+    rank = len(spec.shape)
+    if not rank:
+        return array_of(spec, [], data if type(data) is list else [data], limits)
+    shape = shape_of(data)
+    if rank == 1 and shape[1:] == [1] and all(type(row) is list and len(row) == 1 for row in data):
+        shape, data = shape[:1], [row[0] for row in data]
+    elif rank == 2 and len(shape) == 1 and spec.shape[1] == 1:
+        shape.append(1)
+    return array_of(spec, shape, _with_bytes(spec, data) if spec.datatype == "BYTES" else data, limits)
+
+
+def shape_of(data: Any) -> list[int]:
+    """Returns how long the first lists are, from the outside in; [] for what is no list."""
+    shape = []
+    while type(data) is list:
+        shape.append(len(data))
+        data = data[0] if data else None
+    return shape
+
+
+def is_binary(value: object, signature: Signature) -> bool:
+    """True for `{"b64": …}`, which stands for bytes, unless a model's input has that name."""
+    return type(value) is dict and value.keys() == {"b64"} and "b64" not in signature.inputs
+
+
+def _with_bytes(spec: TensorSpec, data: Any) -> Any:
+    if type(data) is list:
+        return [_with_bytes(spec, value) if type(value) is list or type(value) is dict else value for value in data]
+    if type(data) is not dict or data.keys() != {"b64"} or type(data["b64"]) is not str:
+        return data
+    try:
+        return base64.b64decode(data["b64"], validate=True)
+    except ValueError:
+        raise InputAtFault(f"input {quoted(spec.name)}: b64 {shown(data['b64'])} is not base64") from None
+
+
+def _names(row: Mapping[str, object]) -> str:
+    return ", ".join(map(shown, list(row)[:8])) or "none"
+
+
+# outputs
+
+
+def values_of(name: str, array: Array) -> Any:
+    """Returns an output as JSON values. Bytes that are not UTF-8 are `{"b64": …}`; infinities have names."""
+    kind = array.dtype.kind
+    if kind == "O":
+        texts = np.empty(array.size, np.object_)
+        texts[:] = [_text(name, value) for value in array.reshape(-1).tolist()]
+        return texts.reshape(array.shape).tolist()
+    if kind == "f":
+        array = array.astype(np.float64)
+        if (endless := np.isinf(array)).any():
+            mixed = array.astype(np.object_)
+            mixed[endless & (array > 0)], mixed[endless & (array < 0)] = "Infinity", "-Infinity"
+            return mixed.tolist()
+    return array.tolist()
+
+
+def _text(name: str, value: object) -> object:
+    try:
+        return value if type(value) is str else value.decode()  # type: ignore[attr-defined]
+    except UnicodeDecodeError as error:
+        return {"b64": base64.b64encode(error.object).decode()}
+    except AttributeError:
+        raise PredictFailed(f"the model returned something else than bytes in its output {quoted(name)}") from None
+
+
+def by_rows(rows: int, wanted: Sequence[str], outputs: Arrays) -> bool:
+    """True if every output has an element for each row, so that answers may be rows too."""
+    return all(outputs[name].ndim and len(outputs[name]) == rows for name in wanted)
+
+
+# examples
+
+
+def example_row(model: Model) -> Any:
+    """Returns a row that passes for `model`, of zeros and "": what stands in an error about inputs."""
+    required = [spec for spec in model.inputs if not spec.optional] or model.inputs[:1]
+    row = {spec.name: _zeros(spec, spec.shape[1:]) for spec in required}
+    return row if len(model.inputs) > 1 else next(iter(row.values()), None)
+
+
+def _zeros(spec: TensorSpec, shape: Sequence[int]) -> Any:
+    zero: object = {"BYTES": "", "BOOL": False}.get(spec.datatype, 0)
+    for size in reversed(shape):
+        zero = [zero] * (1 if size < 0 else size)
+    return zero
+
+
+def advice(model: Model, name: str, write: Callable[[Any], Any]) -> str:
+    """Returns what an error about inputs ends with: a body that passes, or where to look if that would be long."""
+    one_row = all(spec.shape[:1] in ((-1,), (1,)) for spec in model.inputs)
+    if one_row and sum(prod(map(abs, spec.shape)) for spec in model.inputs) <= _LONGEST_SHOWN:
+        body = orjson.dumps(write(example_row(model))).decode()
+        if len(body) <= _LONGEST_SHOWN:
+            return f"; a body that passes: {body}"
+    return f"; GET /v2/models/{name} shows what the model takes"
+
+
+def not_utf8(what: str) -> InvalidInput:
+    """Returns the refusal of a text in another encoding."""
+    return InvalidInput(f"{what} is not UTF-8")

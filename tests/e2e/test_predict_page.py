@@ -1,0 +1,61 @@
+"""Every form of docs/predict.md, word for word in a shell, against the golden kit that its block names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.server import Server
+from tests.extras import MISSING
+from tests.places import KITS, ROOT
+
+PAGE = (ROOT / "docs" / "predict.md").read_text()
+BLOCKS = re.findall(r"^```console (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+NUMBER = r"-?\d+\.\d+(?:e-?\d+)?"
+
+pytestmark = pytest.mark.slow
+
+
+def said_and_shown(kit: str) -> list[tuple[str, str]]:
+    """The commands for a kit, each with the answer that stands below it."""
+    text = "".join(block for name, block in BLOCKS if name == kit)
+    return [
+        (command, answer.strip()) for command, answer in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("kit", sorted({name for name, _ in BLOCKS}))
+def test_every_form_is_answered_as_the_page_shows(kit: str, tmp_path: Path) -> None:
+    if "sklearn" in kit and {"sklearn", "pandas"} & MISSING:
+        pytest.skip("scikit-learn or pandas is not installed")
+    forms = said_and_shown(kit)
+    assert forms
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with Server(f"oci:{KITS / kit}:v1", "--drain-delay", "0", cache=tmp_path) as server:
+        server.ready().close()
+        address = server.event("server.ready")["address"].removeprefix("http://")
+        for command, shown in forms:
+            here = command.replace("127.0.0.1:8080", address)
+            done = subprocess.run(["bash", "-c", here], env={**os.environ, "PATH": path}, capture_output=True, text=True,
+                                  timeout=60, check=False)  # fmt: skip
+            assert _same(done.stdout.strip(), shown), f"{command}: {done.stdout}{done.stderr}"
+        assert server.stop() == 0
+
+
+def _same(got: str, shown: str) -> bool:
+    """Whether two answers are the same but for the last digits of their numbers."""
+    numbers: Any = [list(map(float, re.findall(NUMBER, text))) for text in (got, shown)]
+    texts = [re.sub(NUMBER, "?", text) for text in (got, shown)]
+    return texts[0] == texts[1] and numbers[0] == pytest.approx(numbers[1], rel=1e-4, abs=1e-5)
+
+
+def test_the_page_has_forms_for_tables_texts_and_arrays() -> None:
+    assert {name for name, _ in BLOCKS} == {"iris-onnx", "titanic-sklearn", "spam-sklearn"}
+    assert json.loads(said_and_shown("spam-sklearn")[0][1]) == {"predict": 1}

@@ -1,0 +1,139 @@
+"""Plain predictions in CSV, with and without a header, and answers in CSV."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adapters.base import Model, TensorSpec
+from runtime.serving.protocol.plain.csv_text import _BLOCK_ROWS
+from tests.serving.protocol.models import column, people, texts
+from tests.serving.protocol.plain.test_json import ANSWER, post
+from tests.serving.support import echo, model
+
+
+def csv(served: Model, body: bytes | str, **headers: str) -> Any:
+    content = body.encode() if isinstance(body, str) else body
+    return post(served, content, **{"Content-Type": "text/csv", **headers})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "5.0,3.5,1.5,0.25",
+        "5,3.5,1.5,.25\n\n",
+        "X[0],X[1],X[2],X[3]\r\n5.0,3.5,1.5,0.25\r\n",
+        "X[3], X[1],X[2],X[0]\n 0.25,3.5,1.5,5e0\n",
+        '\ufeff"X[0]",X[1],X[2],X[3]\n"5.0",3.5,1.5,0.25',
+    ],
+)
+def test_rows_with_and_without_a_header(body: str):
+    assert csv(model(), body) == [ANSWER]
+
+
+def test_columns_of_several_datatypes():
+    answer = [{"y": "1.5|2|a, b|True"}, {"y": "nan|4||False"}, {"y": "nan|0| \u00e9|True"}]
+    rows = '1.5,2,"a, b",true\n,4.0,,0\nnan,0, \u00e9,TRUE\n'
+    assert csv(people(), rows) == answer
+    assert csv(people(), "age,count,name,flag\n" + rows) == answer
+    assert (
+        csv(people(), 'name,flag,count,age\n"a, b",1,2,1.5\n', **{"Content-Type": "text/csv; charset=utf-8"})
+        == answer[:1]
+    )
+
+
+def test_one_column_and_texts_and_free_widths():
+    assert csv(column(), "5\n6\n") == [{"y": [5.0]}, {"y": [6.0]}]
+    assert csv(texts(), "text\nab\n") == [{"y": "ab", "length": 2}]
+    assert csv(echo("FP32", (-1, -1)), "1,2\n3,4\n") == [{"y": [1.0, 2.0]}, {"y": [3.0, 4.0]}]
+    assert csv(echo("INT64", (-1, 2, 2)), "1,2,3,4") == [{"y": [[1, 2], [3, 4]]}]
+    assert csv(echo("FP64", ()), "1.5") == {"y": 1.5}
+
+
+def test_optional_inputs_may_be_left_out():
+    inputs = TensorSpec("a", "FP64", (-1,)), TensorSpec("b", "FP64", (-1,), optional=True)
+
+    def total(arrays: Any, _: Any) -> Any:
+        return {"y": sum(arrays.values())}
+
+    either = model(total, inputs=inputs, outputs=(TensorSpec("y", "FP64", (-1,)),), labels=None)
+    assert [csv(either, body)[0]["y"] for body in ("1", "1,2", "a\n1", "b,a\n1,3")] == [1, 3, 1, 4]
+
+
+def test_more_rows_than_a_block():
+    rows = _BLOCK_ROWS * 2 + 3
+    answer = csv(echo("INT32"), "\n".join(map(str, range(rows))))
+    assert [row["y"] for row in answer] == list(range(rows))
+    status, said = csv(echo("INT8"), "1\n" * _BLOCK_ROWS + "300")
+    assert (status, said.partition(";")[0]) == (
+        400, f"in the {_BLOCK_ROWS} rows from row {_BLOCK_ROWS}: input 'x', element 0: 300 is out of range for INT8")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("", "the CSV is empty"),
+        ("\n\n", "the CSV is empty"),
+        ("age,count,name,flag\n", "the CSV has no rows"),
+        ("1,2", "the CSV has 2 columns and no header that this model knows, wanted 4: 'age', 'count', 'name', 'flag'"),
+        ("age,height\n1,2", "the CSV has an unknown column 'height'"),
+        ("age,count,name,flag,age\n1,2,x,1,1", "the CSV has a column twice"),
+        ("age,count,name\n1,2,x", "the CSV lacks 'flag'"),
+        ("1,2,x,1\n1,2", "row 1 of the CSV has 2 cells, the first line has 4"),
+        ("x,2,x,1", "input 'age', element 0: FP64 wants a number or null, got 'x'"),
+        ("1_0,2,x,1", "got '1_0'"),
+        ("\u0661,2,x,1", "input 'age', element 0: FP64 wants"),
+        ("1e400,2,x,1", "got '1e400'"),
+        ("Infinity,2,x,1", "got 'Infinity'"),
+        ("1,2.5,x,1", "input 'count', element 0: INT32 wants a whole number, got 2.5"),
+        ("1,3000000000,x,1", "3000000000 is out of range for INT32"),
+        ("1,,x,1", "input 'count', element 0: INT32 wants a whole number, got None"),
+        ("1,2,x,maybe", "input 'flag', element 0: BOOL wants true, false, 0 or 1, got 'maybe'"),
+        ("1," + "9" * 5000 + ",x,1", "INT32 wants a whole number"),
+        ('1,2,"x,1', "the CSV cannot be read: unexpected end of data"),
+        ("1,2," + "x" * 140_000 + ",1", "the CSV cannot be read: field larger than field limit"),
+        (b"\xff,2,x,1", "the CSV is not UTF-8"),
+    ],
+)
+def test_what_does_not_fit_is_a_400(body: bytes | str, said: str):
+    status, error = csv(people(), body)
+    assert (status, said in error) == (400, True), error
+
+
+def test_shapes_that_csv_has_no_form_for():
+    assert csv(echo("FP32", (-1, -1, 3)), "1")[1] == "CSV has no form for input 'x' of shape [-1, -1, 3]; send JSON"
+    assert csv(echo("FP32", (-1, 70_000)), "1")[1] == "CSV for input 'x' has over 65536 columns; send JSON"
+    inputs = TensorSpec("a", "FP64", (-1, -1)), TensorSpec("b", "FP64", (-1,))
+    assert csv(model(inputs=inputs), "1,2")[1] == "CSV does not say how wide input 'a' is; send JSON"
+
+
+def test_answers():
+    def answer(arrays: Any, _: Any) -> Any:
+        text = np.array([b"a,b", "\u00e9"], np.object_)
+        numbers = np.array([[np.nan, np.inf], [0.1, -np.inf]], np.float32)
+        return {"text": text, "n": numbers, "flag": np.array([True, False]), "big": np.array([2**64 - 1, 0], np.uint64)}
+
+    outputs = tuple(TensorSpec(name, kind, shape) for name, kind, shape in (
+        ("text", "BYTES", (-1,)), ("n", "FP32", (-1, 2)), ("flag", "BOOL", (-1,)), ("big", "UINT64", (-1,))))  # fmt: skip
+    two = model(answer, outputs=outputs, labels=None)
+    assert csv(two, "1,2,3,4\n1,2,3,4", Accept="text/csv") == (
+        'text,n[0],n[1],flag,big\r\n"a,b",,Infinity,true,18446744073709551615\r\n'
+        "\u00e9,0.10000000149011612,-Infinity,false,0\r\n"
+    )
+
+
+def test_bytes_that_are_no_text_need_json():
+    echoed = echo("BYTES")
+    assert post(echoed, [{"b64": "//4="}]) == [{"y": {"b64": "//4="}}]
+    assert post(echoed, [{"b64": "//4="}], Accept="text/csv") == (
+        400, "output 'y' is not UTF-8, which CSV needs; ask for JSON")  # fmt: skip
+
+
+def test_a_model_that_returns_no_bytes_is_a_failure():
+    def answer(arrays: Any, _: Any) -> Any:
+        return {"y": np.array([1], np.object_)}
+
+    status, said = post(model(answer, outputs=(TensorSpec("y", "BYTES", (-1,)),)), [[1, 2, 3, 4]])
+    assert (status, said[:16]) == (500, "inference failed")

@@ -1,0 +1,182 @@
+"""Plain predictions in JSON: every form with one meaning, and an example for those with none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adapters.base import Model, TensorSpec
+from tests.serving.asking import call
+from tests.serving.protocol.models import column, people, texts
+from tests.serving.support import Served, StaticHealth, app_of, echo, model
+
+ROW = [5.0, 3.5, 1.5, 0.25]
+SCORES = {"setosa": 10.25, "versicolor": 5.0, "virginica": 0.25}
+ANSWER = {"label": 0, "scores": SCORES}
+
+
+def post(served: Served | Model, body: Any, path: str = "/predict", **headers: str) -> Any:
+    served = served if isinstance(served, Served) else app_of(served, warm=False)
+    content = body if isinstance(body, bytes) else json.dumps(body)
+    answer = call(served, "POST", path, content=content, headers=headers)
+    if answer.headers["content-type"] == "text/csv; charset=utf-8":
+        return answer.text
+    assert answer.headers["content-type"] == "application/json"
+    return answer.json() if answer.status_code == 200 else (answer.status_code, answer.json()["error"])
+
+
+PATHS = ["/predict", "/v2/models/iris/predict", "/v2/models/iris/versions/v1/predict", "/invocations", "/score"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_means_the_served_model(path: str):
+    served = app_of(model())
+    assert post(served, [ROW, ROW], path) == [ANSWER, ANSWER]
+    assert post(served, [ROW, ROW], path) == [ANSWER, ANSWER]  # the path is known by now
+    assert call(served, "GET", path).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ([ROW], [ANSWER]),
+        (ROW, ANSWER),
+        ([{"X": ROW}, {"X": ROW}], [ANSWER, ANSWER]),
+        ({"X": ROW}, ANSWER),
+        ({"X": [ROW]}, [ANSWER]),
+        ({"any name": [ROW]}, [ANSWER]),
+        ({"instances": [ROW]}, {"predictions": [{"label": 0, "scores": list(SCORES.values())}]}),
+        ({"inputs": {"X": [ROW]}}, {"predictions": [{"label": 0, "scores": list(SCORES.values())}]}),
+    ],
+)
+def test_rows_columns_and_objects(body: Any, answer: Any):
+    assert post(model(), body) == answer
+
+
+PERSON = {"age": 1, "count": 2, "name": "x", "flag": True}
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (PERSON, {"y": "1.0|2|x|True"}),
+        ([PERSON, PERSON], [{"y": "1.0|2|x|True"}] * 2),
+        ({name: [value] * 2 for name, value in PERSON.items()}, [{"y": "1.0|2|x|True"}] * 2),
+        ({name: [[value]] * 2 for name, value in PERSON.items()}, [{"y": "1.0|2|x|True"}] * 2),
+        ([list(PERSON.values())], [{"y": "1.0|2|x|True"}]),
+        ({**PERSON, "name": {"b64": "eA=="}}, {"y": "1.0|2|x|True"}),
+    ],
+)
+def test_named_columns(body: Any, answer: Any):
+    assert post(people(), body) == answer
+
+
+def test_one_column_is_given_as_values_or_as_lists():
+    assert post(column(), {"x": 5}) == {"y": [5.0]}
+    assert post(column(), {"x": [5, 6]}) == [{"y": [5.0]}, {"y": [6.0]}]
+    assert post(column(), [5, [6]])[0] == 400
+    assert post(echo("FP64", ()), {"x": 5}) == {"y": 5.0}
+
+
+def test_texts():
+    answer = {"y": "a: b", "length": 4}
+    assert post(texts(), ["a: b"]) == [answer]
+    assert post(texts(), {"text": "a: b"}) == answer
+    assert post(texts(), {"b64": "YTogYg=="}) == answer
+    assert post(texts(), b"a: b", **{"Content-Type": "text/plain"}) == answer
+    assert post(texts(), b"\xff", **{"Content-Type": "text/plain"}) == (400, "the text is not UTF-8")
+    status, said = post(model(), b"a", **{"Content-Type": "text/plain; charset=utf-8"})
+    assert (status, said.partition(";")[0]) == (400, "plain text is for models that take text")
+    status, said = post(people(), b"a", **{"Content-Type": "text/plain"})
+    assert (status, said.partition(";")[0]) == (400, "plain text is for models with one input")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            {**PERSON, "age": [1, 2]},
+            "ambiguous: 'count', 'name', 'flag' look like one row, the other inputs like columns",
+        ),
+        ([], "rows must be a non-empty array of rows, got none"),
+        ({}, "missing input 'age', 'count', 'name', 'flag'"),
+        ({"agee": 1}, "unknown input 'agee'; expected 'age'"),
+        (b"age=1", "request body is not valid JSON"),
+    ],
+)
+def test_what_has_no_meaning_gets_an_example_of_this_model(body: Any, said: str):
+    status, error = post(people(), body)
+    assert (status, said in error) == (400, True), error
+    example = json.loads(error.partition("; a body that passes: ")[2])
+    assert post(people(), example) == [{"y": "0.0|0||False"}]
+
+
+def test_an_example_is_in_the_form_that_was_sent():
+    status, error = post(people(), {"instances": [{"age": 1}]})
+    assert (status, "missing input 'count'" in error) == (400, True)
+    example = json.loads(error.partition("; a body that passes: ")[2])
+    assert post(people(), example) == {"predictions": ["0.0|0||False"]}
+
+
+def test_labels_stand_only_where_there_is_a_number_for_each():
+    def answer(arrays: Any, _: Any) -> Any:
+        return {"label": np.array([2]), "scores": np.array([[0.5, 0.25]])}
+
+    outputs = TensorSpec("label", "INT64", (-1,)), TensorSpec("scores", "FP64", (-1, 2))
+    plain = [{"label": 2, "scores": [0.5, 0.25]}]
+    assert post(model(answer, outputs=outputs), [ROW]) == plain
+    assert post(model(answer, outputs=outputs, labels=("a", "a")), [ROW]) == plain
+    assert post(model(answer, outputs=outputs, labels=("a", "b")), [ROW]) == [
+        {"label": 2, "scores": {"a": 0.5, "b": 0.25}}
+    ]
+
+
+def test_outputs_without_rows_are_one_object_and_no_csv():
+    def answer(arrays: Any, _: Any) -> Any:
+        return {"mean": np.array(2.0)}
+
+    without = model(answer, outputs=(TensorSpec("mean", "FP64", ()),))
+    assert post(without, [ROW]) == {"mean": 2.0}
+    assert post(without, [ROW], Accept="text/csv") == (400, "the outputs have no rows, which CSV needs; ask for JSON")
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_csv"),
+    [
+        ("text/csv", True),
+        ("Text/CSV; q=0.5", True),
+        ("text/csv, */*;q=0.1", True),
+        ("application/json, text/csv", False),
+        ("text/csv, application/json", True),
+        ("text/csv;q=0.5, application/json", False),
+        ("text/csv;q=x", False),
+        ("text/csv;q=0", False),
+        ("*/*", False),
+    ],
+)
+def test_csv_is_answered_when_it_is_asked_for(accept: str, is_csv: bool):
+    answer = post(model(), [ROW], Accept=accept)
+    expected = "label,scores[setosa],scores[versicolor],scores[virginica]\r\n0,10.25,5.0,0.25\r\n"
+    assert answer == (expected if is_csv else [ANSWER])
+
+
+def test_pages_without_a_model_need_a_single_one():
+    loading = app_of(health=StaticHealth(ready=False))
+    assert call(loading, "POST", "/predict", json=[ROW]).status_code == 503
+    assert call(loading, "GET", "/ping").status_code == 503
+    assert call(app_of(model()), "GET", "/ping").json() == {"ready": True, "live": True}
+    nobody = app_of(health=StaticHealth(ready=False, model_names=()))
+    assert call(nobody, "POST", "/predict", json=[ROW]).status_code == 503
+    two = app_of(model())
+    two.models["other"] = two.model
+    answer = call(two, "POST", "/predict", json=[ROW])
+    assert (answer.status_code, answer.json()["error"]) == (
+        404, "this path is for servers with one model; this one has 'iris', 'other'")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["image/png", "audio/wav", "application/x-protobuf"])
+def test_other_media_are_refused(kind: str):
+    assert post(model(), b"x", **{"Content-Type": kind})[0] == 415

@@ -1,0 +1,80 @@
+"""Mutated bodies of V1 and of every plain form: a mistake of a client is never a 5xx, and the next request is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+
+import numpy as np
+import pytest
+
+from adapters.base import Model
+from runtime.serving.inference import Endpoint, infer
+from runtime.serving.protocol.codec import Codec
+from runtime.serving.protocol.plain.codec import PLAIN
+from runtime.serving.protocol.v1 import V1
+from runtime.serving.statuses import Response
+from tests.serving.protocol.models import people, texts
+from tests.serving.protocol.plain.test_npy import file_of
+from tests.serving.support import app_of, model
+
+ROWS = [[5.0, 3.5, 1.5, 0.25]] * 2
+PERSON = {"age": 1.5, "count": 2, "name": "x", "flag": True}
+FORMS: list[tuple[Codec, Model, bytes, bytes]] = [
+    (V1, model(), b"application/json", json.dumps({"instances": ROWS}).encode()),
+    (V1, people(), b"application/json", json.dumps({"instances": [PERSON, {**PERSON, "name": {"b64": "eA=="}}]}).encode()),
+    (V1, people(), b"application/json", json.dumps({"inputs": {k: [v] for k, v in PERSON.items()}}).encode()),
+    (PLAIN, model(), b"application/json", json.dumps(ROWS).encode()),
+    (PLAIN, people(), b"application/json", json.dumps(PERSON).encode()),
+    (PLAIN, people(), b"application/json", json.dumps({k: [v, v] for k, v in PERSON.items()}).encode()),
+    (PLAIN, people(), b"text/csv", b"name,age,count,flag\n\"a, b\",1.5,2,true\nx,,3,0\n"),
+    (PLAIN, model(), b"text/csv", b"5.0,3.5,1.5,.25\n1,2,3,4\n"),
+    (PLAIN, model(), b"application/x-npy", file_of(np.array(ROWS, np.float32))),
+    (PLAIN, texts(), b"application/x-npy", file_of(["ab", "c"])),
+    (PLAIN, texts(), b"text/plain", "a text, \u00e9".encode()),
+]  # fmt: skip
+TOKENS = [b"[", b"]", b"{", b"}", b'"', b",", b":", b"null", b"1e999", b"-1", b"NaN", b'{"b64":"AA"}', b"\n", b"\x00", b"\xff",
+          b"9" * 30, b"true", b"'", b"(", b"'O'", b"\xed\xa0\x80", b"[" * 70, b'"age"', b"instances"]  # fmt: skip
+
+
+def mutated(body: bytes, chance: random.Random) -> bytes:
+    for _ in range(chance.randint(1, 4)):
+        at, to = sorted(chance.choices(range(len(body) + 1), k=2))
+        match chance.randrange(4):
+            case 0:
+                body = body[:at] + chance.choice(TOKENS) + body[at:]
+            case 1:
+                body = body[:at] + chance.choice(TOKENS) + body[to:]
+            case 2:
+                body = body[:at] + body[to:]
+            case _:
+                body = body[:to] + body[at:]
+    return body
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("codec", "of", "kind", "body"),
+    FORMS,
+    ids=lambda value: value.decode()[:16] if type(value) is bytes and value.isascii() else "",
+)
+def test_no_mistake_of_a_client_is_a_5xx(codec: Codec, of: Model, kind: bytes, body: bytes) -> None:
+    served = app_of(of, warm=False)
+    endpoint, head, chance = Endpoint.of(served.model, (codec,)), {b"content-type": kind}, random.Random(9)
+
+    async def ask(asked: bytes) -> Response:
+        answer = infer(endpoint, head, asked)
+        return answer if isinstance(answer, Response) else await answer
+
+    async def run() -> None:
+        right = await ask(body)
+        for number in range(4_000):
+            answer = await ask(bad := mutated(body, chance))
+            assert answer.status in (200, 400), (answer, bad, served.lines.events("request.refused")[-1:])
+            if number % 500 == 0:
+                again = await ask(body)
+                assert (again.status, again.body) == (200, right.body)
+
+    asyncio.run(run())
+    served.model.engine.close()
