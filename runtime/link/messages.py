@@ -63,6 +63,7 @@ class Order(NamedTuple):
     log_style: str
     log_level: str
     limits: Limits
+    grpc: str = ""  # the address of gRPC, which the worker binds itself; "": there is none
 
 
 class Prepare(NamedTuple):

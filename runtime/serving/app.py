@@ -35,9 +35,8 @@ class App:
 
     def __init__(self, served: Mapping[str, Served], *, health: Health, board: Board, limits: Limits, log: Log,
                  codecs: tuple[Codec, ...] = CODECS) -> None:  # fmt: skip
-        if len(codecs) > PROTOCOLS:
-            raise ValueError(f"{len(codecs)} protocols; metrics have room for {PROTOCOLS}")
         self._models, self._codecs, self._board = Models(served, health), codecs, board
+        self.speak()
         self._limits, self._log = limits, log
         self._bodies = Bodies(limits)
         # Compiled as Starlette does a route's path; Starlette itself is not imported yet.
@@ -46,6 +45,13 @@ class App:
         self._endpoints: dict[str, Endpoint] = {}
         self._starlette: ASGIApp | None = None
         self._building = threading.Lock()
+
+    def speak(self, *more: Codec) -> tuple[Codec, ...]:
+        """Returns all protocols after adding `more`, which come without HTTP; to be called before a model is served."""
+        self._codecs += more
+        if len(self._codecs) > PROTOCOLS:
+            raise ValueError(f"{len(self._codecs)} protocols; metrics have room for {PROTOCOLS}")
+        return self._codecs
 
     def served_at(self, path: str) -> Endpoint | None:
         """Returns what a POST to `path` asks for a prediction, None for a path that nobody has asked for before."""

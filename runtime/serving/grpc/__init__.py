@@ -1,0 +1,5 @@
+"""The gRPC door.
+
+May import: adapters.
+Imported by: x.
+"""

@@ -1,0 +1,5 @@
+"""The Open Inference Protocol V2 over gRPC.
+
+May import: adapters.
+Imported by: x.
+"""
