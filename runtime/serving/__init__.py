@@ -5,6 +5,6 @@
 
 May import: adapters.base, adapters.values, runtime.errors, runtime.link.board, runtime.link.limits,
 runtime.link.metrics, runtime.log, runtime.serving.engine, runtime.serving.protocol, runtime.serving.protocol.v2.codec.
-Imported by: runtime, runtime.serving.engine, runtime.serving.http, runtime.serving.protocol,
-runtime.serving.protocol.v2, runtime.worker.
+Imported by: runtime, runtime.serving.engine, runtime.serving.grpc, runtime.serving.http, runtime.serving.protocol,
+runtime.serving.protocol.grpc, runtime.serving.protocol.v2, runtime.worker.
 """

@@ -2,5 +2,5 @@
 
 May import: adapters.base, adapters.values, runtime.errors, runtime.serving, runtime.link.limits,
 runtime.serving.engine.request.
-Imported by: runtime.serving, runtime.serving.protocol.v2, runtime.worker.
+Imported by: runtime.serving, runtime.serving.protocol.grpc, runtime.serving.protocol.v2, runtime.worker.
 """
