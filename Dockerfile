@@ -16,7 +16,7 @@ RUN --mount=type=secret,id=cacert,target=/run/secrets/ca.pem,required=false \
     --mount=type=secret,id=pipconf,target=/run/secrets/pip.conf,required=false \
     if [ -s /run/secrets/ca.pem ]; then export PIP_CERT=/run/secrets/ca.pem; fi; \
     if [ -s /run/secrets/pip.conf ]; then export PIP_CONFIG_FILE=/run/secrets/pip.conf; fi; \
-    set -- -r requirements/core.txt; IFS=,; \
+    set -- -r requirements/core.txt -r requirements/grpc.txt; IFS=,; \
     for extra in ${EXTRAS}; do set -- "$@" -r "requirements/$extra.txt"; done; \
     /opt/tools/bin/pip install --quiet --require-hashes -r requirements/build.txt && \
     /opt/tools/bin/pip --python /opt/venv/bin/python install --quiet --require-hashes "$@"
@@ -52,6 +52,6 @@ COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp RUNTIME_HOST=0.0.0.0 PYTHONDONTWRITEBYTECODE=1
 USER 10001:0
 WORKDIR /tmp
-EXPOSE 8080
+EXPOSE 8080 8081
 HEALTHCHECK --interval=15s --timeout=5s --start-period=5m CMD ["runtime", "health"]
 ENTRYPOINT ["runtime"]

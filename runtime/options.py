@@ -8,6 +8,11 @@ from typing import Any, Final, NamedTuple
 from runtime.command_names import COMMANDS
 from runtime.log import LEVELS
 
+OFF: Final = -1
+"""What `--grpc-port off` is read as."""
+GRPC_PORT: Final = 8081
+"""Where gRPC is served if nobody says otherwise, and the extra `grpc` is installed."""
+
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
@@ -17,6 +22,10 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def _port_or_off(text: str) -> int:
+    return OFF if text == "off" else _whole(0, 65_535)(text)
 
 
 def _seconds(text: str) -> float:
@@ -128,6 +137,8 @@ OPTIONS: Final = (
     Option("port", _whole(0, 65_535), 8080,
            "port to listen on; $PORT counts when this is not given; 0: any free one", "PORT", _LISTENING,
            also=("AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT")),
+    Option("grpc-port", _port_or_off, None,
+           "port of gRPC (extra `grpc`); 0: any free one; off", "PORT", shown_default=f"{GRPC_PORT} with the extra"),
     Option("model-name", _text, None,
            "name to serve the model under", "NAME", _CHOOSING, "last path component of the reference"),
     Option("registry", _text, None, "host of references that name none", "HOST", PULL_COMMANDS, "none"),

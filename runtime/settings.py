@@ -33,6 +33,7 @@ class Settings(NamedTuple):
     kit: str
     host: str
     port: int
+    grpc_port: int | None  # None: nobody said; OFF
     model_name: str | None
     registry: str | None
     cache_dir: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +16,8 @@ from tests.extras import MISSING
 from tests.lying_registry import LyingRegistry
 from tests.places import KITS
 from tests.registries import Registry, TokenService
+
+os.environ["RUNTIME_GRPC_PORT"] = "off"  # one port for all tests that say nothing else would be taken
 
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("calm")  # on a busy machine any example may take long

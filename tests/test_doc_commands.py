@@ -42,6 +42,7 @@ class Shell:
         self.registry, self.folder = registry, folder
         self.server: subprocess.Popen[str] | None = None
         variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "RUNTIME_"))}
+        variables["RUNTIME_GRPC_PORT"] = "off"  # other tests run beside this one
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.environ = {**variables, "PATH": path, "PORT": self.port, "XDG_CACHE_HOME": str(folder)}
 

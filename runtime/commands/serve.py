@@ -1,20 +1,25 @@
 """`runtime serve`: from the settings to an exit code, the straight path."""
 
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from runtime.errors import InvalidSetting
 from runtime.kit.format.reference import Reference
 from runtime.link.board import Board
 from runtime.link.metrics import WIDTH
 from runtime.log import Log
+from runtime.options import GRPC_PORT, OFF
 from runtime.settings import Settings
 from runtime.supervisor.launcher import Launcher
 from runtime.supervisor.process import WorkerProcess
-from runtime.supervisor.sockets import listen
+from runtime.supervisor.sockets import Listener, listen, reserve
 
 if TYPE_CHECKING:
     from runtime.supervisor.supervisor import Supervisor
+
+_GRPC_MODULES: Final = ("grpc", "grpc_health", "grpc_reflection", "google.protobuf")
 
 
 def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[int, list[str]]:
@@ -34,13 +39,29 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     listener = listen(settings.host, settings.port) if serving else listen("127.0.0.1", 0)
     board = Board.create(settings.workers + 1, WIDTH)
-    launcher = Launcher(settings, reference.name, listener, board, log, _kits_folder(settings, reference))
+    grpc = _grpc(settings, log) if serving else None
+    launcher = Launcher(settings, reference.name, listener, board, log, _kits_folder(settings, reference), grpc)
     if first:
         launcher.order(first, accept=serving)
 
     from runtime.supervisor.supervisor import Supervisor
 
     return Supervisor(reference, launcher, first, serving=serving)
+
+
+def _grpc(settings: Settings, log: Log) -> Listener | None:
+    """Holds the port of gRPC, if there shall be one. Raises InvalidSetting if what the operator asked for cannot be."""
+    asked, unix = settings.grpc_port, settings.host.startswith("unix:")
+    if asked == OFF:
+        return None
+    missing = [name for name in _GRPC_MODULES if find_spec(name) is None]
+    if not (missing or unix):
+        return reserve(settings.host, GRPC_PORT if asked is None else asked)
+    wanted = "it needs a TCP --host" if unix else "pip install 'modelkit-runtime[grpc]' first"
+    if asked is not None:
+        raise InvalidSetting(f"--grpc-port {asked} cannot be: {wanted}")
+    log.info("grpc.off", message=f"no gRPC: {wanted}", reason=wanted)
+    return None
 
 
 def _kits_folder(settings: Settings, reference: Reference) -> Path:

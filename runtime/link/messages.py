@@ -65,6 +65,7 @@ class Order(NamedTuple):
     log_level: str
     limits: Limits
     gateway: Gateway = NO_GATEWAY
+    grpc: str = ""  # the address of gRPC, which the worker binds itself; "": there is none
 
 
 class Prepare(NamedTuple):

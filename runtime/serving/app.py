@@ -39,9 +39,8 @@ class App:
     def __init__(self, served: Mapping[str, Served], *, health: Health, board: Board, limits: Limits, log: Log,
                  codecs: tuple[Codec, ...] = CODECS, gateway: Gateway = NO_GATEWAY) -> None:  # fmt: skip
         codecs = codecs_behind(gateway, codecs)
-        if len(codecs) > PROTOCOLS:
-            raise ValueError(f"{len(codecs)} protocols; metrics have room for {PROTOCOLS}")
         self._models, self._codecs, self._board = Models(served, health, board, log), codecs, board
+        self.speak()
         self._limits, self._log, self._gateway = limits, log, gateway
         self.own_headers = frozenset({b"origin"}) if gateway.cors_origins else frozenset()
         """Requests with one of these are not answered without ASGI."""
@@ -53,6 +52,13 @@ class App:
         self._endpoints: dict[str, Endpoint] = {}
         self._starlette: ASGIApp | None = None
         self._building = threading.Lock()
+
+    def speak(self, *more: Codec) -> tuple[Codec, ...]:
+        """Returns all protocols after adding `more`, which come without HTTP; to be called before a model is served."""
+        self._codecs += more
+        if len(self._codecs) > PROTOCOLS:
+            raise ValueError(f"{len(self._codecs)} protocols; metrics have room for {PROTOCOLS}")
+        return self._codecs
 
     def served_at(self, path: str) -> Endpoint | None:
         """Returns what a POST to `path` asks for a prediction, None for a path that nobody has asked for before."""

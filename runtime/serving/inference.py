@@ -14,6 +14,7 @@ from runtime.errors import PredictFailed, RequestFailed
 from runtime.link.metrics import OUTCOME_RUNS
 from runtime.log import fault
 from runtime.serving.codings import SHORT_BYTES, inflated, packed
+from runtime.serving.engine.engine import too_late
 from runtime.serving.engine.request import Request
 from runtime.serving.media import Body, Head, media_type, too_large
 from runtime.serving.protocol.codec import Codec
@@ -50,10 +51,13 @@ class Endpoint(NamedTuple):
         return self.by_media.get(kind, first)
 
 
-def infer(endpoint: Endpoint, head: Head, body: Body) -> Response | Awaitable[Response]:
-    """Answers one inference request, at once where the model is cheap. Never raises a RequestFailed."""
+def infer(endpoint: Endpoint, head: Head, body: Body, seconds: float | None = None) -> Response | Awaitable[Response]:
+    """Answers one inference request, at once where the model is cheap. Never raises a RequestFailed.
+
+    `seconds` is the deadline if it is not the operator's; 0: none.
+    """
     served, codecs, _ = endpoint
-    call = Call(served, codecs[0], head, body)
+    call = Call(served, codecs[0], head, body, seconds)
     try:
         call.codec = endpoint.codec(head)
         coded = b"content-encoding" in head
@@ -67,6 +71,8 @@ async def _awaited(call: "Call", answer: Awaitable[Response]) -> Response:
     try:
         return call.answered(await answer)
     except CancelledError:
+        if 0 < call.deadline_seconds < perf_counter() - call.arrived:  # gRPC cancels at the client's deadline
+            return call.refused(too_late(call.deadline_seconds))
         call.abandoned()
         raise
     except Exception as error:  # noqa: BLE001 - as in infer
@@ -76,14 +82,15 @@ async def _awaited(call: "Call", answer: Awaitable[Response]) -> Response:
 class Call:
     """One request between its arrival and its log line; `engine.Call` is what the engine sees of it."""
 
-    __slots__ = ("_body", "_head", "_served", "arrived", "body_bytes", "codec", "computed", "id", "queued", "rows",
-                 "trail")  # fmt: skip
+    __slots__ = ("_body", "_head", "_served", "arrived", "body_bytes", "codec", "computed", "deadline_seconds", "id",
+                 "queued", "rows", "trail")  # fmt: skip
 
-    def __init__(self, served: Served, codec: Codec, head: Head, body: Body) -> None:
+    def __init__(self, served: Served, codec: Codec, head: Head, body: Body, seconds: float | None = None) -> None:
         self.arrived = perf_counter()
         self._served, self.codec, self._head = served, codec, head
         self._body: Body = body
         self.body_bytes, self.rows, self.queued, self.computed = len(body), 0, 0.0, 0.0
+        self.deadline_seconds = served.limits.deadline_seconds if seconds is None else seconds
         if REQUEST_ID in head or TRACE in head or ATTRIBUTES in head:
             self.id = request_id(head)  # as the answer has it
             self.trail: Trail | None = trail(head, self.id, inputs=served.limits.log_inputs)

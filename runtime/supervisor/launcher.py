@@ -13,7 +13,7 @@ from runtime.settings import Settings
 from runtime.supervisor.cgroups import Allowance, allowance
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
-from runtime.supervisor.sockets import Listener, afresh, another, is_reachable
+from runtime.supervisor.sockets import Listener, address, afresh, another, is_reachable
 
 _SHARE: Final = 8  # bodies may take an eighth of the container's memory
 _PLENTY: Final = 2**60
@@ -23,8 +23,11 @@ _STANDARD_ERROR: Final = 2  # for the events of a worker's own log; its own one 
 class Launcher:
     """What the workers of one server have in common."""
 
-    def __init__(self, settings: Settings, model: str, listener: Listener, board: Board, log: Log, kits: Path) -> None:
-        """`listener` is worker 1's; beside the interpreter and its libraries, workers may read `kits`."""
+    def __init__(self, settings: Settings, model: str, listener: Listener, board: Board, log: Log, kits: Path,
+                 grpc: Listener | None = None) -> None:  # fmt: skip
+        """`listener` is worker 1's; beside the interpreter and its libraries, workers may read `kits`; `grpc` holds the
+        port of gRPC, which workers bind themselves."""
+        self._grpc, self.grpc_address = grpc, address(grpc) if grpc else ""
         self.settings, self.listener, self.board, self.log = settings, listener, board, log
         # to our standard output, except on a terminal, where one log keeps lines and status apart
         own = settings.command == "serve" and not os.isatty(1)
@@ -52,6 +55,7 @@ class Launcher:
             log_level=log.level,
             limits=limits_of(settings, allowance()),
             gateway=settings.gateway,
+            grpc=self.grpc_address,
         )
         worker.tell(order, files=(*self.board.files, self.listener_of(worker.slot).fileno(), _STANDARD_ERROR))
         worker.finish_output = Output(worker, log, self.out).finish
@@ -87,6 +91,8 @@ class Launcher:
         for listener in self._listeners.values():
             listener.turn_away()
             listener.close()
+        if self._grpc:
+            self._grpc.close()
 
 
 def limits_of(settings: Settings, allowed: Allowance) -> Limits:

@@ -23,17 +23,10 @@ _UNIX: Final = "unix:"
 _LONGEST_PATH: Final = 107
 _MODE: Final = 0o660  # this user, and the group of the file, may connect to a Unix socket
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-_SO_ATTACH_FILTER = _SO_GET_FILTER = 26
+_SO_GET_FILTER: Final = 26
 _TRY_SECONDS: Final = 0.25
 _LOCK_SECONDS: Final = 2.0
 _LOCK_TRY_SECONDS: Final = 0.01
-_DROP_SYN: Final = (  # classic BPF over the TCP header: a segment with SYN and without ACK opens a connection
-    (0x30, 0, 0, 13),  # A = flags
-    (0x54, 0, 0, 0x12),  # A &= SYN | ACK
-    (0x15, 0, 1, 0x02),  # A == SYN ?
-    (0x06, 0, 0, 0),  # drop
-    (0x06, 0, 0, 0xFFFFFFFF),  # keep
-)
 
 
 class Listener(socket.socket):
@@ -50,20 +43,18 @@ class Listener(socket.socket):
         """
         with suppress(OSError):  # a kernel without filters (gVisor) leaves a window of microseconds
             if self.file is None:
-                import ctypes
+                from runtime.link.new_clients import turn_away
 
-                program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
-                filter_ = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-                self.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+                turn_away(self)
             elif self.file == _identified(self.file[0]):
                 self.file[0].unlink()
 
 
-def listen(host: str, port: int) -> Listener:
+def listen(host: str, port: int, *, option: str = "--port") -> Listener:
     """Returns a socket that listens on `host` and `port` (0: any free one).
 
     `host` is a name or an address, IPv6 with or without brackets, or `unix:` and a path; `port` means nothing then.
-    Raises CannotListen, which says why.
+    Raises CannotListen, which says why, and names the `option` to give.
     """
     path = _path(host)
     try:
@@ -72,7 +63,19 @@ def listen(host: str, port: int) -> Listener:
         found = socket.getaddrinfo(_bare(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return _bound(found[0], found[4], shared=False, listening=True)
     except (OSError, UnicodeError) as error:  # UnicodeError: getaddrinfo encodes names as IDNA
-        raise CannotListen(f"cannot listen on {place(host, port)}: {_reason(error, unix=path is not None)}") from error
+        reason = _reason(error, option, unix=path is not None)
+        raise CannotListen(f"cannot listen on {place(host, port)}: {reason}") from error
+
+
+def reserve(host: str, port: int) -> Listener:
+    """Returns a socket that holds a port, for workers that bind it themselves, and gets no client. Raises CannotListen.
+
+    Only a socket that listens, or may not be bound beside (SO_REUSEADDR), keeps other servers from the port.
+    """
+    holder = listen(host, port, option="--grpc-port")
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    holder.shutdown(socket.SHUT_RD)
+    return holder
 
 
 def another(listener: Listener, *, listening: bool) -> Listener:
@@ -161,6 +164,12 @@ def url(listener: socket.socket) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
+def address(listener: socket.socket) -> str:
+    """Returns host and port of a TCP socket as gRPC takes them."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def curl_address(listener: socket.socket) -> str:
     """Returns what `curl` in a shell needs before the path of a URL."""
     if listener.family == socket.AF_UNIX:
@@ -240,14 +249,14 @@ def _bare(host: str) -> str:
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
-def _reason(error: OSError | UnicodeError, *, unix: bool) -> str:
+def _reason(error: OSError | UnicodeError, option: str, *, unix: bool) -> str:
     if not isinstance(error, OSError):
         return "not a valid host name; give another --host"
     if isinstance(error, socket.gaierror):
         return "the host name cannot be resolved; give another --host"
     reasons = {
-        errno.EADDRINUSE: f"another program listens there; stop it, or give another {'path' if unix else '--port'}",
-        errno.EACCES: f"not allowed; give {'another path' if unix else 'a --port of 1024 or above'}",
+        errno.EADDRINUSE: f"another program listens there; stop it, or give another {'path' if unix else option}",
+        errno.EACCES: f"not allowed; give {'another path' if unix else f'a {option} of 1024 or above'}",
         errno.EADDRNOTAVAIL: "not an address of this machine; give another --host",
         errno.EEXIST: "what is there is no socket; remove it, or give another path",
         errno.ENAMETOOLONG: f"the path has more than {_LONGEST_PATH} bytes; give a shorter one",

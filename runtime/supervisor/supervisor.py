@@ -142,9 +142,9 @@ class Supervisor:
     def _is_ready(self, worker: WorkerProcess, message: Ready) -> None:
         first, self._served = not self._served, True
         self._model.set_ready(worker.slot, True)
-        seconds, facts = message.load_seconds, {"worker": worker.slot, "pid": worker.pid}
+        seconds, loaded = message.load_seconds, {"worker": worker.slot, "pid": worker.pid}
         said = f"worker {worker.slot} loaded the model in {seconds:g} s"
-        self._log.info("worker.ready", message=said, **facts, load_seconds=seconds, sandbox=message.sandbox)
+        self._log.info("worker.ready", message=said, **loaded, load_seconds=seconds, sandbox=message.sandbox)
         if not self._serving:
             self.proof = message
             self.ended(None)
@@ -152,8 +152,12 @@ class Supervisor:
             self._model.phase = "ready"
             seconds, name, address = round(time.monotonic() - self._started, 2), self.reference.name, self._address
             curl = curl_line(self._curl_address, name, message.example)
-            lines = f"ready at {address} after {seconds:g} s; try", f"  {curl}"
-            self._log.info("server.ready", message=lines, address=address, model=name, seconds=seconds, example=curl)
+            grpc = self._launcher.grpc_address
+            lines = f"ready at {address}{grpc and f', gRPC at {grpc},'} after {seconds:g} s; try", f"  {curl}"
+            more = {"grpc": grpc} if grpc else {}
+            self._log.info(
+                "server.ready", message=lines, address=address, **more, model=name, seconds=seconds, example=curl
+            )
 
     # the end
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,10 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _ARCHITECTURES: Final = {"x86_64": (0xC000003E, 302, 54), "aarch64": (0xC00000B7, 261, 208)}
 """For each machine: AUDIT_ARCH_…, and the numbers of prlimit64 and setsockopt."""
+_BINDING: Final = {"x86_64": (317, 49), "aarch64": (277, 200)}
+"""For each machine: the numbers of seccomp and bind."""
+_IO_URING_SETUP: Final = 425
+_SET_MODE_FILTER, _TSYNC = 1, 1
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # instructions of classic BPF
 _NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, (16, 24, 32)  # offsets in struct seccomp_data, little-endian
 _SO_ATTACH_REUSEPORT_CBPF, _SO_ATTACH_REUSEPORT_EBPF = 51, 52
@@ -52,8 +56,10 @@ def harden(supervisor: int) -> None:
     libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
 
 
-def shut_in(mode: str, readable: str) -> str:
+def shut_in(mode: str, readable: str, port: int = 0) -> str:
     """Confines this process to reading below `readable` and what its imports need; says how: `landlock-6`, `none: why`.
+
+    A `port` can be bound until `forbid_binding`.
 
     It has to come before anything that starts a thread is imported; numpy is such a thing. `mode` may be `off`.
     """
@@ -62,9 +68,37 @@ def shut_in(mode: str, readable: str) -> str:
     from runtime.worker.confinement import confine, interpreter_paths
 
     try:
-        return f"landlock-{confine((*interpreter_paths(), Path(readable)))}"
+        return f"landlock-{confine((*interpreter_paths(), Path(readable)), port=port)}"
     except OSError as error:
         return f"none: {error.strerror}"
+
+
+def forbid_binding() -> None:
+    """Has no thread of this process bind a socket from now on, whatever Landlock allows; io_uring could do it, too.
+
+    Raises OSError. The filter of `harden` refuses calls of other architectures already.
+    """
+    if (machine := os.uname().machine) not in _BINDING:
+        return
+    seccomp, bind = _BINDING[machine]
+    steps = (
+        (_LOAD, 0, 0, _NUMBER),
+        (_IF_EQUAL, 2, 0, bind),
+        (_IF_EQUAL, 1, 0, _IO_URING_SETUP),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _FAIL),
+    )
+    program, filter_ = _compiled(steps)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(ctypes.c_long(seccomp), _SET_MODE_FILTER, _TSYNC, filter_):
+        raise OSError(ctypes.get_errno(), "seccomp failed")
+    del program
+
+
+def _compiled(steps: Sequence[tuple[int, int, int, int]]) -> tuple[object, ctypes.Array[ctypes.c_char]]:
+    """Returns the program, to be kept until it is installed, and the struct sock_fprog that names it."""
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    return program, ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(program)))
 
 
 def _filter_calls(prctl: Callable[..., int]) -> None:
@@ -90,6 +124,6 @@ def _filter_calls(prctl: Callable[..., int]) -> None:
         (_RETURN, 0, 0, _ALLOW),
         (_RETURN, 0, 0, _FAIL),
     )
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-    filter_ = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(program)))
+    program, filter_ = _compiled(steps)
     prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filter_, 0, 0)
+    del program

@@ -18,7 +18,7 @@ from runtime.link.metrics import Meter
 from runtime.link.model_files import in_layer
 from runtime.log import Log
 from runtime.serving.inference import rehearse
-from runtime.serving.protocol.codec import prepare
+from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocol.v2.encode import example_request
 from runtime.serving.protocols import CODECS
@@ -29,7 +29,8 @@ from runtime.worker.samples import Sample, common_inputs, read_samples
 _WARM_UPS: Final = 5
 
 
-def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> tuple[Served, Ready]:
+def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log,
+         codecs: tuple[Codec, ...] = CODECS) -> tuple[Served, Ready]:  # fmt: skip
     """Loads the kit of a supervisor's message under the operator's terms; returns it and the answer to the message.
 
     Raises AdapterError if the model cannot or may not be loaded, InvalidKitfile if what the kit says about serving
@@ -58,7 +59,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log) -> 
     except Refused as refused:
         raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
     served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log)
-    prepare(served, CODECS)
+    prepare(served, codecs)
     for number, sample in enumerate(samples, 1):
         replay(served, number, sample)
     served.example = samples[0].request if samples else None

@@ -7,7 +7,9 @@ import asyncio
 import gc
 import os
 import socket
+from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -24,9 +26,15 @@ from runtime.log import Log, Style
 from runtime.serving.app import App
 from runtime.serving.health import Health
 from runtime.serving.http.server import Server
-from runtime.serving.served import Served
+from runtime.serving.protocols import CODECS
+from runtime.serving.served import Models, Served
 from runtime.worker.failures import failed
+from runtime.worker.harden import forbid_binding
 from runtime.worker.loading import load
+
+if TYPE_CHECKING:
+    from runtime.serving.grpc.server import Server as GrpcServer
+    from runtime.serving.protocol.codec import Codec
 
 
 class Service:
@@ -43,10 +51,13 @@ class Service:
         listen(self._log)
         self._served = dict[str, Served]()
         health = Health(self._board, order.model)
+        self._codecs: tuple[Codec, ...] = CODECS
+        self._health = health
         self._app = App(self._served, health=health, board=self._board, limits=order.limits, log=self._log,
                         gateway=order.gateway)  # fmt: skip
         sockets = [socket.socket(fileno=listener)]
         self._server = Server(self._app, sockets, health=health, limits=order.limits, log=self._log)
+        self._grpc: GrpcServer | None = None
 
     async def run(self) -> None:
         """Serves until told to stop, or until the supervisor is gone."""
@@ -54,6 +65,7 @@ class Service:
         await self._server.start()
         if self._order.accept:
             await self._server.accept()
+        self._opened = asyncio.create_task(self._open_grpc(self._order.grpc))
         os.set_blocking(self._channel.fileno(), False)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._hear)
         await self._stopped.wait()
@@ -74,8 +86,28 @@ class Service:
             case Stop():
                 self._draining = loop.create_task(self._stop(message.seconds))
 
+    async def _open_grpc(self, address: str) -> None:
+        """Binds the port of gRPC, if there is one, and gives up binding before a kit is loaded."""
+        if not address:
+            return
+        server = await asyncio.to_thread(_grpc_server)
+        from runtime.serving.protocol.grpc.codec import GRPC
+
+        self._codecs = self._app.speak(GRPC)
+        models = Models(self._served, self._health, self._board, self._log)
+        self._grpc = server(models, health=self._health, limits=self._order.limits, log=self._log)
+        self._grpc.bind(address)
+        if self._order.terms.sandbox.startswith("landlock"):
+            with suppress(OSError):  # as in `harden`, a kernel without filters leaves it allowed
+                forbid_binding()
+        if self._order.accept:
+            await self._grpc.accept()
+
     async def _stop(self, seconds: float) -> None:
-        await self._server.drain(seconds)
+        drains = [self._server.drain(seconds)]
+        if self._grpc:
+            drains.append(self._grpc.drain(seconds))
+        await asyncio.gather(*drains)
         self._stopped.set()
 
     # the model
@@ -92,7 +124,8 @@ class Service:
 
     def _load(self, kit: Load) -> tuple[Served, Ready]:
         try:
-            return load(kit, self._order.terms, limits=self._order.limits, meter=self._meter, log=self._log)
+            return load(kit, self._order.terms, limits=self._order.limits, meter=self._meter, log=self._log,
+                        codecs=self._codecs)  # fmt: skip
         except Exception:
             raise
         except BaseException as error:  # of the kit's code; a CancelledError would cancel the task below
@@ -100,6 +133,7 @@ class Service:
 
     async def _load_and_accept(self, kit: Load) -> None:
         try:
+            await self._opened
             served, ready = await asyncio.get_running_loop().run_in_executor(None, self._load, kit)
         except Exception as error:  # noqa: BLE001 - whatever it was, the supervisor says it and ends
             self._log.debug("model.load_failed", error=repr(error))
@@ -111,8 +145,16 @@ class Service:
         self._served[kit.model] = served
         if not self._order.accept:
             await self._server.accept()
+            if self._grpc:
+                await self._grpc.accept()
         self._channel.send(ready)
         asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
+
+
+def _grpc_server() -> "type[GrpcServer]":
+    from runtime.serving.grpc.server import Server  # 150 ms that no answer over HTTP has to wait for
+
+    return Server
 
 
 def _encode(fields: dict[str, object]) -> str:

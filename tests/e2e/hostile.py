@@ -11,7 +11,7 @@ from pathlib import Path
 ATTACKS = (
     "scribble", "truncate", "garbage", "flood", "deep", "fail", "forged_ready", "descriptors", "shut_listener",
     "filter_listener", "steer", "limits", "orphan", "forks", "half_closed", "odd_signal", "freeze", "crash",
-    "cancel", "close", "interrupt",
+    "cancel", "close", "interrupt", "bind",
 )  # fmt: skip
 
 CODE = '''
@@ -103,6 +103,17 @@ def steer():
 
 def limits():
     return refused(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (5, 5)))
+
+def bind():
+    """Takes the ports that its worker listens on; how many it could not."""
+    failed = set()
+    for fd in descriptors("socket:"):
+        with socket.socket(fileno=os.dup(fd)) as end, socket.socket() as other:
+            if end.family == socket.AF_INET and end.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                if refused(lambda: other.bind(end.getsockname())):
+                    failed.add(end.getsockname())
+    return float(len(failed))
 
 def orphan():
     if os.fork() == 0:

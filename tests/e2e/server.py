@@ -46,6 +46,7 @@ class Server:
             *options,
         ]
         variables = {name: value for name, value in os.environ.items() if not name.startswith("RUNTIME_")}
+        variables["RUNTIME_GRPC_PORT"] = "off"  # the port that it else has is one for all
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, stdout=stdout, env={**variables, **environ}, text=True
         )

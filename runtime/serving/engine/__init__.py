@@ -2,5 +2,6 @@
 
 May import: adapters.base, adapters.values, adapters.wording, runtime.errors, runtime.link.limits,
 runtime.serving.wording.
-Imported by: runtime.serving, runtime.serving.protocol, runtime.serving.protocol.plain, runtime.serving.protocol.v2.
+Imported by: runtime.serving, runtime.serving.protocol, runtime.serving.protocol.grpc, runtime.serving.protocol.plain,
+runtime.serving.protocol.v2.
 """

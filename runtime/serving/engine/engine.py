@@ -33,6 +33,8 @@ class Call(Protocol[T_co]):
     arrived: float
     """`perf_counter()` when the request was whole: the deadline counts from here."""
     body_bytes: int
+    deadline_seconds: float
+    """Its deadline after that; 0: none."""
     queued: float
     """Seconds that it waited for threads; written by the engine."""
     computed: float
@@ -120,16 +122,16 @@ class Engine:
         try:
             answer = call.encode(request, self.predict(request))
         except PredictFailed:
-            if 0 < self._limits.deadline_seconds < perf_counter() - call.arrived:
-                raise self._too_late() from None
+            if 0 < call.deadline_seconds < perf_counter() - call.arrived:
+                raise too_late(call.deadline_seconds) from None
             raise
         finally:
             self._watch.since = 0.0
         ended = perf_counter()
         call.computed = ended - started
         self._costs.ran_inline(size, call.computed)
-        if 0 < self._limits.deadline_seconds < ended - call.arrived:
-            raise self._too_late()
+        if 0 < call.deadline_seconds < ended - call.arrived:
+            raise too_late(call.deadline_seconds)
         return answer
 
     def _in_thread(self, job: Job[T], call: Call[T], request: Request, size: int) -> Awaitable[T]:
@@ -155,21 +157,23 @@ class Engine:
         loop = asyncio.get_running_loop()
         job: Job[T] = Job(loop, self._end)
         self.in_flight += 1
-        if seconds := self._limits.deadline_seconds:
-            timer = loop.call_later(max(0.0, call.arrived + seconds - perf_counter()), self._expire, job)
+        if seconds := call.deadline_seconds:
+            timer = loop.call_later(max(0.0, call.arrived + seconds - perf_counter()), self._expire, job, seconds)
             job.answer.add_done_callback(lambda _: timer.cancel())
         return job
 
     def _end(self) -> None:
         self.in_flight -= 1
 
-    def _expire(self, job: Job[Any]) -> None:
+    def _expire(self, job: Job[Any], seconds: float) -> None:
         if not job.answer.done():
-            job.answer.set_exception(self._too_late())
+            job.answer.set_exception(too_late(seconds))
             job.give_up(self._model.interrupt)
 
-    def _too_late(self) -> DeadlinePassed:
-        return DeadlinePassed(f"deadline exceeded: no answer within {self._limits.deadline_seconds:g} s")
+
+def too_late(seconds: float) -> DeadlinePassed:
+    """Returns what a client is told whose request took longer than its deadline."""
+    return DeadlinePassed(f"deadline exceeded: no answer within {seconds:g} s")
 
 
 def _size(inputs: Arrays) -> int:

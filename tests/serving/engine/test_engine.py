@@ -50,6 +50,7 @@ class Call:
     """A request for one row; its answer is the thread that ran the model, and the outputs."""
 
     light = False
+    deadline_seconds = Limits().deadline_seconds  # that of the last engine: `engine_of`
 
     def __init__(self, body_bytes: int = 0, arrived: float | None = None) -> None:
         self.arrived = perf_counter() if arrived is None else arrived
@@ -64,6 +65,7 @@ class Call:
 
 
 def engine_of(held: Held | None = None, limits: Limits | None = None, warm: bool = False, **changes: Any) -> Engine:
+    Call.deadline_seconds = (limits or Limits()).deadline_seconds
     return app_of(model(held.predict if held else iris_like, **changes), limits=limits, warm=warm).model.engine
 
 

@@ -2,5 +2,5 @@
 
 May import: adapters.base, adapters.values, runtime.errors, runtime.serving, runtime.link.limits,
 runtime.serving.engine.request, runtime.serving.protocol, runtime.version.
-Imported by: runtime.serving, runtime.worker.
+Imported by: runtime.serving, runtime.serving.grpc, runtime.worker.
 """

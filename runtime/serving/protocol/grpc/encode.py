@@ -1,0 +1,59 @@
+"""Named arrays → a ModelInferResponse on the wire: all outputs raw, or all in typed contents (docs/grpc.md)."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from adapters.values import Arrays
+from runtime.serving.engine.request import Request
+from runtime.serving.protocol.grpc.decode import GrpcRequest
+from runtime.serving.protocol.grpc.tensors import FIELDS, to_contents, to_raw
+from runtime.serving.protocol.grpc.wire import field, head, varint
+from runtime.serving.served import Served
+from runtime.serving.statuses import Header, Response
+
+NAME: Final = "grpc"
+_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _OUTPUTS, _RAW = 1, 2, 3, 4, 5, 6  # fields of ModelInferResponse
+_OUTPUT_NAME, _DATATYPE, _SHAPE, _CONTENTS = 1, 2, 3, 5  # and of its InferOutputTensor
+_FINAL: Final = field(_PARAMETERS, field(1, b"triton_final_response") + field(2, b"\x08\x01"))
+
+
+class Form(NamedTuple):
+    """What does not change from request to request of one model: in `served.forms[NAME]`."""
+
+    headers: tuple[Header, ...]
+    head: bytes
+    outputs: Mapping[str, bytes]
+    """By name: name and datatype."""
+    datatypes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, served: Served) -> "Form":
+        """Returns the form of `served`."""
+        outputs = {
+            spec.name: field(_OUTPUT_NAME, spec.name.encode()) + field(_DATATYPE, spec.datatype.encode())
+            for spec in served.model.outputs
+        }
+        model = field(_MODEL_NAME, served.name.encode())
+        model += field(_MODEL_VERSION, served.provenance.versions[0].encode())
+        return cls(served.stamped(()), model, outputs, {spec.name: spec.datatype for spec in served.model.outputs})
+
+
+def encode(served: Served, request: Request, outputs: Arrays) -> Response:
+    """Returns the answer."""
+    form: Form = served.forms[NAME]
+    parts: list[bytes | memoryview] = [form.head, field(_ID, (request.id or "").encode())]
+    assert isinstance(request, GrpcRequest)
+    if request.final:
+        parts.append(_FINAL)
+    as_raw = request.raw or any(form.datatypes[name] not in FIELDS for name in request.wanted)
+    raws: list[bytes | memoryview] = []
+    for name in request.wanted:
+        array = outputs[name]
+        tensor = form.outputs[name] + field(_SHAPE, b"".join(map(varint, array.shape)))
+        if as_raw:
+            raw = to_raw(name, array)
+            raws += (head(_RAW, len(raw)), raw)
+        else:
+            tensor += field(_CONTENTS, to_contents(name, form.datatypes[name], array))
+        parts.append(field(_OUTPUTS, tensor))
+    return Response(200, form.headers, b"".join((*parts, *raws)))

@@ -1,0 +1,214 @@
+"""Messages → arrays → messages, pure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from adapters.base import TensorSpec
+from adapters.values import DTYPES
+from runtime.errors import InvalidInput, PredictFailed, UnknownModel
+from runtime.link.limits import Limits
+from runtime.serving.protocol.grpc.codec import CODE, GRPC
+from runtime.serving.protocol.grpc.decode import names
+from runtime.serving.protocol.grpc.messages import METHODS
+from runtime.serving.protocol.grpc.tensors import FIELDS
+from runtime.serving.protocols import CODECS
+from tests.serving.support import app_of, echo, model
+
+Infer, Answer = METHODS["ModelInfer"]
+ALL = (*CODECS, GRPC)
+
+
+def served(loaded=None, **limits):
+    return app_of(loaded or model(), codecs=ALL, warm=False, limits=Limits(**limits)).model
+
+
+def decoded(request, loaded=None, **limits):
+    return GRPC.decode({}, request.SerializeToString(), served(loaded, **limits))
+
+
+def tensor(name="X", datatype="FP32", shape=(1, 4), **more):
+    return {"name": name, "datatype": datatype, "shape": shape, **more}
+
+
+FOUR = {"contents": {"fp32_contents": [1, 2, 3, 4]}}
+TWO_INPUTS = model(inputs=(TensorSpec("a", "FP32", (-1,)), TensorSpec("b", "FP32", (-1,))))
+
+
+def any_array(datatype):
+    shapes = array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+    if datatype != "BYTES":
+        return arrays(DTYPES[datatype], shapes)
+    return shapes.flatmap(lambda shape: arrays(np.object_, shape, elements=st.binary(max_size=9), fill=st.nothing()))
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "typed"])
+@pytest.mark.parametrize("datatype", DTYPES)
+def test_what_is_encoded_decodes_to_the_same(datatype, raw):
+    if not raw and datatype not in FIELDS:
+        pytest.skip("travels raw only")
+    made = {}
+
+    @given(any_array(datatype))
+    def check(array):
+        if array.ndim not in made:
+            made[array.ndim] = served(echo(datatype, (-1,) * array.ndim))
+        one = made[array.ndim]
+        request = GRPC.decode({}, Infer(model_name="iris", inputs=[_sent(datatype, array, raw)],
+                                        raw_input_contents=_raws(datatype, array, raw)).SerializeToString(), one)  # fmt: skip
+        request.id = "i"
+        seen = request.inputs["x"]
+        assert seen.dtype == array.dtype
+        np.testing.assert_array_equal(seen, array)
+        answer = Answer.FromString(GRPC.encode(one, request, {"y": seen}).body)
+        assert list(answer.outputs[0].shape) == list(array.shape)
+        if raw:
+            assert list(answer.raw_output_contents) == _raws(datatype, array, True)
+        else:
+            got = list(getattr(answer.outputs[0].contents, FIELDS[datatype]))
+            np.testing.assert_array_equal(np.array(got, array.dtype), array.ravel())
+
+    check()
+
+
+def _sent(datatype, array, raw):
+    contents = {} if raw else {"contents": {FIELDS[datatype]: array.ravel().tolist()}}
+    return tensor("x", datatype, array.shape, **contents)
+
+
+def _raws(datatype, array, raw):
+    if not raw:
+        return []
+    if datatype != "BYTES":
+        return [array.tobytes()]
+    return [b"".join(len(text).to_bytes(4, "little") + text for text in array.ravel())]
+
+
+def test_raw_bytes_are_a_view_of_the_message_where_the_machine_can_read_them_there():
+    seen = set()
+    for length in range(1, 9):
+        body = Infer(
+            model_name="m" * length, inputs=[tensor(shape=(500, 4))], raw_input_contents=[bytes(8000)]
+        ).SerializeToString()
+        array = GRPC.decode({}, body, served()).inputs["X"]
+        assert array.flags.aligned
+        seen.add(bool(np.shares_memory(array, np.frombuffer(body, np.uint8))))
+    assert seen == {True, False}
+
+
+def test_a_string_output_and_outputs_in_the_order_asked():
+    one = served(echo("BYTES"))
+    request = GRPC.decode(
+        {}, Infer(inputs=[tensor("x", "BYTES", (1,), contents={"bytes_contents": [b"a"]})]).SerializeToString(), one
+    )
+    answer = Answer.FromString(GRPC.encode(one, request, {"y": np.array(["é"], object)}).body)
+    assert list(answer.outputs[0].contents.bytes_contents) == ["é".encode()]
+    with pytest.raises(PredictFailed, match="something else than bytes"):
+        GRPC.encode(one, request, {"y": np.array([1.5], object)})
+    wanted = decoded(Infer(inputs=[tensor(**FOUR)], outputs=[{"name": "scores"}, {"name": "label"}])).wanted
+    assert wanted == ("scores", "label")
+
+
+def test_a_model_without_required_inputs_may_get_none_and_answers_raw():
+    optional = model(inputs=(TensorSpec("X", "FP32", (-1, 4), optional=True),))
+    request = decoded(Infer(), optional)
+    assert (request.inputs, request.raw) == ({}, True)
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ({}, "inputs must be a non-empty array of tensors, got none"),
+        ({"inputs": [tensor()] * 65}, "too many inputs: 65, at most 64"),
+        ({"inputs": [tensor()]}, "wants 4 elements, got 0"),
+        ({"inputs": [tensor(datatype="FP99", **FOUR)]}, "unknown datatype 'FP99'; expected FP32"),
+        ({"inputs": [tensor(datatype="INT64", **FOUR)]}, "expected datatype FP32, got INT64"),
+        ({"inputs": [tensor(shape=(4,), **FOUR)]}, "expected shape"),
+        ({"inputs": [tensor(shape=(-1, 4), **FOUR)]}, "shape must be non-negative integers"),
+        ({"inputs": [tensor(shape=(2**62, 4), **FOUR)]}, "element count too large"),
+        ({"inputs": [tensor(shape=(1,) * 17, **FOUR)]}, "too many dimensions: 17"),
+        ({"inputs": [tensor(contents={"fp64_contents": [1]})]}, "FP32 is sent in fp32_contents, got fp64_contents"),
+        ({"inputs": [tensor()], "raw_input_contents": [bytes(15)]}, "wants 16 bytes, got 15"),
+        ({"inputs": [tensor()], "raw_input_contents": [bytes(16)] * 2}, "one entry for each input: 1, got 2"),
+        ({"inputs": [tensor(**FOUR)], "raw_input_contents": [bytes(16)]}, "must not be mixed"),
+        ({"inputs": [tensor(**FOUR)], "id": "x" * 1025}, "id too long: 1025 bytes"),
+        ({"inputs": [tensor(**FOUR)], "outputs": [{"name": "z"}]}, "unknown output 'z'"),
+        ({"inputs": [tensor(**FOUR)], "outputs": [{"name": "label"}] * 2}, "duplicate output 'label'"),
+        ({"inputs": [tensor(**FOUR)], "parameters": {"sequence_id": {"int64_param": 1}}}, "invalid parameter 'sequence_id'"),
+        (
+            {"inputs": [tensor(parameters={"shared_memory_region": {"string_param": "r"}})]},
+            "shared memory is not supported",
+        ),
+        (
+            {"inputs": [tensor(**FOUR)], "outputs": [{"name": "label", "parameters": {"classification": {"int64_param": 1}}}]},
+            "invalid parameter 'classification'",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_is_refused_in_one_line(request_, says):
+    with pytest.raises(InvalidInput) as caught:
+        decoded(Infer(**request_))
+    assert says in str(caught.value)
+
+
+def test_names_of_inputs_are_checked_where_there_are_several():
+    half = {"datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [1]}}
+    for given_names, says in (
+        ("ab", None),
+        ("aa", "duplicate input 'a'"),
+        ("ac", "unknown input 'c'"),
+        ("a", "missing input 'b'"),
+    ):
+        request = Infer(inputs=[{"name": name, **half} for name in given_names])
+        if says is None:
+            assert set(decoded(request, TWO_INPUTS).inputs) == {"a", "b"}
+        else:
+            with pytest.raises(InvalidInput, match=says):
+                decoded(request, TWO_INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "raw", "says"),
+    [
+        ("BOOL", 2, b"\x01\x02", "element 1: a raw BOOL is a byte 0 or 1, got 2"),
+        ("BYTES", 2, b"\x00\x00\x00\x00", "2 elements have 4 bytes of length each, got 4"),
+        ("BYTES", 1, b"\xff\xff\xff\xff", "element 0 ends after the data"),
+        ("BYTES", 2, b"\x03\x00\x00\x00abcd", "element 1 ends after the data"),
+        ("BYTES", 1, b"\x00\x00\x00\x00abc", "3 bytes are left after 1 elements"),
+    ],
+)
+def test_raw_bytes_that_are_no_such_tensor_are_refused(datatype, shape, raw, says):
+    with pytest.raises(InvalidInput, match=says):
+        decoded(Infer(inputs=[tensor("x", datatype, [shape])], raw_input_contents=[raw]), echo(datatype))
+
+
+@pytest.mark.parametrize(("datatype", "value"), [("INT8", 128), ("INT16", -40_000), ("UINT8", 256), ("UINT16", 65_536)])
+def test_a_number_out_of_range_is_not_wrapped(datatype, value):
+    sent = tensor("x", datatype, [1], contents={FIELDS[datatype]: [value]})
+    with pytest.raises(InvalidInput, match=f"is out of range for {datatype}"):
+        decoded(Infer(inputs=[sent]), echo(datatype))
+
+
+def test_infinities_and_nan_pass_unchanged():
+    values = [np.inf, -np.inf, np.nan]
+    seen = decoded(Infer(inputs=[tensor("x", "FP32", [3], contents={"fp32_contents": values})]), echo("FP32"))
+    np.testing.assert_array_equal(seen.inputs["x"], np.array(values, np.float32))
+
+
+def test_the_names_of_model_and_version_are_found_before_the_rest_is_read():
+    body = Infer(model_name="m", model_version="2", id="i").SerializeToString()
+    assert names(body) == ("m", "2")
+    assert names(b"") == ("", "")
+    with pytest.raises(InvalidInput, match="not UTF-8"):
+        names(b"\x0a\x01\xff")
+    with pytest.raises(InvalidInput, match="not a valid ModelInferRequest"):
+        GRPC.decode({}, b"\x2a\x01\xff", served())
+
+
+def test_a_refusal_carries_its_code():
+    response = GRPC.refuse(UnknownModel("unknown\nmodel"))
+    assert (response.status, dict(response.headers)[CODE], response.body) == (404, b"NOT_FOUND", b"unknown model")
