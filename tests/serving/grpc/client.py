@@ -68,7 +68,7 @@ def serving(*models: Model, **options: Any) -> Iterator[tuple[Served, Client]]:
 
     async def main() -> None:
         served.loop = asyncio.get_running_loop()
-        models = Models(served.models, served.health)
+        models = Models(served.models, served.health, served.slots, served.lines.log)
         server = Server(models, health=served.health, limits=served.limits, log=served.lines.log)
         server.bind(f"127.0.0.1:{port}")
         await server.accept()
