@@ -6,22 +6,23 @@ PYTHON  ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP      = .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 EDITABLE = --config-settings editable_mode=compat
-LOCK     = .venv/bin/python -m piptools compile --quiet --generate-hashes --strip-extras --no-header \
-	--no-emit-index-url --no-emit-find-links --no-emit-options --annotation-style line --constraint constraints.txt
+ALONE    = .venv/bin/python -m piptools compile --quiet --generate-hashes --strip-extras --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-options --annotation-style line
+LOCK     = $(ALONE) --constraint constraints.txt
 LOCKED   = sklearn xgboost lightgbm catboost grpc
 # pip compiles what it installs, but not an editable package; a start would do it each time where Python may not write
 BYTECODE = .venv/bin/python -m compileall -q runtime adapters
 PYTEST   = .venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --ignore tests/image
 # where this is set, each of the hundreds of processes of a test run would compile again what was edited
 unexport PYTHONDONTWRITEBYTECODE
-PROGRAMS = docker-registry skopeo promtool
-PACKAGES = docker-registry skopeo prometheus
+PROGRAMS = docker-registry skopeo promtool curl node chromium
+PACKAGES = docker-registry skopeo prometheus curl nodejs chromium
 
 ENGINE   = $(shell command -v podman || echo docker)
 EXTRAS  ?=
 BUILD   ?=
 
-.PHONY: serve help test test-fast venv lint picture format programs lock image test-image
+.PHONY: serve help test test-fast venv lint picture format programs clients lock image test-image
 .DELETE_ON_ERROR:
 
 serve: .venv/.core  ## Serves the example kit on port 8080, or PORT.
@@ -30,7 +31,7 @@ serve: .venv/.core  ## Serves the example kit on port 8080, or PORT.
 help:  ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-test: venv programs lint  ## All tests but those of the image, as CI runs them.
+test: venv programs clients lint  ## All tests but those of the image, as CI runs them.
 	@$(BYTECODE)
 	@rm -rf build/coverage && mkdir -p build/coverage
 	PYTHONPATH="$(CURDIR)/tests/measured" $(PYTEST)
@@ -79,12 +80,17 @@ test-image: venv programs  ## Builds and runs the image for real, with podman an
 	@./.ci/packages "podman buildah runc mmdebstrap catatonit dockerd" "podman buildah runc crun mmdebstrap catatonit docker.io"
 	.venv/bin/python -m pytest tests/image
 
-programs:  ## Installs what the tests run beside Python: a registry, skopeo, promtool.
+programs:  ## Installs what the tests run beside Python: a registry, skopeo, promtool, clients.
 	@./.ci/packages "$(PROGRAMS)" "$(PACKAGES)"
+
+clients: venv  ## Makes an environment for each of the real clients (docs/clients.md).
+	@.venv/bin/python -m tests.clients.environments
 
 lock: venv  ## Writes requirements/: all that the core and each extra need, with the hashes of every platform's files.
 	$(LOCK) --allow-unsafe --output-file requirements/core.txt pyproject.toml
 	$(LOCK) --allow-unsafe --output-file requirements/build.txt requirements/build.in
 	for extra in $(LOCKED); do $(LOCK) --allow-unsafe --extra $$extra --output-file requirements/$$extra.txt pyproject.toml || exit 1; done
 	$(LOCK) --extra pytorch --unsafe-package torch --output-file requirements/pytorch.txt pyproject.toml
+	for client in triton kserve mlserver; do \
+		$(ALONE) --allow-unsafe --output-file tests/clients/requirements/$$client.txt tests/clients/requirements/$$client.in || exit 1; done
 	sed -i '/^# WARNING/,$$d' requirements/pytorch.txt  # torch comes from a wheel folder: docs/deploy.md

@@ -23,6 +23,11 @@ settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("calm")  # on a busy machine any example may take long
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds what only a person asks for."""
+    parser.addoption("--long", action="store_true", help="a hundred times as many mutated requests")
+
+
 def pytest_report_header() -> str:
     """Says what is not tested, if anything."""
     return f"not installed, and left out with the tests that need them: {', '.join(sorted(MISSING)) or 'nothing'}"

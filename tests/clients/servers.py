@@ -1,0 +1,74 @@
+"""What the clients talk to: a `runtime` process for each kit, started when the first case asks for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from runtime.options import OPTIONS
+from tests.e2e.server import Server
+from tests.places import KITS
+from tests.ports import free_port
+
+
+class Address(NamedTuple):
+    """Where a kit is served."""
+
+    url: str
+    grpc: str
+    """HOST:PORT; empty where the runtime speaks no gRPC."""
+
+
+class Servers:
+    """As a context manager it leaves nothing running."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._stack = folder, ExitStack()
+        self._known: dict[tuple[str, ...], Address] = {}
+
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def address(self, kit: str, *options: str) -> Address:
+        """Where a golden kit is served, or `echo`, with further options."""
+        key = (kit, *options)
+        if key not in self._known:
+            self._known[key] = self._start(kit, options)
+        return self._known[key]
+
+    def _start(self, kit: str, options: tuple[str, ...]) -> Address:
+        known, grpc, environ = {option.name for option in OPTIONS}, "", {}
+        if "grpc-port" in known:
+            port = free_port()
+            options, grpc = (*options, "--grpc-port", str(port)), f"127.0.0.1:{port}"
+        reference = f"oci:{KITS / kit}:v1"
+        if kit == "echo":
+            reference, environ = (
+                str(self._echo()),
+                {"PYTHONPATH": f"{self._folder / 'site'}:{os.environ.get('PYTHONPATH', '')}"},
+            )
+        server = self._stack.enter_context(
+            Server(reference, "--drain-delay", "0", *options, cache=self._folder / "cache", **environ)
+        )
+        with server.ready() as client:
+            return Address(str(client.base_url).rstrip("/"), grpc)
+
+    def _echo(self) -> Path:
+        site, kit = self._folder / "site", self._folder / "echo"
+        info = site / "echo_adapter-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-adapter\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[modelkit_runtime.adapters]\necho = echo_adapter:ADAPTER\n")
+        shutil.copy(Path(__file__).parent / "echo_adapter.py", site)
+        kit.mkdir()
+        (kit / "model.echo").write_text("echo\n")
+        (kit / "Kitfile").write_text(
+            "manifestVersion: 1.0.0\npackage: {name: echo}\nmodel: {path: model.echo, framework: echo}\n"
+        )
+        return kit
