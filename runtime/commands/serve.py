@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runtime.errors import InvalidSetting
+from runtime.errors import CannotListen, InvalidSetting
 from runtime.kit.format.reference import Reference
 from runtime.link.board import Board
 from runtime.link.metrics import WIDTH
@@ -39,7 +39,7 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     listener = listen(settings.host, settings.port) if serving else listen("127.0.0.1", 0)
     board = Board.create(settings.workers + 1, WIDTH)
-    grpc = _grpc(settings, log) if serving else None
+    grpc = held_for_grpc(settings, log) if serving else None
     launcher = Launcher(settings, reference.name, listener, board, log, _kits_folder(settings, reference), grpc)
     if first:
         launcher.order(first, accept=serving)
@@ -49,15 +49,20 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
     return Supervisor(reference, launcher, first, serving=serving)
 
 
-def _grpc(settings: Settings, log: Log) -> Listener | None:
+def held_for_grpc(settings: Settings, log: Log) -> Listener | None:
     """Holds the port of gRPC, if there shall be one. Raises InvalidSetting if what the operator asked for cannot be."""
     asked, unix = settings.grpc_port, settings.host.startswith("unix:")
     if asked == OFF:
         return None
     missing = [name for name in _GRPC_MODULES if find_spec(name) is None]
-    if not (missing or unix):
-        return reserve(settings.host, GRPC_PORT if asked is None else asked)
-    wanted = "it needs a TCP --host" if unix else "pip install 'modelkit-runtime[grpc]' first"
+    wanted = "it needs a TCP --host" if unix else "pip install 'modelkit-runtime[grpc]' first" if missing else ""
+    if not wanted:
+        try:
+            return reserve(settings.host, GRPC_PORT if asked is None else asked)
+        except CannotListen as taken:  # by another server on this machine, where nobody has asked for gRPC
+            if asked is not None:
+                raise
+            wanted = str(taken)
     if asked is not None:
         raise InvalidSetting(f"--grpc-port {asked} cannot be: {wanted}")
     log.info("grpc.off", message=f"no gRPC: {wanted}", reason=wanted)

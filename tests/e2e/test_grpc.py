@@ -14,12 +14,15 @@ import httpx
 import psutil
 import pytest
 
+from runtime.commands import serve
+from runtime.settings import Settings
 from tests import core_venv
 from tests.e2e import hostile
 from tests.e2e.server import PATIENCE_SECONDS, Server
 from tests.places import KITS
 from tests.ports import free_port
 from tests.serving.grpc.client import Client, infer_request
+from tests.serving.support import Lines
 
 pytestmark = pytest.mark.slow
 IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
@@ -67,6 +70,17 @@ def test_a_port_that_is_taken_ends_the_start_with_one_line_and_the_code_of_any_a
     assert reason == (
         f"cannot listen on 127.0.0.1 port {port}: another program listens there; stop it, or give another --grpc-port"
     )
+
+
+def test_a_default_port_that_is_taken_costs_grpc_alone(monkeypatch):
+    lines = Lines()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setattr(serve, "GRPC_PORT", port := other.getsockname()[1])
+        assert serve.held_for_grpc(Settings.read(["--kit", IRIS], {}), lines.log) is None
+    (event,) = lines.events()
+    lines.close()
+    assert event["event"] == "grpc.off"
+    assert event["reason"].startswith(f"cannot listen on 127.0.0.1 port {port}: another program listens there")
 
 
 def test_two_servers_never_share_a_port(tmp_path):

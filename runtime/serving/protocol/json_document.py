@@ -92,7 +92,7 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> InvalidInput:
     if "infinity" in error.msg:
         return InputAtFault(f"a number in the request body is out of range for a 64-bit float, {at}")
     if re.search(_NO_JSON, re.sub(_STRING, b'""', body)):
-        return InputAtFault("NaN and Infinity are not JSON: send null for NaN; infinities need binary tensor data")
+        return InputAtFault('NaN and Infinity are not JSON: send null for NaN, "Infinity" and "-Infinity" as texts')
     return InputAtFault(f"request body is not valid JSON: {error.msg}, {at}")
 
 

@@ -32,6 +32,8 @@ EXACT_INTEGERS: Final = 2**53
 """Up to here every integer is a double; above, a float that looks whole may have been another number."""
 
 _FEW: Final = 64
+_NAMED: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+"""Numbers that JSON has not, by the names that answers have for infinities."""
 _NUMBERS: Final[frozenset[type]] = frozenset({int, float})
 _NUMBERS_OR_NULL: Final[frozenset[type]] = frozenset({int, float, type(None)})
 _WHOLE: Final = frozenset({int})
@@ -144,14 +146,16 @@ def _flat(spec: TensorSpec, shape: list[int], data: list[Any]) -> list[Any]:
 def _floats(spec: TensorSpec, data: list[Any]) -> Array:
     numbers = _NUMBERS.issuperset(map(type, data))
     if not numbers and not _NUMBERS_OR_NULL.issuperset(map(type, data)):
-        raise _wrong_type(spec, data, _NUMBERS_OR_NULL)
+        data = [_NAMED.get(value, value) if type(value) is str else value for value in data]
+        if not _NUMBERS_OR_NULL.issuperset(map(type, data)):
+            raise _wrong_type(spec, data, _NUMBERS_OR_NULL)
     if spec.datatype == "FP64":
         return np.array(data, np.float64)
     limit = FLOATS[spec.datatype]
     if not data or (numbers and len(data) <= _FEW and max(data) < limit and min(data) > -limit):
         return np.array(data, DTYPES[spec.datatype])
     wide = np.array(data, np.float64)
-    if (over := np.abs(wide) >= limit).any():
+    if (over := (np.abs(wide) >= limit) & np.isfinite(wide)).any():
         raise _out_of_range(spec, data, int(over.argmax()))
     return wide.astype(DTYPES[spec.datatype])
 

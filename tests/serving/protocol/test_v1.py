@@ -97,7 +97,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"instances": [{"X": ROW, "Y": ROW}]}, "unknown input 'Y'; expected 'X'" + EXAMPLE),
     ({"instances": [{"b64": "AAAA"}]}, "input 'X': expected shape [-1, 4] (-1: any), got [1]" + EXAMPLE),
     ({"inputs": "x"}, "input 'X': expected shape [-1, 4] (-1: any), got []" + EXAMPLE),
-    (b'{"instances": [NaN]}', "NaN and Infinity are not JSON: send null for NaN; infinities need binary tensor data" + EXAMPLE),
+    (b'{"instances": [NaN]}', 'NaN and Infinity are not JSON: send null for NaN, "Infinity" and "-Infinity" as texts' + EXAMPLE),
     (b'{"instances": [{"X":[1,2,3,4],"X":[1,2,3,4]}]}', "request body has a duplicate key: 'X'"),
     (b'{"instances": ' + b"[" * 70, "request body has nesting deeper than 64"),
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from runtime.serving.served import Served
 from runtime.serving.wording import listed, quoted, shown
 
 _FIELDS: Final = ("name", "shape", "datatype", "data")
+_SCALARS: Final = (str, int, float, bool)
 _SEQUENCES: Final = ("sequence_id", "sequence_start", "sequence_end")
 _BINARY: Final = object()
 """Stands for the data of an input that is behind the JSON."""
@@ -41,16 +42,13 @@ def decode(head: Head, body: Any, served: Served) -> Request:
                 return _raw(data, served)
             body, tail = text, Tail(data)
         document = read_document(body, limits.json_depth)
-        parameters = None
-        if "parameters" in document:
-            parameters = document["parameters"]
-            _check_parameters(parameters, "request")
+        parameters = _parameters(document, "request") if "parameters" in document else {}
         inputs = _inputs(document.get("inputs"), served, tail, parameters)
         wanted, form = signature.default, None
         if "outputs" in document:
             wanted = _wanted(document["outputs"], signature)
         if parameters or "outputs" in document:
-            form = _asked(document, parameters or {}, wanted, served)
+            form = _asked(document, parameters, wanted, served)
         return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None, form)
     except InputAtFault as fault:
         fault.advice = served.forms[NAME].advice
@@ -136,15 +134,15 @@ def _id(given: object, limits: Limits) -> str | None:
     return given
 
 
-def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mapping[str, object] | None) -> Arrays:
+def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mapping[str, object]) -> Arrays:
     signature, limits = served.signature, served.limits
-    if type(given) is not list or not given:
+    if type(given) is not list or (not given and signature.inputs):
         got = "nothing" if given is None else "none" if given == [] else kind_of(given)
         raise InputAtFault(f"inputs must be a non-empty array of tensors, got {got}")
     if len(given) > limits.inputs:
         raise InputAtFault(f"too many inputs: {len(given)}, at most {limits.inputs}")
     arrays: Arrays = {}
-    if parameters and parameters.get("content_type") == "pd":
+    if parameters.get("content_type") == "pd":
         names = [entry.get("name") for entry in given if type(entry) is dict]
         columns = columns_of(signature, [name for name in names if type(name) is str])
         if columns is not None and len(columns) == len(given):
@@ -167,10 +165,7 @@ def _add(arrays: Arrays, entry: Any, index: int, only: TensorSpec | None, served
     """Reads one tensor: the input of its name, or the `only` one that is meant, whatever its name."""
     if type(entry) is not dict:
         raise InputAtFault(f"inputs[{index}] must be an object, got {kind_of(entry)}")
-    parameters = None
-    if "parameters" in entry:
-        parameters = entry["parameters"]
-        _check_parameters(parameters, f"inputs[{index}]")
+    parameters = _parameters(entry, f"inputs[{index}]") if "parameters" in entry else {}
     name = entry.get("name")
     if type(name) is not str:
         raise _bad_field(entry, index, "name")
@@ -180,11 +175,11 @@ def _add(arrays: Arrays, entry: Any, index: int, only: TensorSpec | None, served
     try:
         shape, datatype, data = entry["shape"], entry["datatype"], entry["data"]
     except KeyError as missing:
-        if missing.args[0] != "data" or (tail is None and "binary_data_size" not in (parameters or ())):
+        if missing.args[0] != "data" or (tail is None and "binary_data_size" not in parameters):
             raise _bad_field(entry, index, missing.args[0]) from None
         data = _BINARY
     if parameters or data is _BINARY:
-        arrays[spec.name] = _with_parameters(spec, entry, data, parameters or {}, limits, tail)
+        arrays[spec.name] = _with_parameters(spec, entry, data, parameters, limits, tail)
     elif datatype == spec.datatype:
         arrays[spec.name] = array_of(spec, shape, data, limits)
     else:
@@ -261,15 +256,14 @@ def _output(entry: object, index: int) -> str:
     if type(name) is not str:
         wrong = " has no name" if name is None else ": name must be a string"
         raise InvalidInput(f"outputs[{index}]{wrong}")
-    if "parameters" in entry:
-        _check_parameters(entry["parameters"], f"outputs[{index}]")
+    _parameters(entry, f"outputs[{index}]")
     return name
 
 
 def _asked(document: Document, parameters: Mapping[str, Any], wanted: tuple[str, ...], served: Served) -> Asked | None:
     """Returns the form that the answer was asked in, None for the plain one."""
     binary = _flag(parameters, "binary_data_output", "request")
-    own = {entry["name"]: entry.get("parameters", {}) for entry in document.get("outputs") or ()}
+    own = {entry["name"]: _parameters(entry, "outputs") for entry in document.get("outputs") or ()}
     forms = {name: _flag(own.get(name, {}), "binary_data", f"output {quoted(name)}", default=binary) for name in wanted}
     types = {name: kind for name, of in own.items() if (kind := of.get("content_type")) in OF_OUTPUTS}
     counts = {name: of["classification"] for name, of in own.items() if "classification" in of}
@@ -290,14 +284,17 @@ def _flag(parameters: Mapping[str, Any], key: str, where: str, *, default: bool 
     return value
 
 
-def _check_parameters(given: object, where: str) -> None:
-    """Refuses parameters that would change the answer; others are let through, since the protocol is open."""
+def _parameters(of: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns the texts, numbers and booleans among the parameters of a request, an input or an output. null is absent,
+    as from clients that send every field. Raises InvalidInput for what would change the answer and is not supported."""
+    given = of.get("parameters")
+    if given is None:
+        return {}
     if type(given) is not dict:
         raise InvalidInput(f"{where}: parameters must be an object, got {kind_of(given)}")
     for key, value in given.items():
         if key.startswith("shared_memory_"):
             raise InvalidInput(f"{where}: parameter {shown(key)}: shared memory is not supported; send the data itself")
-        if (key == "classification" and not where.startswith("outputs")) or (key in _SEQUENCES and value):
+        if value and ((key == "classification" and not where.startswith("outputs")) or key in _SEQUENCES):
             raise InvalidInput(f"{where}: invalid parameter {quoted(key)}: not supported")
-        if type(value) is list or value is None:
-            raise InvalidInput(f"{where}: invalid parameter {shown(key)}: must be a string, number or boolean")
+    return {key: value for key, value in given.items() if type(value) in _SCALARS}
