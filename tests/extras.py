@@ -4,5 +4,16 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-OPTIONAL = ("catboost", "lightgbm", "pandas", "promql_parser", "skl2onnx", "sklearn", "skops", "torch", "xgboost")
+OPTIONAL = (
+    "catboost",
+    "grpc",
+    "lightgbm",
+    "pandas",
+    "promql_parser",
+    "skl2onnx",
+    "sklearn",
+    "skops",
+    "torch",
+    "xgboost",
+)
 MISSING = {name for name in OPTIONAL if find_spec(name) is None}
