@@ -31,6 +31,7 @@ def value(text: bytes, name: str, **labels: str) -> float:
     return samples(text)[(name, tuple(sorted(labels.items())))]
 
 
+@pytest.mark.slow
 def test_slots_of_all_processes_are_summed_and_gauges_of_loading_take_the_slowest():
     slots = Slots(count=3, ready=2)
     supervisor, first, second = (Meter(slots.slot(index)) for index in range(3))

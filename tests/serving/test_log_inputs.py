@@ -105,6 +105,7 @@ def log_of(sent: bytes, limits: Limits, wanted: int) -> tuple[list[dict[str, Any
     return served.lines.events(), answer.body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", REQUESTS)
 def test_a_secret_of_a_client_is_nowhere_in_the_log(place: str):
     status, sent = REQUESTS[place]

@@ -271,6 +271,7 @@ def test_any_document_passes_or_is_refused_in_one_line(tmp_path_factory, found):
     assert "\n" not in line
 
 
+@pytest.mark.slow
 def test_a_sample_of_ten_megabytes_is_compared_in_well_under_a_second(tmp_path):
     data = np.random.default_rng(0).normal(size=500_000).tolist()
     content = orjson.dumps(document(tensor(shape=(500_000,), data=data)))

@@ -128,6 +128,7 @@ def test_a_refusal_has_a_code_and_one_line(method, request_, code):
     assert "\n" not in text
 
 
+@pytest.mark.slow
 def test_a_message_has_at_most_the_bytes_of_a_body():
     rows = np.zeros((40_000, 4), np.float32)
     with serving(model(), limits=Limits(body_bytes=700_000)) as (_, client):

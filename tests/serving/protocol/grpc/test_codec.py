@@ -46,6 +46,7 @@ def any_array(datatype):
     return shapes.flatmap(lambda shape: arrays(np.object_, shape, elements=st.binary(max_size=9), fill=st.nothing()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "typed"])
 @pytest.mark.parametrize("datatype", DTYPES)
 def test_what_is_encoded_decodes_to_the_same(datatype, raw):
