@@ -269,3 +269,12 @@ def test_fp16_is_raw_whatever_form_was_asked():
         assert client.infer(asked).raw_output_contents[0] == data.tobytes()
         typed = METHODS["ModelInfer"][0](model_name="iris", inputs=[{**tensor, "contents": {"bytes_contents": [b"x"]}}])
         assert "raw_input_contents" in refusal(client.infer, typed)[1]
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "typed contents"])
+@pytest.mark.parametrize(("wanted", "sent"), [((-1,), (3, 1)), ((-1, 1), (3,))])
+def test_a_column_comes_to_the_model_in_the_models_own_shape(wanted, sent, raw):
+    column = np.arange(3, dtype=np.float32).reshape(sent)
+    with serving(echo("FP32", wanted)) as (_, client):
+        answer = client.infer(infer_request(data=column, raw=raw))
+    assert tuple(answer.outputs[0].shape) == (3, 1)[: len(wanted)]

@@ -14,7 +14,7 @@ from runtime.errors import InputAtFault, PredictFailed
 from runtime.link.limits import Limits
 from runtime.serving.protocol.grpc.messages import Message, message
 from runtime.serving.protocol.grpc.wire import field
-from runtime.serving.protocol.json_elements import array_of, count_of
+from runtime.serving.protocol.json_elements import array_of, count_of, fitted
 from runtime.serving.wording import quoted
 
 FIELDS: Final = {
@@ -34,7 +34,7 @@ def from_raw(spec: TensorSpec, shape: list[int], raw: memoryview, limits: Limits
     """Returns the array of `shape` in `raw`, a view of it where it is aligned for that. Raises InputAtFault."""
     count = count_of(spec, shape, limits)
     if spec.datatype == "BYTES":
-        return _strings(spec, count, raw).reshape(shape)
+        return _strings(spec, count, raw).reshape(fitted(spec, shape))
     dtype = DTYPES[spec.datatype]
     if len(raw) != count * dtype.itemsize:
         raise _fault(spec, f"shape {quoted(shape)} wants {count * dtype.itemsize} bytes, got {len(raw)}")
@@ -44,7 +44,7 @@ def from_raw(spec: TensorSpec, shape: list[int], raw: memoryview, limits: Limits
             spec, f"element {int(wrong.argmax())}: a raw BOOL is a byte 0 or 1, got {raw[int(wrong.argmax())]}"
         )
     # native code of frameworks takes no numbers at odd addresses
-    return (array if array.flags.aligned else array.copy()).reshape(shape)
+    return (array if array.flags.aligned else array.copy()).reshape(fitted(spec, shape))
 
 
 def _strings(spec: TensorSpec, count: int, raw: memoryview) -> Array:
@@ -76,7 +76,7 @@ def from_contents(spec: TensorSpec, shape: list[int], contents: Message, limits:
     if len(data) != count:
         raise _fault(spec, f"shape {quoted(shape)} wants {count} elements, got {len(data)}")
     if DTYPES[spec.datatype].kind == "f":  # infinities and NaN are what they are
-        return np.fromiter(data, DTYPES[spec.datatype], count).reshape(shape)
+        return np.fromiter(data, DTYPES[spec.datatype], count).reshape(fitted(spec, shape))
     return array_of(spec, shape, list(data), limits)
 
 
