@@ -7,10 +7,12 @@ import math
 from typing import Any
 
 import httpx
+import jsonschema
+from jsonschema import Draft202012Validator
 
 from adapters.values import DTYPES
 from runtime.serving.statuses import Response
-from tests.places import KITS
+from tests.places import KITS, ROOT
 from tests.serving.protocol.v2.tensors import framed, json_array, outputs, raw, tensor
 
 EXPECTED = KITS / "expected"
@@ -84,6 +86,19 @@ def ask_both_ways(client: httpx.Client, path: str, case: Case) -> None:
     for name, array in found.items():
         (wanted,) = (output for output in answer.json()["outputs"] if output["name"] == name)
         assert raw(json_array(wanted["data"], array.dtype).reshape(wanted["shape"])) == raw(array), name
+
+
+def ask_as_documented(client: httpx.Client, kit: str) -> None:
+    """The example in the OpenAPI document is answered as the document says, and the page that shows it is there."""
+    operation = client.get("/openapi.json").json()["paths"][f"/v2/models/{kit}/infer"]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    jsonschema.validate(content["example"], content["schema"], Draft202012Validator)
+    answer = client.post(f"/v2/models/{kit}/infer", json=content["example"])
+    assert answer.status_code == 200, answer.text
+    wanted = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    jsonschema.validate(answer.json(), wanted, Draft202012Validator)
+    script = client.get("/docs/swagger-ui-bundle.js")
+    assert script.content == (ROOT / "runtime/serving/site/swagger/swagger-ui-bundle.js").read_bytes()
 
 
 def _asking(case: Case, *outputs: str) -> Case:

@@ -5,6 +5,7 @@ import pickle
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import LabelEncoder, OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils import all_estimators
 from sklearn.utils._test_common.instance_generator import _construct_instances
+from threadpoolctl import threadpool_limits
 
 from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, WrongInput
 from adapters.sklearn.adapter import load
@@ -103,7 +105,15 @@ DRAWN = {
 """Answers that scikit-learn itself draws anew each time, or in a type that depends on the values."""
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Models this small are fitted faster by one thread than by several that wait for each other."""
+    with threadpool_limits(1):
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("letters", ["ABC", "DEF", "GHIJK", "LMN", "OPQR", "STUVWXYZ"])
 def test_served_answers_equal_those_in_process(letters: str, tmp_path: Path) -> None:

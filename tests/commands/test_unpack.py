@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,11 +52,19 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the iris kit was unpacked once, as its receipt says."""
+    folder = tmp_path_factory.mktemp("unpacked") / "models"
+    assert unpack(IRIS, folder, cache=folder.parent / "cache").returncode == 0
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the iris kit was unpacked, and its files may be changed."""
+def folder(unpacked: Path, tmp_path: Path) -> Path:
+    """A copy of that, whose files may be changed."""
     folder = tmp_path / "models"
-    assert unpack(IRIS, folder, cache=tmp_path / "cache").returncode == 0
+    shutil.copytree(unpacked, folder)
     for path in folder.rglob("*"):
         path.chmod(0o755)
     return folder

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import runtime
+from adapters.base import Refused
+from runtime.exits import exit_code
 from tests.adapters.kits import unpack
 from tests.e2e.server import Server, run
-from tests.expected import ask_both_ways, cases, fitted, needs_code, probabilities, refused_global
+from tests.expected import ask_as_documented, ask_both_ways, cases, fitted, needs_code, probabilities, refused_global
 from tests.kit.made import made_kit
 from tests.places import KITS
 
@@ -36,6 +39,7 @@ def answers(reference: str, kit: str, tag: str, cache: Path) -> None:
             metadata, facts = answered.json(), answered.json()["properties"]
             for case in (fitted(case, metadata) for case in cases(kit, tag)):
                 ask_both_ways(client, f"/v2/models/{kit}/infer", case)
+            ask_as_documented(client, kit)
             assert answered.headers["modelkit-digest"] == facts["digest"]
             adapter = OTHERS.get(kit, "pytorch" if kit.startswith(("mlp", "cnn")) else "sklearn")
             assert f'adapter="{adapter}"' in client.get("/metrics").text
@@ -70,26 +74,44 @@ def test_maps_of_a_converted_classifier_are_a_tensor_with_labels(tmp_path):
 
 WAYS_OUT = ["convert it", "--allow-global builtins.print", "sign the kit", "--trust unsafe"]
 REFUSED = [
-    ("evil-pickle", (), ["evil.pkl", refused_global("evil-pickle"), "--trust restricted", "skops.io", *WAYS_OUT]),
-    ("evil-pickle", ("--trust", "data"), ["evil.pkl is a pickle", "--trust data", "--trust restricted"]),
-    ("wine-sklearn", ("--trust", "data"), ["models/wine.joblib is a pickle", "--trust data", "--trust restricted"]),
-    ("mlp-statedict", (), ["weights.pth", "net:Net", "torch.export", "--trust unsafe"]),
-    ("mlp-safetensors", (), ["net:Net", "torch.export", "--trust unsafe"]),
-    ("cnn-torchscript", ("--sandbox", "off"), ["model/cnn.pt is TorchScript", "not confined by Landlock"]),
-    ("cnn-torchscript", ("--trust", "data"), ["model/cnn.pt is TorchScript", "--trust restricted"]),
-    ("mlp-pt2", ("--trust", "data"), ["mlp.pt2 is an exported program", "is pickled"]),
-    ("wine-sklearn", ("--trust", "signed"), ["--trust signed", "cannot check signatures yet"]),
+    (
+        "evil-pickle",
+        "restricted",
+        ["evil.pkl", refused_global("evil-pickle"), "--trust restricted", "skops.io", *WAYS_OUT],
+    ),
+    ("evil-pickle", "data", ["evil.pkl is a pickle", "--trust data", "--trust restricted"]),
+    ("wine-sklearn", "data", ["models/wine.joblib is a pickle", "--trust data", "--trust restricted"]),
+    ("mlp-statedict", "restricted", ["weights.pth", "net:Net", "torch.export", "--trust unsafe"]),
+    ("mlp-safetensors", "restricted", ["net:Net", "torch.export", "--trust unsafe"]),
+    ("cnn-torchscript", "restricted", ["model/cnn.pt is TorchScript", "not confined by Landlock"]),
+    ("cnn-torchscript", "data", ["model/cnn.pt is TorchScript", "--trust restricted"]),
+    ("mlp-pt2", "data", ["mlp.pt2 is an exported program", "is pickled"]),
+    ("wine-sklearn", "signed", ["--trust signed", "cannot check signatures yet"]),
 ]
 
 
-@pytest.mark.parametrize(("kit", "options", "words"), REFUSED)
-def test_what_the_trust_level_does_not_load_ends_in_one_line(kit, options, words, tmp_path):
-    with Server(f"oci:{KITS / kit}:v1", *options, cache=tmp_path) as server:
-        code, reason = server.failure()
-    assert code == 79, reason
+def refused(kit, trust, words, reason):
     assert [word for word in words if word not in reason] == [], reason
     assert "\n" not in reason
-    assert "signed" in options or f"(layer {_model_layer(kit)})" in reason
+    assert trust == "signed" or f"(layer {_model_layer(kit)})" in reason
+
+
+@pytest.mark.parametrize(("kit", "trust", "words"), REFUSED)
+def test_what_the_trust_level_does_not_load_ends_in_one_line(kit, trust, words, tmp_path):
+    tmp_path.chmod(0o700)
+    with pytest.raises(Refused) as error:
+        runtime.load(f"oci:{KITS / kit}:v1", trust=trust, cache_dir=tmp_path)
+    assert exit_code(error.value) == 79
+    refused(kit, trust, words, str(error.value))
+
+
+@pytest.mark.parametrize("case", [0, 5, 7, 8], ids=lambda case: " ".join(REFUSED[case][:2]))
+def test_what_the_trust_level_does_not_load_ends_a_server_in_the_same_line(case, tmp_path):
+    kit, trust, words = REFUSED[case]
+    with Server(f"oci:{KITS / kit}:v1", "--trust", trust, "--sandbox", "off", cache=tmp_path) as server:
+        code, reason = server.failure()
+    assert code == 79, reason
+    refused(kit, trust, words, reason)
 
 
 def test_what_is_refused_from_a_layout_is_refused_from_a_registry(registry, tmp_path):
@@ -177,8 +199,10 @@ def test_a_device_that_is_not_there_is_an_error_at_start(kit, tmp_path):
 
 @pytest.mark.parametrize("kit", ["zipmap", "iris-xgboost", "iris-lightgbm", "diabetes-skops"])
 def test_what_is_data_is_served_where_only_data_may_be(kit, tmp_path):
-    done = run("verify", f"oci:{KITS / kit}:v1", "--trust", "data", "--cache-dir", str(tmp_path))
-    assert done.returncode == 0, done.stdout
+    tmp_path.chmod(0o700)
+    served = runtime.load(f"oci:{KITS / kit}:v1", trust="data", cache_dir=tmp_path)  # replays the samples
+    assert served.provenance.trust == "data"
+    served.engine.close()
 
 
 KIT_CODE = b"""

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.e2e.server import Server
-from tests.expected import ask_both_ways, assert_right, cases
+from tests.expected import ask_as_documented, ask_both_ways, assert_right, cases
 from tests.places import KITS
 
 ERAS = ("v1", "gzip-fastest", "era-0.2")
@@ -40,6 +40,7 @@ def answers(server: Server, kit: str) -> None:
     with server.ready() as client:
         for case in cases(kit):
             ask_both_ways(client, f"/v2/models/{kit}/infer", case)
+        ask_as_documented(client, kit)
         metadata = client.get(f"/v2/models/{kit}")
         assert metadata.headers["modelkit-digest"] == metadata.json()["properties"]["digest"]
     assert server.stop() == 0

@@ -13,12 +13,30 @@ from tests.serving.support import PROVENANCE
 GARBAGE = [math.nan, math.inf, -math.inf, 1e300, -1.0, 1e12, 0.5]
 
 
+OPEN = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open():
+    yield
+    while OPEN:
+        os.close(OPEN.pop())
+
+
+def created(**sizes):
+    board = Board.create(**sizes)
+    OPEN.extend(board.files)
+    return board
+
+
 def as_a_worker(board):
-    return Board(*(os.dup(file) for file in board.files))
+    other = Board(*(os.dup(file) for file in board.files))
+    OPEN.extend(other.files)
+    return other
 
 
 def test_what_the_supervisor_writes_workers_read():
-    board = Board.create(slots=3, width=10, models=2)
+    board = created(slots=3, width=10, models=2)
     other = as_a_worker(board)
     first, second = board.models
     first.phase = "pulling"
@@ -39,7 +57,7 @@ def test_what_the_supervisor_writes_workers_read():
 
 
 def test_slots_do_not_overlap():
-    board = Board.create(slots=3, width=4)
+    board = created(slots=3, width=4)
     for slot in range(3):
         board.slot(slot)[:] = memoryview(bytearray(32)).cast("d")
         board.slot(slot)[0] = board.slot(slot)[3] = float(slot + 1)
@@ -51,7 +69,7 @@ def test_slots_do_not_overlap():
 @pytest.mark.parametrize("index", [0, 1])
 @pytest.mark.parametrize("size", [0, 8, 2**20])
 def test_a_worker_cannot_change_the_size(index, size):
-    board = Board.create(slots=3, width=4)
+    board = created(slots=3, width=4)
     with pytest.raises(PermissionError):
         os.truncate(board.files[index], size)
     with pytest.raises(PermissionError):
@@ -59,7 +77,7 @@ def test_a_worker_cannot_change_the_size(index, size):
 
 
 def test_a_worker_cannot_write_what_the_supervisor_says():
-    board = Board.create(slots=3, width=4)
+    board = created(slots=3, width=4)
     control = os.open(f"/proc/self/fd/{board.files[0]}", os.O_RDWR)
     with pytest.raises(PermissionError):
         mmap.mmap(control, 0)
@@ -75,7 +93,7 @@ def test_a_worker_cannot_write_what_the_supervisor_says():
 @pytest.mark.parametrize("garbage", GARBAGE)
 def test_readers_take_any_content(garbage):
     """As on a kernel without F_SEAL_FUTURE_WRITE, where a worker could write into the control block."""
-    board = Board.create(slots=3, width=WIDTH)
+    board = created(slots=3, width=WIDTH)
     for cells in (board._control[3:], board._metrics):
         for index in range(len(cells)):
             cells[index] = garbage
@@ -90,7 +108,7 @@ def test_readers_take_any_content(garbage):
 
 @pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf, 1e300, -1.0])
 def test_the_next_owner_of_a_spoilt_slot_counts_from_0(garbage):
-    board = Board.create(slots=2, width=WIDTH)
+    board = created(slots=2, width=WIDTH)
     slot = board.slot(1)
     for index in range(WIDTH):
         slot[index] = garbage

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,16 +108,16 @@ class Lines:
 
     def __init__(self, level: str = "debug") -> None:
         self._fd = os.memfd_create("log")
+        self._release = weakref.finalize(self, os.close, self._fd)
         self.log = Log(self._fd, style="json", level=level)
         self._written = b""
 
     def close(self) -> None:
         """Ends the log; what was written stays readable."""
-        if self._fd >= 0:
+        if self._release.alive:
             self.log.close(5)
             self._written = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-            os.close(self._fd)
-            self._fd = -1
+            self._release()
 
     def events(self, name: str = "") -> list[dict[str, Any]]:
         """All events, or those of one name; ends the log."""

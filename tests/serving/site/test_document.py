@@ -1,4 +1,4 @@
-"""The OpenAPI document of real kits, and the page that shows it without any other server."""
+"""The page that shows the OpenAPI document without any other server. Those of real kits: `ask_as_documented`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ from zipfile import ZipFile
 import httpx
 import pytest
 
-from tests.e2e.server import Server
-from tests.expected import needs_code
-from tests.places import KITS, ROOT
+from tests.places import ROOT
 from tests.serving.mounted import app as mounted
-from tests.serving.protocol.v2.test_openapi import check, document_of
+from tests.serving.protocol.v2.test_openapi import document_of
 from tests.serving.support import Served, model, serving
 from tests.serving.wire import ask, request
 
-KINDS = ["iris-onnx", "dtypes", "zipmap", "titanic-sklearn", "wine-sklearn", "cnn-torchscript", "iris-lightgbm"]
 SWAGGER = ROOT / "runtime/serving/site/swagger"
 
 
@@ -31,24 +28,6 @@ SWAGGER = ROOT / "runtime/serving/site/swagger"
 def served() -> Iterator[Served]:
     with serving(model()) as running:
         yield running
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kit", KINDS)
-def test_the_example_of_a_kit_answers_200_and_its_confined_worker_has_the_page(kit: str, tmp_path: Path):
-    options = ("--trust", "unsafe") if needs_code(kit) else ()
-    with Server(f"oci:{KITS / kit}:v1", "--drain-delay", "0", *options, cache=tmp_path) as server:
-        client = server.ready()
-        operation = client.get("/openapi.json").json()["paths"][f"/v2/models/{kit}/infer"]["post"]
-        content = operation["requestBody"]["content"]["application/json"]
-        check(content["example"], content["schema"])
-        answer = client.post(f"/v2/models/{kit}/infer", json=content["example"])
-        assert answer.status_code == 200, answer.text
-        check(answer.json(), operation["responses"]["200"]["content"]["application/json"]["schema"])
-        assert client.get("/docs/swagger-ui-bundle.js").content == (SWAGGER / "swagger-ui-bundle.js").read_bytes()
-        client.close()
-        assert server.stop() == 0
-        assert server.other_lines == []
 
 
 def test_below_a_path_its_server_is_that_path():
