@@ -8,10 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime.options import OPTIONS
 from tests.e2e.server import Server
 from tests.places import KITS
-from tests.ports import free_port
 
 
 class Address(NamedTuple):
@@ -43,21 +41,19 @@ class Servers:
         return self._known[key]
 
     def _start(self, kit: str, options: tuple[str, ...]) -> Address:
-        known, grpc, environ = {option.name for option in OPTIONS}, "", {}
-        if "grpc-port" in known:
-            port = free_port()
-            options, grpc = (*options, "--grpc-port", str(port)), f"127.0.0.1:{port}"
-        reference = f"oci:{KITS / kit}:v1"
+        reference, environ = f"oci:{KITS / kit}:v1", {}
         if kit == "echo":
             reference, environ = (
                 str(self._echo()),
                 {"PYTHONPATH": f"{self._folder / 'site'}:{os.environ.get('PYTHONPATH', '')}"},
             )
         server = self._stack.enter_context(
-            Server(reference, "--drain-delay", "0", *options, cache=self._folder / "cache", **environ)
+            Server(
+                reference, "--drain-delay", "0", "--grpc-port", "0", *options, cache=self._folder / "cache", **environ
+            )
         )
-        with server.ready() as client:
-            return Address(str(client.base_url).rstrip("/"), grpc)
+        ready = server.event("server.ready")
+        return Address(ready["address"].rstrip("/"), ready.get("grpc", ""))
 
     def _echo(self) -> Path:
         site, kit = self._folder / "site", self._folder / "echo"

@@ -43,6 +43,7 @@ PROVENANCE = Provenance(
     verified="true",
     trust="restricted",
 )
+PATIENCE_SECONDS = 60.0
 BODY = b'{"inputs":[{"name":"X","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]}'
 INFER = "/v2/models/iris/infer"
 
@@ -208,12 +209,12 @@ def serving(*models: Model, **options: Any) -> Iterator[Served]:
     thread = threading.Thread(target=lambda: uvloop.run(main()))
     thread.start()
     try:
-        assert started.wait(10)
+        assert started.wait(PATIENCE_SECONDS)
         yield served
     finally:
         assert served.loop is not None
         served.loop.call_soon_threadsafe(stopping.set)
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
         for one in served.models.values():
             one.engine.close()
         served.lines.close()

@@ -79,12 +79,12 @@ def serving(*models: Model, **options: Any) -> Iterator[tuple[Served, Client]]:
     thread = threading.Thread(target=lambda: uvloop.run(main()))
     thread.start()
     try:
-        assert started.wait(10)
+        assert started.wait(PATIENCE_SECONDS)
         with Client(f"127.0.0.1:{port}") as client:
             yield served, client
     finally:
         served.loop.call_soon_threadsafe(stopping.set)
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
         for one in served.models.values():
             one.engine.close()
         served.lines.close()
