@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,21 +103,26 @@ class Slots:
         return self._all[index]
 
 
+MADE: list[Lines] = []
+"""All that were made; tests/serving/conftest.py closes those of a module at its end."""
+
+
 class Lines:
     """A real `Log` over memory, and the events that were written to it."""
 
     def __init__(self, level: str = "debug") -> None:
         self._fd = os.memfd_create("log")
-        self._release = weakref.finalize(self, os.close, self._fd)
         self.log = Log(self._fd, style="json", level=level)
         self._written = b""
+        MADE.append(self)
 
     def close(self) -> None:
         """Ends the log; what was written stays readable."""
-        if self._release.alive:
+        if self._fd >= 0:
             self.log.close(5)
             self._written = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-            self._release()
+            os.close(self._fd)
+            self._fd = -1
 
     def events(self, name: str = "") -> list[dict[str, Any]]:
         """All events, or those of one name; ends the log."""
