@@ -5,11 +5,13 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 OPTIONAL = (
+    "PIL",
     "catboost",
     "grpc",
     "lightgbm",
     "pandas",
     "promql_parser",
+    "pyarrow",
     "skl2onnx",
     "sklearn",
     "skops",

@@ -3,7 +3,7 @@
 `app` is the ASGI application, `served` one loaded model, `inference` one request, `protocols` the table of protocols,
 `statuses` the table from failures to statuses.
 
-May import: adapters.base, adapters.values, runtime.errors, runtime.link.board, runtime.link.gateway,
+May import: adapters.base, adapters.imports, adapters.values, runtime.errors, runtime.link.board, runtime.link.gateway,
 runtime.link.limits, runtime.link.metrics, runtime.log, runtime.serving.engine, runtime.serving.protocol,
 runtime.serving.protocol.plain.codec, runtime.serving.protocol.v2.codec, runtime.serving.site.
 Imported by: runtime, runtime.serving.engine, runtime.serving.grpc, runtime.serving.http, runtime.serving.protocol,

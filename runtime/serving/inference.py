@@ -38,17 +38,29 @@ class Endpoint(NamedTuple):
     @classmethod
     def of(cls, served: Served, codecs: tuple[Codec, ...]) -> "Endpoint":
         """Returns the endpoint where `codecs` are spoken; the first gets what none of them claims."""
-        claims = {kind: codec for codec in reversed(codecs) for kind in codec.media_types}
+        claims = {kind: codec._replace(aside=codec.aside & {kind}) if codec.aside else codec
+                  for codec in reversed(codecs) for kind in codec.media_types}  # fmt: skip
         return cls(served, codecs, claims)
 
     def codec(self, head: Head) -> Codec:
-        """Returns the protocol of a body with these headers. Raises UnsupportedMedia."""
+        """Returns the protocol of a body with these headers, its `aside` empty unless this body is decoded in a thread.
+        Raises UnsupportedMedia."""
         codec = self.by_media.get(head.get(b"content-type"))
         if codec is not None and b"content-encoding" not in head:
             return codec
         first = self.codecs[0]
         kind = media_type(head, self.by_media, next(filter(None, first.media_types), b""))
-        return self.by_media.get(kind, first)
+        codec = self.by_media.get(kind, first)
+        return self._coded(codec) if b"content-encoding" in head else codec
+
+    def _coded(self, codec: Codec) -> Codec:
+        """Returns the protocol behind the inflating of a body."""
+        limits = self.served.limits
+        most, whose = min((limits.body_bytes, "--max-body-bytes"), (codec.longest_body, "this protocol"))
+        return codec._replace(
+            decode=lambda head, body, served: codec.decode(head, inflated(head, body, most, whose), served),
+            aside=frozenset(codec.media_types),
+        )
 
 
 def infer(endpoint: Endpoint, head: Head, body: Body, seconds: float | None = None) -> Response | Awaitable[Response]:
@@ -59,9 +71,8 @@ def infer(endpoint: Endpoint, head: Head, body: Body, seconds: float | None = No
     served, codecs, _ = endpoint
     call = Call(served, codecs[0], head, body, seconds)
     try:
-        call.codec = endpoint.codec(head)
-        coded = b"content-encoding" in head
-        answer = served.engine.run(call.coded(), aside=True) if coded else served.engine.run(call)
+        call.codec = codec = endpoint.codec(head)
+        answer = served.engine.run(call, aside=True) if codec.aside else served.engine.run(call)
     except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
         return call.refused(error)
     return call.answered(answer) if isinstance(answer, Response) else _awaited(call, answer)
@@ -97,15 +108,6 @@ class Call:
         else:
             self.id, self.trail = f"{PREFIX}-{next(NUMBERS):x}", None
         served.meters[codec.name].begun()
-
-    def coded(self) -> "Call":
-        """Returns the call, its protocol now behind the inflating of the body."""
-        codec, served = self.codec, self._served
-        most, whose = min((served.limits.body_bytes, "--max-body-bytes"), (codec.longest_body, "this protocol"))
-        self.codec = codec._replace(
-            decode=lambda head, body, served: codec.decode(head, inflated(head, body, most, whose), served)
-        )
-        return self
 
     def decode(self) -> Request:
         """Returns what the body asks of the model."""

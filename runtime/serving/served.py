@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from adapters.base import Model
@@ -19,6 +19,9 @@ from runtime.serving.health import Health
 from runtime.serving.protocol.json_elements import arrays_of
 from runtime.serving.statuses import Header, Response
 from runtime.serving.wording import listed, shown
+
+if TYPE_CHECKING:
+    from runtime.serving.pictures import Picture
 
 
 class Provenance(NamedTuple):
@@ -59,6 +62,8 @@ class Served:
         """What each protocol has prepared, by its name."""
         self.example: Mapping[str, Any] | None = None
         """A request in V2 JSON that the kit has as a sample."""
+        self.pictures: dict[str, Picture] = {}
+        """What the kit says about inputs that are pictures, by the input's name."""
         self.meters: dict[str, Requests] = {}
         """The account of each protocol's requests, by its name."""
         self._origin = provenance.headers()

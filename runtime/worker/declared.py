@@ -4,14 +4,16 @@ Other keys of `parameters` are the author's own. An unknown key inside `serving`
 so that a misspelt `lables` is noticed.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from adapters.base import DATATYPES, Options, TensorSpec
 from runtime.errors import InvalidKitfile
+from runtime.serving.pictures import CHANNELS, LAYOUTS, RESIZES
 from runtime.serving.wording import quoted
 
 T = TypeVar("T")
@@ -24,6 +26,7 @@ class Declared(NamedTuple):
     options: Options = Options()  # what the adapter gets, as far as the kit says it
     batching: bool = False  # whether it says how requests may be joined
     samples: str | None = None  # the path of a file in the kit
+    images: Mapping[str, Mapping[str, Any]] = MappingProxyType({})  # what `image` says, by the input's name
 
     @classmethod
     def parse(cls, parameters: object) -> Self:
@@ -34,7 +37,10 @@ class Declared(NamedTuple):
         given = _object(serving, _WHERE, _KEYS)
         read = {key: _KEYS[key](value, f"{_WHERE}.{key}") for key, value in given.items() if value is not None}
         own = {"batching": read.pop("batching", False), "samples": read.pop("samples", None)}
-        return cls(Options(own=read.pop("options", {}), **read), **own)
+        inputs = read.pop("inputs", ())
+        images = {spec.name: image for spec, image in inputs if image is not None}
+        specs = tuple(spec for spec, _ in inputs)
+        return cls(Options(inputs=specs, own=read.pop("options", {}), **read), **own, images=images)
 
 
 def _wrong(where: str, wanted: str, got: object) -> InvalidKitfile:
@@ -83,15 +89,52 @@ def _label(value: object, where: str) -> str:
     return str(value)
 
 
-def _input(value: object, where: str) -> TensorSpec:
-    given = _object(value, where, ("name", "datatype", "shape", "optional"), ("name", "datatype", "shape"))
-    if given["datatype"] not in DATATYPES:
-        raise _wrong(f"{where}.datatype", f"one of {', '.join(DATATYPES)}", given["datatype"])
+def _one_of(value: object, where: str, known: Collection[str]) -> str:
+    if not isinstance(value, str) or value not in known:
+        raise _wrong(where, f"one of {', '.join(known)}", value)
+    return value
+
+
+def _input(value: object, where: str) -> tuple[TensorSpec, dict[str, Any] | None]:
+    """Returns an input, and what its `image` says."""
+    given = _object(value, where, ("name", "datatype", "shape", "optional", "image"), ("name", "datatype", "shape"))
+    datatype = _one_of(given["datatype"], f"{where}.datatype", DATATYPES)
     optional = given.get("optional", False)
     if type(optional) is not bool:
         raise _wrong(f"{where}.optional", "true or false", optional)
     sizes = _each(given["shape"], f"{where}.shape", lambda size, at: _whole(size, at, -1))
-    return TensorSpec(_name(given["name"], f"{where}.name"), given["datatype"], sizes, optional)
+    spec = TensorSpec(_name(given["name"], f"{where}.name"), datatype, sizes, optional)
+    return spec, None if given.get("image") is None else _image(given["image"], f"{where}.image")
+
+
+def _image(value: object, where: str) -> dict[str, Any]:
+    keys = ("size", "layout", "mode", "scale", "mean", "std", "resize")
+    given = _object(value, where, keys, ("layout", "mode"))
+    size = given.get("size")
+    sizes = [size, size] if type(size) is int else size
+    whole = None if size is None else _each(sizes, f"{where}.size", lambda each, at: _whole(each, at, 1))
+    if whole is not None and len(whole) != 2:
+        raise _wrong(f"{where}.size", "one number, or [HEIGHT, WIDTH]", size)
+    return {
+        "size": whole,
+        "layout": _one_of(given["layout"], f"{where}.layout", LAYOUTS),
+        "mode": _one_of(given["mode"], f"{where}.mode", CHANNELS),
+        "resize": None if given.get("resize") is None else _one_of(given["resize"], f"{where}.resize", RESIZES),
+        "scale": _numbers(given.get("scale", 1), f"{where}.scale", zero=False),
+        "mean": _numbers(given.get("mean", 0), f"{where}.mean"),
+        "std": _numbers(given.get("std", 1), f"{where}.std", zero=False),
+    }
+
+
+def _numbers(value: object, where: str, *, zero: bool = True) -> tuple[float, ...]:
+    """Returns a number for all channels, or one for each."""
+
+    def number(each: object, at: str) -> float:
+        if isinstance(each, bool) or not isinstance(each, int | float) or not math.isfinite(each) or not (zero or each):
+            raise _wrong(at, "a number" if zero else "a number other than 0", each)
+        return float(each)
+
+    return _each(value, where, number) if isinstance(value, list | tuple) else (number(value, where),)
 
 
 def _batching(value: object, where: str) -> bool:
@@ -110,7 +153,7 @@ def _samples(value: object, where: str) -> str:
 
 
 _KEYS: Final[Mapping[str, Callable[[object, str], Any]]] = {
-    "inputs": lambda value, where: _distinct(value, where, _input, attrgetter("name")),
+    "inputs": lambda value, where: _distinct(value, where, _input, lambda one: one[0].name),
     "outputs": lambda value, where: _distinct(value, where, _name, str),
     "labels": lambda value, where: _each(value, where, _label),
     "batching": _batching,

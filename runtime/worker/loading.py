@@ -18,6 +18,7 @@ from runtime.link.metrics import Meter
 from runtime.link.model_files import in_layer
 from runtime.log import Log
 from runtime.serving.inference import rehearse
+from runtime.serving.pictures import pictures
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocol.v2.encode import example_request
@@ -59,6 +60,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log,
     except Refused as refused:
         raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
     served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log)
+    served.pictures = pictures(served.signature.inputs, declared.images)
     prepare(served, codecs)
     for number, sample in enumerate(samples, 1):
         replay(served, number, sample)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from runtime.serving import served as serving_wing
 from runtime.serving.app import App
 from runtime.serving.http.server import Server
 from runtime.serving.inference import Endpoint, rehearse
+from runtime.serving.pictures import pictures
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocol.v2.encode import example_request
@@ -179,12 +180,14 @@ def app_of(
     warm: bool = True,
     codecs: tuple[Codec, ...] = CODECS,
     gateway: Gateway = NO_GATEWAY,
+    images: Mapping[str, dict[str, Any]] | None = None,
 ) -> Served:
-    """The app over the models (the first as `provenance.name`), without a server."""
+    """The app over the models (the first as `provenance.name`), without a server; `images` as `Declared` has them."""
     limits, health, lines, slots = limits or Limits(), health or StaticHealth(), Lines(), Slots()
     served: dict[str, serving_wing.Served] = {}
     for loaded in models:
         one = served[provenance.name] = serving_wing.Served(loaded, provenance, limits, Meter(slots.slot(1)), lines.log)
+        one.pictures = pictures(one.signature.inputs, images or {})
         prepare(one, codecs)
         if warm:
             rehearse(one, V2_JSON, orjson.dumps(example_request(loaded)), times=5)

@@ -83,7 +83,7 @@ SERVING = "Kitfile: model.parameters.serving"
         ),
         pytest.param(
             {"inputs": [{"name": "x", "datatype": "FP32", "shape": [], "dtype": "f4"}]},
-            f"{SERVING}.inputs[0] has an unknown key 'dtype'; known are name, datatype, shape, optional",
+            f"{SERVING}.inputs[0] has an unknown key 'dtype'; known are name, datatype, shape, optional, image",
             id="unknown key of an input",
         ),
         pytest.param(

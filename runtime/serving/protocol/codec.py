@@ -49,6 +49,8 @@ class Codec(NamedTuple):
     """Further pages, before the others; called when the server listens, and no start waits for what it imports."""
     describe: Callable[[Models], dict[str, Any]] = lambda _: {}
     """Path items of OpenAPI 3.1 for what it answers about these models, by path (`protocol.openapi` has pieces)."""
+    aside: frozenset[bytes | None] = frozenset()
+    """Those of `media_types` whose bodies are decoded in a thread, however short they are."""
     binary_at: Callable[[Head], int | None] = lambda _: None
     """Where in a body tensors begin as bytes, None for a body of text. A long body is then put into memory (`decode`
     gets a memoryview that may be written) so that this byte is aligned, and decoded on the event loop if the text

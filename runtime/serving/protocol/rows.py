@@ -4,6 +4,7 @@ A row is a value, a list, or an object by the inputs' names. `[N]` is taken for 
 """
 
 import base64
+import json
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, Final
@@ -51,12 +52,35 @@ def from_columns(columns: Mapping[str, object], signature: Signature, limits: Li
     for name, values in columns.items():
         spec = only or signature.input(name)
         arrays[spec.name] = array_from(spec, values, limits)
+    return complete(arrays, signature)
+
+
+def complete(arrays: Arrays, signature: Signature) -> Arrays:
+    """Returns the arrays if they are all inputs that a model needs, of as many rows each. Raises InputAtFault."""
     signature.check_complete(arrays)
     lengths = {name: len(array) for name, array in arrays.items() if signature.inputs[name].shape[:1] == (-1,)}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{quoted(name)} {length}" for name, length in lengths.items())
         raise InputAtFault(f"the inputs have different numbers of rows: {counts}")
     return arrays
+
+
+def columns_of(signature: Signature, names: list[str]) -> Mapping[str, TensorSpec] | None:
+    """Returns the specs of a table's columns if the model takes them as one matrix, else None."""
+    only = signature.only
+    if only is None or len(only.shape) != 2 or names == [only.name] or only.shape[1] not in (-1, len(names)):
+        return None
+    return {name: TensorSpec(name, only.datatype, (-1,)) for name in names}
+
+
+def matrix_of(columns: Arrays, only: TensorSpec, properties: Mapping[str, str]) -> Arrays:
+    """Returns the model's one input of the columns of a table: by the names that the model knows, else as they came."""
+    if len(lengths := {len(column) for column in columns.values()}) > 1:
+        raise InvalidInput(f"the columns have different numbers of rows: {shown(sorted(lengths))}")
+    known: list[str] = json.loads(properties.get("feature_names", "[]"))
+    indexed = [f"{only.name}[{index}]" for index in range(len(columns))]
+    names = next((names for names in (known, indexed) if sorted(names) == sorted(columns)), list(columns))
+    return {only.name: np.stack([columns[name] for name in names], axis=1)}
 
 
 def array_from(spec: TensorSpec, data: Any, limits: Limits) -> Array:

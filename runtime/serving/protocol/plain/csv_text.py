@@ -117,7 +117,7 @@ def _read(lines: Iterator[list[str]], columns: Columns, names: list[str], limits
 def _array(spec: TensorSpec, cells: list[str], row: int, limits: Limits) -> Array:
     try:
         flat = TensorSpec(spec.name, spec.datatype, (-1,))
-        return array_of(flat, [len(cells)], _values(spec.datatype, cells), limits)
+        return array_of(flat, [len(cells)], cells_of(spec.datatype, cells), limits)
     except InputAtFault as fault:
         if row:
             raise InputAtFault(f"in the {_BLOCK_ROWS} rows from row {row}: {fault}") from None
@@ -132,7 +132,7 @@ def _whole(spec: TensorSpec, parts: list[Array], size: list[int], limits: Limits
     return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(shape)
 
 
-def _values(datatype: str, cells: list[str]) -> list[Any]:
+def cells_of(datatype: str, cells: list[str]) -> list[Any]:
     """Returns the cells as JSON has them; what has no such value stays a text, which `array_of` then refuses."""
     if datatype == "BYTES":
         return cells

@@ -23,6 +23,11 @@ _FIELDS: Final = rb"""\{'descr': '([^']+)', 'fortran_order': (True|False), 'shap
 _DTYPES: Final = r"[<>=|]?(?:b1|[iu][1248]|f[248]|[SU][1-9][0-9]{0,5})"
 
 
+def is_npy(body: bytes) -> bool:
+    """True if `body` begins as a NumPy file does."""
+    return body.startswith(_MAGIC)
+
+
 def read_npy(body: bytes, spec: TensorSpec, limits: Limits) -> Array:
     """Returns the array in `body` as the input `spec`. Raises InvalidInput, InputAtFault where it does not fit."""
     dtype, fortran, shape, start = _header(body)
@@ -49,7 +54,7 @@ def read_npy(body: bytes, spec: TensorSpec, limits: Limits) -> Array:
 
 def _header(body: bytes) -> tuple[np.dtype[Any], bool, list[int], int]:
     """Returns the dtype, whether the order is Fortran's, the shape, and where the data begins."""
-    if not body.startswith(_MAGIC) or len(body) < _LONGEST_START or body[6] not in (1, 2, 3):
+    if not is_npy(body) or len(body) < _LONGEST_START or body[6] not in (1, 2, 3):
         raise InvalidInput("the body is not a NumPy file of version 1 to 3 (numpy.save)")
     start = 10 if body[6] == 1 else _LONGEST_START
     header = body[start : (end := start + int.from_bytes(body[8:start], "little"))]

@@ -7,8 +7,6 @@ https://mlserver.readthedocs.io/en/stable/user-guide/content-type.html
 
 import base64
 import binascii
-import json
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -16,10 +14,9 @@ import numpy as np
 import orjson
 
 from adapters.base import TensorSpec
-from adapters.values import Array, Arrays
-from runtime.errors import InputAtFault, InvalidInput
+from adapters.values import Array
+from runtime.errors import InputAtFault
 from runtime.link.limits import Limits
-from runtime.serving.engine.request import Signature
 from runtime.serving.protocol.json_elements import array_of
 from runtime.serving.protocol.tensor_bytes import as_bytes
 from runtime.serving.wording import quoted, shown
@@ -67,23 +64,6 @@ def _from_json(spec: TensorSpec, index: int, value: bytes) -> object:
     except orjson.JSONDecodeError as error:
         said = f"content type pd_json wants JSON: {error.msg}"
         raise InputAtFault(f"input {quoted(spec.name)}, element {index}: {said}") from None
-
-
-def columns_of(signature: Signature, names: list[str]) -> Mapping[str, TensorSpec] | None:
-    """Returns the specs of a table's columns if the model takes them as one matrix, else None."""
-    only = signature.only
-    if only is None or len(only.shape) != 2 or names == [only.name] or only.shape[1] not in (-1, len(names)):
-        return None
-    return {name: TensorSpec(name, only.datatype, (-1,)) for name in names}
-
-
-def matrix_of(columns: Arrays, only: TensorSpec, properties: Mapping[str, str]) -> Arrays:
-    """Returns the model's one input of the columns of a table: by the names that the model knows, else as they came."""
-    if len(lengths := {len(column) for column in columns.values()}) > 1:
-        raise InvalidInput(f"the columns have different numbers of rows: {shown(sorted(lengths))}")
-    known: list[str] = json.loads(properties.get("feature_names", "[]"))
-    names = known if sorted(known) == sorted(columns) else list(columns)
-    return {only.name: np.stack([columns[name] for name in names], axis=1)}
 
 
 def of_output(array: Array, asked: str) -> str:

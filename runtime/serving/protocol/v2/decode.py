@@ -17,8 +17,9 @@ from runtime.serving.protocol.classes import wanted_classes
 from runtime.serving.protocol.exact import check_kinds, converted
 from runtime.serving.protocol.json_document import Document, kind_of, read_document
 from runtime.serving.protocol.json_elements import ALIASES, array_of, count_of
+from runtime.serving.protocol.rows import columns_of, matrix_of
 from runtime.serving.protocol.tensor_bytes import array_from
-from runtime.serving.protocol.v2.content_types import OF_OUTPUTS, columns_of, matrix_of, undone
+from runtime.serving.protocol.v2.content_types import OF_OUTPUTS, undone
 from runtime.serving.protocol.v2.encode import BINARY_HEADER, NAME, Asked
 from runtime.serving.served import Served
 from runtime.serving.wording import listed, quoted, shown

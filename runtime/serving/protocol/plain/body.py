@@ -1,0 +1,193 @@
+"""A body → a model's inputs: by its content type, or by its first bytes where that says nothing."""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from adapters.base import TensorSpec
+from adapters.values import Arrays
+from runtime.errors import InputAtFault, InvalidInput
+from runtime.serving.engine.request import Signature
+from runtime.serving.protocol import v1
+from runtime.serving.protocol.json_document import read_document
+from runtime.serving.protocol.plain.arrow import read_arrow
+from runtime.serving.protocol.plain.csv_text import cells_of, read_csv
+from runtime.serving.protocol.plain.image import is_image, read_images
+from runtime.serving.protocol.plain.multipart import Part, parts_of
+from runtime.serving.protocol.plain.npy import is_npy, read_npy
+from runtime.serving.protocol.rows import (
+    advice,
+    array_from,
+    complete,
+    from_columns,
+    from_rows,
+    is_binary,
+    not_utf8,
+    shape_of,
+)
+from runtime.serving.served import Served
+from runtime.serving.statuses import JSON, Header
+from runtime.serving.wording import listed, quoted, shown
+
+NAME: Final = "plain"
+CSV: Final = b"text/csv"
+NPY: Final = b"application/x-npy"
+TEXT: Final = b"text/plain"
+ARROW: Final = b"application/vnd.apache.arrow.stream"
+MULTIPART: Final = b"multipart/form-data"
+IMAGES: Final = (b"image/png", b"image/jpeg", b"image/webp")
+_JSON: Final = b"application/json"
+_UNSAID: Final = frozenset({b"", b"application/octet-stream", b"application/x-www-form-urlencoded"})
+"""What clients send that do not know the type: curl without -H among them."""
+_SUFFIXES: Final = {".csv": CSV, ".json": _JSON, ".txt": TEXT}
+"""Of files in forms, which curl sends as octet-stream."""
+_CSV_HEADER: Final = (b"content-type", b"text/csv; charset=utf-8")
+Reading = tuple[Arrays, str]
+"""The inputs, and how they are answered: `rows`, `row` (one object) or `v1`."""
+
+
+class Form(NamedTuple):
+    """What does not change from request to request of one model: in `served.forms[NAME]`."""
+
+    json: tuple[Header, ...]
+    csv: tuple[Header, ...]
+    advice: str
+    v1: v1.Form
+
+    @classmethod
+    def of(cls, served: Served) -> "Form":
+        """Returns the form of `served`."""
+        text = advice(served.model, served.name, lambda row: [row])
+        if len(served.signature.inputs) == len(served.pictures) == 1:
+            text = "; a body that passes: a file with an image, Content-Type: image/png, image/jpeg or image/webp"
+        return cls(served.stamped((JSON,)), served.stamped((_CSV_HEADER,)), text, v1.Form.of(served))
+
+
+def read(content_type: bytes, body: bytes, served: Served) -> Reading:
+    """Returns what `body` holds for the model. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind == MULTIPART:
+        return _form(parts_of(content_type, body), served)
+    return _READERS.get(_first_bytes(body) if kind in _UNSAID else kind, _json)(body, served)
+
+
+def _first_bytes(body: bytes) -> bytes:
+    """Returns the content type of what begins as no JSON does, else that of JSON."""
+    if is_image(body):
+        return IMAGES[0]
+    return NPY if is_npy(body) else ARROW if body.startswith(b"\xff\xff\xff\xff") else _JSON
+
+
+def _csv(body: bytes, served: Served) -> Reading:
+    return read_csv(body, served.signature, served.limits), "rows"
+
+
+def _npy(body: bytes, served: Served) -> Reading:
+    only = _only(served.signature, "a NumPy file")
+    return {only.name: read_npy(body, only, served.limits)}, "rows"
+
+
+def _arrow(body: bytes, served: Served) -> Reading:
+    return read_arrow(body, served.signature, served.model.properties, served.limits), "rows"
+
+
+def _text(body: bytes, served: Served) -> Reading:
+    spec = _only(served.signature, "plain text")
+    if spec.datatype != "BYTES":
+        raise InputAtFault(f"plain text is for models that take text; this one takes {spec.datatype}")
+    try:
+        return from_columns({spec.name: [body.decode()]}, served.signature, served.limits), "row"
+    except UnicodeDecodeError:
+        raise not_utf8("the text") from None
+
+
+def _image(body: bytes, served: Served) -> Reading:
+    return _images([body], _only(served.signature, "one image"), served), "row"
+
+
+def _images(files: list[bytes], spec: TensorSpec, served: Served) -> Arrays:
+    if (picture := served.pictures.get(spec.name)) is None:
+        said = "its kit does not say how one becomes a tensor (model.parameters.serving.inputs[].image)"
+        raise InputAtFault(f"input {quoted(spec.name)} of this model takes no image: {said}")
+    return {spec.name: read_images(files, spec, picture, served.limits)}
+
+
+def _json(body: bytes, served: Served) -> Reading:
+    return _document(read_document(body, served.limits.json_depth, arrays=True), served)
+
+
+_READERS: Final[dict[bytes, Callable[[bytes, Served], Reading]]] = {
+    CSV: _csv,
+    NPY: _npy,
+    ARROW: _arrow,
+    TEXT: _text,
+    **dict.fromkeys(IMAGES, _image),
+}
+
+
+def _only(signature: Signature, what: str) -> TensorSpec:
+    if signature.only is None:
+        raise InputAtFault(f"{what} is for models with one input; this one has {listed(signature.inputs)}")
+    return signature.only
+
+
+def _form(parts: list[Part], served: Served) -> Reading:
+    """A file is read as if it were the body; several parts are the inputs that they are named after, or images."""
+    first, *others = parts
+    if first.file is not None and not others:
+        kind = first.content_type.partition(b";")[0].strip().lower()
+        if kind.startswith(b"multipart/"):
+            raise InvalidInput("a part of the form is a form itself; send files")
+        if kind in _UNSAID and _first_bytes(first.content) == _JSON:
+            suffix = first.file[first.file.rfind(".") :].lower()
+            return read(_SUFFIXES.get(suffix, kind), first.content, served)
+        return read(first.content_type, first.content, served)
+    named: dict[str, list[Part]] = {}
+    only = served.signature.only
+    for part in parts:
+        spec = only or served.signature.input(part.name)
+        named.setdefault(spec.name, []).append(part)
+    arrays: Arrays = {}
+    for name, group in named.items():
+        arrays |= _of_parts(served.signature.input(name), group, served)
+    return complete(arrays, served.signature), "row" if max(map(len, named.values())) == 1 else "rows"
+
+
+def _of_parts(spec: TensorSpec, parts: list[Part], served: Served) -> Arrays:
+    contents = [part.content for part in parts]
+    if all(map(is_image, contents)):
+        return _images(contents, spec, served)
+    if any(part.file is not None for part in parts):
+        wanted = "a form with several parts has images, or values typed in"
+        raise InputAtFault(f"input {quoted(spec.name)}: {wanted}; got {shown(parts[0].file or '')}")
+    try:
+        cells = cells_of(spec.datatype, [content.decode() for content in contents])
+    except UnicodeDecodeError:
+        raise not_utf8(f"input {quoted(spec.name)}") from None
+    return {spec.name: array_from(spec, cells, served.limits)}
+
+
+def _document(given: Any, served: Served) -> Reading:
+    signature, limits = served.signature, served.limits
+    only = signature.only
+    if type(given) is list:
+        if only is not None and len(only.shape) == 2 and only.shape[1] > 1 and shape_of(given) == [only.shape[1]]:
+            return from_rows([given], signature, limits, "rows"), "row"
+        return from_rows(given, signature, limits, "rows"), "rows"
+    if is_binary(given, signature):
+        return from_rows([given], signature, limits, "rows"), "row"
+    if not {"instances", "inputs"}.isdisjoint(given.keys() - signature.inputs.keys()):
+        return v1.read(given, served, served.forms[NAME].v1).inputs, "v1"
+    only = only if len(given) == 1 else None
+    kinds = {name: _is_row(only or signature.input(name), value) for name, value in given.items()}
+    if len(set(kinds.values())) > 1:
+        rows = [name for name, is_row in kinds.items() if is_row]
+        raise InputAtFault(f"ambiguous: {listed(rows)} look like one row, the other inputs like columns")
+    if all(kinds.values()):
+        return from_columns({name: [value] for name, value in given.items()}, signature, limits), "row"
+    return from_columns(given, signature, limits), "rows"
+
+
+def _is_row(spec: TensorSpec, value: Any) -> bool:
+    """True if `value` is nested as one row of the input is, False if as a column of rows is."""
+    depth, rank = len(shape_of(value)), len(spec.shape)
+    return depth < rank and not (depth == 1 and rank == 2 and spec.shape[1] == 1)
