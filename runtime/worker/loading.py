@@ -60,11 +60,11 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log,
     except Refused as refused:
         raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
     served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log)
+    served.example = samples[0].request if samples else None
     served.pictures = pictures(served.signature.inputs, declared.images)
     prepare(served, codecs)
     for number, sample in enumerate(samples, 1):
         replay(served, number, sample)
-    served.example = samples[0].request if samples else None
     request = served.example or example_request(model)
     try:
         rehearse(served, V2_JSON, samples[0].body if samples else orjson.dumps(request), times=_WARM_UPS)

@@ -181,12 +181,14 @@ def app_of(
     codecs: tuple[Codec, ...] = CODECS,
     gateway: Gateway = NO_GATEWAY,
     images: Mapping[str, dict[str, Any]] | None = None,
+    sample: Mapping[str, Any] | None = None,
 ) -> Served:
-    """The app over the models (the first as `provenance.name`), without a server; `images` as `Declared` has them."""
+    """The app over the models (the first as `provenance.name`), without a server; `images` as `Declared` has them, `sample` a request of the kit's."""
     limits, health, lines, slots = limits or Limits(), health or StaticHealth(), Lines(), Slots()
     served: dict[str, serving_wing.Served] = {}
     for loaded in models:
         one = served[provenance.name] = serving_wing.Served(loaded, provenance, limits, Meter(slots.slot(1)), lines.log)
+        one.example = sample
         one.pictures = pictures(one.signature.inputs, images or {})
         prepare(one, codecs)
         if warm:

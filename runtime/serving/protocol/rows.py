@@ -5,14 +5,12 @@ A row is a value, a list, or an object by the inputs' names. `[N]` is taken for 
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
-from math import prod
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
-from adapters.base import Model, TensorSpec
+from adapters.base import TensorSpec
 from adapters.values import Array, Arrays
 from runtime.errors import InputAtFault, InvalidInput, PredictFailed
 from runtime.link.limits import Limits
@@ -21,7 +19,6 @@ from runtime.serving.protocol.json_document import kind_of
 from runtime.serving.protocol.json_elements import array_of
 from runtime.serving.wording import listed, quoted, shown
 
-_LONGEST_SHOWN: Final = 1024
 _OBJECTS: Final = frozenset({dict})
 _LISTS: Final = frozenset({list})
 
@@ -156,33 +153,6 @@ def _text(name: str, value: object) -> object:
 def by_rows(rows: int, wanted: Sequence[str], outputs: Arrays) -> bool:
     """True if every output has an element for each row, so that answers may be rows too."""
     return all(outputs[name].ndim and len(outputs[name]) == rows for name in wanted)
-
-
-# examples
-
-
-def example_row(model: Model) -> Any:
-    """Returns a row that passes for `model`, of zeros and "": what stands in an error about inputs."""
-    required = [spec for spec in model.inputs if not spec.optional] or model.inputs[:1]
-    row = {spec.name: _zeros(spec, spec.shape[1:]) for spec in required}
-    return row if len(model.inputs) > 1 else next(iter(row.values()), None)
-
-
-def _zeros(spec: TensorSpec, shape: Sequence[int]) -> Any:
-    zero: object = {"BYTES": "", "BOOL": False}.get(spec.datatype, 0)
-    for size in reversed(shape):
-        zero = [zero] * (1 if size < 0 else size)
-    return zero
-
-
-def advice(model: Model, name: str, write: Callable[[Any], Any]) -> str:
-    """Returns what an error about inputs ends with: a body that passes, or where to look if that would be long."""
-    one_row = all(spec.shape[:1] in ((-1,), (1,)) for spec in model.inputs)
-    if one_row and sum(prod(map(abs, spec.shape)) for spec in model.inputs) <= _LONGEST_SHOWN:
-        body = orjson.dumps(write(example_row(model))).decode()
-        if len(body) <= _LONGEST_SHOWN:
-            return f"; a body that passes: {body}"
-    return f"; GET /v2/models/{name} shows what the model takes"
 
 
 def not_utf8(what: str) -> InvalidInput:

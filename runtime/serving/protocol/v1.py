@@ -14,8 +14,9 @@ from runtime.link.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Head
 from runtime.serving.protocol.codec import Codec, Page
+from runtime.serving.protocol.examples import advice
 from runtime.serving.protocol.json_document import Document, read_document
-from runtime.serving.protocol.rows import advice, array_from, by_rows, from_columns, from_rows, values_of
+from runtime.serving.protocol.rows import array_from, by_rows, from_columns, from_rows, values_of
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import (
     JSON,
@@ -39,7 +40,8 @@ class Form(NamedTuple):
     @classmethod
     def of(cls, served: Served) -> "Form":
         """Returns the form of `served`."""
-        return cls(served.stamped((JSON,)), advice(served.model, served.name, lambda row: {"instances": [row]}))
+        text = advice(served.model, served.name, served.example, lambda rows: {"instances": rows})
+        return cls(served.stamped((JSON,)), text)
 
 
 def decode(_: Head, body: bytes, served: Served) -> Request:
@@ -112,6 +114,12 @@ def _json(value: Any) -> Response:
     return Response(200, (JSON,), orjson.dumps(value))
 
 
+def _describe(models: Models) -> dict[str, Any]:
+    from runtime.serving.protocol.v1_openapi import paths  # for people: no start has to wait for it
+
+    return paths(models)
+
+
 V1: Final = Codec(
     name=NAME,
     paths=(f"{_MODEL}:predict",),
@@ -120,6 +128,7 @@ V1: Final = Codec(
     decode=decode,
     encode=encode,
     refuse=error_response,
+    describe=_describe,
     pages=(
         Page("/v1/models", _models),
         Page(_MODEL, _model, quiet=True),

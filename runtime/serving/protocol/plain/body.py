@@ -8,6 +8,7 @@ from adapters.values import Arrays
 from runtime.errors import InputAtFault, InvalidInput
 from runtime.serving.engine.request import Signature
 from runtime.serving.protocol import v1
+from runtime.serving.protocol.examples import advice
 from runtime.serving.protocol.json_document import read_document
 from runtime.serving.protocol.plain.arrow import read_arrow
 from runtime.serving.protocol.plain.csv_text import cells_of, read_csv
@@ -15,7 +16,6 @@ from runtime.serving.protocol.plain.image import is_image, read_images
 from runtime.serving.protocol.plain.multipart import Part, parts_of
 from runtime.serving.protocol.plain.npy import is_npy, read_npy
 from runtime.serving.protocol.rows import (
-    advice,
     array_from,
     complete,
     from_columns,
@@ -56,7 +56,7 @@ class Form(NamedTuple):
     @classmethod
     def of(cls, served: Served) -> "Form":
         """Returns the form of `served`."""
-        text = advice(served.model, served.name, lambda row: [row])
+        text = advice(served.model, served.name, served.example, list)
         if len(served.signature.inputs) == len(served.pictures) == 1:
             text = "; a body that passes: a file with an image, Content-Type: image/png, image/jpeg or image/webp"
         return cls(served.stamped((JSON,)), served.stamped((_CSV_HEADER,)), text, v1.Form.of(served))
@@ -67,7 +67,16 @@ def read(content_type: bytes, body: bytes, served: Served) -> Reading:
     kind = content_type.partition(b";")[0].strip().lower()
     if kind == MULTIPART:
         return _form(parts_of(content_type, body), served)
-    return _READERS.get(_first_bytes(body) if kind in _UNSAID else kind, _json)(body, served)
+    if kind not in _UNSAID:
+        return _READERS.get(kind, _json)(body, served)
+    if (found := _first_bytes(body)) != _JSON:
+        return _READERS[found](body, served)
+    try:
+        return _json(body, served)
+    except InputAtFault as fault:
+        if not body or body.lstrip()[:1] in b"[{":
+            raise
+        raise InputAtFault(f"{fault}; what is not JSON needs its Content-Type, as text/csv or text/plain") from None
 
 
 def _first_bytes(body: bytes) -> bytes:

@@ -86,18 +86,26 @@ def _ready(models: Models, _: object) -> Response:
 
 def plain(predict: str | None = None, health: str | None = None) -> Codec:
     """Returns the protocol, with a further path for predictions and one for health if a platform wants them."""
-    paths = ("/predict", *(f"{path}/predict" for path in _MODEL), *_FOR_PLATFORMS)
+    paths = ("/predict", *(f"{path}/predict" for path in _MODEL), *_FOR_PLATFORMS, *filter(None, (predict,)))
+    healths = ("/ping", *filter(None, (health,)))
+
+    def describe(models: Models) -> dict[str, Any]:
+        from runtime.serving.protocol.plain.openapi import described  # for people: no start has to wait for it
+
+        return described(models, paths, healths)
+
     return Codec(
         name=NAME,
-        paths=(*paths, predict) if predict else paths,
+        paths=paths,
         media_types=(b"application/json", CSV, NPY, TEXT, *_ASIDE),
         aside=frozenset(_ASIDE),
         prepare=Form.of,
         decode=decode,
         encode=encode,
         refuse=error_response,
-        pages=tuple(Page(path, _ready, quiet=True) for path in ("/ping", health) if path),
-    )  # fmt: skip
+        pages=tuple(Page(path, _ready, quiet=True) for path in healths),
+        describe=describe,
+    )
 
 
 PLAIN: Final = plain()

@@ -3,23 +3,30 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-import orjson
-
 from adapters.base import TensorSpec
-from runtime.serving.protocol.json_elements import FLOATS, INTEGERS
-from runtime.serving.protocol.openapi import OBJECT, Piece, array_of, json_of, object_of, operation
+from runtime.serving.protocol.openapi import (
+    FLAG,
+    HEALTH,
+    OBJECT,
+    SERVER,
+    TEXT,
+    Piece,
+    array_of,
+    element,
+    example_of,
+    json_of,
+    object_of,
+    operation,
+    readiness,
+)
 from runtime.serving.protocol.v2.encode import example_request
 from runtime.serving.served import Models, Served
 
 _LONGEST_EXAMPLE: Final = 2**20
-_TEXT: Final = {"type": "string"}
-_FLAG: Final = {"type": "boolean"}
 _SIZE: Final = {"type": "integer", "minimum": 0}
 _PARAMETERS: Final = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
-_HEALTH: Final = object_of({"live": _FLAG}, ready=_FLAG, reason=_TEXT, progress=OBJECT)
-_TENSORS: Final = array_of(object_of({"name": _TEXT, "datatype": _TEXT, "shape": array_of({"type": "integer"})}))
-_STATS: Final = object_of({"model_stats": array_of(object_of({"name": _TEXT, "inference_stats": OBJECT}))})
-_SERVER: Final = "server"
+_TENSORS: Final = array_of(object_of({"name": TEXT, "datatype": TEXT, "shape": array_of({"type": "integer"})}))
+_STATS: Final = object_of({"model_stats": array_of(object_of({"name": TEXT, "inference_stats": OBJECT}))})
 
 
 def paths(models: Models) -> Piece:
@@ -36,22 +43,20 @@ def paths(models: Models) -> Piece:
 
 
 def _of_server() -> Piece:
-    ready = operation(_SERVER, "Whether predictions should be sent here", _HEALTH)
-    ready["responses"]["503"] = {"description": "Not yet, or no more", "content": json_of(_HEALTH)}
-    entry = object_of({"name": _TEXT, "state": _TEXT, "reason": _TEXT}, version=_TEXT)
-    about = object_of({"name": _TEXT, "version": _TEXT, "extensions": array_of(_TEXT)})
-    only_ready = {"content": json_of(object_of({}, ready=_FLAG), example={"ready": True})}
+    entry = object_of({"name": TEXT, "state": TEXT, "reason": TEXT}, version=TEXT)
+    about = object_of({"name": TEXT, "version": TEXT, "extensions": array_of(TEXT)})
+    only_ready = {"content": json_of(object_of({}, ready=FLAG), example={"ready": True})}
     return {
-        "/v2": {"get": operation(_SERVER, "Name, version and extensions", about)},
-        "/v2/health/live": {"get": operation(_SERVER, "Whether the server listens", _HEALTH)},
-        "/v2/health/ready": {"get": ready},
-        "/v2/models": {"get": operation(_SERVER, "Names of the models", object_of({"models": array_of(_TEXT)}))},
-        "/v2/models/stats": {"get": operation(_SERVER, "Statistics of all models", _STATS)},
+        "/v2": {"get": operation(SERVER, "Name, version and extensions", about)},
+        "/v2/health/live": {"get": operation(SERVER, "Whether the server listens", HEALTH)},
+        "/v2/health/ready": {"get": readiness()},
+        "/v2/models": {"get": operation(SERVER, "Names of the models", object_of({"models": array_of(TEXT)}))},
+        "/v2/models/stats": {"get": operation(SERVER, "Statistics of all models", _STATS)},
         "/v2/repository/index": {
-            "post": operation(_SERVER, "State of the models", array_of(entry), refused=(413, 415), body=only_ready)
+            "post": operation(SERVER, "State of the models", array_of(entry), refused=(413, 415), body=only_ready)
         },
-        "/v2/logging": _settings(_SERVER, "Settings of the log"),
-        "/v2/trace/setting": _settings(_SERVER, "Settings of traces"),
+        "/v2/logging": _settings(SERVER, "Settings of the log"),
+        "/v2/trace/setting": _settings(SERVER, "Settings of traces"),
     }
 
 
@@ -67,15 +72,16 @@ def _of_model(served: Served, path: str, parameters: Iterable[Piece]) -> Piece:
     def about(summary: str, answer: Piece) -> Piece:
         return {"get": operation(served.name, summary, answer, refused=(404, 503), parameters=parameters)}
 
-    metadata = object_of({"name": _TEXT, "versions": array_of(_TEXT), "platform": _TEXT, "inputs": _TENSORS,
+    metadata = object_of({"name": TEXT, "versions": array_of(TEXT), "platform": TEXT, "inputs": _TENSORS,
                           "outputs": _TENSORS, "properties": OBJECT})  # fmt: skip
-    config = object_of({"name": _TEXT, "max_batch_size": _SIZE, "input": array_of(OBJECT), "output": array_of(OBJECT)})
+    config = object_of({"name": TEXT, "max_batch_size": _SIZE, "input": array_of(OBJECT), "output": array_of(OBJECT)})
+    example = example_of(served.example or example_request(served.model), _LONGEST_EXAMPLE)
     predict = operation(served.name, "A prediction", _answer(served), refused=(404, 413, 415, 503, 504),
-                        body={"required": True, "content": json_of(_request(served), **_example(served))},
+                        body={"required": True, "content": json_of(_request(served), **example)},
                         parameters=parameters)  # fmt: skip
     return {
         path: about("What the model takes and gives", metadata),
-        f"{path}/ready": about("Whether the model can be asked", object_of({"name": _TEXT, "ready": _FLAG})),
+        f"{path}/ready": about("Whether the model can be asked", object_of({"name": TEXT, "ready": FLAG})),
         f"{path}/config": about("The model as Triton's tools configure it", config),
         f"{path}/stats": about("Statistics of the model", _STATS),
         f"{path}/infer": {"post": predict},
@@ -87,7 +93,7 @@ def _request(served: Served) -> Piece:
     wanted = object_of({"name": {"enum": [spec.name for spec in model.outputs]}}, parameters=_PARAMETERS)
     inputs = {"type": "array", "minItems": 1, "maxItems": served.limits.inputs,
               "items": _one_of(_input(spec, any_name=len(model.inputs) == 1) for spec in model.inputs)}  # fmt: skip
-    return object_of({"inputs": inputs}, id=_TEXT, parameters=_PARAMETERS, outputs=array_of(wanted))
+    return object_of({"inputs": inputs}, id=TEXT, parameters=_PARAMETERS, outputs=array_of(wanted))
 
 
 def _answer(served: Served) -> Piece:
@@ -95,26 +101,20 @@ def _answer(served: Served) -> Piece:
     outputs = array_of(_one_of(_output(spec) for spec in served.model.outputs))
     if labels is not None:
         outputs["description"] = "Labels: " + ", ".join(f"{index} {label}" for index, label in enumerate(labels[:1000]))
-    members = {"model_name": {"const": served.name}, "model_version": _TEXT, "id": _TEXT, "outputs": outputs}
+    members = {"model_name": {"const": served.name}, "model_version": TEXT, "id": TEXT, "outputs": outputs}
     return object_of(members, parameters=_PARAMETERS)
-
-
-def _example(served: Served) -> Piece:
-    """Returns a request that passes: a sample of the kit's where it has one, else zeros; nothing if it is very long."""
-    request = served.example or example_request(served.model)
-    return {"example": request} if len(orjson.dumps(request)) <= _LONGEST_EXAMPLE else {}
 
 
 def _input(spec: TensorSpec, *, any_name: bool) -> Piece:
     name = {"type": "string", "examples": [spec.name]} if any_name else {"const": spec.name}
-    return _tensor(spec, name, {"const": spec.datatype}, {"data": array_of(_element(spec.datatype))})
+    return _tensor(spec, name, {"const": spec.datatype}, {"data": array_of(element(spec.datatype))})
 
 
 def _output(spec: TensorSpec) -> Piece:
     # asked for as classes, it is of BYTES and has another shape; in binary form it has no data
     found = object_of({"name": {"const": spec.name}, "datatype": {"enum": sorted({spec.datatype, "BYTES"})},
                        "shape": array_of(_SIZE)})  # fmt: skip
-    found["properties"]["data"] = array_of({"anyOf": [_element(spec.datatype), _TEXT]})
+    found["properties"]["data"] = array_of({"anyOf": [element(spec.datatype), TEXT]})
     return found
 
 
@@ -126,15 +126,6 @@ def _tensor(spec: TensorSpec, name: Piece, datatype: Piece, more: Piece) -> Piec
     return {**object_of({"name": name, "shape": shape, "datatype": datatype, **more}),
             "description": f"{spec.name}: {spec.datatype} {list(spec.shape)}, where -1 is any size"
                            f"{'; may be left out' if spec.optional else ''}"}  # fmt: skip
-
-
-def _element(datatype: str) -> Piece:
-    if datatype in INTEGERS:
-        low, high = INTEGERS[datatype]
-        return {"type": "integer", "minimum": low, "maximum": high}
-    if datatype in FLOATS:
-        return {"type": ["number", "null"]}
-    return _TEXT if datatype == "BYTES" else _FLAG
 
 
 def _one_of(schemas: Iterable[Piece]) -> dict[str, Any]:
