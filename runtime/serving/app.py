@@ -19,7 +19,7 @@ from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocols import CODECS, codecs_behind
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import Response
-from runtime.serving.tracing import request_id
+from runtime.serving.tracing import LOGGED_ID, trail
 from runtime.serving.wording import quoted
 
 if TYPE_CHECKING:
@@ -151,11 +151,13 @@ class App:
         """Returns the answer to a request that is no call, in the words of `codec`; logs it unless `quiet`."""
         inputs = self._limits.log_inputs
         _, told, line = told_of(error, inputs=inputs)
+        own_id, trace = trail(head_of(scope["headers"]), inputs=inputs)
         response, method = codec.refuse(told), scope["method"]
         if not quiet or response.status == 500:
             if inputs:
                 line["path"] = quoted(local_path(scope))
             write = self._log.info if response.status != 500 else self._log.error
-            write("request.refused", id=request_id(dict(scope["headers"])), status=response.status,
-                  method=method if inputs or method in HTTPMethod.__members__ else "***", **line)  # fmt: skip
+            verb = method if inputs or method in HTTPMethod.__members__ else "***"
+            write("request.refused", id=own_id[:LOGGED_ID], status=response.status, method=verb, **line, **trace.fields)
+        response = response._replace(variable=response.variable + trace.headers)
         return self._models.stamp(response, scope.get("path_params", {}))

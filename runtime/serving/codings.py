@@ -12,8 +12,13 @@ from runtime.serving.statuses import Response
 
 SHORT_BYTES: Final = 4096
 """An answer up to this length goes as it is: packed, it would take as many packets, and more time."""
-_FORMATS: Final = {b"gzip": (31,), b"deflate": (15, -15)}
+_GZIP: Final = 31
+_FORMATS: Final = {b"gzip": (_GZIP,), b"deflate": (15, -15)}
 """What zlib calls them; deflate is zlib's format, and some clients leave out its frame."""
+_MEMBER: Final = b"\x1f\x8b"
+_STEP_BYTES: Final = 16_384
+"""Each member's end copies what is left of a step."""
+_MOST_MEMBERS: Final = 4096
 _MOST_TIMES: Final = 100
 _ALWAYS_BYTES: Final = 2**20
 """Up to this length a body may be packed as well as can be; a longer one was made to fill memory."""
@@ -30,21 +35,39 @@ def inflated(head: Head, body: Body, most: int, whose: str = "--max-body-bytes")
         return body
     allowed = min(most, max(_ALWAYS_BYTES, _MOST_TIMES * len(body)))
     for bits in _FORMATS[coding]:
-        stream = zlib.decompressobj(bits)
         try:
-            whole = stream.decompress(body, allowed + 1)
+            whole = _inflated(body, bits, allowed)
         except zlib.error:
             continue
-        if len(whole) > allowed:
-            if allowed == most:
-                raise too_large(most, whose, "inflated body")
-            packed_bytes = f"{_MOST_TIMES} times its {len(body)} bytes"
-            raise TooLarge(f"inflated body too large: more than {packed_bytes}, and than {_ALWAYS_BYTES}")
-        if stream.eof and not stream.unused_data:
+        if len(whole) <= allowed:
             return whole
-        wrong = "followed by other bytes" if stream.eof else "cut off"
-        raise InvalidInput(f"body is {wrong}: not one {coding.decode()} stream")
+        if allowed == most:
+            raise too_large(most, whose, "inflated body")
+        packed_bytes = f"{_MOST_TIMES} times its {len(body)} bytes"
+        raise TooLarge(f"inflated body too large: more than {packed_bytes}, and than {_ALWAYS_BYTES}")
     raise InvalidInput(f"body is not {coding.decode()}, as Content-Encoding says")
+
+
+def _inflated(body: Body, bits: int, allowed: int) -> bytes:
+    """Returns what `body` holds, or one byte more than `allowed`: of gzip, all members one after another
+    (https://www.rfc-editor.org/rfc/rfc1952#page-5). Raises zlib.error, InvalidInput."""
+    view, at, pieces, members = memoryview(body), 0, [b""], 0
+    while not members or (bits == _GZIP and view[at : at + 2] == _MEMBER):
+        stream, members = zlib.decompressobj(bits), members + 1
+        if members > _MOST_MEMBERS:
+            raise InvalidInput(f"body has more than {_MOST_MEMBERS} gzip members")
+        while not stream.eof:
+            if at == len(view):
+                raise InvalidInput("body is cut off: Content-Encoding promises more")
+            piece = view[at : at + _STEP_BYTES]
+            pieces.append(stream.decompress(piece, allowed + 1))
+            at, allowed = at + len(piece), allowed - len(pieces[-1])
+            if allowed < 0:
+                return b"".join(pieces)
+        at -= len(stream.unused_data)
+    if at < len(view):
+        raise InvalidInput("body is followed by other bytes, of no Content-Encoding")
+    return b"".join(pieces)
 
 
 def packed(response: Response, head: Head) -> Response:

@@ -20,10 +20,9 @@ from runtime.serving.media import Body, Head, media_type, too_large
 from runtime.serving.protocol.codec import Codec
 from runtime.serving.served import Served
 from runtime.serving.statuses import Response, check_lines, status_of
-from runtime.serving.tracing import ATTRIBUTES, NUMBERS, PREFIX, REQUEST_ID, TRACE, Trail, is_id, request_id, trail
+from runtime.serving.tracing import ATTRIBUTES, LOGGED_ID, NUMBERS, PREFIX, REQUEST_ID, TRACE, Trail, is_id, trail
 
 _OK: Final = OUTCOME_RUNS["ok"]
-_LOGGED_ID: Final = 64
 _REHEARSAL_SECONDS: Final = 0.5
 
 
@@ -103,8 +102,8 @@ class Call:
         self.body_bytes, self.rows, self.queued, self.computed = len(body), 0, 0.0, 0.0
         self.deadline_seconds = served.limits.deadline_seconds if seconds is None else seconds
         if REQUEST_ID in head or TRACE in head or ATTRIBUTES in head:
-            self.id = request_id(head)  # as the answer has it
-            self.trail: Trail | None = trail(head, self.id, inputs=served.limits.log_inputs)
+            self.trail: Trail | None
+            self.id, self.trail = trail(head, inputs=served.limits.log_inputs)
         else:
             self.id, self.trail = f"{PREFIX}-{next(NUMBERS):x}", None
         served.meters[codec.name].begun()
@@ -147,11 +146,11 @@ class Call:
         if self.queued or self.trail:
             times = {"queued": self.queued, "computed": self.computed} if self.queued else {}
             more = {name: _milliseconds(time) for name, time in times.items()}
-            served.log.info("request.answered", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
+            served.log.info("request.answered", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol,
                             rows=self.rows, milliseconds=_milliseconds(seconds), **more, **self._fields)  # fmt: skip
             response = self._told(response)
         else:  # on the loop: the numbers above would say the same again
-            served.log.info("request.answered", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
+            served.log.info("request.answered", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol,
                             rows=self.rows, milliseconds=int(seconds * 1e6) / 1000)  # fmt: skip
         return served.stamp(response)
 
@@ -159,7 +158,7 @@ class Call:
         """Closes the account of a request whose client has left: there is no answer."""
         served, protocol = self._served, self.codec.name
         served.meters[protocol].abandoned()
-        served.log.info("request.abandoned", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol,
+        served.log.info("request.abandoned", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol,
                         milliseconds=_milliseconds(perf_counter() - self.arrived), **self._fields)  # fmt: skip
 
     def refused(self, error: Exception) -> Response:
@@ -176,7 +175,7 @@ class Call:
             served.meters[protocol].finished(OUTCOME_RUNS[status.outcome], seconds, 0, self.body_bytes, length)
         log, http = served.log, status.http
         write = log.info if http < 500 else log.warning if http != 500 else log.error
-        write("request.refused", id=self.id[:_LOGGED_ID], model=served.name, protocol=protocol, status=http,
+        write("request.refused", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol, status=http,
               milliseconds=_milliseconds(seconds), **line, **self._fields)  # fmt: skip
         return served.stamp(self._told(response))
 

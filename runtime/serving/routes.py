@@ -14,9 +14,11 @@ from starlette.types import ASGIApp
 from runtime.link.metrics import CONTENT_TYPE
 from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
 from runtime.serving.codings import inflated
+from runtime.serving.media import head_of
 from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.served import Models
 from runtime.serving.statuses import MethodNotAllowed, Response, UnknownPath
+from runtime.serving.tracing import named
 from runtime.serving.wording import shown
 
 _LONGEST: Final = 65_536
@@ -29,21 +31,21 @@ def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape:
                 refused: Refuse, bodies: Bodies) -> Starlette:  # fmt: skip
     """Returns the application of these protocols; `infer` answers a POST to one of their paths."""
 
-    async def metrics(_: Request) -> ASGIApp:
+    async def metrics(request: Request) -> ASGIApp:
         text = await asyncio.to_thread(scrape)
-        return partial(deliver, Response(200, ((b"content-type", CONTENT_TYPE),), text))
+        return _deliver(Response(200, ((b"content-type", CONTENT_TYPE),), text), request)
 
     async def home(request: Request) -> ASGIApp:
         from runtime.serving.site.home import home  # as all of the site: for people, who come later or never
 
         head, root = dict(request.scope["headers"]), str(request.scope.get("root_path", ""))
-        return partial(deliver, home(models, codecs, head, root))
+        return _deliver(home(models, codecs, head, root), request)
 
     async def openapi(request: Request) -> ASGIApp:
         from runtime.serving.site.document import openapi
 
         root = str(request.scope.get("root_path", ""))
-        return partial(deliver, await asyncio.to_thread(openapi, models, codecs, root))
+        return _deliver(await asyncio.to_thread(openapi, models, codecs, root), request)
 
     pages = [(page, codec) for codec in codecs for page in (*codec.later_pages(), *codec.pages)]
     routes = [Route(page.path, _answer(page, codec, models, refused, bodies), methods=page.methods)
@@ -75,20 +77,23 @@ def _answer(page: Page, codec: Codec, models: Models, refused: Refuse, bodies: B
         parameters = request.path_params
         try:
             body = (await _body(request, bodies),) if page.wants_body else ()
-            response = models.stamp(page.answer(models, parameters, *body), parameters)
+            return _deliver(models.stamp(page.answer(models, parameters, *body), parameters), request)
         except ClientGone:
             return _silence
         except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
-            response = refused(error, request.scope, codec, quiet=page.quiet)
-        return partial(deliver, response)
+            return partial(deliver, refused(error, request.scope, codec, quiet=page.quiet))
 
     return answer
 
 
-async def _docs(_: Request) -> ASGIApp:
+def _deliver(response: Response, request: Request) -> ASGIApp:
+    return partial(deliver, named(response, head_of(request.scope["headers"])))
+
+
+async def _docs(request: Request) -> ASGIApp:
     from runtime.serving.site.document import page
 
-    return partial(deliver, await asyncio.to_thread(page))
+    return _deliver(await asyncio.to_thread(page), request)
 
 
 async def _file(request: Request) -> ASGIApp:
@@ -97,7 +102,7 @@ async def _file(request: Request) -> ASGIApp:
     name = request.path_params["name"]
     if name not in files():
         raise HTTPException(404)
-    return partial(deliver, await asyncio.to_thread(file, name))
+    return _deliver(await asyncio.to_thread(file, name), request)
 
 
 async def _silence(*_: object) -> None:

@@ -6,7 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 from runtime.serving.media import Head
-from runtime.serving.statuses import Header
+from runtime.serving.statuses import Header, Response
 
 REQUEST_ID: Final = b"x-request-id"
 TRACE: Final = b"traceparent"
@@ -15,6 +15,8 @@ PREFIX: Final = os.urandom(4).hex()
 NUMBERS: Final = itertools.count(1)
 _ID_BYTES: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._:@/+=-"
 _LONGEST_ID: Final = 128
+LOGGED_ID: Final = 64
+"""Characters of an id that a log line has at most."""
 _LONGEST_ATTRIBUTES: Final = 256
 _PARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?").fullmatch
 
@@ -34,13 +36,21 @@ def request_id(head: Head) -> str:
     return f"{PREFIX}-{next(NUMBERS):x}"
 
 
+def named(response: Response, head: Head) -> Response:
+    """Returns an answer that is not logged, with the request's own `X-Request-Id` if it has one."""
+    if REQUEST_ID not in head:
+        return response
+    return response._replace(variable=(*response.variable, (REQUEST_ID, request_id(head).encode())))
+
+
 def is_id(text: str) -> bool:
     """True if a log may hold `text` as the id of a request."""
     return text.isascii() and not text.encode().translate(None, _ID_BYTES)
 
 
-def trail(head: Head, own_id: str, *, inputs: bool) -> Trail:
-    """Returns what a request with one of the three headers leaves; with `inputs` the log may hold what clients sent."""
+def trail(head: Head, *, inputs: bool) -> tuple[str, Trail]:
+    """Returns a request's id, and what the three headers leave; with `inputs` the log may hold what clients sent."""
+    own_id = request_id(head)
     fields: dict[str, str] = {}
     headers: tuple[Header, ...] = ((REQUEST_ID, own_id.encode()),) if REQUEST_ID in head else ()
     if parent := _parent(head.get(TRACE, b"")):
@@ -50,7 +60,7 @@ def trail(head: Head, own_id: str, *, inputs: bool) -> Trail:
     if (given := head.get(ATTRIBUTES)) is not None:
         is_plain = len(given) <= _LONGEST_ATTRIBUTES and not given.translate(None, _ID_BYTES + b",; ")
         fields["custom_attributes"] = given.decode("latin-1") if inputs or is_plain else "***"
-    return Trail(fields, headers)
+    return own_id, Trail(fields, headers)
 
 
 def _parent(given: bytes) -> tuple[bytes, bytes] | None:

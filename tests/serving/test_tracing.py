@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from runtime.link.limits import Limits
-from tests.serving.support import BODY, Served, iris_like, model, serving
+from tests.serving.support import BODY, INFER, Served, iris_like, model, serving
 from tests.serving.wire import ask, request
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -105,3 +106,45 @@ def test_a_request_that_ran_in_a_thread_says_both():
 
 def _answered(served: Served) -> list[dict[str, Any]]:
     return served.lines.events("request.answered")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving(model()) as running:
+        yield running
+
+
+MANY = {f"h{index}": "x" for index in range(200)}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more", "status"),
+    [
+        pytest.param("GET", "/nothing", {}, 404, id="no such path"),
+        pytest.param("GET", INFER, {}, 405, id="another method"),
+        pytest.param("POST", "/v2/models/other/infer", {}, 404, id="no such model"),
+        pytest.param("GET", "/v2/models/iris/versions/9", {}, 404, id="a page"),
+        pytest.param("CONNECT", "/", {}, 405, id="the connection"),
+        pytest.param("GET", "/", MANY, 431, id="the head"),
+    ],
+)
+def test_refusals_that_are_no_call_carry_them_too(served: Served, method: str, path: str, more: Any, status: int):
+    headers = {"X-Request-Id": "mine-7", "traceparent": PARENT}
+    (answer,) = ask(served.port, request(method, path, None, headers | more))
+    assert (answer.status, answer.headers["x-request-id"]) == (status, "mine-7")
+    assert re.fullmatch(f"00-{TRACE}-[0-9a-f]{{16}}-01", answer.headers["traceresponse"])
+
+
+def test_refusals_that_are_no_call_log_them_too():
+    with serving(model()) as served:
+        asked = request("GET", "/nothing", None, {"X-Request-Id": "mine-7", "traceparent": PARENT})
+        answers = [*ask(served.port, asked), *ask(served.port, asked.replace(b"GET", b"CONNECT"))]
+    for answer, event in zip(answers, served.lines.events("request.refused"), strict=True):
+        assert (event["id"], event["trace"]) == ("mine-7", TRACE)
+        assert answer.headers["traceresponse"] == f"00-{TRACE}-{event['span']}-01"
+
+
+@pytest.mark.parametrize("path", ["/v2/health/ready", "/v2/models/iris", "/", "/metrics", "/openapi.json", "/docs"])
+def test_pages_name_the_request(path: str, served: Served):
+    named, other = ask(served.port, request("GET", path, None, {"X-Request-Id": "mine-7"}), request("GET", path, None))
+    assert (named.status, named.headers["x-request-id"], "x-request-id" in other.headers) == (200, "mine-7", False)

@@ -16,7 +16,7 @@ from runtime.serving.inference import Endpoint, infer
 from runtime.serving.media import Head as MediaHead
 from runtime.serving.media import head_of
 from runtime.serving.statuses import JSON, RETRY, Response, error_body
-from runtime.serving.tracing import request_id
+from runtime.serving.tracing import LOGGED_ID, trail
 
 _IDLE_GRACE_SECONDS: Final = 0.25
 """An idle client's next request may be on its way when the listener closes."""
@@ -176,12 +176,13 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         newest, status, text = self._newest, refused.status, str(refused)
         reading = newest if newest is not None and newest.more_body else None
-        head = dict(self._reader.headers if reading is None else reading.headers)
-        self._state.log.info("request.refused", id=request_id(head)[:64], status=status, reason=text)
+        head = head_of(self._reader.headers if reading is None else reading.headers)
+        own_id, trace = trail(head, inputs=self._limits.log_inputs)
+        self._state.log.info("request.refused", id=own_id[:LOGGED_ID], status=status, reason=text, **trace.fields)
         if reading is not None and reading.complete:  # answered before its end: a second answer would be another's
             self._end(linger=True)
             return
-        answer = Response(status, (JSON, RETRY) if status == 503 else (JSON,), error_body(text))
+        answer = Response(status, (JSON, RETRY) if status == 503 else (JSON,), error_body(text), trace.headers)
         self.turns.say_last(rendered(answer, self._state.date, keep_alive=False), reading)
 
     def _end(self, linger: bool) -> None:
