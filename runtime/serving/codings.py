@@ -52,7 +52,7 @@ def _inflated(body: Body, bits: int, allowed: int) -> bytes:
     """Returns what `body` holds, or one byte more than `allowed`: of gzip, all members one after another
     (https://www.rfc-editor.org/rfc/rfc1952#page-5). Raises zlib.error, InvalidInput."""
     view, at, pieces, members = memoryview(body), 0, [b""], 0
-    while not members or (bits == _GZIP and view[at : at + 2] == _MEMBER):
+    while not members or (bits == _GZIP and bytes(view[at : at + 2]) == _MEMBER):
         stream, members = zlib.decompressobj(bits), members + 1
         if members > _MOST_MEMBERS:
             raise InvalidInput(f"body has more than {_MOST_MEMBERS} gzip members")
