@@ -1,6 +1,6 @@
 """What a request's headers may say about its body (docs/protocol.md)."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from runtime.errors import InvalidInput, TooLarge, UnsupportedMedia
@@ -31,7 +31,7 @@ CODINGS: Final = {b"": b"", b"identity": b"", b"gzip": b"gzip", b"x-gzip": b"gzi
 _UTF8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 
 
-def media_type(head: Head, claimed: Container[bytes | None], preferred: bytes) -> bytes:
+def media_type(head: Head, claimed: Collection[bytes | None], preferred: bytes) -> bytes:
     """Returns the Content-Type in lower case, without its parameters.
     Raises UnsupportedMedia for a body in an unknown coding, not in UTF-8, or clearly none of the `claimed` types."""
     content_coding(head)
@@ -41,7 +41,9 @@ def media_type(head: Head, claimed: Container[bytes | None], preferred: bytes) -
         if name.strip() == b"charset" and text.strip(b"\"' ") not in _UTF8:
             raise _unsupported("charset", text, "UTF-8")
     if kind not in claimed and kind.startswith(_OTHER_MEANING):
-        raise _unsupported("content type", kind, preferred.decode())
+        like = kind.partition(b"/")[0] + b"/"
+        near = [one for one in claimed if one is not None and one.startswith(like)]
+        raise _unsupported("content type", kind, b", ".join(near or [preferred]).decode())
     return kind
 
 

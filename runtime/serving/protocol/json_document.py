@@ -35,7 +35,8 @@ def read_document(body: bytes, depth: int, *, arrays: bool = False) -> Any:
     except orjson.JSONDecodeError as error:
         raise _unreadable(body, error) from None
     if type(document) is not dict and not (arrays and type(document) is list):
-        raise InputAtFault(f"request must be a JSON object, got {kind_of(document)}")
+        wanted = "object or array" if arrays else "object"
+        raise InputAtFault(f"request must be a JSON {wanted}, got {kind_of(document)}")
     # Equal only if no string holds a colon, no key came twice and no member but these is an object.
     if (colons := body.count(b":")) != _usual_keys(document):
         keys = _keys(document)

@@ -74,7 +74,7 @@ def read(content_type: bytes, body: bytes, served: Served) -> Reading:
     try:
         return _json(body, served)
     except InputAtFault as fault:
-        if not body or body.lstrip()[:1] in b"[{":
+        if not body or body.lstrip()[:1] in b'[{"':
             raise
         raise InputAtFault(f"{fault}; what is not JSON needs its Content-Type, as text/csv or text/plain") from None
 

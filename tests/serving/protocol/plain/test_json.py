@@ -179,4 +179,14 @@ def test_pages_without_a_model_need_a_single_one():
 
 @pytest.mark.parametrize("kind", ["image/gif", "audio/wav", "application/x-protobuf"])
 def test_other_media_are_refused(kind: str):
-    assert post(model(), b"x", **{"Content-Type": kind})[0] == 415
+    status, said = post(model(), b"x", **{"Content-Type": kind})
+    near = "image/png, image/jpeg, image/webp" if kind == "image/gif" else "application/"
+    assert (status, f"unsupported content type '{kind}'; send {near}" in said) == (415, True), said
+
+
+def test_what_is_not_json_is_told_what_it_needs():
+    hint = "what is not JSON needs its Content-Type, as text/csv or text/plain"
+    kinds = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert hint in post(model(), b"5.0,3.5,1.5,0.25", **kinds)[1]
+    for body in (b"", b"[1", b'{"a":', b'"text"'):
+        assert hint not in post(model(), body, **kinds)[1]
