@@ -11,7 +11,7 @@ import pytest
 from tests.places import ROOT
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-EXTRAS = ("sklearn", "pytorch", "xgboost", "lightgbm", "catboost", "grpc")
+EXTRAS = ("sklearn", "pytorch", "xgboost", "lightgbm", "catboost", "images", "arrow", "grpc")
 
 
 def pins(file: Path) -> dict[str, str]:

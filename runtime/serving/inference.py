@@ -37,8 +37,10 @@ class Endpoint(NamedTuple):
     @classmethod
     def of(cls, served: Served, codecs: tuple[Codec, ...]) -> "Endpoint":
         """Returns the endpoint where `codecs` are spoken; the first gets what none of them claims."""
-        claims = {kind: codec._replace(aside=codec.aside & {kind}) if codec.aside else codec
-                  for codec in reversed(codecs) for kind in codec.media_types}  # fmt: skip
+        claims: dict[bytes | None, Codec] = {}
+        for codec in reversed(codecs):
+            aside = frozenset(codec.media_types) if codec.images and served.signature.pictures else codec.aside
+            claims |= {kind: codec._replace(aside=aside & {kind}) if aside else codec for kind in codec.media_types}
         return cls(served, codecs, claims)
 
     def codec(self, head: Head) -> Codec:

@@ -1,7 +1,8 @@
 """What a kit says about an input that is a picture: how pixels become the elements of its tensor (docs/predict.md)."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -57,14 +58,18 @@ class Picture(NamedTuple):
         return cls(height, width, first, given["mode"], given["resize"], elements)
 
 
-def pictures(inputs: Mapping[str, TensorSpec], said: Mapping[str, Mapping[str, Any]]) -> dict[str, Picture]:
+NO_PICTURES: Final[Mapping[str, Picture]] = MappingProxyType({})
+
+
+def pictures(inputs: Iterable[TensorSpec], said: Mapping[str, Mapping[str, Any]]) -> dict[str, Picture]:
     """Returns what a kit has `said` about the pictures among a model's inputs.
     Raises InvalidKitfile if that does not fit, MissingFramework without the package that reads pictures."""
-    if unknown := said.keys() - inputs.keys():
-        raise InvalidKitfile(f"Kitfile: image of the input {quoted(min(unknown))}; the model has {listed(inputs)}")
+    specs = {spec.name: spec for spec in inputs}
+    if unknown := said.keys() - specs.keys():
+        raise InvalidKitfile(f"Kitfile: image of the input {quoted(min(unknown))}; the model has {listed(specs)}")
     if said:
         _import_pillow()
-    return {name: Picture.of(inputs[name], given) for name, given in said.items()}
+    return {name: Picture.of(specs[name], given) for name, given in said.items()}
 
 
 def _import_pillow() -> None:

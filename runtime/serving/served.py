@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from adapters.base import Model
@@ -16,12 +16,10 @@ from runtime.log import Log
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.health import Health
+from runtime.serving.pictures import NO_PICTURES, Picture
 from runtime.serving.protocol.json_elements import arrays_of
 from runtime.serving.statuses import Header, Response
 from runtime.serving.wording import listed, shown
-
-if TYPE_CHECKING:
-    from runtime.serving.pictures import Picture
 
 
 class Provenance(NamedTuple):
@@ -53,17 +51,16 @@ class Provenance(NamedTuple):
 class Served:
     """A model, where it came from, what runs it, and what each protocol has prepared for it."""
 
-    def __init__(self, model: Model, provenance: Provenance, limits: Limits, meter: Meter, log: Log) -> None:
+    def __init__(self, model: Model, provenance: Provenance, limits: Limits, meter: Meter, log: Log,
+                 pictures: Mapping[str, Picture] = NO_PICTURES) -> None:  # fmt: skip
         self.name = provenance.name
         self.model, self.provenance, self.limits, self.meter, self.log = model, provenance, limits, meter, log
-        self.signature = Signature.of(model)
+        self.signature = Signature.of(model, pictures)
         self.engine = Engine(model, self.signature, limits, self.name)
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
         self.example: Mapping[str, Any] | None = None
         """A request in V2 JSON that the kit has as a sample."""
-        self.pictures: dict[str, Picture] = {}
-        """What the kit says about inputs that are pictures, by the input's name."""
         self.meters: dict[str, Requests] = {}
         """The account of each protocol's requests, by its name."""
         self._origin = provenance.headers()

@@ -59,9 +59,9 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log,
         )
     except Refused as refused:
         raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
-    served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log)
+    images = pictures(model.inputs, declared.images)
+    served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log, images)
     served.example = samples[0].request if samples else None
-    served.pictures = pictures(served.signature.inputs, declared.images)
     prepare(served, codecs)
     for number, sample in enumerate(samples, 1):
         replay(served, number, sample)

@@ -187,9 +187,10 @@ def app_of(
     limits, health, lines, slots = limits or Limits(), health or StaticHealth(), Lines(), Slots()
     served: dict[str, serving_wing.Served] = {}
     for loaded in models:
-        one = served[provenance.name] = serving_wing.Served(loaded, provenance, limits, Meter(slots.slot(1)), lines.log)
+        looks = pictures(loaded.inputs, images or {})
+        one = serving_wing.Served(loaded, provenance, limits, Meter(slots.slot(1)), lines.log, looks)
+        served[provenance.name] = one
         one.example = sample
-        one.pictures = pictures(one.signature.inputs, images or {})
         prepare(one, codecs)
         if warm:
             rehearse(one, V2_JSON, orjson.dumps(example_request(loaded)), times=5)

@@ -1,7 +1,7 @@
 """Runs a call on a model: permits, deadline, event loop or thread. Knows no protocol and no HTTP.
 
 May import: adapters.base, adapters.values, adapters.wording, runtime.errors, runtime.link.limits,
-runtime.serving.wording.
+runtime.serving.pictures, runtime.serving.wording.
 Imported by: runtime.serving, runtime.serving.protocol, runtime.serving.protocol.grpc, runtime.serving.protocol.plain,
 runtime.serving.protocol.v2.
 """

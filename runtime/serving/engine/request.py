@@ -8,6 +8,7 @@ import numpy as np
 from adapters.base import Model, TensorSpec
 from adapters.values import DTYPES, Arrays
 from runtime.errors import InputAtFault
+from runtime.serving.pictures import NO_PICTURES, Picture
 from runtime.serving.wording import listed, shown
 
 
@@ -42,9 +43,11 @@ class Signature(NamedTuple):
     outputs: Mapping[str, np.dtype[Any]]
     default: tuple[str, ...]
     """The outputs of a request that names none."""
+    pictures: Mapping[str, Picture] = NO_PICTURES
+    """What the kit says about inputs that are pictures, by the input's name."""
 
     @classmethod
-    def of(cls, model: Model) -> "Signature":
+    def of(cls, model: Model, pictures: Mapping[str, Picture] = NO_PICTURES) -> "Signature":
         """Returns the signature of `model`."""
         names = tuple(spec.name for spec in model.outputs)
         return cls(
@@ -53,6 +56,7 @@ class Signature(NamedTuple):
             only=model.inputs[0] if len(model.inputs) == 1 else None,
             outputs={spec.name: DTYPES[spec.datatype] for spec in model.outputs},
             default=names if model.default_outputs is None else model.default_outputs,
+            pictures=pictures,
         )
 
     def input(self, name: str) -> TensorSpec:

@@ -51,6 +51,8 @@ class Codec(NamedTuple):
     """Path items of OpenAPI 3.1 for what it answers about these models, by path (`protocol.openapi` has pieces)."""
     aside: frozenset[bytes | None] = frozenset()
     """Those of `media_types` whose bodies are decoded in a thread, however short they are."""
+    images: bool = False
+    """Whether any body may hold images: of a model that takes some, all are decoded in a thread."""
     binary_at: Callable[[Head], int | None] = lambda _: None
     """Where in a body tensors begin as bytes, None for a body of text. A long body is then put into memory (`decode`
     gets a memoryview that may be written) so that this byte is aligned, and decoded on the event loop if the text

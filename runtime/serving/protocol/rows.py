@@ -15,6 +15,7 @@ from adapters.values import Array, Arrays
 from runtime.errors import InputAtFault, InvalidInput, PredictFailed
 from runtime.link.limits import Limits
 from runtime.serving.engine.request import Signature
+from runtime.serving.protocol.image import read_images
 from runtime.serving.protocol.json_document import kind_of
 from runtime.serving.protocol.json_elements import array_of
 from runtime.serving.wording import listed, quoted, shown
@@ -35,7 +36,7 @@ def from_rows(rows: object, signature: Signature, limits: Limits, what: str) -> 
             raise InputAtFault(f"{what}[{number}] has other names than the rows before it: {_names(rows[number])}")
         return from_columns({name: [row[name] for row in rows] for name in names}, signature, limits)
     if signature.only is not None:
-        return {signature.only.name: array_from(signature.only, rows, limits)}
+        return {signature.only.name: array_from(signature.only, rows, signature, limits)}
     wanted = tuple(signature.inputs)
     if not _LISTS.issuperset(map(type, rows)) or not {len(wanted)}.issuperset(map(len, rows)):
         raise InputAtFault(f"each of {what} must be an object with {listed(wanted)}, or an array of their values")
@@ -48,7 +49,7 @@ def from_columns(columns: Mapping[str, object], signature: Signature, limits: Li
     arrays: Arrays = {}
     for name, values in columns.items():
         spec = only or signature.input(name)
-        arrays[spec.name] = array_from(spec, values, limits)
+        arrays[spec.name] = array_from(spec, values, signature, limits)
     return complete(arrays, signature)
 
 
@@ -80,8 +81,12 @@ def matrix_of(columns: Arrays, only: TensorSpec, properties: Mapping[str, str]) 
     return {only.name: np.stack([columns[name] for name in names], axis=1)}
 
 
-def array_from(spec: TensorSpec, data: Any, limits: Limits) -> Array:
-    """Returns the array that nested lists are; its shape is that of their first elements. Raises InputAtFault."""
+def array_from(spec: TensorSpec, data: Any, signature: Signature, limits: Limits) -> Array:
+    """Returns the array that nested lists are, whose shape is that of their first elements, or images as `b64`.
+    Raises InputAtFault, and what `read_images` does."""
+    picture, entries = signature.pictures.get(spec.name), data if type(data) is list else [data]
+    if picture and entries and all(is_binary(entry, signature) for entry in entries):
+        return read_images([_from_base64(spec, entry) for entry in entries], spec, picture, limits)
     rank = len(spec.shape)
     if not rank:
         return array_of(spec, [], data if type(data) is list else [data], limits)
@@ -126,9 +131,13 @@ def _with_bytes(spec: TensorSpec, data: Any) -> Any:
         return [_with_bytes(spec, value) if type(value) is list or type(value) is dict else value for value in data]
     if type(data) is not dict or data.keys() != {"b64"} or type(data["b64"]) is not str:
         return data
+    return _from_base64(spec, data)
+
+
+def _from_base64(spec: TensorSpec, data: Mapping[str, Any]) -> bytes:
     try:
         return base64.b64decode(data["b64"], validate=True)
-    except ValueError:
+    except (ValueError, TypeError):
         raise InputAtFault(f"input {quoted(spec.name)}: b64 {shown(data['b64'])} is not base64") from None
 
 

@@ -72,7 +72,7 @@ def _inputs(document: Document, signature: Signature, limits: Limits) -> Arrays:
     if type(given := document["inputs"]) is dict:
         return from_columns(given, signature, limits)
     if signature.only is not None:
-        return {signature.only.name: array_from(signature.only, given, limits)}
+        return {signature.only.name: array_from(signature.only, given, signature, limits)}
     return from_rows(given, signature, limits, "inputs")
 
 
@@ -129,6 +129,7 @@ V1: Final = Codec(
     encode=encode,
     refuse=error_response,
     describe=_describe,
+    images=True,
     pages=(
         Page("/v1/models", _models),
         Page(_MODEL, _model, quiet=True),

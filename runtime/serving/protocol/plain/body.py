@@ -9,10 +9,10 @@ from runtime.errors import InputAtFault, InvalidInput
 from runtime.serving.engine.request import Signature
 from runtime.serving.protocol import v1
 from runtime.serving.protocol.examples import advice
+from runtime.serving.protocol.image import is_image, read_images
 from runtime.serving.protocol.json_document import read_document
 from runtime.serving.protocol.plain.arrow import read_arrow
 from runtime.serving.protocol.plain.csv_text import cells_of, read_csv
-from runtime.serving.protocol.plain.image import is_image, read_images
 from runtime.serving.protocol.plain.multipart import Part, parts_of
 from runtime.serving.protocol.plain.npy import is_npy, read_npy
 from runtime.serving.protocol.rows import (
@@ -57,7 +57,7 @@ class Form(NamedTuple):
     def of(cls, served: Served) -> "Form":
         """Returns the form of `served`."""
         text = advice(served.model, served.name, served.example, list)
-        if len(served.signature.inputs) == len(served.pictures) == 1:
+        if len(served.signature.inputs) == len(served.signature.pictures) == 1:
             text = "; a body that passes: a file with an image, Content-Type: image/png, image/jpeg or image/webp"
         return cls(served.stamped((JSON,)), served.stamped((_CSV_HEADER,)), text, v1.Form.of(served))
 
@@ -114,7 +114,7 @@ def _image(body: bytes, served: Served) -> Reading:
 
 
 def _images(files: list[bytes], spec: TensorSpec, served: Served) -> Arrays:
-    if (picture := served.pictures.get(spec.name)) is None:
+    if (picture := served.signature.pictures.get(spec.name)) is None:
         said = "its kit does not say how one becomes a tensor (model.parameters.serving.inputs[].image)"
         raise InputAtFault(f"input {quoted(spec.name)} of this model takes no image: {said}")
     return {spec.name: read_images(files, spec, picture, served.limits)}
@@ -172,7 +172,7 @@ def _of_parts(spec: TensorSpec, parts: list[Part], served: Served) -> Arrays:
         cells = cells_of(spec.datatype, [content.decode() for content in contents])
     except UnicodeDecodeError:
         raise not_utf8(f"input {quoted(spec.name)}") from None
-    return {spec.name: array_from(spec, cells, served.limits)}
+    return {spec.name: array_from(spec, cells, served.signature, served.limits)}
 
 
 def _document(given: Any, served: Served) -> Reading:
@@ -187,7 +187,7 @@ def _document(given: Any, served: Served) -> Reading:
     if not {"instances", "inputs"}.isdisjoint(given.keys() - signature.inputs.keys()):
         return v1.read(given, served, served.forms[NAME].v1).inputs, "v1"
     only = only if len(given) == 1 else None
-    kinds = {name: _is_row(only or signature.input(name), value) for name, value in given.items()}
+    kinds = {name: _is_row(only or signature.input(name), value, signature) for name, value in given.items()}
     if len(set(kinds.values())) > 1:
         rows = [name for name, is_row in kinds.items() if is_row]
         raise InputAtFault(f"ambiguous: {listed(rows)} look like one row, the other inputs like columns")
@@ -196,7 +196,9 @@ def _document(given: Any, served: Served) -> Reading:
     return from_columns(given, signature, limits), "rows"
 
 
-def _is_row(spec: TensorSpec, value: Any) -> bool:
+def _is_row(spec: TensorSpec, value: Any, signature: Signature) -> bool:
     """True if `value` is nested as one row of the input is, False if as a column of rows is."""
+    if spec.name in signature.pictures and type(value) is list and value and is_binary(value[0], signature):
+        return False
     depth, rank = len(shape_of(value)), len(spec.shape)
     return depth < rank and not (depth == 1 and rank == 2 and spec.shape[1] == 1)

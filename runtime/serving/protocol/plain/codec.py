@@ -99,6 +99,7 @@ def plain(predict: str | None = None, health: str | None = None) -> Codec:
         paths=paths,
         media_types=(b"application/json", CSV, NPY, TEXT, *_ASIDE),
         aside=frozenset(_ASIDE),
+        images=True,
         prepare=Form.of,
         decode=decode,
         encode=encode,

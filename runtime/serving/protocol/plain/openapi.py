@@ -62,7 +62,7 @@ def _forms(served: Served) -> Piece:
     found = json_of({"anyOf": [array_of(row), row, columns]}, **example_of(rows))
     if (table := _csv_of(inputs, rows)) is not None:
         found[CSV.decode()] = {"schema": TEXT, **example_of(table)}
-    others = [ARROW, *([NPY] if only else ()), *(IMAGES if only and served.pictures else ())]
+    others = [ARROW, *([NPY] if only else ()), *(IMAGES if only and served.signature.pictures else ())]
     found |= {kind.decode(): {"schema": _BYTES} for kind in others}
     if only and only.datatype == "BYTES":
         found[PLAIN_TEXT.decode()] = {"schema": TEXT, **example_of(str(rows[0]))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
@@ -224,3 +225,23 @@ def test_short_images_do_not_hold_the_loop():
     assert served.app  # a thread decodes: see the time that it waited for one
     sent(served, file_of(FOUR))
     assert "queued" in served.lines.events("request.answered")[0]
+
+
+def test_images_may_stand_in_json_too():
+    files = [file_of(FOUR), file_of(255 - FOUR)]
+    coded = [{"b64": base64.b64encode(file).decode()} for file in files]
+    right = [{"y": pixels.transpose(2, 0, 1).tolist()} for pixels in (FOUR, 255 - FOUR)]
+    for body, answer in ((coded, right), (coded[0], right[0]), ({"x": coded[0]}, right[0]), ({"x": coded}, right),
+                         ([{"x": one} for one in coded], right)):  # fmt: skip
+        served = taking()
+        assert post(served, body, **{"Content-Type": "application/json"}) == answer
+        assert "queued" in served.lines.events("request.answered")[0]
+    predictions = {"predictions": [row["y"] for row in right]}
+    for path in ("/predict", "/v1/models/iris:predict"):
+        assert post(taking(), {"instances": coded}, path) == predictions
+        assert post(taking(), {"inputs": coded}, path) == predictions
+        assert post(taking(), {"inputs": {"x": coded}}, path) == predictions
+    assert post(taking(shape=(3, 2, 2)), {"x": coded[0]})[0]["y"] == right[0]["y"][0]
+    assert post(taking(), {"x": {"b64": "a"}})[1].startswith("input 'x': b64 'a' is not base64")
+    assert post(taking(), {"x": {"b64": 1}})[1].startswith("input 'x': b64 1 is not base64")
+    assert post(taking(), [*coded, 1])[0] == 400
