@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import core_venv
+from tests.e2e.test_predict_page import photos
 from tests.kit.made import made_kit
 from tests.places import KITS
 
@@ -48,6 +49,12 @@ def test_the_extra_of_catboost_is_named_too(bare_python, tmp_path):
     made_kit(tmp_path / "kit", {"m.cbm": b"CBM1" + bytes(64)})
     done = verify(bare_python, f"oci:{tmp_path / 'kit'}:v1", tmp_path)
     assert (done.returncode, "modelkit-runtime[catboost]" in done.stdout) == (78, True)
+
+
+def test_the_extra_of_images_is_named_when_the_kit_is_loaded(bare_python, tmp_path):
+    kit = photos(tmp_path / "kit")
+    done = verify(bare_python, f"oci:{kit}:v1", tmp_path)
+    assert (done.returncode, "pip install 'modelkit-runtime[images]'" in done.stdout) == (78, True), done.stdout
 
 
 def test_the_core_alone_serves_onnx(bare_python, tmp_path):

@@ -39,7 +39,7 @@ _JSON: Final = b"application/json"
 _UNSAID: Final = frozenset({b"", b"application/octet-stream", b"application/x-www-form-urlencoded"})
 """What clients send that do not know the type: curl without -H among them."""
 _SUFFIXES: Final = {".csv": CSV, ".json": _JSON, ".txt": TEXT}
-"""Of files in forms, which curl sends as octet-stream."""
+"""Of files in forms: curl knows no type of theirs, and a browser asks the machine it runs on."""
 _CSV_HEADER: Final = (b"content-type", b"text/csv; charset=utf-8")
 Reading = tuple[Arrays, str]
 """The inputs, and how they are answered: `rows`, `row` (one object) or `v1`."""
@@ -143,13 +143,7 @@ def _form(parts: list[Part], served: Served) -> Reading:
     """A file is read as if it were the body; several parts are the inputs that they are named after, or images."""
     first, *others = parts
     if first.file is not None and not others:
-        kind = first.content_type.partition(b";")[0].strip().lower()
-        if kind.startswith(b"multipart/"):
-            raise InvalidInput("a part of the form is a form itself; send files")
-        if kind in _UNSAID and _first_bytes(first.content) == _JSON:
-            suffix = first.file[first.file.rfind(".") :].lower()
-            return read(_SUFFIXES.get(suffix, kind), first.content, served)
-        return read(first.content_type, first.content, served)
+        return read(_kind_of(first), first.content, served)
     named: dict[str, list[Part]] = {}
     only = served.signature.only
     for part in parts:
@@ -159,6 +153,17 @@ def _form(parts: list[Part], served: Served) -> Reading:
     for name, group in named.items():
         arrays |= _of_parts(served.signature.input(name), group, served)
     return complete(arrays, served.signature), "row" if max(map(len, named.values())) == 1 else "rows"
+
+
+def _kind_of(file: Part) -> bytes:
+    """Returns the content type of a file in a form: its own if that is known, else by its first bytes or its name."""
+    kind = file.content_type.partition(b";")[0].strip().lower()
+    if kind.startswith(b"multipart/"):
+        raise InvalidInput("a part of the form is a form itself; send files")
+    if kind in _READERS or _first_bytes(file.content) != _JSON:
+        return kind if kind in _READERS else b""
+    name = file.file or ""
+    return IMAGES[0] if kind.startswith(b"image/") else _SUFFIXES.get(name[name.rfind(".") :].lower(), b"")
 
 
 def _of_parts(spec: TensorSpec, parts: list[Part], served: Served) -> Arrays:

@@ -34,6 +34,8 @@ NPY = npy_of(np.array([ROW], np.float32))
         (("rows.csv", CSV, "text/csv"), [ANSWER]),
         (("rows.csv", CSV, "application/octet-stream"), [ANSWER]),  # as curl sends it
         (("ROWS.CSV", CSV), [ANSWER]),
+        (("rows.csv", CSV, "application/vnd.ms-excel"), [ANSWER]),  # as browsers on Windows do
+        (("rows.csv", NPY, "application/vnd.ms-excel"), [ANSWER]),
         (("x.npy", NPY, "application/octet-stream"), [ANSWER]),
         (("no suffix", NPY), [ANSWER]),
         (("rows.json", b'{"X": [5.0, 3.5, 1.5, 0.25]}', "application/octet-stream"), ANSWER),
@@ -139,6 +141,12 @@ def test_what_is_no_form_is_refused(content_type: bytes, body: bytes, said: str)
     with pytest.raises(InvalidInput) as refusal:
         parts_of(content_type, body)
     assert said in str(refusal.value)
+
+
+def test_an_image_of_another_format_is_told_the_right_ones():
+    image = pytest.importorskip("tests.serving.protocol.plain.test_image")
+    gif = ("a.gif", image.file_of(image.FOUR, "GIF"), "image/gif")
+    assert form(image.taking(), {"file": gif}) == (400, "the image is no PNG, JPEG or WebP, or is broken")
 
 
 def test_a_form_in_a_form_is_refused():
