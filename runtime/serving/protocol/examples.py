@@ -1,5 +1,6 @@
 """Rows that pass for a model: what stands in errors about inputs, and in `/openapi.json`."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, Final
@@ -8,16 +9,20 @@ import numpy as np
 import orjson
 
 from adapters.base import Model, TensorSpec
+from runtime.serving.pictures import Picture
+from runtime.serving.protocol.image import blank
 
 _LONGEST_SHOWN: Final = 1024
 
 
-def example_rows(model: Model, sample: Mapping[str, Any] | None) -> list[Any]:
-    """Returns rows that pass: the first one of the kit's `sample`, else zeros and ""; one, if the model takes one."""
+def example_rows(model: Model, sample: Mapping[str, Any] | None, pictures: Mapping[str, Picture]) -> list[Any]:
+    """Returns rows that pass: black images, the first row of the kit's `sample`, else zeros and ""; one, if the model
+    takes one."""
     rows = max((spec.shape[0] for spec in model.inputs if spec.shape), default=1)
     row = _of_sample(model, sample or {}) or {
         spec.name: _zeros(spec, spec.shape[1:]) for spec in _required(model) or model.inputs[:1]
     }
+    row |= {name: {"b64": base64.b64encode(blank(picture)).decode()} for name, picture in pictures.items()}
     return [row if len(model.inputs) > 1 else next(iter(row.values()), None)] * max(1, rows)
 
 
@@ -48,7 +53,7 @@ def advice(model: Model, name: str, sample: Mapping[str, Any] | None, write: Cal
     """Returns what an error about inputs ends with: a body that passes, or where to look if that would be long."""
     one_row = all(spec.shape[:1] in ((-1,), (1,)) for spec in model.inputs)
     if one_row and sum(prod(map(abs, spec.shape)) for spec in model.inputs) <= _LONGEST_SHOWN:
-        body = orjson.dumps(write(example_rows(model, sample))).decode()
+        body = orjson.dumps(write(example_rows(model, sample, {}))).decode()
         if len(body) <= _LONGEST_SHOWN:
             return f"; a body that passes: {body}"
     return f"; GET /v2/models/{name} shows what the model takes"

@@ -1,6 +1,6 @@
 """Pieces of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0), for the protocols that describe themselves."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -73,9 +73,11 @@ def element(datatype: str) -> Piece:
     return TEXT if datatype == "BYTES" else FLAG
 
 
-def row_of(inputs: Sequence[TensorSpec]) -> Piece:
-    """Returns the schema of a row: the values of a model's one input, or all inputs by name."""
-    named = {spec.name: _nested(spec) for spec in inputs}
+def row_of(inputs: Sequence[TensorSpec], pictures: Container[str]) -> Piece:
+    """Returns the schema of a row: the values of a model's one input, or all inputs by name; images are `b64`."""
+    image = object_of({"b64": TEXT})
+    named = {spec.name: {"anyOf": [_nested(spec), image]} if spec.name in pictures else _nested(spec)
+             for spec in inputs}  # fmt: skip
     required = {spec.name: named[spec.name] for spec in inputs if not spec.optional}
     whole = object_of(required, **{name: schema for name, schema in named.items() if name not in required})
     return {"anyOf": [*named.values(), whole]} if len(inputs) == 1 else whole

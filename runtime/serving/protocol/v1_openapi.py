@@ -31,9 +31,10 @@ def paths(models: Models) -> Piece:
 
 
 def _predict(served: Served) -> Piece:
-    rows = array_of(row_of(served.model.inputs))
+    pictures = served.signature.pictures
+    rows = array_of(row_of(served.model.inputs, pictures))
     schema = {"anyOf": [object_of({"instances": {**rows, "minItems": 1}}), object_of({"inputs": {}})]}
-    example = example_of({"instances": example_rows(served.model, served.example)})
+    example = example_of({"instances": example_rows(served.model, served.example, pictures)})
     return operation(
         served.name,
         "A prediction in KServe V1: rows, or columns",

@@ -35,6 +35,8 @@ TEXT: Final = b"text/plain"
 ARROW: Final = b"application/vnd.apache.arrow.stream"
 MULTIPART: Final = b"multipart/form-data"
 IMAGES: Final = (b"image/png", b"image/jpeg", b"image/webp")
+JPG: Final = b"image/jpg"
+"""No registered type, and what many send for JPEG."""
 _JSON: Final = b"application/json"
 _UNSAID: Final = frozenset({b"", b"application/octet-stream", b"application/x-www-form-urlencoded"})
 """What clients send that do not know the type: curl without -H among them."""
@@ -73,7 +75,7 @@ def read(content_type: bytes, body: bytes, served: Served) -> Reading:
         return _READERS[found](body, served)
     try:
         return _json(body, served)
-    except InputAtFault as fault:
+    except InvalidInput as fault:
         if not body or body.lstrip()[:1] in b'[{"':
             raise
         raise InputAtFault(f"{fault}; what is not JSON needs its Content-Type, as text/csv or text/plain") from None
@@ -129,7 +131,7 @@ _READERS: Final[dict[bytes, Callable[[bytes, Served], Reading]]] = {
     NPY: _npy,
     ARROW: _arrow,
     TEXT: _text,
-    **dict.fromkeys(IMAGES, _image),
+    **dict.fromkeys((*IMAGES, JPG), _image),
 }
 
 

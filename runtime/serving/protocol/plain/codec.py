@@ -10,7 +10,7 @@ from runtime.serving.engine.request import Request
 from runtime.serving.media import Head
 from runtime.serving.protocol import v1
 from runtime.serving.protocol.codec import Codec, Page
-from runtime.serving.protocol.plain.body import ARROW, CSV, IMAGES, MULTIPART, NAME, NPY, TEXT, Form, read
+from runtime.serving.protocol.plain.body import ARROW, CSV, IMAGES, JPG, MULTIPART, NAME, NPY, TEXT, Form, read
 from runtime.serving.protocol.plain.csv_text import write_csv
 from runtime.serving.protocol.rows import by_rows, values_of
 from runtime.serving.served import Models, Served
@@ -19,7 +19,15 @@ from runtime.serving.statuses import JSON, RETRY, Response, error_response
 _MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 _FOR_PLATFORMS: Final = ("/invocations", "/score")
 """SageMaker's path, and the usual one of Azure ML (docs/clouds.md)."""
-_ASIDE: Final = (None, b"application/octet-stream", b"application/x-www-form-urlencoded", ARROW, MULTIPART, *IMAGES)
+_ASIDE: Final = (
+    None,
+    b"application/octet-stream",
+    b"application/x-www-form-urlencoded",
+    ARROW,
+    MULTIPART,
+    *IMAGES,
+    JPG,
+)
 """What may be an image, which takes milliseconds however short it is, or a library that has to be imported first."""
 
 

@@ -55,14 +55,14 @@ def _predict(name: str, forms: Piece, parameters: Iterable[Piece]) -> Piece:
 
 def _forms(served: Served) -> Piece:
     """Returns what a body may be, for this model."""
-    inputs, only = served.model.inputs, served.signature.only
-    rows = example_rows(served.model, served.example)
-    row = row_of(inputs)
+    inputs, only, pictures = served.model.inputs, served.signature.only, served.signature.pictures
+    rows = example_rows(served.model, served.example, pictures)
+    row = row_of(inputs, pictures)
     columns = object_of({}, **{spec.name: {} for spec in inputs})
     found = json_of({"anyOf": [array_of(row), row, columns]}, **example_of(rows))
-    if (table := _csv_of(inputs, rows)) is not None:
+    if not pictures and (table := _csv_of(inputs, rows)) is not None:
         found[CSV.decode()] = {"schema": TEXT, **example_of(table)}
-    others = [ARROW, *([NPY] if only else ()), *(IMAGES if only and served.signature.pictures else ())]
+    others = [ARROW, *([NPY] if only else ()), *(IMAGES if only and pictures else ())]
     found |= {kind.decode(): {"schema": _BYTES} for kind in others}
     if only and only.datatype == "BYTES":
         found[PLAIN_TEXT.decode()] = {"schema": TEXT, **example_of(str(rows[0]))}

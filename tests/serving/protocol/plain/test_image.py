@@ -51,7 +51,7 @@ def pixels(served: Served, file: bytes, kind: str = "image/png") -> Any:
 
 
 @pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True})])
-@pytest.mark.parametrize("said", ["image/png", "image/jpeg", "application/octet-stream"])
+@pytest.mark.parametrize("said", ["image/png", "image/jpg", "application/octet-stream"])
 def test_every_pixel_of_a_lossless_file_is_what_it_was(kind: str, options: dict[str, Any], said: str):
     assert (pixels(taking(), file_of(FOUR, kind, **options), said) == FOUR.transpose(2, 0, 1)).all()
 
@@ -218,6 +218,11 @@ def test_what_a_kit_says_has_to_fit_its_datatype_and_names():
         taking(shape=(-1, 3, -1, -1), resize="fit")
     with pytest.raises(InvalidKitfile, match="image of the input 'x'; the model has 'X'"):
         app_of(model(), images=declared())
+
+
+def test_an_image_of_another_format_without_a_type_gets_an_example():
+    status, said = sent(taking(), file_of(FOUR, "GIF"), "application/octet-stream")
+    assert (status, "needs its Content-Type" in said, "a file with an image" in said) == (400, True, True)
 
 
 def test_short_images_do_not_hold_the_loop():

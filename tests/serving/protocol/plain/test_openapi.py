@@ -9,6 +9,7 @@ import pytest
 from adapters.base import Model, TensorSpec
 from tests.serving.asking import call
 from tests.serving.protocol.models import column, people, texts
+from tests.serving.protocol.v2.test_openapi import check
 from tests.serving.support import app_of, echo, model
 
 PATHS = ("/predict", "/v2/models/iris/predict", "/v2/models/iris/versions/{version}/predict", "/invocations", "/score",
@@ -40,6 +41,18 @@ def test_every_example_of_every_form_answers_200(name: str):
             sent = {"json": body["example"]} if kind == "application/json" else {"content": body["example"]}
             answer = call(served, "POST", path.replace("{version}", "1"), headers={"Content-Type": kind}, **sent)
             assert answer.status_code == 200, (path, kind, body["example"], answer.text)
+
+
+def test_an_image_stands_in_the_example_of_a_model_that_takes_one():
+    image = pytest.importorskip("tests.serving.protocol.plain.test_image")
+    for served in (image.taking(shape=(-1, 3, 2, 2)), image.taking(shape=(-1, -1, -1, 1), layout="NHWC", mode="L")):
+        paths = call(served, "GET", "/openapi.json").json()["paths"]
+        content = paths["/predict"]["post"]["requestBody"]["content"]
+        assert {"image/png", "image/jpeg", "image/webp", "multipart/form-data"} < set(content)
+        for path in ("/predict", "/v1/models/iris:predict"):
+            content = paths[path]["post"]["requestBody"]["content"]["application/json"]
+            check(content["example"], content["schema"])
+            assert call(served, "POST", path, json=content["example"]).status_code == 200
 
 
 def test_forms_stand_where_the_model_takes_them():
