@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         newest, status, text = self._newest, refused.status, str(refused)
         reading = newest if newest is not None and newest.more_body else None
-        head = head_of(self._reader.headers if reading is None else reading.headers)
+        head = dict(self._reader.headers if reading is None else reading.headers)  # of any number yet
         own_id, trace = trail(head, inputs=self._limits.log_inputs)
         self._state.log.info("request.refused", id=own_id[:LOGGED_ID], status=status, reason=text, **trace.fields)
         if reading is not None and reading.complete:  # answered before its end: a second answer would be another's

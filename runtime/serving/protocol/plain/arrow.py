@@ -47,9 +47,8 @@ def _table(body: bytes) -> Any:
         import pyarrow
         from pyarrow import ipc
     except ModuleNotFoundError:
-        raise UnsupportedMedia(
-            "this server reads no Arrow; its operator can: pip install 'modelkit-runtime[arrow]'"
-        ) from None
+        hint = "its operator can: pip install 'modelkit-runtime[arrow]'"
+        raise UnsupportedMedia(f"this server reads no Arrow; {hint}") from None
     buffer = pyarrow.py_buffer(body)
     try:
         for message in ipc.MessageReader.open_stream(buffer):
@@ -90,10 +89,10 @@ def _values(name: str, column: Any) -> Array:
 
     kind = column.type
     if types.is_fixed_size_list(kind) and not column.null_count:
-        return _values(name, column.flatten()).reshape(len(column), kind.list_size)
-    is_text = any(
-        is_one(kind) for is_one in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-    )
+        inner = _values(name, column.flatten())
+        return inner.reshape(len(column), kind.list_size, *inner.shape[1:])
+    texts_of = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    is_text = any(is_one(kind) for is_one in texts_of)
     if not (is_text or types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind)):
         taken = "numbers, booleans, texts, or fixed-size lists of numbers"
         raise InputAtFault(f"column {shown(name)} is of type {shown(str(kind))}; wanted {taken}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,13 @@ def test_columns_are_inputs_by_name_or_the_columns_of_the_one_matrix():
     lists = pa.array([[5.0, 3.5, 1.5, 0.25]], pa.list_(pa.float64(), 4))
     assert arrow(model(), {"anything": lists}) == [ANSWER]
     assert post(model(), stream_of(pa.table({"X": lists})), **{"Content-Type": "application/octet-stream"}) == [ANSWER]
+
+
+def test_lists_of_lists_are_further_axes():
+    kind = pa.list_(pa.list_(pa.int8(), 3), 2)
+    answer = [{"y": [[1, 2, 3], [4, 5, 6]]}, {"y": [[0, 0, 0], [0, 0, 1]]}]
+    assert arrow(echo("INT8", (-1, 2, 3)), {"x": pa.array([row["y"] for row in answer], kind)}) == answer
+    assert "expected shape" in arrow(echo("INT8", (-1, 3)), {"x": pa.array([[[1, 2, 3], [4, 5, 6]]], kind)})[1]
 
 
 def test_datatypes_batches_and_nulls():
@@ -103,3 +111,13 @@ def test_no_changed_byte_is_another_error():
         except InvalidInput:
             refused += 1
     assert 0 < refused < 2000
+
+
+def test_a_server_without_the_extra_says_so(monkeypatch: pytest.MonkeyPatch):
+    body = stream_of(pa.table(PERSON))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as Python marks a module that cannot be imported
+    status, said = post(people(), body, **{"Content-Type": KIND})
+    assert (status, said) == (
+        415,
+        "this server reads no Arrow; its operator can: pip install 'modelkit-runtime[arrow]'",
+    )

@@ -116,6 +116,13 @@ def test_a_photo_stands_as_viewers_show_it(orientation: int):
     assert (pixels(taking(), file_of(FOUR, exif=exif)) == turned[orientation].transpose(2, 0, 1)).all()
 
 
+def test_a_photo_with_others_behind_it_is_the_first_one():
+    other = Image.fromarray(255 - WIDE)
+    file = file_of(WIDE, "MPO", save_all=True, append_images=[other], quality=100)
+    answer = pixels(taking(shape=(-1, 3, 4, 8)), file, "image/jpeg")
+    assert np.abs(answer - WIDE.transpose(2, 0, 1)).mean() < 40  # its colours are sampled by twos
+
+
 def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
