@@ -34,7 +34,7 @@ def _predict(served: Served) -> Piece:
     pictures = served.signature.pictures
     rows = array_of(row_of(served.model.inputs, pictures))
     schema = {"anyOf": [object_of({"instances": {**rows, "minItems": 1}}), object_of({"inputs": {}})]}
-    example = example_of({"instances": example_rows(served.model, served.example, pictures)})
+    example = example_of({"instances": example_rows(served.signature, served.example)})
     return operation(
         served.name,
         "A prediction in KServe V1: rows, or columns",

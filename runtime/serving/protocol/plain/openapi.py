@@ -56,7 +56,7 @@ def _predict(name: str, forms: Piece, parameters: Iterable[Piece]) -> Piece:
 def _forms(served: Served) -> Piece:
     """Returns what a body may be, for this model."""
     inputs, only, pictures = served.model.inputs, served.signature.only, served.signature.pictures
-    rows = example_rows(served.model, served.example, pictures)
+    rows = example_rows(served.signature, served.example)
     row = row_of(inputs, pictures)
     columns = object_of({}, **{spec.name: {} for spec in inputs})
     found = json_of({"anyOf": [array_of(row), row, columns]}, **example_of(rows))

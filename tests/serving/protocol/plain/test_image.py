@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import struct
 import zlib
 from typing import Any
@@ -257,3 +258,9 @@ def test_images_may_stand_in_json_too():
     assert post(taking(), {"x": {"b64": "a"}})[1].startswith("input 'x': b64 'a' is not base64")
     assert post(taking(), {"x": {"b64": 1}})[1].startswith("input 'x': b64 1 is not base64")
     assert post(taking(), [*coded, 1])[0] == 400
+    status, said = post(taking(), {"instances": [1]}, "/v1/models/iris:predict")
+    example = json.loads(said.partition("; a body that passes: ")[2])
+    assert (status, post(taking(), example, "/v1/models/iris:predict")) == (
+        400,
+        {"predictions": [np.zeros((3, 2, 2)).tolist()]},
+    )

@@ -77,7 +77,14 @@ def test_a_sample_of_the_kit_is_the_example_and_the_advice():
 
 @pytest.mark.parametrize(
     "tensor",
-    [{"shape": [], "data": [1]}, {"shape": [1, 4], "data": [1, 2, 3, 4], "parameters": {"content_type": "np"}}],
+    [
+        {"shape": [], "data": [1]},
+        {"shape": [0, 4], "data": []},
+        {"shape": [1, 4], "data": [1, 2, 3, 4], "parameters": {"content_type": "np"}},
+        {"shape": [1, 3], "data": [1, 2, 3, 4]},
+        {"shape": "x", "data": {}},
+        {"data": [1]},
+    ],
 )
 def test_a_sample_that_has_no_plain_row_is_none(tensor: dict[str, Any]):
     served = app_of(model(), warm=False, sample={"inputs": [{"name": "X", "datatype": "FP32", **tensor}]})
