@@ -98,12 +98,16 @@ def _pixels(image: Any, picture: Picture) -> Array:
         ImageOps.exif_transpose(image, in_place=True)
     except Exception as error:
         raise InvalidInput("the image is cut off or broken") from error
-    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < _OPAQUE:
+    if image.has_transparency_data and _alpha(image).getextrema()[0] < _OPAQUE:
         raise InvalidInput("the image is transparent in places, and nothing says what is behind it; send it opaque")
     mode = "L" if picture.mode == "L" else "RGB"
     plain = image if image.mode == mode else image.convert(mode)
     pixels = np.atleast_3d(np.asarray(_sized(plain, picture)))
     return pixels[..., ::-1] if picture.mode == "BGR" else pixels
+
+
+def _alpha(image: Any) -> Any:
+    return (image if "A" in image.getbands() else image.convert("RGBA")).getchannel("A")
 
 
 def _sized(image: Any, picture: Picture) -> Any:

@@ -148,6 +148,7 @@ def frames(kind: str) -> bytes:
 
 
 SEEN_THROUGH = np.dstack([FOUR, np.array([[255, 255], [255, 254]], np.uint8)])
+PALETTE = Image.fromarray(FOUR).convert("P")
 REFUSED = {
     "other": (b"GIF89a" + bytes(50), 400, "the image is no PNG, JPEG or WebP, or is broken"),
     "gif": (file_of(FOUR, "GIF"), 400, "the image is no PNG"),
@@ -162,6 +163,8 @@ REFUSED = {
     "apng": (frames("PNG"), 400, "the image is animated; send one frame of it"),
     "webp frames": (frames("WEBP"), 400, "the image is animated"),
     "alpha": (file_of(SEEN_THROUGH), 400, "the image is transparent in places"),
+    "grey alpha": (file_of(Image.fromarray(SEEN_THROUGH).convert("LA")), 400, "the image is transparent in places"),
+    "one colour": (file_of(PALETTE, transparency=PALETTE.getpixel((1, 1))), 400, "the image is transparent in places"),
     "cmyk": (file_of(Image.fromarray(FOUR).convert("CMYK"), "JPEG"), 400, "the image is CMYK, or has more than 8 bits"),
     "deep": (file_of(Image.fromarray(np.zeros((2, 2), np.uint16))), 400, "the image is CMYK, or has more than 8 bits"),
     "deep rgb": (file_of(FOUR).replace(*[b"\x00\x00\x00\x02" * 2 + bits for bits in (b"\x08", b"\x10")]), 400, "the image is "),
