@@ -66,10 +66,13 @@ def _link(value: object) -> str:
 
 
 def nearest(path: str, routes: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Returns the paths that are most like a wrong one; a route's `{model}` stands for each of the `names`."""
+    """Returns the paths that are most like a wrong one, then those of the same last part; a route's `{model}` stands
+    for each of the `names`."""
     if len(path) > _LONGEST:  # comparing takes the square of it
         return []
     known = list(names)
     paths = {route.replace("{model}", name) for route in routes for name in (known if "{model}" in route else [""])}
     paths = {path for path in paths if "{name}" not in path}
-    return get_close_matches(path.lower(), sorted(paths), _MOST, _NEAR)
+    known_paths, last = sorted(paths, key=lambda one: (len(one), one)), path.lower().rpartition("/")[2]
+    ends = [one for one in known_paths if last and one.rpartition("/")[2] == last]
+    return list(dict.fromkeys(get_close_matches(path.lower(), known_paths, _MOST, _NEAR) + ends))[:_MOST]

@@ -67,6 +67,9 @@ def test_before_a_model_is_there_it_is_alive_and_has_none():
         ("/openapi", "/openapi.json"),
         ("/metric", "/metrics"),
         ("/docs/", "/docs"),
+        ("/ready", "/v2/health/ready, /v2/models/iris/ready"),
+        ("/infer", "/v2/models/iris/infer"),
+        ("/api/v1/predict", "/predict"),
     ],
 )
 def test_a_wrong_path_is_told_the_nearest_ones(served: Served, path: str, near: str):
