@@ -88,10 +88,10 @@ def array_from(spec: TensorSpec, data: Any, signature: Signature, limits: Limits
     if picture and entries and all(is_binary(entry, signature) for entry in entries):
         return read_images([_from_base64(spec, entry) for entry in entries], spec, picture, limits)
     rank = len(spec.shape)
-    if not rank:
-        return array_of(spec, [], data if type(data) is list else [data], limits)
     shape = shape_of(data)
-    if rank == 1 and shape[1:] == [1] and all(type(row) is list and len(row) == 1 for row in data):
+    if not rank:
+        shape, data = [], entries
+    elif rank == 1 and shape[1:] == [1] and all(type(row) is list and len(row) == 1 for row in data):
         shape, data = shape[:1], [row[0] for row in data]
     elif rank == 2 and len(shape) == 1 and spec.shape[1] == 1:
         shape.append(1)

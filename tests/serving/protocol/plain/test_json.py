@@ -78,7 +78,8 @@ def test_one_column_is_given_as_values_or_as_lists():
     assert post(column(), {"x": 5}) == {"y": [5.0]}
     assert post(column(), {"x": [5, 6]}) == [{"y": [5.0]}, {"y": [6.0]}]
     assert post(column(), [5, [6]])[0] == 400
-    assert post(echo("FP64", ()), {"x": 5}) == {"y": 5.0}
+    for five in (5, [5], True):
+        assert post(echo("FP64", ()), {"x": five}) == {"y": float(five if type(five) is not list else 5)}
 
 
 def test_texts():
