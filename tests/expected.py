@@ -89,14 +89,20 @@ def ask_both_ways(client: httpx.Client, path: str, case: Case) -> None:
 
 
 def ask_as_documented(client: httpx.Client, kit: str) -> None:
-    """The example in the OpenAPI document is answered as the document says, and the page that shows it is there."""
-    operation = client.get("/openapi.json").json()["paths"][f"/v2/models/{kit}/infer"]["post"]
-    content = operation["requestBody"]["content"]["application/json"]
-    jsonschema.validate(content["example"], content["schema"], Draft202012Validator)
-    answer = client.post(f"/v2/models/{kit}/infer", json=content["example"])
-    assert answer.status_code == 200, answer.text
-    wanted = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    jsonschema.validate(answer.json(), wanted, Draft202012Validator)
+    """Examples in the OpenAPI document are answered as the document says, and the page that shows it is there."""
+    paths = client.get("/openapi.json").json()["paths"]
+    for path in (f"/v2/models/{kit}/infer", f"/v1/models/{kit}:predict", "/predict"):
+        operation = paths[path]["post"]
+        content = operation["requestBody"]["content"]
+        example = content["application/json"]["example"]
+        jsonschema.validate(example, content["application/json"]["schema"], Draft202012Validator)
+        answer = client.post(path, json=example)
+        assert answer.status_code == 200, answer.text
+        wanted = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(answer.json(), wanted, Draft202012Validator)
+    if "example" in (table := content.get("text/csv", {})):
+        answer = client.post("/predict", content=table["example"], headers={"Content-Type": "text/csv"})
+        assert answer.status_code == 200, answer.text
     script = client.get("/docs/swagger-ui-bundle.js")
     assert script.content == (ROOT / "runtime/serving/site/swagger/swagger-ui-bundle.js").read_bytes()
 
