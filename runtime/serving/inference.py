@@ -118,6 +118,8 @@ class Call:
         request = codec.decode(self._head, self._body, self._served)
         self._body = b""
         self.rows = request.rows
+        if request.deadline_seconds:
+            self.deadline_seconds = min(request.deadline_seconds, self.deadline_seconds or request.deadline_seconds)
         if request.id is None:
             request.id = self.id
         elif request.id and (self._served.limits.log_inputs or is_id(request.id)):

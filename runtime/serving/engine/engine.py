@@ -34,7 +34,7 @@ class Call(Protocol[T_co]):
     """`perf_counter()` when the request was whole: the deadline counts from here."""
     body_bytes: int
     deadline_seconds: float
-    """Its deadline after that; 0: none."""
+    """Its deadline after that; 0: none. The request may have an earlier one: `decode` writes it here."""
     queued: float
     """Seconds that it waited for threads; written by the engine."""
     computed: float
@@ -148,6 +148,8 @@ class Engine:
     def _decoded(self, job: Job[T], call: Call[T], request: Request) -> None:
         size = _size(request.inputs)
         call.queued = job.queued
+        if request.deadline_seconds:
+            self._limit(job, call)
         if self._may_hold_loop(size):
             job.finish(self._on_loop(call, request, size))
         else:
@@ -157,10 +159,15 @@ class Engine:
         loop = asyncio.get_running_loop()
         job: Job[T] = Job(loop, self._end)
         self.in_flight += 1
-        if seconds := call.deadline_seconds:
-            timer = loop.call_later(max(0.0, call.arrived + seconds - perf_counter()), self._expire, job, seconds)
-            job.answer.add_done_callback(lambda _: timer.cancel())
+        if call.deadline_seconds:
+            self._limit(job, call)
         return job
+
+    def _limit(self, job: Job[T], call: Call[T]) -> None:
+        seconds = call.deadline_seconds
+        left = max(0.0, call.arrived + seconds - perf_counter())
+        timer = asyncio.get_running_loop().call_later(left, self._expire, job, seconds)
+        job.answer.add_done_callback(lambda _: timer.cancel())
 
     def _end(self) -> None:
         self.in_flight -= 1

@@ -15,15 +15,18 @@ from runtime.serving.wording import listed, shown
 class Request:
     """What a client asks of a model, checked against the model's signature."""
 
-    __slots__ = ("form", "id", "inputs", "wanted")
+    __slots__ = ("deadline_seconds", "form", "id", "inputs", "wanted")
 
-    def __init__(self, inputs: Arrays, wanted: tuple[str, ...], id: str | None = None, form: Any = None) -> None:  # noqa: A002 - its name
+    def __init__(self, inputs: Arrays, wanted: tuple[str, ...], id: str | None = None, form: Any = None,  # noqa: A002 - its name
+                 deadline_seconds: float = 0.0) -> None:  # fmt: skip
         self.inputs, self.wanted = inputs, wanted
         """Arrays by name; output names in the order of the answer."""
         self.id = id
         """The client's own name for the request; where it gives none, the runtime's before `encode` sees it."""
         self.form = form
         """What the protocol's `decode` tells its `encode` about the answer, None for the plain one."""
+        self.deadline_seconds = deadline_seconds
+        """The time from arrival to answer that the client gives itself; 0: no shorter one than the operator does."""
 
     @property
     def rows(self) -> int:

@@ -18,19 +18,20 @@ from runtime.serving.inference import Endpoint, infer, told_of
 from runtime.serving.media import Head
 from runtime.serving.protocol.grpc.codec import CODE, GRPC, refuse
 from runtime.serving.protocol.grpc.decode import names
-from runtime.serving.protocol.grpc.messages import METHODS, Message
+from runtime.serving.protocol.grpc.messages import METHODS, Message, chosen
 from runtime.serving.protocol.grpc.wire import field
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.served import Models
-from runtime.serving.statuses import Header, Response, UnknownPath
-from runtime.serving.tracing import request_id
+from runtime.serving.statuses import Header, Response
+from runtime.serving.tracing import REQUEST_ID, TRACE, request_id
 
 Context = Any
 """`grpc.aio.ServicerContext`, which has no types."""
 _CODES: Final = {code.name: code for code in grpc.StatusCode}
 _KIND_OF: Final[dict[type, str]] = {bool: "bool_param", int: "uint32_param", str: "string_param"}
 _ERROR, _ANSWER = 1, 2  # fields of ModelStreamInferResponse
-_LOAD: Final = "models are not loaded or unloaded by clients: this server serves the one kit that it was started with"
+_HEADERS: Final = tuple(name.decode() for name in (REQUEST_ID, TRACE))
+"""What of a call's metadata is a header to a protocol."""
 
 
 class Inference:
@@ -57,8 +58,8 @@ class Inference:
             "RepositoryIndex": self._index,
             "LogSettings": self._log_settings,
             "TraceSetting": self._trace_settings,
-            "RepositoryModelLoad": _refuse_load,
-            "RepositoryModelUnload": _refuse_load,
+            "RepositoryModelLoad": lambda request: self._repository("load", request),
+            "RepositoryModelUnload": lambda request: self._repository("unload", request),
         }
         handlers: dict[str, Any] = {
             name: grpc.unary_unary_rpc_method_handler(
@@ -74,7 +75,7 @@ class Inference:
 
     async def _infer(self, body: bytes, context: Context) -> bytes:
         response = await self._response(body, context)
-        metadata = self._trailing(response.headers)
+        metadata = self._trailing(response)
         if response.status != 200:
             await context.abort(_code(response), response.body.decode(), metadata)
         context.set_trailing_metadata(metadata)
@@ -89,7 +90,7 @@ class Inference:
             if response.status == 200:
                 yield field(_ANSWER, response.body)
             elif ends:
-                await context.abort(_code(response), response.body.decode(), self._trailing(response.headers))
+                await context.abort(_code(response), response.body.decode(), self._trailing(response))
             else:
                 yield field(_ERROR, response.body)
 
@@ -124,11 +125,12 @@ class Inference:
         write("request.refused", id=request_id(head), status=response.status, method=method, **line)
         return response
 
-    def _trailing(self, headers: tuple[Header, ...]) -> tuple[tuple[str, str], ...]:
-        """Returns the headers that say where the model is from, as metadata."""
+    def _trailing(self, response: Response) -> tuple[tuple[str, str], ...]:
+        """Returns the headers that say where the model is from, and whose call it is, as metadata."""
+        headers = response.headers
         if headers not in self._metadata:  # they are a few tuples
-            self._metadata[headers] = tuple((key.decode(), text.decode()) for key, text in headers if key != CODE)
-        return self._metadata[headers]
+            self._metadata[headers] = _texts(headers)
+        return self._metadata[headers] + _texts(response.variable)
 
     # what the server says about itself and its models
 
@@ -154,10 +156,10 @@ class Inference:
             return {"ready": False}
         return {"ready": True}
 
-    def _page(self, path: str, parameters: Mapping[str, str]) -> Any:
+    def _page(self, path: str, parameters: Mapping[str, str], body: object = None) -> Any:
         page = self._pages[path]
-        body = (b"",) if page.wants_body else ()
-        return orjson.loads(page.answer(self._models, parameters, *body).body)
+        more = (b"" if body is None else orjson.dumps(body),) if page.wants_body else ()
+        return orjson.loads(page.answer(self._models, parameters, *more).body)
 
     def _model_page(self, path: str, request: Message) -> Any:
         return self._page(path, {"model": request.name, **({"version": request.version} if request.version else {})})
@@ -168,44 +170,35 @@ class Inference:
         return self._model_page("/v2/models/{model}/stats", request)
 
     def _log_settings(self, request: Message) -> Any:
-        _refuse_settings(request)
-        settings = self._page("/v2/logging", {})
+        settings = self._page("/v2/logging", {}, {name: chosen(value) for name, value in request.settings.items()})
         return {"settings": {name: {_KIND_OF[type(value)]: value} for name, value in settings.items()}}
 
     def _trace_settings(self, request: Message) -> Any:
-        _refuse_settings(request)
         parameters = {"model": request.model_name} if request.model_name else {}
-        page = self._page("/v2/models/{model}/trace/setting" if parameters else "/v2/trace/setting", parameters)
-        lists = {name: value if isinstance(value, list) else [value] for name, value in page.items()}
-        return {"settings": {name: {"value": list(map(str, values))} for name, values in lists.items()}}
+        path = "/v2/models/{model}/trace/setting" if parameters else "/v2/trace/setting"
+        given = {name: list(setting.value) for name, setting in request.settings.items()}
+        asked = {name: values if name == "trace_level" else ", ".join(values) for name, values in given.items()}
+        settings = self._page(path, parameters, asked).items()
+        lists = {name: value if isinstance(value, list) else [value] for name, value in settings}
+        return {"settings": {name: {"value": values} for name, values in lists.items()}}
 
     def _index(self, request: Message) -> dict[str, Any]:
-        health, rows = self._models.health, []
-        for name in self._models.served or health.model_names:
-            served = self._models.served.get(name)
-            version = served.provenance.versions[0] if served else ""
-            if served and health.ready:
-                rows.append({"name": name, "version": version, "state": "READY"})
-            elif not request.ready:
-                reason = str(health.report().get("reason", ""))
-                rows.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason})
-        return {"models": rows}
+        return {"models": self._page("/v2/repository/index", {}, {"ready": request.ready})}
 
-
-def _refuse_settings(request: Message) -> None:
-    if request.settings:
-        raise UnknownPath("settings are not changed by clients; ask without settings to read them")
-
-
-def _refuse_load(_: Message) -> dict[str, Any]:
-    raise UnknownPath(_LOAD)
+    def _repository(self, verb: str, request: Message) -> Any:
+        # KServe's messages have the model's name where Triton's have that of a repository
+        model = request.model_name or request.repository_name
+        return self._page(f"/v2/repository/models/{{model}}/{verb}", {"model": model})
 
 
 def _code(response: Response) -> grpc.StatusCode:
     return _CODES[dict(response.headers)[CODE].decode()]
 
 
+def _texts(headers: tuple[Header, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((key.decode(), text.decode()) for key, text in headers if key != CODE)
+
+
 def _head(context: Context) -> Head:
-    """Returns what of a call's metadata is a header to a protocol: the client's own id."""
-    given = dict(context.invocation_metadata() or ()).get("x-request-id")
-    return {} if given is None else {b"x-request-id": given.encode()}
+    """Returns what of a call's metadata is a header to a protocol: the client's own id, and its trace."""
+    return {key.encode(): text.encode() for key, text in context.invocation_metadata() or () if key in _HEADERS}

@@ -3,17 +3,30 @@
 Only the sign of a zero and the payload of a NaN may get lost.
 """
 
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 
 from adapters.base import TensorSpec
 from adapters.values import DTYPES, Array
 from runtime.errors import InputAtFault
+from runtime.link.limits import Limits
+from runtime.serving.protocol.json_elements import array_of
 from runtime.serving.wording import quoted, shown
 
 _DIGITS: Final = {"FP16": 11, "FP32": 24, "FP64": 53}
 """Binary digits of a float: a whole number is exact if it has no more between its first and its last 1."""
+
+
+def array_of_announced(spec: TensorSpec, datatype: str, shape: Any, data: object, limits: Limits) -> Array:
+    """Returns the array of `shape` for the input `spec` from JSON elements that are of `datatype`.
+    Raises InputAtFault."""
+    if datatype == spec.datatype:
+        return array_of(spec, shape, data, limits)
+    check_kinds(spec, datatype)
+    array = array_of(replace(spec, datatype=datatype), shape, data, limits)
+    return converted(spec, datatype, array.reshape(-1)).reshape(array.shape)
 
 
 def check_kinds(spec: TensorSpec, datatype: str) -> None:

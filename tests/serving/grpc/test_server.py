@@ -99,7 +99,7 @@ def test_before_the_model_is_ready_ready_is_false_and_a_prediction_unavailable()
     with serving(health=StaticHealth(ready=False)) as (_, client):
         assert not client.call("ServerReady").ready
         assert not client.call("ModelReady", METHODS["ModelReady"][0](name="iris")).ready
-        assert client.call("RepositoryIndex").models[0].state == "UNAVAILABLE"
+        assert client.call("RepositoryIndex").models[0].state == "LOADING"
         code, text = refusal(client.infer, infer_request())
     assert code == "UNAVAILABLE"
     assert "is not ready" in text
@@ -116,8 +116,8 @@ def test_before_the_model_is_ready_ready_is_false_and_a_prediction_unavailable()
         ("ModelInfer", {"model_name": "iris"}, "INVALID_ARGUMENT"),
         ("RepositoryModelLoad", {"model_name": "iris"}, "UNIMPLEMENTED"),
         ("RepositoryModelUnload", {"model_name": "iris"}, "UNIMPLEMENTED"),
-        ("LogSettings", {"settings": {"log_info": {"bool_param": False}}}, "UNIMPLEMENTED"),
-        ("TraceSetting", {"settings": {"trace_rate": {"value": ["1"]}}}, "UNIMPLEMENTED"),
+        ("LogSettings", {"settings": {"log_info": {"bool_param": False}}}, "INVALID_ARGUMENT"),
+        ("TraceSetting", {"settings": {"trace_rate": {"value": ["1"]}}}, "INVALID_ARGUMENT"),
     ],
 )
 def test_a_refusal_has_a_code_and_one_line(method, request_, code):

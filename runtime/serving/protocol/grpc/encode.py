@@ -5,9 +5,10 @@ from typing import Final, NamedTuple
 
 from adapters.values import Arrays
 from runtime.serving.engine.request import Request
-from runtime.serving.protocol.grpc.decode import GrpcRequest
-from runtime.serving.protocol.grpc.tensors import FIELDS, to_contents, to_raw
+from runtime.serving.protocol.classes import classified
+from runtime.serving.protocol.grpc.contents import FIELDS, contents_of
 from runtime.serving.protocol.grpc.wire import field, head, varint
+from runtime.serving.protocol.tensor_bytes import bytes_from
 from runtime.serving.served import Served
 from runtime.serving.statuses import Header, Response
 
@@ -29,31 +30,46 @@ class Form(NamedTuple):
     @classmethod
     def of(cls, served: Served) -> "Form":
         """Returns the form of `served`."""
-        outputs = {
-            spec.name: field(_OUTPUT_NAME, spec.name.encode()) + field(_DATATYPE, spec.datatype.encode())
-            for spec in served.model.outputs
-        }
+        outputs = {spec.name: _named(spec.name, spec.datatype) for spec in served.model.outputs}
         model = field(_MODEL_NAME, served.name.encode())
         model += field(_MODEL_VERSION, served.provenance.versions[0].encode())
         return cls(served.stamped(()), model, outputs, {spec.name: spec.datatype for spec in served.model.outputs})
 
 
+class Asked(NamedTuple):
+    """How a request wants its answer: `Request.form`."""
+
+    raw: bool
+    """Whether outputs are raw bytes."""
+    final: bool
+    """Whether the answer says that it is the last one."""
+    classes: Mapping[str, int]
+    """How many classes are wanted of an output, by name."""
+
+
 def encode(served: Served, request: Request, outputs: Arrays) -> Response:
     """Returns the answer."""
     form: Form = served.forms[NAME]
+    asked: Asked = request.form
     parts: list[bytes | memoryview] = [form.head, field(_ID, (request.id or "").encode())]
-    assert isinstance(request, GrpcRequest)
-    if request.final:
+    if asked.final:
         parts.append(_FINAL)
-    as_raw = request.raw or any(form.datatypes[name] not in FIELDS for name in request.wanted)
-    raws: list[bytes | memoryview] = []
+    classes, raws = asked.classes, list[bytes | memoryview]()
+    as_raw = asked.raw or any(form.datatypes[name] not in FIELDS for name in request.wanted if name not in classes)
     for name in request.wanted:
-        array = outputs[name]
-        tensor = form.outputs[name] + field(_SHAPE, b"".join(map(varint, array.shape)))
+        array, datatype, tensor = outputs[name], form.datatypes[name], form.outputs[name]
+        if name in classes:
+            array, datatype = classified(served.model, name, array, classes[name]), "BYTES"
+            tensor = _named(name, datatype)
+        tensor += field(_SHAPE, b"".join(map(varint, array.shape)))
         if as_raw:
-            raw = to_raw(name, array)
+            raw = bytes_from(name, array)
             raws += (head(_RAW, len(raw)), raw)
         else:
-            tensor += field(_CONTENTS, to_contents(name, form.datatypes[name], array))
+            tensor += field(_CONTENTS, contents_of(name, datatype, array))
         parts.append(field(_OUTPUTS, tensor))
     return Response(200, form.headers, b"".join((*parts, *raws)))
+
+
+def _named(name: str, datatype: str) -> bytes:
+    return field(_OUTPUT_NAME, name.encode()) + field(_DATATYPE, datatype.encode())

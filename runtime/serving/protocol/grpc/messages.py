@@ -23,3 +23,8 @@ def message(name: str) -> Any:
 METHODS: Final = {method.name: (GetMessageClass(method.input_type), GetMessageClass(method.output_type))
                   for method in _pool.FindServiceByName(SERVICE).methods}  # fmt: skip
 """The classes of request and answer of each method, by its name."""
+
+
+def chosen(parameter: Message) -> Any:
+    """Returns the value of an InferParameter, or of a setting of the log; None if it has none."""
+    return getattr(parameter, parameter.WhichOneof("parameter_choice") or "", None)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from runtime.errors import InvalidInput
+from runtime.serving.media import Body
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED: Final = {_FIXED64: 8, _FIXED32: 4}
@@ -15,7 +16,7 @@ _MOST_FIELDS: Final = 65_536
 """A message of the protocol has a few for each tensor: this bounds the time that a hostile one takes."""
 
 
-def fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
+def fields(message: Body) -> Iterator[tuple[int, int, int, int]]:
     """Yields for each field of `message` its number (0 if it is no string, bytes or message), where it starts, and
     where its content starts and ends. Raises InvalidInput."""
     at, last = 0, len(message)
@@ -41,7 +42,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
     raise InvalidInput(f"too many fields in the message: at most {_MOST_FIELDS - 1}")
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _varint(message: Body, at: int) -> tuple[int, int]:
     number = 0
     for place, byte in enumerate(message[at : at + _LONGEST_VARINT]):
         number |= (byte & 0x7F) << 7 * place
@@ -50,15 +51,15 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
     raise InvalidInput("not a valid message: it ends within a number")
 
 
-def split(message: bytes, number: int) -> tuple[bytes, list[memoryview]]:
+def split(message: Body, number: int) -> tuple[bytes, list[memoryview]]:
     """Returns the message without the fields `number`, and their contents, which are views of it."""
-    view, contents, rest, kept = memoryview(message), list[memoryview](), list[bytes](), 0
+    view, contents, rest, kept = memoryview(message), list[memoryview](), list[Body](), 0
     for found, start, begin, end in fields(message):
         if found == number:
             contents.append(view[begin:end])
             rest.append(message[kept:start])
             kept = end
-    return (b"".join((*rest, message[kept:])), contents) if contents else (message, contents)
+    return b"".join((*rest, message[kept:])), contents
 
 
 def varint(number: int) -> bytes:

@@ -14,9 +14,17 @@ from runtime.link.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Body, Head
 from runtime.serving.protocol.classes import wanted_classes
-from runtime.serving.protocol.exact import check_kinds, converted
+from runtime.serving.protocol.exact import array_of_announced
+from runtime.serving.protocol.fields import (
+    check_count,
+    check_parameters,
+    checked_id,
+    known_datatype,
+    timeout_seconds,
+    wanted_outputs,
+)
 from runtime.serving.protocol.json_document import Document, kind_of, read_document
-from runtime.serving.protocol.json_elements import ALIASES, array_of, count_of
+from runtime.serving.protocol.json_elements import array_of, count_of
 from runtime.serving.protocol.rows import columns_of, matrix_of
 from runtime.serving.protocol.tensor_bytes import array_from
 from runtime.serving.protocol.v2.content_types import OF_OUTPUTS, undone
@@ -26,7 +34,6 @@ from runtime.serving.wording import listed, quoted, shown
 
 _FIELDS: Final = ("name", "shape", "datatype", "data")
 _SCALARS: Final = (str, int, float, bool)
-_SEQUENCES: Final = ("sequence_id", "sequence_start", "sequence_end")
 _BINARY: Final = object()
 """Stands for the data of an input that is behind the JSON."""
 _DIGITS: Final = 18
@@ -45,12 +52,13 @@ def decode(head: Head, body: Any, served: Served) -> Request:
         document = read_document(body, limits.json_depth)
         parameters = _parameters(document, "request") if "parameters" in document else {}
         inputs = _inputs(document.get("inputs"), served, tail, parameters)
-        wanted, form = signature.default, None
+        wanted, form, seconds = signature.default, None, 0.0
         if "outputs" in document:
             wanted = _wanted(document["outputs"], signature)
         if parameters or "outputs" in document:
             form = _asked(document, parameters, wanted, served)
-        return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None, form)
+            seconds = timeout_seconds(parameters)
+        return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None, form, seconds)
     except InputAtFault as fault:
         fault.advice = served.forms[NAME].advice
         raise
@@ -130,9 +138,7 @@ def _id(given: object, limits: Limits) -> str | None:
         return None
     if type(given) is not str:
         raise InvalidInput(f"id must be a string, got {kind_of(given)}")
-    if len(given.encode()) > limits.id_bytes:
-        raise InvalidInput(f"id too long: {len(given.encode())} bytes, at most {limits.id_bytes}")
-    return given
+    return checked_id(given, limits)
 
 
 def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mapping[str, object]) -> Arrays:
@@ -140,8 +146,7 @@ def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mappin
     if type(given) is not list or (not given and signature.inputs):
         got = "nothing" if given is None else "none" if given == [] else kind_of(given)
         raise InputAtFault(f"inputs must be a non-empty array of tensors, got {got}")
-    if len(given) > limits.inputs:
-        raise InputAtFault(f"too many inputs: {len(given)}, at most {limits.inputs}")
+    check_count(len(given), limits)
     arrays: Arrays = {}
     if parameters.get("content_type") == "pd":
         names = [entry.get("name") for entry in given if type(entry) is dict]
@@ -184,27 +189,18 @@ def _add(arrays: Arrays, entry: Any, index: int, only: TensorSpec | None, served
     elif datatype == spec.datatype:
         arrays[spec.name] = array_of(spec, shape, data, limits)
     else:
-        arrays[spec.name] = _announced(spec, shape, _known(datatype, spec), data, limits)
-
-
-def _announced(spec: TensorSpec, shape: Any, datatype: str, data: object, limits: Limits) -> Array:
-    """Returns the array of JSON elements of the datatype that the client announced."""
-    if datatype == spec.datatype:
-        return array_of(spec, shape, data, limits)
-    check_kinds(spec, datatype)
-    array = array_of(replace(spec, datatype=datatype), shape, data, limits)
-    return converted(spec, datatype, array.reshape(-1)).reshape(array.shape)
+        arrays[spec.name] = array_of_announced(spec, known_datatype(datatype, spec), shape, data, limits)
 
 
 def _with_parameters(spec: TensorSpec, entry: Mapping[str, Any], data: object, parameters: Mapping[str, object],
                      limits: Limits, tail: Tail | None) -> Array:  # fmt: skip
-    shape, datatype, size = entry["shape"], _known(entry["datatype"], spec), parameters.get("binary_data_size")
+    shape, datatype, size = entry["shape"], known_datatype(entry["datatype"], spec), parameters.get("binary_data_size")
     content_type = parameters.get("content_type") if datatype == "BYTES" else None
     to = replace(spec, datatype="BYTES") if content_type == "pd_json" else spec
     if data is not _BINARY:
         if size is not None:
             raise InputAtFault(f"input {quoted(spec.name)}: ambiguous data: it has both data and binary_data_size")
-        array = _announced(to, shape, datatype, data, limits)
+        array = array_of_announced(to, datatype, shape, data, limits)
     elif tail is None:
         said = "binary_data_size needs the header Inference-Header-Content-Length: the number of bytes of JSON"
         raise InputAtFault(f"input {quoted(spec.name)}: {said}")
@@ -226,28 +222,12 @@ def _bad_field(entry: Mapping[str, object], index: int, field: str) -> InputAtFa
     return InputAtFault(f"{which} has no {field}; an input has {', '.join(_FIELDS)}")
 
 
-def _known(datatype: object, spec: TensorSpec) -> str:
-    known = ALIASES.get(datatype) if type(datatype) is str else None
-    if known is None:
-        said = f"unknown datatype {shown(datatype)}; expected {spec.datatype}"
-        raise InputAtFault(f"input {quoted(spec.name)}: {said}")
-    return known
-
-
 def _wanted(given: object, signature: Signature) -> tuple[str, ...]:
-    if given is None or given == []:
+    if given is None:
         return signature.default
     if type(given) is not list:
         raise InvalidInput(f"outputs must be an array of objects, got {kind_of(given)}")
-    wanted: dict[str, None] = {}
-    for index, entry in enumerate(given):
-        name = _output(entry, index)
-        if name not in signature.outputs:
-            raise InvalidInput(f"unknown output {shown(name)}; the model has {listed(sorted(signature.outputs))}")
-        if name in wanted:
-            raise InvalidInput(f"duplicate output {quoted(name)}")
-        wanted[name] = None
-    return tuple(wanted)
+    return wanted_outputs((_output(entry, index) for index, entry in enumerate(given)), signature)
 
 
 def _output(entry: object, index: int) -> str:
@@ -267,10 +247,7 @@ def _asked(document: Document, parameters: Mapping[str, Any], wanted: tuple[str,
     own = {entry["name"]: _parameters(entry, "outputs") for entry in document.get("outputs") or ()}
     forms = {name: _flag(own.get(name, {}), "binary_data", f"output {quoted(name)}", default=binary) for name in wanted}
     types = {name: kind for name, of in own.items() if (kind := of.get("content_type")) in OF_OUTPUTS}
-    counts = {name: of["classification"] for name, of in own.items() if "classification" in of}
-    classes = {
-        spec.name: wanted_classes(counts[spec.name], spec) for spec in served.model.outputs if spec.name in counts
-    }
+    classes = wanted_classes(own, served.model.outputs)
     whole = parameters.get("content_type")
     whole = whole if whole in ("np", "pd", "str") else ""
     if not (types or whole or classes or any(forms.values())):
@@ -293,9 +270,5 @@ def _parameters(of: Mapping[str, Any], where: str) -> dict[str, Any]:
         return {}
     if type(given) is not dict:
         raise InvalidInput(f"{where}: parameters must be an object, got {kind_of(given)}")
-    for key, value in given.items():
-        if key.startswith("shared_memory_"):
-            raise InvalidInput(f"{where}: parameter {shown(key)}: shared memory is not supported; send the data itself")
-        if value and ((key == "classification" and not where.startswith("outputs")) or key in _SEQUENCES):
-            raise InvalidInput(f"{where}: invalid parameter {quoted(key)}: not supported")
+    check_parameters(given, where)
     return {key: value for key, value in given.items() if type(value) in _SCALARS}

@@ -88,8 +88,7 @@ def _as_asked(served: Served, request: Request, outputs: Arrays, asked: Asked) -
     for name in request.wanted:
         array, head, parameters = outputs[name], form.outputs[name], dict[str, object]()
         if name in asked.classes:
-            spec = next(spec for spec in served.model.outputs if spec.name == name)
-            array = classified(spec, array, asked.classes[name], served.model.labels)
+            array = classified(served.model, name, array, asked.classes[name])
             head = orjson.dumps({"name": name, "datatype": "BYTES"})[:-1] + b',"shape":'
         if typed:
             parameters["content_type"] = kind = of_output(array, asked.content_types.get(name, ""))
