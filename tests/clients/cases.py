@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-MISSING: dict[str, str] = {
-    "grpc-classification": "no classification over gRPC",
-}
+MISSING: dict[str, str] = {}
 """Features that are not there yet, and what cases that need them say. Whoever builds one takes its line out, and runs
 `python -m tests.clients.page`."""
 
@@ -179,8 +177,9 @@ CASES = (
     Case("tritonclient.grpc", "settings", "settings", {"log": "dict", "trace": "dict"},
          needs=("grpc", "grpc-management")),
     Case("tritonclient.grpc", "classification", "classification", {"first": ["0", "1", "2"]},
-         needs=("grpc", "grpc-classification")),
-    Case("tritonclient.grpc", "deadlines", "deadline", {"outputs": RIGHT, "late": "StatusCode.DEADLINE_EXCEEDED"},
+         needs=("grpc",)),
+    Case("tritonclient.grpc", "deadlines", "deadline", {"outputs": RIGHT, "late": "StatusCode.DEADLINE_EXCEEDED",
+         "too_late": "StatusCode.DEADLINE_EXCEEDED"},
          needs=("grpc",)),
     Case("grpc.health.v1", "the server and its service", "health", {"states": ["SERVING"] * 2, "unknown": "NOT_FOUND"},
          needs=("grpc",), row=14),

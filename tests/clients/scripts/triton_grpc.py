@@ -120,10 +120,14 @@ def classification(at):
 
 
 def deadline(at):
-    """One that is long enough counts, and one that has passed is an error of the client's."""
+    """One that is long enough counts, and one that has passed is an error: of the client's, or of the server's."""
+    inputs = inputs_of(at.request)
     with InferenceServerClient(at.grpc) as client:
-        outputs = outputs_of(client.infer(at.model, inputs_of(at.request), client_timeout=30))
-        return {"outputs": outputs, "late": refused(client.infer, at.model, inputs_of(at.request), client_timeout=1e-6)}
+        return {
+            "outputs": outputs_of(client.infer(at.model, inputs, client_timeout=30, timeout=30_000_000)),
+            "late": refused(client.infer, at.model, inputs, client_timeout=1e-6),
+            "too_late": refused(client.infer, at.model, inputs, timeout=1),
+        }
 
 
 def health(at):

@@ -190,6 +190,67 @@ def test_the_sooner_deadline_counts(operator, client_seconds):
     assert not served.lines.events("request.abandoned")
 
 
+@pytest.mark.parametrize("size", [2, 40_000], ids=["short", "decoded in a thread"])
+def test_tritons_timeout_is_a_deadline_where_it_is_the_soonest(size):
+    gate = Gate()
+    data = np.zeros((size, 4), np.float32)
+    with serving(model(gate), warm=False, limits=Limits(inline_seconds=0)) as (served, client):
+        late = infer_request(data=data, parameters={"timeout": {"int64_param": 100_000}})
+        code, said = refusal(client.infer, late)
+        gate.leave.set()
+        assert (code, said) == ("DEADLINE_EXCEEDED", "deadline exceeded: no answer within 0.1 s")
+        _until(lambda: served.model.engine.in_flight == 0)
+        long = infer_request(data=data, parameters={"timeout": {"uint64_param": 60_000_000}})
+        assert client.infer(long).outputs[0].shape == [size]
+
+
+def test_a_call_is_named_and_traced_by_its_metadata():
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    metadata = (("x-request-id", "mine-1"), ("traceparent", f"00-{trace}-{parent}-01"))
+    with serving(model()) as (served, client):
+        method = client.channel.unary_unary(
+            f"/{SERVICE}/ModelInfer", METHODS["ModelInfer"][0].SerializeToString, METHODS["ModelInfer"][1].FromString
+        )
+        answer, call = method.with_call(infer_request(), metadata=metadata)
+        told = dict(call.trailing_metadata())
+        with pytest.raises(grpc.RpcError) as caught:
+            method(infer_request(data=ROWS[:, :3]), metadata=metadata)
+        refused_told = dict(caught.value.trailing_metadata())
+    assert (answer.id, told["x-request-id"], refused_told["x-request-id"]) == ("mine-1",) * 3
+    (answered,) = served.lines.events("request.answered")
+    (refused,) = served.lines.events("request.refused")
+    for line, seen in ((answered, told), (refused, refused_told)):
+        assert (line["id"], line["trace"]) == ("mine-1", trace)
+        assert seen["traceresponse"] == f"00-{trace}-{line['span']}-01"
+        assert line["span"] != parent
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "typed contents"])
+def test_classes_are_what_http_answers(raw):
+    wanted = [{"name": "scores", "parameters": {"classification": {"int64_param": 2}}}, {"name": "label"}]
+    with serving(model()) as (_, client):
+        answer = client.infer(infer_request(raw=raw, outputs=wanted))
+    scores, label = answer.outputs
+    assert (scores.datatype, list(scores.shape), label.datatype) == ("BYTES", [2, 2], "INT64")
+    texts = ["10.2:0:setosa", "5.1:1:versicolor", "16.0:0:setosa", "6.0:1:versicolor"]
+    if raw:
+        data = b"".join(len(text).to_bytes(4, "little") + text.encode() for text in texts)
+        assert list(answer.raw_output_contents) == [data, np.int64([0, 0]).tobytes()]
+    else:
+        assert [text.decode() for text in scores.contents.bytes_contents] == texts
+        assert list(label.contents.int64_contents) == [0, 0]
+
+
+def test_classes_of_fp16_need_no_raw_form():
+    with serving(echo("FP16")) as (_, client):
+        asked = METHODS["ModelInfer"][0](
+            model_name="iris",
+            inputs=[{"name": "x", "datatype": "FP32", "shape": [2], "contents": {"fp32_contents": [1.5, 2.5]}}],
+            outputs=[{"name": "y", "parameters": {"classification": {"int64_param": 1}}}],
+        )
+        assert list(client.infer(asked).outputs[0].contents.bytes_contents) == [b"1.5:0", b"2.5:0"]
+
+
 def test_a_failure_of_the_model_is_told_by_an_error_id_only():
     def broken(arrays, wanted):
         raise RuntimeError("secret")
