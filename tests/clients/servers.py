@@ -17,7 +17,7 @@ class Address(NamedTuple):
 
     url: str
     grpc: str
-    """HOST:PORT; empty where the runtime speaks no gRPC."""
+    """HOST:PORT."""
 
 
 class Servers:
@@ -53,7 +53,7 @@ class Servers:
             )
         )
         ready = server.event("server.ready")
-        return Address(ready["address"].rstrip("/"), ready.get("grpc", ""))
+        return Address(ready["address"].rstrip("/"), ready["grpc"])
 
     def _echo(self) -> Path:
         site, kit = self._folder / "site", self._folder / "echo"

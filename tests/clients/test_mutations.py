@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from adapters.base import Model, TensorSpec
-from tests.clients.cases import MISSING
 from tests.clients.drivers import Drivers
 from tests.clients.scripts.mutate import Mutator
 from tests.clients.servers import Servers
@@ -229,12 +228,7 @@ def batches(request: pytest.FixtureRequest) -> int:
     return LONG_BATCHES if request.config.getoption("--long") else BATCHES
 
 
-PROTOCOLS = [
-    pytest.param(
-        name, marks=[pytest.mark.xfail(reason=MISSING[name])] if name in MISSING else [], id=name
-    )
-    for name in ("json", "binary")
-]  # fmt: skip
+PROTOCOLS = ("json", "binary")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -260,10 +254,8 @@ def test_a_server_answers_wrong_bodies(protocol: str, batches: int, servers: Ser
         door.close()
 
 
-@pytest.mark.xfail("grpc" in MISSING, reason=MISSING.get("grpc", ""))
 def test_a_server_answers_wrong_messages(batches: int, servers: Servers, drivers: Drivers) -> None:
     address = servers.address("iris-onnx")
-    assert address.grpc, "no gRPC"
     for first in range(0, batches, BATCHES):
         order = {"function": "mutations", "grpc": address.grpc, "model": "iris-onnx", "first": first,
                  "batches": BATCHES, "size": SIZE, "request": REAL}  # fmt: skip
