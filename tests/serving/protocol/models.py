@@ -15,7 +15,7 @@ def people() -> Model:
 
     def joined(arrays: dict[str, Any], _: tuple[str, ...]) -> dict[str, Any]:
         texts = [
-            f"{age}|{count}|{name.decode()}|{flag}"
+            f"{age}|{count}|{name.decode(errors='replace')}|{flag}"
             for age, count, name, flag in zip(
                 *(arrays[key].tolist() for key in ("age", "count", "name", "flag")), strict=True
             )

@@ -1,4 +1,7 @@
-"""Mutated bodies of V1 and of every plain form: a mistake of a client is never a 5xx, and the next request is answered."""
+"""Mutated bodies of V1 and of every plain form: a mistake of a client is never a 5xx, and the next request is answered.
+
+20,000 for each of the two protocols; with `--long` two million.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,11 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
     [*FORMS, *further()],
     ids=lambda value: value.decode()[:16] if type(value) is bytes and value.isascii() else "",
 )
-def test_no_mistake_of_a_client_is_a_5xx(codec: Codec, of: Model | Served, kind: bytes, body: bytes) -> None:
+def test_no_mistake_of_a_client_is_a_5xx(
+    codec: Codec, of: Model | Served, kind: bytes, body: bytes, request: pytest.FixtureRequest
+) -> None:
+    forms = [*FORMS, *further()]
+    bodies = (2_000_000 if request.config.getoption("--long") else 20_000) // sum(form[0] is codec for form in forms)
     served = of if isinstance(of, Served) else app_of(of, warm=False)
     endpoint, head, chance = Endpoint.of(served.model, (codec,)), {b"content-type": kind}, random.Random(9)
 
@@ -94,7 +101,7 @@ def test_no_mistake_of_a_client_is_a_5xx(codec: Codec, of: Model | Served, kind:
 
     async def run() -> None:
         right = await ask(body)
-        for number in range(4_000 if not endpoint.codec(head).aside else 1_000):
+        for number in range(bodies if not endpoint.codec(head).aside else bodies // 4):
             answer = await ask(bad := mutated(body, chance))
             assert answer.status in ((200, 400, 413) if kind.startswith(b"image/") else (200, 400)), (
                 answer,

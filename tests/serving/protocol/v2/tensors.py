@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,20 @@ def tensor(name: str, datatype: str, array: Any, *, binary: bool, **parameters: 
     made = {"name": name, "datatype": datatype, "shape": list(array.shape)}
     if binary:
         return {**made, "parameters": {"binary_data_size": len(raw(array)), **parameters}}
-    values = [value.decode() if isinstance(value, bytes) else value for value in array.reshape(-1).tolist()]
-    return {**made, "data": values, **({"parameters": parameters} if parameters else {})}
+    return {
+        **made,
+        "data": list(map(element, array.reshape(-1).tolist())),
+        **({"parameters": parameters} if parameters else {}),
+    }
+
+
+def element(value: Any) -> Any:
+    """The value as JSON has it: no NaN, and infinities by their names."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if not isinstance(value, float) or isfinite(value):
+        return value
+    return None if isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def framed(document: Any, *tensors: bytes) -> tuple[dict[str, str], bytes]:
