@@ -178,7 +178,7 @@ def whole(answer: bytes) -> bool:
     if not answer.startswith(b"HTTP/1.1 200"):
         raise RuntimeError(f"got {answer[:200]!r}")
     head, _, body = answer.partition(b"\r\n\r\n")
-    return len(body) == int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return len(body) == int(head.lower().partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
 
 
 @contextmanager

@@ -99,8 +99,11 @@ class Reader:
         """The head is whole."""
         parser, headers = self._parser, self.headers
         version, method, upgrade = parser.get_http_version(), parser.get_method(), parser.should_upgrade()
-        # The parser also takes ICE (whose one method is SOURCE) and RTSP, and does not say which it was.
-        if method == b"SOURCE" or (b" RTSP/" in self._unparsed and self._is_rtsp(method)):
+        # The parser also takes ICE (whose one method is SOURCE) and RTSP, and does not say which it was. What has come
+        # may be long: to look for RTSP in all of it takes longer than to read a tensor.
+        is_first = self.received_bytes >= len(self._unparsed)
+        is_http = is_first and self._unparsed.startswith(b"%b %b HTTP/" % (method, self._url))
+        if method == b"SOURCE" or (not is_http and b" RTSP/" in self._unparsed and self._is_rtsp(method)):
             raise Refused(400, "invalid HTTP request: another protocol")
         length, continues = check_head(version, self._url, headers, self._limits, upgrade=upgrade)
         if method == b"CONNECT":
