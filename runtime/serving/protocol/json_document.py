@@ -6,6 +6,7 @@ bytes in the ordinary case, and a scan that knows strings only where those count
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,8 @@ _NOT_BRACKETS: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _STEPS: Final = np.zeros(256, np.int8)
 _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 _BLOCK: Final = 1 << 18
+
+_NESTED: Final = frozenset({dict, list})
 
 Document = dict[str, Any]
 
@@ -53,13 +56,16 @@ def _usual_keys(document: Document | list[Any]) -> int:
     return keys
 
 
-def _keys(value: object) -> int:
-    """Keys of every object inside; nesting is capped, so the recursion is."""
-    if type(value) is dict:
-        return len(value) + sum(_keys(inner) for inner in value.values() if type(inner) is dict or type(inner) is list)
-    if type(value) is list and not {dict, list}.isdisjoint(map(type, value)):
-        return sum(map(_keys, value))
-    return 0
+def _keys(document: Document | list[Any]) -> int:
+    """Returns the keys of every object inside."""
+    keys, nested = 0, [document]
+    for value in nested:
+        inner: Iterable[Any] = value
+        if type(value) is dict:
+            keys, inner = keys + len(value), value.values()
+        if not _NESTED.isdisjoint(map(type, inner)):
+            nested += [each for each in inner if type(each) is dict or type(each) is list]
+    return keys
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> None:

@@ -243,16 +243,14 @@ def _output(entry: object, index: int) -> str:
 
 def _asked(document: Document, parameters: Mapping[str, Any], wanted: tuple[str, ...], served: Served) -> Asked | None:
     """Returns the form that the answer was asked in, None for the plain one."""
-    binary = _flag(parameters, "binary_data_output", "request")
+    binary, whole = _flag(parameters, "binary_data_output", "request"), parameters.get("content_type")
     own = {entry["name"]: _parameters(entry, "outputs") for entry in document.get("outputs") or ()}
-    forms = {name: _flag(own.get(name, {}), "binary_data", f"output {quoted(name)}", default=binary) for name in wanted}
+    flags = {name: _flag(of, "binary_data", f"output {quoted(name)}", default=binary) for name, of in own.items()}
+    as_bytes = frozenset(name for name in wanted if flags.get(name, binary))
     types = {name: kind for name, of in own.items() if (kind := of.get("content_type")) in OF_OUTPUTS}
     classes = wanted_classes(own, served.model.outputs)
-    whole = parameters.get("content_type")
     whole = whole if whole in ("np", "pd", "str") else ""
-    if not (types or whole or classes or any(forms.values())):
-        return None
-    return Asked(frozenset(name for name, flag in forms.items() if flag), types, whole, classes)
+    return Asked(as_bytes, types, whole, classes) if as_bytes or types or whole or classes else None
 
 
 def _flag(parameters: Mapping[str, Any], key: str, where: str, *, default: bool = False) -> bool:
