@@ -23,7 +23,7 @@ from runtime.serving.protocol.grpc.wire import field
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.served import Models
 from runtime.serving.statuses import Header, Response
-from runtime.serving.tracing import REQUEST_ID, TRACE, request_id
+from runtime.serving.tracing import REQUEST_ID, TRACE, request_id, trail
 
 Context = Any
 """`grpc.aio.ServicerContext`, which has no types."""
@@ -120,9 +120,11 @@ class Inference:
     def _refused(self, method: str, error: Exception, head: Head) -> Response:
         """Returns the answer to a request that is no call, and logs it."""
         _, told, line = told_of(error, inputs=self._limits.log_inputs)
-        response = refuse(told)
+        own_id = request_id(head)
+        left = trail(head, own_id, inputs=self._limits.log_inputs)
+        response = refuse(told)._replace(variable=left.headers)
         write = self._log.info if response.status != 500 else self._log.error
-        write("request.refused", id=request_id(head), status=response.status, method=method, **line)
+        write("request.refused", id=own_id, status=response.status, method=method, **line, **left.fields)
         return response
 
     def _trailing(self, response: Response) -> tuple[tuple[str, str], ...]:
@@ -145,7 +147,7 @@ class Inference:
                     response = refuse(error)
                 else:
                     response = self._refused(name, error, _head(context))
-            return await context.abort(_code(response), response.body.decode())
+            return await context.abort(_code(response), response.body.decode(), self._trailing(response))
 
         return method
 

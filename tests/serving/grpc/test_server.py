@@ -216,10 +216,14 @@ def test_a_call_is_named_and_traced_by_its_metadata():
         with pytest.raises(grpc.RpcError) as caught:
             method(infer_request(data=ROWS[:, :3]), metadata=metadata)
         refused_told = dict(caught.value.trailing_metadata())
-    assert (answer.id, told["x-request-id"], refused_told["x-request-id"]) == ("mine-1",) * 3
+        with pytest.raises(grpc.RpcError) as caught:
+            method(infer_request("other"), metadata=metadata)
+        unknown_told = dict(caught.value.trailing_metadata())
+    assert answer.id == "mine-1"
     (answered,) = served.lines.events("request.answered")
-    (refused,) = served.lines.events("request.refused")
-    for line, seen in ((answered, told), (refused, refused_told)):
+    refused, unknown = served.lines.events("request.refused")
+    for line, seen in ((answered, told), (refused, refused_told), (unknown, unknown_told)):
+        assert seen["x-request-id"] == "mine-1"
         assert (line["id"], line["trace"]) == ("mine-1", trace)
         assert seen["traceresponse"] == f"00-{trace}-{line['span']}-01"
         assert line["span"] != parent
