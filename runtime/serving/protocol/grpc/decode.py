@@ -92,13 +92,11 @@ def _inputs(given: Iterable[Message], raws: list[memoryview], signature: Signatu
 def _typed(spec: TensorSpec, datatype: str, shape: list[int], contents: Message, limits: Limits) -> Array:
     """Returns the array of `shape` in an InferTensorContents."""
     check_kinds(spec, datatype)
-    name, text = FIELDS.get(datatype), ""
+    name, which = FIELDS.get(datatype), f"input {quoted(spec.name)}"
     if name is None:
-        text = f"{datatype} has no typed contents; send raw_input_contents"
-    elif other := [found.name for found, _ in contents.ListFields() if found.name != name]:
-        text = f"{datatype} is sent in {name}, got {other[0]}"
-    if name is None or text:
-        raise InputAtFault(f"input {quoted(spec.name)}: {text}")
+        raise InputAtFault(f"{which}: {datatype} has no typed contents; send raw_input_contents")
+    if other := [found.name for found, _ in contents.ListFields() if found.name != name]:
+        raise InputAtFault(f"{which}: {datatype} is sent in {name}, got {other[0]}")
     return array_of_announced(spec, datatype, shape, list(getattr(contents, name)), limits)
 
 

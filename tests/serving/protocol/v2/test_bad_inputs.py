@@ -258,6 +258,7 @@ GOOD = [
     pytest.param(of(datatype="BOOL", data=[True, False, 1, 0]), id="booleans for FP32"),
     pytest.param(body(tensor(), outputs=[{"name": "scores", "parameters": {"binary_data": False}}, {"name": "label"}]), id="outputs"),
     pytest.param(body(tensor(), outputs=[]), id="no outputs asked"),
+    pytest.param(body(tensor(), outputs=None), id="null is no outputs asked"),
     pytest.param(body(tensor(), id="a\nb\0c \U0001f600:{}"), id="30 odd id"),
     pytest.param(body(tensor(), id=""), id="30 empty id"),
     pytest.param(body(tensor(), parameters={"a": "b:c"}, extra=[[{"d": ":"}]]), id="6 colons that are no keys'"),
@@ -271,7 +272,7 @@ def test_a_body_that_the_protocol_allows_is_answered(iris: Served, good: bytes):
     assert answer.status == 200
     asked = json.loads(good)
     assert answer.json["id"] == asked.get("id", answer.json["id"])
-    wanted = [output["name"] for output in asked.get("outputs", [])] or ["label", "scores"]
+    wanted = [output["name"] for output in asked.get("outputs") or ()] or ["label", "scores"]
     assert [output["name"] for output in answer.json["outputs"]] == wanted
 
 
