@@ -129,9 +129,9 @@ class Call:
     @property
     def light(self) -> bool:
         """Whether decoding takes microseconds, however long the body is: little text, and tensors that are views."""
-        at = self.codec.binary_at(self._head)
+        text = self.codec.text_bytes(self._head, self._body)
         numbers = all(spec.datatype != "BYTES" for spec in self._served.model.inputs)
-        return at is not None and at <= self._served.limits.inline_body_bytes and numbers
+        return text <= self._served.limits.inline_body_bytes and numbers
 
     def encode(self, request: Request, outputs: Arrays) -> Response:
         """Returns the answer with the model's outputs."""

@@ -55,8 +55,9 @@ class Codec(NamedTuple):
     """Whether any body may hold images: of a model that takes some, all are decoded in a thread."""
     binary_at: Callable[[Head], int | None] = lambda _: None
     """Where in a body tensors begin as bytes, None for a body of text. A long body is then put into memory (`decode`
-    gets a memoryview that may be written) so that this byte is aligned, and decoded on the event loop if the text
-    before it is short."""
+    gets a memoryview that may be written) so that this byte is aligned."""
+    text_bytes: Callable[[Head, Any], int] = lambda _, body: len(body)
+    """How many bytes of a body are not those of tensors: a long body is decoded on the event loop if they are few."""
 
 
 def prepare(served: Served, codecs: Iterable[Codec]) -> None:

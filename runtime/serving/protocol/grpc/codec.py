@@ -4,7 +4,7 @@ from typing import Final
 
 from runtime.errors import RequestFailed
 from runtime.serving.protocol.codec import Codec
-from runtime.serving.protocol.grpc.decode import decode
+from runtime.serving.protocol.grpc.decode import decode, text_bytes
 from runtime.serving.protocol.grpc.encode import NAME, Form, encode
 from runtime.serving.statuses import STATUSES, Response, status_of
 from runtime.serving.wording import one_line
@@ -27,4 +27,5 @@ GRPC: Final = Codec(
     decode=decode,
     encode=encode,
     refuse=refuse,
+    text_bytes=text_bytes,
 )

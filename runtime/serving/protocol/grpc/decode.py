@@ -46,6 +46,11 @@ def names(body: Body) -> tuple[str, str]:
     return found[_MODEL_NAME], found[_MODEL_VERSION]
 
 
+def text_bytes(_: Head, body: Body) -> int:
+    """Returns how many bytes of a message are not those of raw tensors. Raises InvalidInput."""
+    return len(body) - sum(end - begin for number, _, begin, end in fields(body) if number == _RAW)
+
+
 def decode(_: Head, body: Body, served: Served) -> Request:
     """Returns the request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
     signature, limits = served.signature, served.limits

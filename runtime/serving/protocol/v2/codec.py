@@ -10,7 +10,7 @@ import orjson
 
 from adapters.base import TensorSpec
 from runtime.serving.protocol.codec import Codec, Page
-from runtime.serving.protocol.v2.decode import binary_at, decode
+from runtime.serving.protocol.v2.decode import binary_at, decode, text_bytes
 from runtime.serving.protocol.v2.encode import NAME, Form, encode
 from runtime.serving.served import Models
 from runtime.serving.statuses import JSON, RETRY, Response, error_response
@@ -88,4 +88,5 @@ V2_JSON: Final = Codec(
     later_pages=_management,
     describe=_describe,
     binary_at=binary_at,
+    text_bytes=text_bytes,
 )

@@ -72,6 +72,12 @@ def binary_at(head: Head) -> int | None:
     return int(given) if given.isdigit() and len(given) <= _DIGITS else -1
 
 
+def text_bytes(head: Head, body: Body) -> int:
+    """Returns how many bytes of a body are JSON; -1 if the header does not say it."""
+    at = binary_at(head)
+    return len(body) if at is None else at
+
+
 class Tail:
     """The bytes behind the JSON, which the inputs take one after another."""
 

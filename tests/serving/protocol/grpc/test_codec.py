@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,11 +14,13 @@ from adapters.base import TensorSpec
 from adapters.values import DTYPES
 from runtime.errors import InvalidInput, PredictFailed, UnknownModel
 from runtime.link.limits import Limits
+from runtime.serving.inference import Endpoint, infer
 from runtime.serving.protocol.grpc.codec import CODE, GRPC
 from runtime.serving.protocol.grpc.contents import FIELDS
 from runtime.serving.protocol.grpc.decode import names
 from runtime.serving.protocol.grpc.messages import METHODS
 from runtime.serving.protocols import CODECS
+from runtime.serving.statuses import Response
 from tests.serving.support import app_of, echo, model
 
 Infer, Answer = METHODS["ModelInfer"]
@@ -103,6 +107,26 @@ def test_raw_bytes_are_a_view_of_a_message_that_may_be_written_where_the_machine
             assert array.flags.writeable
             seen.add((type(whole), bool(np.shares_memory(array, np.frombuffer(whole, np.uint8)))))
     assert seen == {(bytes, False), (memoryview, True), (memoryview, False)}
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "typed"])
+def test_a_long_raw_message_is_decoded_on_the_loop_and_a_typed_one_in_a_thread(raw):
+    one = app_of(model(), codecs=ALL, limits=Limits(inline_seconds=9))
+    one.model.engine._costs.seed(40, 0.0)
+    array = np.zeros((10_000, 4), np.float32)
+    contents = {} if raw else {"contents": {"fp32_contents": array.ravel()}}
+    body = Infer(
+        inputs=[tensor(shape=array.shape, **contents)], raw_input_contents=[array.tobytes()] if raw else []
+    ).SerializeToString()
+
+    async def asked():
+        answer = infer(Endpoint.of(one.model, (GRPC,)), {}, body)
+        at_once = isinstance(answer, Response)
+        return at_once, answer if at_once else await answer
+
+    at_once, answer = asyncio.run(asked())
+    one.model.engine.close()
+    assert (at_once, answer.status) == (raw, 200)
 
 
 def test_a_string_output_and_outputs_in_the_order_asked():
