@@ -14,17 +14,11 @@ _SEQUENCES: Final = ("sequence_id", "sequence_start", "sequence_end")
 _MOST_MICROSECONDS: Final = 2**63
 
 
-def checked_id(given: str, limits: Limits) -> str:
+def valid_id(given: str, limits: Limits) -> str:
     """Returns the client's own name for a request. Raises InvalidInput if it is too long to be echoed."""
     if len(given.encode()) > limits.id_bytes:
         raise InvalidInput(f"id too long: {len(given.encode())} bytes, at most {limits.id_bytes}")
     return given
-
-
-def check_count(inputs: int, limits: Limits) -> None:
-    """Raises InputAtFault if a request has more inputs than any model needs."""
-    if inputs > limits.inputs:
-        raise InputAtFault(f"too many inputs: {inputs}, at most {limits.inputs}")
 
 
 def known_datatype(given: object, spec: TensorSpec) -> str:

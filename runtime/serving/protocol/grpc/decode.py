@@ -13,14 +13,7 @@ from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Body, Head
 from runtime.serving.protocol.classes import wanted_classes
 from runtime.serving.protocol.exact import array_of_announced, check_kinds
-from runtime.serving.protocol.fields import (
-    check_count,
-    check_parameters,
-    checked_id,
-    known_datatype,
-    timeout_seconds,
-    wanted_outputs,
-)
+from runtime.serving.protocol.fields import check_parameters, known_datatype, timeout_seconds, valid_id, wanted_outputs
 from runtime.serving.protocol.grpc.contents import FIELDS
 from runtime.serving.protocol.grpc.encode import Asked
 from runtime.serving.protocol.grpc.messages import METHODS, Message, chosen
@@ -66,12 +59,13 @@ def decode(_: Head, body: Body, served: Served) -> Request:
            for index, output in enumerate(request.outputs)}  # fmt: skip
     raw, final = bool(raws) or not request.inputs, bool(parameters.get(_FINAL))
     asked = Asked(raw, final, wanted_classes(own, served.model.outputs))
-    return Request(inputs, wanted, checked_id(request.id, limits) or None, asked, timeout_seconds(parameters))
+    return Request(inputs, wanted, valid_id(request.id, limits) or None, asked, timeout_seconds(parameters))
 
 
 def _inputs(given: Iterable[Message], raws: list[memoryview], signature: Signature, limits: Limits) -> Arrays:
     tensors = list(given)
-    check_count(len(tensors), limits)
+    if len(tensors) > limits.inputs:
+        raise InputAtFault(f"too many inputs: {len(tensors)}, at most {limits.inputs}")
     if not tensors and signature.required:
         raise InputAtFault("inputs must be a non-empty array of tensors, got none")
     if raws and len(raws) != len(tensors):

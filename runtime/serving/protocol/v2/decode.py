@@ -15,14 +15,7 @@ from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Body, Head
 from runtime.serving.protocol.classes import wanted_classes
 from runtime.serving.protocol.exact import array_of_announced
-from runtime.serving.protocol.fields import (
-    check_count,
-    check_parameters,
-    checked_id,
-    known_datatype,
-    timeout_seconds,
-    wanted_outputs,
-)
+from runtime.serving.protocol.fields import check_parameters, known_datatype, timeout_seconds, valid_id, wanted_outputs
 from runtime.serving.protocol.json_document import Document, kind_of, read_document
 from runtime.serving.protocol.json_elements import array_of, count_of
 from runtime.serving.protocol.rows import columns_of, matrix_of
@@ -144,7 +137,7 @@ def _id(given: object, limits: Limits) -> str | None:
         return None
     if type(given) is not str:
         raise InvalidInput(f"id must be a string, got {kind_of(given)}")
-    return checked_id(given, limits)
+    return valid_id(given, limits)
 
 
 def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mapping[str, object]) -> Arrays:
@@ -152,7 +145,8 @@ def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mappin
     if type(given) is not list or (not given and signature.inputs):
         got = "nothing" if given is None else "none" if given == [] else kind_of(given)
         raise InputAtFault(f"inputs must be a non-empty array of tensors, got {got}")
-    check_count(len(given), limits)
+    if len(given) > limits.inputs:
+        raise InputAtFault(f"too many inputs: {len(given)}, at most {limits.inputs}")
     arrays: Arrays = {}
     if parameters.get("content_type") == "pd":
         names = [entry.get("name") for entry in given if type(entry) is dict]
