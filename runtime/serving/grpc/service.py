@@ -23,7 +23,7 @@ from runtime.serving.protocol.grpc.wire import field
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.served import Models
 from runtime.serving.statuses import Header, Response
-from runtime.serving.tracing import REQUEST_ID, TRACE, request_id, trail
+from runtime.serving.tracing import REQUEST_ID, TRACE, trail
 
 Context = Any
 """`grpc.aio.ServicerContext`, which has no types."""
@@ -120,8 +120,7 @@ class Inference:
     def _refused(self, method: str, error: Exception, head: Head) -> Response:
         """Returns the answer to a request that is no call, and logs it."""
         _, told, line = told_of(error, inputs=self._limits.log_inputs)
-        own_id = request_id(head)
-        left = trail(head, own_id, inputs=self._limits.log_inputs)
+        own_id, left = trail(head, inputs=self._limits.log_inputs)
         response = refuse(told)._replace(variable=left.headers)
         write = self._log.info if response.status != 500 else self._log.error
         write("request.refused", id=own_id, status=response.status, method=method, **line, **left.fields)

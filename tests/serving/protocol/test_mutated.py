@@ -62,6 +62,7 @@ def further() -> Iterator[tuple[Codec, Model | Served, bytes, bytes]]:
         yield PLAIN, people(), arrow.KIND.encode(), arrow.stream_of(arrow.pa.table(arrow.PERSON))
 
 
+ALL_FORMS = [*FORMS, *further()]
 TOKENS = [b"[", b"]", b"{", b"}", b'"', b",", b":", b"null", b"1e999", b"-1", b"NaN", b'{"b64":"AA"}', b"\n", b"\x00", b"\xff",
           b"9" * 30, b"true", b"'", b"(", b"'O'", b"\xed\xa0\x80", b"[" * 70, b'"age"', b"instances"]  # fmt: skip
 
@@ -84,14 +85,15 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "of", "kind", "body"),
-    [*FORMS, *further()],
+    ALL_FORMS,
     ids=lambda value: value.decode()[:16] if type(value) is bytes and value.isascii() else "",
 )
 def test_no_mistake_of_a_client_is_a_5xx(
     codec: Codec, of: Model | Served, kind: bytes, body: bytes, request: pytest.FixtureRequest
 ) -> None:
-    forms = [*FORMS, *further()]
-    bodies = (2_000_000 if request.config.getoption("--long") else 20_000) // sum(form[0] is codec for form in forms)
+    bodies = (2_000_000 if request.config.getoption("--long") else 20_000) // sum(
+        form[0] is codec for form in ALL_FORMS
+    )
     served = of if isinstance(of, Served) else app_of(of, warm=False)
     endpoint, head, chance = Endpoint.of(served.model, (codec,)), {b"content-type": kind}, random.Random(9)
 
