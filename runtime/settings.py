@@ -44,6 +44,8 @@ class Settings(NamedTuple):
     trust: str
     allow_global: tuple[str, ...]
     sandbox: str
+    worker_memory: int  # bytes; 0 is none
+    load_timeout: float  # seconds; 0 is none
     threads: int
     inference_timeout: float  # seconds; 0 is none
     max_in_flight: int

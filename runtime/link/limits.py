@@ -20,6 +20,7 @@ class Limits(NamedTuple):
     deadline_seconds: float = 30.0  # from a request's arrival to its answer; 0: none
     inline_seconds: float = 0.0003  # a prediction expected to take less runs on the event loop, without a thread hop
     inline_body_bytes: int = 64 * 1024  # a longer body is decoded off the event loop
+    memory_bytes: int = 0  # of one worker; 0: what the container or the machine has
     threads: int = 4  # concurrent predictions of a model that is safe to call from several threads
 
     uri_bytes: int = 4096

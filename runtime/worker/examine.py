@@ -12,17 +12,17 @@ from pathlib import Path
 
 from runtime.link.channel import Channel
 from runtime.link.messages import Examine, Verdict
-from runtime.worker.harden import harden, shut_in
+from runtime.worker.harden import FULL, harden, shut_in
 
 
 def main(control: int, parent: int) -> None:
     """Reads one order from the socket `control` and answers it; `parent` is the process that sent it."""
-    harden(parent)
+    harden(parent, control)
     warnings.simplefilter("ignore")
     channel = Channel(socket.socket(fileno=control), takes_files=True)
     order = channel.receive(Examine)
     assert order, "the channel waits for it"
-    confined = shut_in(order.terms.sandbox, order.root).startswith("landlock")
+    confined = bool(FULL.fullmatch(shut_in(order.terms.sandbox, order.root)))
     for verdict in _look(order, confined=confined):
         channel.send(verdict)
     os._exit(0)  # a framework may take seconds to clean up after itself

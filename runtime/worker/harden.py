@@ -1,40 +1,29 @@
-"""What a worker gives up before it imports anything large: new privileges, core dumps, life beyond its supervisor's.
+"""What a worker gives up before it imports anything large, and the sandbox that it enters with its first order.
 
-And, by a filter of system calls (seccomp(2)), what reaches into other processes of the same user, and Landlock lets be:
-their resource limits, and the choice of which worker gets a connection.
+docs/sandbox.md says what each level keeps from a hostile model.
 """
 
 import ctypes
-import errno
 import io
 import os
+import re
 import resource
 import signal
-import socket
-import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 _IOLBF: Final = 1  # line by line, in the C library's stdio.h
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
-_ARCHITECTURES: Final = {"x86_64": (0xC000003E, 302, 54), "aarch64": (0xC00000B7, 261, 208)}
-"""For each machine: AUDIT_ARCH_…, and the numbers of prlimit64 and setsockopt."""
-_BINDING: Final = {"x86_64": (317, 49), "aarch64": (277, 200)}
-"""For each machine: the numbers of seccomp and bind."""
-_IO_URING_SETUP: Final = 425
-_SET_MODE_FILTER, _TSYNC = 1, 1
-_LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # instructions of classic BPF
-_NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, (16, 24, 32)  # offsets in struct seccomp_data, little-endian
-_SO_ATTACH_REUSEPORT_CBPF, _SO_ATTACH_REUSEPORT_EBPF = 51, 52
-_ALLOW, _FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
+FULL: Final = re.compile(r"landlock-\d+\+seccomp")
+"""How `shut_in` says that a process is confined in every way."""
 
 
-def harden(supervisor: int) -> None:
-    """Confines this process, a child of the process `supervisor`, and has it write each line when it ends: prctl(2).
+def harden(supervisor: int, control: int) -> None:
+    """Binds this process to its parent `supervisor`, closes all descriptors behind `control`, writes line by line.
 
     SIGTERM and SIGINT are ignored: a service manager may send them to every process at once, but when a worker
     stops is decided by its supervisor, which drains first.
@@ -45,7 +34,10 @@ def harden(supervisor: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl failed")
     if os.getppid() != supervisor:  # it ended before the line above could bind us to it
         os._exit(1)
-    _filter_calls(prctl)
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names only
+        if int(name) > control:  # what a thread of the supervisor opened while this process was started
+            with suppress(OSError):  # the descriptor of the list itself
+                os.close(int(name))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the model and requests
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -56,74 +48,57 @@ def harden(supervisor: int) -> None:
     libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
 
 
-def shut_in(mode: str, readable: str, port: int = 0) -> str:
-    """Confines this process to reading below `readable` and what its imports need; says how: `landlock-6`, `none: why`.
+def shut_in(mode: str, readable: str, *, port: int = 0, memory_bytes: int = 0, files: Iterable[int] = ()) -> str:
+    """Confines this process to predicting, and to reading below `readable` and what its imports need; says how far.
 
-    A `port` can be bound until `forbid_binding`.
-
+    `landlock-7+seccomp` is all; `seccomp (no Landlock: why)`, `landlock-7 (no seccomp: why)` and `none: why` are less.
+    A `port` can be bound until `forbid_binding`. `files` are what it inherited to write to.
     It has to come before anything that starts a thread is imported; numpy is such a thing. `mode` may be `off`.
     """
+    from runtime.worker import seccomp
+
+    with suppress(OSError):  # a kernel without filters
+        seccomp.keep_to_itself()
     if mode == "off":
         return "off"
     from runtime.worker.confinement import confine, interpreter_paths
+    from runtime.worker.powers import drop_capabilities, limit_resources
+
+    paths = (*interpreter_paths(), Path(readable))
+    drop_capabilities(paths)
+    landlock = filtered = ""
+    try:
+        landlock = f"landlock-{confine(paths, port=port)}"
+    except OSError as error:
+        without = f"no Landlock: {error.strerror}"
+    limit_resources(memory_bytes, files)
+    try:
+        seccomp.confine(binding=bool(port))
+        filtered = "seccomp"
+    except OSError as error:
+        without = f"no seccomp: {error.strerror}" if landlock else f"{without}; no seccomp: {error.strerror}"
+    level = "+".join(filter(None, (landlock, filtered)))
+    if FULL.fullmatch(level):
+        return level
+    return f"{level} ({without})" if level else f"none: {without}"
+
+
+def narrow(level: str, readable: str) -> str:
+    """Leaves, of what this process may read below a folder, only `readable`; returns the level, less if it cannot."""
+    if not level.startswith("landlock"):
+        return level
+    from runtime.worker.confinement import interpreter_paths, narrow
 
     try:
-        return f"landlock-{confine((*interpreter_paths(), Path(readable)), port=port)}"
+        narrow((*interpreter_paths(), Path(readable)))
     except OSError as error:
-        return f"none: {error.strerror}"
+        return f"{level} (reads all kits of the cache: {error.strerror})"
+    return level
 
 
 def forbid_binding() -> None:
-    """Has no thread of this process bind a socket from now on, whatever Landlock allows; io_uring could do it, too.
+    """Has no thread of this process make or bind a socket from now on. A kernel without filters allows it."""
+    from runtime.worker import seccomp
 
-    Raises OSError. The filter of `harden` refuses calls of other architectures already.
-    """
-    if (machine := os.uname().machine) not in _BINDING:
-        return
-    seccomp, bind = _BINDING[machine]
-    steps = (
-        (_LOAD, 0, 0, _NUMBER),
-        (_IF_EQUAL, 2, 0, bind),
-        (_IF_EQUAL, 1, 0, _IO_URING_SETUP),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _FAIL),
-    )
-    program, filter_ = _compiled(steps)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(ctypes.c_long(seccomp), _SET_MODE_FILTER, _TSYNC, filter_):
-        raise OSError(ctypes.get_errno(), "seccomp failed")
-    del program
-
-
-def _compiled(steps: Sequence[tuple[int, int, int, int]]) -> tuple[object, ctypes.Array[ctypes.c_char]]:
-    """Returns the program, to be kept until it is installed, and the struct sock_fprog that names it."""
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-    return program, ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(program)))
-
-
-def _filter_calls(prctl: Callable[..., int]) -> None:
-    """Refuses two calls for good, in this process and all it starts. A kernel without filters leaves them allowed."""
-    if (machine := os.uname().machine) not in _ARCHITECTURES:
-        return
-    audit, prlimit64, setsockopt = _ARCHITECTURES[machine]
-    steps = (
-        (_LOAD, 0, 0, _ARCHITECTURE),
-        (_IF_EQUAL, 0, 13, audit),  # calls of another architecture have other numbers: FAIL
-        (_LOAD, 0, 0, _NUMBER),
-        (_IF_AT_LEAST, 11, 0, 0x40000000),  # and those of the x32 ABI
-        (_IF_EQUAL, 0, 3, prlimit64),
-        (_LOAD, 0, 0, _ARGUMENT[0]),
-        (_IF_EQUAL, 7, 0, 0),  # prlimit64(0, …) and its own number: ALLOW
-        (_IF_EQUAL, 6, 7, os.getpid()),
-        (_IF_EQUAL, 0, 5, setsockopt),
-        (_LOAD, 0, 0, _ARGUMENT[1]),
-        (_IF_EQUAL, 0, 3, socket.SOL_SOCKET),
-        (_LOAD, 0, 0, _ARGUMENT[2]),
-        (_IF_EQUAL, 2, 0, _SO_ATTACH_REUSEPORT_CBPF),
-        (_IF_EQUAL, 1, 0, _SO_ATTACH_REUSEPORT_EBPF),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _FAIL),
-    )
-    program, filter_ = _compiled(steps)
-    prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filter_, 0, 0)
-    del program
+    with suppress(OSError):
+        seccomp.forbid_binding()

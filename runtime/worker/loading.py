@@ -25,6 +25,7 @@ from runtime.serving.protocol.v2.encode import example_request
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Provenance, Served
 from runtime.worker.declared import Declared
+from runtime.worker.harden import FULL
 from runtime.worker.samples import Sample, common_inputs, read_samples
 
 _WARM_UPS: Final = 5
@@ -78,14 +79,14 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log,
 
 def _say_terms(terms: Terms, meter: Meter, log: Log) -> bool:
     """Says under which terms the kit is loaded; returns whether this process is confined. Raises Refused."""
-    confined = terms.sandbox.startswith("landlock")
+    confined = bool(FULL.fullmatch(terms.sandbox))
     meter.set("runtime_sandboxed", confined)
     meter.set("runtime_unsafe_loading", terms.trust == "unsafe")
     if terms.trust == "unsafe":
         log.warning("trust.unsafe", reason="--trust unsafe: whatever the kit holds may run in this process")
-    if terms.sandbox.startswith("none"):
+    if not confined and terms.sandbox != "off":
         if terms.require_sandbox:
-            raise Refused(f"--sandbox require, and this worker cannot be confined ({terms.sandbox})")
+            raise Refused(f"--sandbox require, and this worker cannot be wholly confined ({terms.sandbox})")
         log.warning("worker.not_sandboxed", reason=terms.sandbox)
     log.debug("worker.sandboxed", sandbox=terms.sandbox)
     return confined

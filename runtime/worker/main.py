@@ -17,7 +17,7 @@ clients made one cost 1.6 times the processor time of one client's."""
 
 def main(control: int, supervisor: int) -> None:
     """Runs a worker whose supervisor, the process `supervisor`, speaks to it through the socket `control`."""
-    harden(supervisor)
+    harden(supervisor, control)
     os.set_inheritable(control, False)
     channel = Channel(socket.socket(fileno=control), takes_files=True)
     # half of what a server imports, while the supervisor still reads its settings
@@ -30,8 +30,9 @@ def main(control: int, supervisor: int) -> None:
     except EOFError:  # the supervisor ended before it said what to do
         sys.exit(1)
     assert order, "the channel waits for it"
-    port = int(order.grpc.rpartition(":")[2] or 0)
-    terms = order.terms._replace(sandbox=shut_in(order.terms.sandbox, order.kits, port))
+    port, log = int(order.grpc.rpartition(":")[2] or 0), channel.files[-1]
+    level = shut_in(order.terms.sandbox, order.kits, port=port, memory_bytes=order.limits.memory_bytes, files=(log,))
+    terms = order.terms._replace(sandbox=level)
     from runtime.worker.service import Service
 
     sys.setswitchinterval(_SWITCH_SECONDS)

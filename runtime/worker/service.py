@@ -7,7 +7,6 @@ import asyncio
 import gc
 import os
 import socket
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ from runtime.serving.http.server import Server
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Models, Served
 from runtime.worker.failures import failed
-from runtime.worker.harden import forbid_binding
+from runtime.worker.harden import forbid_binding, narrow
 from runtime.worker.loading import load
 
 if TYPE_CHECKING:
@@ -97,9 +96,8 @@ class Service:
         models = Models(self._served, self._health, self._board, self._log)
         self._grpc = server(models, health=self._health, limits=self._order.limits, log=self._log)
         self._grpc.bind(address)
-        if self._order.terms.sandbox.startswith("landlock"):
-            with suppress(OSError):  # as in `harden`, a kernel without filters leaves it allowed
-                forbid_binding()
+        if self._order.terms.sandbox != "off":
+            forbid_binding()
         if self._order.accept:
             await self._grpc.accept()
 
@@ -123,8 +121,11 @@ class Service:
             return  # loading says it again, with the files at hand
 
     def _load(self, kit: Load) -> tuple[Served, Ready]:
+        terms = self._order.terms
+        if kit.root != self._order.kits:
+            terms = terms._replace(sandbox=narrow(terms.sandbox, kit.root))
         try:
-            return load(kit, self._order.terms, limits=self._order.limits, meter=self._meter, log=self._log,
+            return load(kit, terms, limits=self._order.limits, meter=self._meter, log=self._log,
                         codecs=self._codecs)  # fmt: skip
         except Exception:
             raise

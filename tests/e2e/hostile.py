@@ -104,14 +104,18 @@ def steer():
 def limits():
     return refused(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (5, 5)))
 
+def take(address):
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(address)
+
 def bind():
     """Takes the ports that its worker listens on; how many it could not."""
     failed = set()
     for fd in descriptors("socket:"):
-        with socket.socket(fileno=os.dup(fd)) as end, socket.socket() as other:
+        with socket.socket(fileno=os.dup(fd)) as end:
             if end.family == socket.AF_INET and end.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                if refused(lambda: other.bind(end.getsockname())):
+                if refused(lambda: take(end.getsockname())):
                     failed.add(end.getsockname())
     return float(len(failed))
 

@@ -237,9 +237,10 @@ def test_descriptors_of_the_shell_reach_no_worker(tmp_path):
 
 def test_tuning_variables_reach_a_worker_and_secrets_do_not(tmp_path):
     kept = {"PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "KMP_BLOCKTIME": "0",
-            "ORT_LOG": "x", "TORCH_SHOW_CPP_STACKTRACES": "1", "PYTHONFAULTHANDLER": "1"}  # fmt: skip
+            "ORT_LOGGING_LEVEL": "3", "TORCH_SHOW_CPP_STACKTRACES": "1", "PYTHONFAULTHANDLER": "1"}  # fmt: skip
     lost = {"TORCH_HUB_TOKEN": "s3cret", "OMP_SECRET": "s3cret", "HF_TOKEN": "s3cret", "PYTHONSTARTUP": "/x",
-            "PYTHONINSPECT": "1", "AWS_SECRET_ACCESS_KEY": "s3cret"}  # fmt: skip
+            "PYTHONINSPECT": "1", "AWS_SECRET_ACCESS_KEY": "s3cret", "NVIDIA_API_KEY": "s3cret",
+            "CUDA_TOKEN": "s3cret", "LC_SECRET": "s3cret", "CUDA_VISIBLE": "no name of CUDA's"}  # fmt: skip
     with Server(IRIS, cache=tmp_path, **kept, **lost) as server, server.ready():
         (worker,) = server.workers()
         environ = dict(item.partition("=")[::2] for item in Path(f"/proc/{worker}/environ").read_text().split("\0"))

@@ -27,7 +27,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
     """Starts a worker process that runs Python code; what it writes is reported."""
 
     def start(code: str, log: Log) -> WorkerProcess:
-        monkeypatch.setenv("OMP_TEST_CODE", code)
+        monkeypatch.setenv("TORCH_LOGS", code)
         worker = WorkerProcess(7, "tests.supervisor.writer")
         worker.finish_output = Output(worker, log).finish
         return worker

@@ -1,4 +1,4 @@
-"""What stands in for a worker whose code writes: it runs `$OMP_TEST_CODE`, which reaches it as tuning variables do."""
+"""What stands in for a worker whose code writes: it runs `$TORCH_LOGS`, which reaches it as tuning variables do."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import os
 
 
 def main(_control: int, _supervisor: int) -> None:
-    exec(os.environ["OMP_TEST_CODE"], {})
+    exec(os.environ["TORCH_LOGS"], {})
