@@ -73,8 +73,10 @@ def _torch(head: bytes, files: ModelFiles, options: Options) -> str | None:
             export.check_archive(files)
             return None
         if "constants.pkl" in records:
-            loads = options.trust != "data" and options.confined
-            return None if loads else "TorchScript, which needs --trust restricted and a worker confined by Landlock"
+            if options.trust == "data" or not options.confined:
+                return "TorchScript, which needs --trust restricted and a worker confined by Landlock"
+            export.check_script(files)
+            return None
     return "weights, which need the kit's own code: --trust unsafe"
 
 

@@ -53,6 +53,12 @@ def content_refused(file: str, what: str, convert: str) -> Refused:
     return Refused(f"{said}; if you trust who made it, convert it ({convert}), {SIGN}, {UNSAFE}", file=file)
 
 
+def reach_refused(file: str, what: str, convert: str) -> Refused:
+    """Returns the refusal of a part, `what` as a verb phrase, that would act outside the model."""
+    ways = f"fit the model without that, convert it ({convert}), {SIGN}, {UNSAFE}"
+    return Refused(f"{file} {what}; if you trust who made it, {ways}", file=file)
+
+
 def code_refused(file: str, what: str, trust: str, convert: str) -> Refused:
     """Returns the refusal of the kit's own Python code, which the model in `file` needs."""
     said = f"{what} would run Python code from the kit, which --trust {trust} does not allow"

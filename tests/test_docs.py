@@ -106,7 +106,9 @@ def test_alerts_and_pages_name_events_that_exist() -> None:
 def test_every_variable_that_a_worker_inherits_is_documented() -> None:
     page = (ROOT / "docs/log.md").read_text()
     section = page.partition("## What a worker inherits")[2].partition("\n## ")[0]
-    assert {name for name in _KEPT_VARIABLES if name not in section.replace("`", " ").replace(",", " ").split()} == set()
+    assert {
+        name for name in _KEPT_VARIABLES if name not in section.replace("`", " ").replace(",", " ").split()
+    } == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -70,6 +70,16 @@ def make_bytes(*args: Any) -> bytes:
     return bytes(*args[:1])
 
 
+def make_set(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns what makes a set or frozenset of a list, and of nothing that counts without being there, as a range."""
+
+    def make(*args: Any) -> Any:
+        need(all(isinstance(arg, list | tuple | set | frozenset) for arg in args), "a set is made of something else")
+        return kind(*args)
+
+    return make
+
+
 def encode(text: str, encoding: str = "latin1") -> bytes:
     """`_codecs.encode`, which makes bytes in protocols below 3."""
     need(isinstance(text, str) and encoding in ("latin1", "latin-1"), "text is encoded in an unusual way")

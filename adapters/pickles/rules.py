@@ -35,8 +35,8 @@ JOBLIB_ARRAY: Final = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 """The class that joblib writes in place of an array."""
 
 CALLS: Final[Mapping[str, Callable[..., Any]]] = {
-    "builtins.set": set,
-    "builtins.frozenset": frozenset,
+    "builtins.set": parts.make_set(set),
+    "builtins.frozenset": parts.make_set(frozenset),
     "builtins.slice": slice,
     "builtins.range": range,
     "builtins.complex": complex,
@@ -66,7 +66,11 @@ _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
         "flexible",
         "mean", "median", "max", "min", "amax", "amin", "sum", "prod", "std", "var", "log", "log1p", "log2", "log10",
         "exp", "expm1", "exp2", "sqrt", "square", "cbrt", "abs", "absolute", "sin", "cos", "tan", "sign", "reciprocal",
+        "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "sinh", "cosh", "tanh", "deg2rad", "rad2deg",
+        "degrees", "radians", "floor", "ceil", "trunc", "rint", "round", "around", "fabs", "negative", "positive",
+        "isnan", "isfinite", "isinf", "nan_to_num",
     ),
+    "scipy.special._ufuncs": ("expit", "logit", "log_ndtr", "ndtr", "ndtri"),
     "numpy.random._mt19937": ("MT19937",),
     "numpy.random._pcg64": ("PCG64", "PCG64DXSM"),
     "numpy.random._philox": ("Philox",),

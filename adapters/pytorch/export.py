@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 from adapters.base import LoadFailed, ModelFiles, TensorSpec
 from adapters.checks import Damaged, need
 from adapters.pytorch.model import WIDER, Loaded
+from adapters.pytorch.operators import NAMESPACES, check_globals, check_sources, is_refused
 from adapters.trust import content_refused
 from adapters.values import DATATYPE
 from adapters.wording import failing
@@ -58,7 +59,6 @@ OPERATORS: Final = frozenset({
     "torch.ops.higher_order.map_impl", "torch.ops.higher_order.scan", "torch.ops.higher_order.while_loop",
     "torch.ops.higher_order.wrap_with_autocast", "torch.ops.higher_order.wrap_with_set_grad_enabled",
 })  # fmt: skip
-NAMESPACES: Final = frozenset({"aten", "prims", "quantized", "quantized_decomposed"})
 CONTAINERS: Final = frozenset({None, "builtins.dict", "builtins.list", "builtins.tuple", "collections.OrderedDict"})
 FREE_TEXT: Final = frozenset({"metadata", "as_string", "guards_code", "as_strings"})
 """Keys below which text is data: torch quotes it with repr, or does not read it (the guards are dropped)."""
@@ -147,6 +147,21 @@ def check_archive(files: ModelFiles) -> None:
         raise content_refused(name, f"is a program with more than operators of torch: {error}", AGAIN) from error
 
 
+def check_script(files: ModelFiles) -> None:
+    """Raises Refused if TorchScript in `files.path` calls more than operators of torch on tensors."""
+    reader = _reader(files)
+    records = list(reader.get_all_records())
+    try:
+        check_sources(str(reader.get_record(name), "utf-8", "replace") for name in records if name.endswith(".py"))
+        for name in records:
+            if name.endswith(".pkl"):
+                check_globals(reader.get_record(name))
+    except ValueError as error:  # pickletools says so of a broken pickle
+        raise content_refused(
+            files.path, f"is TorchScript with more than operators of torch: {error}", AGAIN
+        ) from error
+
+
 def wanted(error: Exception) -> str:
     """Returns the global at which torch's weights-only unpickler stopped, or its reason."""
     text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
@@ -207,13 +222,12 @@ def _check_expression(text: str) -> None:
 
 @cache
 def _dispatched() -> frozenset[str]:
-    """Returns the operators of torch's dispatcher that take no file name."""
+    """Returns the operators of torch's dispatcher that `operators` lets a file call."""
     found = set()
     for schema in torch._C._jit_get_all_schemas():  # noqa: SLF001 - the list of operators has no public name
         namespace, _, operator = schema.name.partition("::")
-        takes_file = any("file" in argument.name for argument in schema.arguments)
         full = f"{schema.name}.{schema.overload_name}" if schema.overload_name else schema.name
-        if namespace in NAMESPACES and not takes_file and torch._C._dispatch_has_kernel(full):  # noqa: SLF001 - as above
+        if namespace in NAMESPACES and not is_refused(operator) and torch._C._dispatch_has_kernel(full):  # noqa: SLF001 - as above
             found.add(f"torch.ops.{namespace}.{operator}.{schema.overload_name or 'default'}")
     return frozenset(found)
 

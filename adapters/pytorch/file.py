@@ -87,6 +87,8 @@ def _script(files: ModelFiles, options: Options, device: torch.device) -> Loaded
     if not allows_code(options.trust) and not options.confined:
         why += ", and this worker is not confined by Landlock"
         raise kind_refused(files.path, "TorchScript", options.trust, why, EXPORT, None)
+    if not allows_code(options.trust):
+        export.check_script(files)
     module = torch.jit.load(str(files.root / files.path), map_location=device).eval()
     types = [str(argument.type) for argument in module.forward.schema.arguments[1:]]
 

@@ -10,6 +10,8 @@ from adapters.imports import framework, kit_on_path
 from adapters.pickles.file import FREE_BYTES, RATIO, looks_like_skops
 from adapters.pickles.rules import COMPILED, permitted
 from adapters.pickles.unpickler import CONVERT, load_pickle
+from adapters.sklearn.conduct import check_conduct
+from adapters.sklearn.skops_schema import refused_names
 from adapters.sklearn.structures import check_structures
 from adapters.trust import allows_code, kind_refused, names_refused
 from adapters.wording import failing
@@ -19,23 +21,28 @@ SKOPS_TRUSTED: Final = {name for name in COMPILED if not name.startswith("sklear
 }
 """Types that skops leaves to its caller, because it does not check their contents: `structures` does.
 https://skops.readthedocs.io/en/stable/persistence.html"""
+_FROM_SKOPS: Final = "export it to ONNX with skl2onnx"
 
 
 def load_estimator(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
     """Returns the checked estimator in `files.path`, and which scikit-learn saved it. Raises LoadFailed, Refused."""
     with (files.root / files.path).open("rb") as file:
         head = file.read(4096)
+    convert = CONVERT.format(file=files.path)
+    kind, allowed = "a pickle", frozenset(options.allow_globals)
     if looks_like_skops(head):
+        kind, convert = "a skops file", _FROM_SKOPS
         estimator, version = _skops(files, options)
     elif allows_code(options.trust):
         return _any_pickle(files)
     elif options.trust == "data":
-        convert = CONVERT.format(file=files.path)
         raise kind_refused(files.path, "a pickle", "data", "a pickle can run code", convert, "restricted")
     else:
-        estimator, versions = load_pickle(files, trust=options.trust, allowed=frozenset(options.allow_globals))
+        estimator, versions = load_pickle(files, trust=options.trust, allowed=allowed)
         version = min(versions, default=None)
     check_structures(estimator, files.path)
+    if not allows_code(options.trust):
+        check_conduct(estimator, files.path, kind, options.trust, allowed, convert)
     return estimator, version
 
 
@@ -70,7 +77,7 @@ def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
     with failing(f"{files.path} cannot be read by skops {sys.modules['skops'].__version__}"):
         untrusted, refused = types_in(files, options)
         if refused:
-            raise names_refused(files.path, "a skops file", refused, options.trust, "export it to ONNX with skl2onnx")
+            raise names_refused(files.path, "a skops file", refused, options.trust, _FROM_SKOPS)
         # never with the kit on the path: its modules could replace any other
         with warnings.catch_warnings(record=True, action="always") as caught:
             return skops.load(files.root / files.path, trusted=sorted(untrusted)), _version(caught)
@@ -92,4 +99,6 @@ def types_in(files: ModelFiles, options: Options) -> tuple[set[str], set[str]]:
     # What a pickle may name, skops may too: it makes instances and sets their state, and calls nothing else.
     if options.trust != "data":
         left -= {name for name, (module, _, last) in split.items() if permitted(module, last, frozenset())}
+    if not allows_code(options.trust):
+        left |= refused_names(path, frozenset(options.allow_globals))
     return untrusted, left

@@ -5,6 +5,7 @@ has to pass, whatever its file format; then it is consistent, which does not mak
 """
 
 from collections.abc import Callable, Iterator
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,9 @@ import numpy as np
 from adapters.base import LoadFailed
 from adapters.checks import below, need
 from adapters.wording import reason
+
+NAMED: Final = (type, FunctionType, BuiltinFunctionType, MethodType, np.ufunc, type(np.mean))
+"""Classes and functions: what they hold is the libraries' own."""
 
 
 def check_structures(model: Any, name: str) -> None:
@@ -47,7 +51,7 @@ def _children(thing: Any) -> list[Any]:
         return list(thing)
     if isinstance(thing, np.ndarray):
         return thing.ravel().tolist() if thing.dtype.hasobject and thing.dtype.names is None else []
-    if isinstance(thing, type) or callable(getattr(thing, "__code__", None)):
+    if isinstance(thing, NAMED):
         return []
     return list(vars(thing).values()) if hasattr(thing, "__dict__") else []
 

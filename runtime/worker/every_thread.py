@@ -31,7 +31,9 @@ def call_in_others(number: int, descriptor: int) -> None:
     libc.mmap.restype = libc.signal.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
     libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-    page = libc.mmap(None, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    page = libc.mmap(
+        None, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0
+    )
     ctypes.memmove(page, code, len(code))
     if libc.mprotect(ctypes.c_void_p(page), mmap.PAGESIZE, _PROT_READ_EXEC):
         raise OSError(ctypes.get_errno(), "no memory can be made executable")

@@ -98,7 +98,7 @@ def install(steps: Iterable[Step]) -> None:
     ]  # fmt: skip
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in whole))
     filter_ = ctypes.create_string_buffer(struct.pack("HP", len(whole), ctypes.addressof(program)))
-    libc, number = ctypes.CDLL(None, use_errno=True), SECCOMP[machine.column]
+    libc, number = ctypes.CDLL(None, use_errno=True), SECCOMP[machine.column] or 0
     if libc.syscall(ctypes.c_long(number), _SET_MODE_FILTER, _ALL_THREADS, filter_):
         code = ctypes.get_errno() or errno.EBUSY  # a positive result is the number of a thread with another filter
         raise OSError(code, f"no system call filter: {os.strerror(code)}")

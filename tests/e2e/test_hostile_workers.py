@@ -21,7 +21,18 @@ INFER = "/v2/models/m/infer"
 @pytest.fixture
 def served(tmp_path):
     """A server of the hostile kit with two workers, both ready; afterwards it has to end as it should."""
-    options = ("--trust", "unsafe", "--workers", "2", "--drain-delay", "0", "--drain-timeout", "2", "--grpc-port", "off")
+    options = (
+        "--trust",
+        "unsafe",
+        "--workers",
+        "2",
+        "--drain-delay",
+        "0",
+        "--drain-timeout",
+        "2",
+        "--grpc-port",
+        "off",
+    )
     with Server(hostile.kit(tmp_path / "kit"), *options, cache=tmp_path / "cache") as server:
         server.event("worker.ready", count=2)
         yield server
@@ -135,7 +146,18 @@ def test_a_lone_worker_that_spoils_its_socket_is_replaced_with_the_socket(attack
 @pytest.mark.parametrize(("attack", "sandbox"), SPOILING)
 def test_a_unix_socket_that_one_worker_spoils_is_made_afresh_for_all(attack, sandbox, tmp_path):
     path = tmp_path / "s"
-    options = ("--trust", "unsafe", "--sandbox", sandbox, "--workers", "2", "--host", f"unix:{path}", "--drain-delay", "0")
+    options = (
+        "--trust",
+        "unsafe",
+        "--sandbox",
+        sandbox,
+        "--workers",
+        "2",
+        "--host",
+        f"unix:{path}",
+        "--drain-delay",
+        "0",
+    )
     with Server(hostile.kit(tmp_path / "kit"), *options, cache=tmp_path / "cache") as server:
         server.event("worker.ready", count=2)
 

@@ -13,7 +13,6 @@ import socket
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +51,9 @@ def signal_io() -> None:
 
 
 def capabilities() -> None:
-    held = {line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapEff", "CapPrm", "CapBnd"))}
+    held = {
+        line.split()[1] for line in Path("/proc/self/status").open() if line.startswith(("CapEff", "CapPrm", "CapBnd"))
+    }
     if all(int(word, 16) == 0 for word in held) or os.getuid():
         raise PermissionError(errno.EPERM, "none")
 
@@ -67,7 +68,7 @@ def bounded(limit: int, most: int) -> Callable[[], None]:
 
 ATTEMPTS: dict[str, Callable[[], object]] = {
     "another kit": lambda: (other / "model").read_bytes(),
-    "list the cache": lambda: os.listdir(kits),
+    "list the cache": lambda: list(kits.iterdir()),
     "a file outside": lambda: (outside / "secret").read_bytes(),
     "/etc/passwd": lambda: Path("/etc/passwd").read_bytes(),
     "the supervisor's environment": lambda: Path(f"/proc/{PARENT}/environ").read_bytes(),
@@ -154,9 +155,7 @@ level = shut_in("auto", str(kits), memory_bytes=2**30)
 thread = threading.Thread(target=early)
 thread.start()
 begun.wait()
-started = time.perf_counter()
 level = narrow(level, str(kit))
-took = time.perf_counter() - started
 told.set()
 thread.join()
-print(json.dumps({"level": level, "ms": took * 1000, "must": list(ATTEMPTS), "may": list(ALLOWED), "met": found}))
+sys.stdout.write(json.dumps({"level": level, "must": list(ATTEMPTS), "may": list(ALLOWED), "met": found}))

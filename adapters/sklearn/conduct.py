@@ -1,0 +1,109 @@
+"""What the parts of a loaded scikit-learn model may hold and do: one gate, whatever file format they came in.
+
+A file names functions and classes as values: parameters, and attributes. Those of the allow-list compute and nothing
+else. Here each that is held is looked at, with the parameters that make scikit-learn itself open files or call back.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from adapters.pickles.parts import Compiled
+from adapters.pickles.rules import CLASS, VALUE, permitted
+from adapters.sklearn.structures import NAMED, walk
+from adapters.trust import names_refused, reach_refused
+
+_PLAIN: Final = (bool, int, float, np.number, np.bool_)
+_MADE_BY_SKLEARN: Final = frozenset({"scipy.interpolate._interpolate.interp1d"})
+"""No file can make these, nor what they call: estimators do, of numbers, when their state is set."""
+_OPENS_FILES: Final = ("filename", "file")
+_WRITES_TO_ARGUMENTS: Final = frozenset({"out", "where", "dtype", "casting", "order", "subok", "signature"})
+
+
+def check_conduct(model: Any, file: str, kind: str, trust: str, allowed: frozenset[str], convert: str) -> None:
+    """Raises Refused if a part of `model` holds a function or class that is not of the list, or reaches outside."""
+    wanted, dtypes = set[str](), set[int]()
+    for thing in walk(model):
+        if isinstance(thing, np.ndarray) and thing.dtype.hasobject and any(map(_is_container, thing.ravel().tolist())):
+            raise reach_refused(file, "holds an array of lists or maps, which may be endless", convert)
+        for name, value in _held(thing):
+            if "dtype" in name and isinstance(value, list | tuple):
+                dtypes.add(id(value))
+            if callable(value) and not _may_hold(value, name, id(thing) in dtypes, allowed):
+                wanted.add(_full_name(value))
+        for what in _reaching(thing):
+            raise reach_refused(file, f"holds a {type(thing).__name__} with {what}", convert)
+        if getattr(thing, "verbose", None) and hasattr(thing, "get_params"):
+            thing.verbose = 0  # it would write to standard output
+    if wanted:
+        raise names_refused(file, kind, wanted, trust, convert)
+
+
+def _held(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Yields what a part holds, by the name of its attribute; elements of containers have none."""
+    if isinstance(thing, Mapping):
+        yield from (("", value) for value in thing.values())
+    elif isinstance(thing, list | tuple | set | frozenset):
+        yield from (("", value) for value in thing)
+    elif isinstance(thing, np.ndarray):
+        yield from (("", value) for value in (thing.ravel().tolist() if thing.dtype.hasobject else ()))
+    elif (
+        hasattr(thing, "__dict__") and not isinstance(thing, NAMED) and _full_name(type(thing)) not in _MADE_BY_SKLEARN
+    ):
+        yield from vars(thing).items()
+
+
+def _may_hold(value: Any, name: str, of_dtypes: bool, allowed: frozenset[str]) -> bool:
+    if isinstance(value, type):
+        is_dtype = value in (bool, int, float, str, object) or issubclass(value, np.generic)
+        return (is_dtype and ("dtype" in name or of_dtypes)) or _full_name(value) in allowed
+    if _full_name(type(value)) in _MADE_BY_SKLEARN:
+        return True
+    made = permitted(type(value).__module__, type(value).__qualname__, allowed)
+    if made and made.thing is type(value) and (made.any or made.use == CLASS):
+        return True
+    if made and isinstance(made.thing, Compiled) and made.thing.cls is type(value):
+        return True
+    found = permitted(*_module_and_name(value), allowed)
+    return bool(found and found.thing is value and (found.any or found.use == VALUE))
+
+
+def _module_and_name(value: Any) -> tuple[str, str]:
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None) or type(value).__qualname__
+    return getattr(value, "__module__", None) or ("numpy" if isinstance(value, np.ufunc) else "builtins"), name
+
+
+def _full_name(value: Any) -> str:
+    if isinstance(value, functools.partial):
+        return "functools.partial"
+    return ".".join(_module_and_name(value))
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, list | tuple | dict | set | frozenset)
+
+
+def _reaching(thing: Any) -> Iterator[str]:
+    """Yields the parameters by which a part would act outside the model, or on memory that is not its own."""
+    if not hasattr(thing, "get_params"):
+        return
+    held = vars(thing)
+    if held.get("memory") is not None:
+        yield "memory, which writes files"
+    if held.get("input") in _OPENS_FILES:
+        yield f"input={held['input']!r}, which opens files that a client names"
+    for name in ("kw_args", "inv_kw_args") if type(thing).__name__ == "FunctionTransformer" else ():
+        for key, value in (held.get(name) or {}).items():
+            if key in _WRITES_TO_ARGUMENTS or not _is_plain(value):
+                yield f"{name}[{str(key)[:40]!r}], which is no plain number"
+    for name in ("func", "inverse_func") if type(thing).__name__ == "FunctionTransformer" else ():
+        if held.get(name) is not None and not _module_and_name(held[name])[0].startswith("numpy"):
+            yield f"{name}={_full_name(held[name])}, which is no function of numpy's"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(value is not inner and isinstance(inner, _PLAIN) for inner in value)
+    return value is None or isinstance(value, _PLAIN)

@@ -1,0 +1,74 @@
+"""What a skops file makes skops do, read before skops does it: each node of its schema names a loader and a type.
+
+https://github.com/skops-dev/skops/blob/v0.16.0/skops/io/_general.py: some loaders call what the file names.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from adapters.checks import need
+from adapters.pickles.parts import Compiled
+from adapters.pickles.rules import CLASS, VALUE, permitted
+
+_PLAIN: Final = frozenset({
+    "BytearrayNode", "BytesNode", "CachedNode", "DTypeNode", "DefaultDictNode", "DictNode", "JsonNode", "ListNode",
+    "MaskedArrayNode", "NdArrayNode", "RandomGeneratorNode", "RandomStateNode", "SetNode", "SliceNode",
+    "SparseMatrixNode", "TupleNode", "TypeNode", "_DictWithDeprecatedKeysNode",
+})  # fmt: skip
+"""Loaders of data: skops itself checks their types. TypeNode makes no instance; `conduct` looks at what holds it."""
+_INSTANCES: Final = frozenset({"ObjectNode", "TreeNode", "LossNode", "SGDNode", "ReduceNode"})
+_CALLS: Final = "ConstructorFromReduceNode"
+_VALUES: Final = "FunctionNode"
+_LARGEST_BYTES: Final = 256 * 2**20
+_DEEPEST: Final = 200
+
+
+def refused_names(path: Path, allowed: frozenset[str]) -> set[str]:
+    """Returns `module.name` of what the file would have made or called, and a pickle could not. Raises Damaged."""
+    with zipfile.ZipFile(path) as archive:
+        need(archive.getinfo("schema.json").file_size <= _LARGEST_BYTES, "its schema is too long")
+        schema = json.loads(archive.read("schema.json"))
+    return {name for name, may in _nodes(schema, allowed) if not may}
+
+
+def _nodes(schema: Any, allowed: frozenset[str]) -> Iterator[tuple[str, bool]]:
+    stack = [(schema, 0)]
+    while stack:
+        node, depth = stack.pop()
+        need(depth < _DEEPEST, f"its schema nests deeper than {_DEEPEST}")
+        if isinstance(node, dict):
+            if "__loader__" in node:
+                full = f"{node.get('__module__')}.{node.get('__class__')}"
+                yield full, full in allowed or _may(node, str(node["__loader__"]), allowed)
+            stack += ((child, depth + 1) for child in node.values() if isinstance(child, dict | list))
+        else:
+            stack += ((child, depth + 1) for child in node if isinstance(child, dict | list))
+
+
+def _may(node: dict[str, Any], loader: str, allowed: frozenset[str]) -> bool:
+    if loader in _PLAIN:
+        return True
+    module, name = str(node.get("__module__")), str(node.get("__class__"))
+    try:
+        found = permitted(module, name, allowed)
+    except (ImportError, AttributeError):
+        return True  # allowed, but not installed: skops says that
+    if found is None:
+        return False
+    compiled = isinstance(found.thing, Compiled)
+    if loader == _CALLS:
+        return compiled and _are_plain(node.get("content"))
+    if loader == _VALUES:
+        return found.use == VALUE
+    return loader in _INSTANCES and (compiled or found.use == CLASS)
+
+
+def _are_plain(content: Any) -> bool:
+    """True if the arguments of a call are a tuple of numbers and texts."""
+    arguments = content.get("content") if isinstance(content, dict) else None
+    return isinstance(arguments, list) and all(
+        isinstance(argument, dict) and argument.get("__loader__") == "JsonNode" for argument in arguments
+    )

@@ -1,0 +1,77 @@
+"""Which operators TorchScript and exported programs may call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapters import load
+from adapters.base import Options, Refused
+from adapters.checks import Damaged
+from adapters.pytorch.export import _dispatched
+from adapters.pytorch.operators import check_sources
+
+from .kits import files_in
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
+
+REFUSED = [
+    "torch.from_file('/etc/passwd', False, 4)",
+    "torch.save(x, 'f')",
+    "torch.as_strided(x, [1000], [1])",
+    "x.as_strided([1000], [1])",
+    "torch.empty([1000])",
+    "torch.new_empty(x, [1000])",
+    "torch.set_(x, x)",
+    "torch.resize_(x, [1000])",
+    "ops.aten.from_file('/etc/passwd', False, 4)",
+    "ops.prim.rpc_sync('a', 'b', ())",
+    "ops.c10d.barrier(x)",
+    "__torch__.torch.classes.rnn.CellParamsBase()",
+    "torch.classes.a.B()",
+]
+
+
+@pytest.mark.parametrize("expression", REFUSED)
+def test_operators_on_files_addresses_and_unwritten_memory_are_refused(expression: str) -> None:
+    with pytest.raises(Damaged, match=r"it (calls|uses)"):
+        check_sources([f"def forward(self, x: Tensor) -> Tensor:\n    return {expression}\n"])
+
+
+SOURCE = """
+class M(Module):
+    __parameters__ = []
+    def forward(self: __torch__.M, x: Tensor) -> Tensor:
+        c = self.c
+        y = torch.relu((c).forward(x, ))
+        if bool(torch.gt(y, 0)):
+            ops.prim.RaiseException("no", "builtins.ValueError")
+        return torch.to(torch.contiguous(y), ops.prim.dtype(x), layout=torch.strided)
+"""
+
+
+def test_what_models_are_written_with_is_allowed() -> None:
+    check_sources([SOURCE])
+
+
+class Reads(torch.nn.Module):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_file(self.path, False, 4, dtype=torch.uint8) + x.to(torch.uint8)
+
+
+def test_a_script_that_reads_a_file_is_refused_before_torch_sees_it(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(Reads("/etc/passwd")), tmp_path / "m.pt")
+    options = Options(confined=True)
+    with pytest.raises(Refused, match=r"it calls torch\.from_file"):
+        load(files_in(tmp_path, "m.pt"), options, framework="pytorch", format=None, warn=print)
+
+
+def test_exported_programs_have_the_same_list() -> None:
+    assert not {name for name in _dispatched() if name.startswith(("torch.ops.aten.from_file", "torch.ops.aten.set_"))}
+    assert {"torch.ops.aten.linear.default", "torch.ops.aten._unsafe_view.default"} <= _dispatched()
