@@ -153,3 +153,7 @@ class DeadlinePassed(RequestFailed):
 
 class PredictFailed(RequestFailed):
     """The model raised; the cause is in the log."""
+
+
+class Poisoned(PredictFailed):
+    """A worker has ended with this request in hand: it is not run again."""

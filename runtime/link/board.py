@@ -1,9 +1,10 @@
-"""Shared memory: what the supervisor tells all workers, and the metrics of every process. Two memfds of doubles.
+"""Shared memory: what the supervisor tells all workers, and what every process counts. Two memfds of doubles.
 
 `control` is written by the supervisor alone, its own metrics included, and sealed (fcntl(2), F_SEAL_FUTURE_WRITE): no
-worker can make it writable. `metrics` has a slot for each worker, all writable by all workers: one that a model has
-taken over can spoil what a scrape sums up, and nothing is decided by that. Neither can be truncated. Each double has
-one writer and is written in one go, so readers need no lock; what cannot be a number of things, they read as 0.
+worker can make it writable. `metrics` has a slot for each worker, its metrics and its signs of life, all writable by
+all workers: one that a model has taken over can spoil what a scrape sums up, and have workers replaced. Neither can be
+truncated. Each double has one writer and is written in one go, so readers need no lock; what cannot be a number of
+things, they read as 0.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ _LARGEST_WHOLE: Final = 2.0**53
 _FUTURE_WRITE: Final = 0x10  # F_SEAL_FUTURE_WRITE, Linux 5.1
 _DRAINING, _HEADER = 3, 4  # behind the numbers of models, slots, and doubles of a slot
 _PHASE, _DONE_BYTES, _TOTAL_BYTES, _READY = range(4)
+POISONED: Final = 64  # fingerprints of requests that ended workers, in `control`
+IN_HAND: Final = 64  # fingerprints of a worker's calls that have not ended
+_BEAT, _LATE, _SIGNS = range(3)
 
 
 class ModelState:
@@ -58,6 +62,33 @@ class ModelState:
         return sum(cell == 1 for cell in self._cells[_READY:])
 
 
+class Signs:
+    """A worker's signs of life, on the clock of `time.monotonic`, and what it works on."""
+
+    def __init__(self, cells: memoryview[float]) -> None:
+        self._cells, self.in_hand = cells[:_SIGNS], cells[_SIGNS:]
+        """Fingerprints; 0 is none."""
+
+    @property
+    def beat(self) -> float:
+        """When its event loop last ran."""
+        return self._cells[_BEAT]
+
+    @property
+    def late(self) -> float:
+        """Since when a call runs whose deadline has passed; 0: there is none."""
+        return self._cells[_LATE]
+
+    def note(self, beat: float, late: float) -> None:
+        """Writes both."""
+        self._cells[_BEAT], self._cells[_LATE] = beat, late
+
+    def clear(self) -> None:
+        """Forgets all of it: the slot has a new owner."""
+        for cells in (self._cells, self.in_hand):
+            cells[:] = memoryview(bytes(len(cells) * _DOUBLE)).cast("d")
+
+
 class Board:
     """Both memfds, mapped into this process."""
 
@@ -70,13 +101,15 @@ class Board:
         size = _READY + self.slots
         starts = range(_HEADER, _HEADER + models * size, size)
         self.models = tuple(ModelState(self._control[start : start + size]) for start in starts)
-        self._own = self._control[_HEADER + models * size :]
+        own = _HEADER + models * size
+        self._own, self.poisoned = self._control[own : own + self._width], self._control[own + self._width :]
+        """Fingerprints of requests that no worker runs; 0 is none."""
 
     @classmethod
     def create(cls, slots: int, width: int, *, models: int = 1) -> Board:
         """New memory for `slots` processes, the supervisor's included, with `width` doubles of metrics each."""
-        control = _memory("runtime-control", _HEADER + models * (_READY + slots) + width)
-        metrics = _memory("runtime-board", max(slots - 1, 1) * width)
+        control = _memory("runtime-control", _HEADER + models * (_READY + slots) + width + POISONED)
+        metrics = _memory("runtime-board", max(slots - 1, 1) * (width + _SIGNS + IN_HAND))
         os.pwrite(control, array("d", (models, slots, width)).tobytes(), 0)
         board = cls(control, metrics, access=mmap.PROT_READ | mmap.PROT_WRITE)
         with suppress(OSError):  # a kernel that does not know this seal: workers could write, and still decide nothing
@@ -87,8 +120,15 @@ class Board:
 
     def slot(self, index: int) -> memoryview[float]:
         """The doubles of one process's metrics; 0 is the supervisor."""
-        start = (index - 1) * self._width
-        return self._metrics[start : start + self._width] if index else self._own
+        return self._slot(index)[: self._width] if index else self._own
+
+    def signs(self, index: int) -> Signs:
+        """The signs of life of the worker in slot `index`."""
+        return Signs(self._slot(index)[self._width :])
+
+    def _slot(self, index: int) -> memoryview[float]:
+        size = self._width + _SIGNS + IN_HAND
+        return self._metrics[(index - 1) * size : index * size]
 
     @property
     def draining(self) -> bool:

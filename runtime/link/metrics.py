@@ -77,6 +77,8 @@ FAMILIES = (
     Family("runtime_pull_seconds", "gauge", ("phase",), "seconds", "Time each phase of the pull took.", "max"),
     Family("runtime_verified_bytes_total", "counter", (), "bytes", "Bytes whose digest was checked."),
     Family("runtime_worker_restarts_total", "counter", (), "workers", "Workers that died and were replaced."),
+    Family("runtime_poisoned_requests_total", "counter", (), "requests",
+           "Requests that were refused because a worker had ended with the same one in hand."),
     Family("runtime_workers_ready", "gauge", (), "workers", "Workers that answer predictions."),
     Family("runtime_log_dropped_total", "counter", (), "lines", "Log lines dropped because nobody read them."),
     Family("runtime_unsafe_loading", "gauge", (), "1 or 0", "1 while the trust level is unsafe.", "max"),

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Final, NamedTuple
 
 from adapters.values import Arrays
-from runtime.errors import PredictFailed, RequestFailed
+from runtime.errors import DeadlinePassed, PredictFailed, RequestFailed
 from runtime.link.metrics import OUTCOME_RUNS
 from runtime.log import fault
 from runtime.serving.codings import SHORT_BYTES, inflated, packed
@@ -95,7 +95,7 @@ class Call:
     """One request between its arrival and its log line; `engine.Call` is what the engine sees of it."""
 
     __slots__ = ("_body", "_head", "_served", "arrived", "body_bytes", "codec", "computed", "deadline_seconds", "id",
-                 "queued", "rows", "trail")  # fmt: skip
+                 "mark", "queued", "rows", "trail")  # fmt: skip
 
     def __init__(self, served: Served, codec: Codec, head: Head, body: Body, seconds: float | None = None) -> None:
         self.arrived = perf_counter()
@@ -108,11 +108,14 @@ class Call:
             self.id, self.trail = trail(head, inputs=served.limits.log_inputs)
         else:
             self.id, self.trail = f"{PREFIX}-{next(NUMBERS):x}", None
+        self.mark: tuple[int, int] | None = None
         served.meters[codec.name].begun()
 
     def decode(self) -> Request:
         """Returns what the body asks of the model."""
-        codec = self.codec
+        codec, in_hand = self.codec, self._served.in_hand
+        if in_hand is not None:
+            self.mark = in_hand.take(self._body)
         if self.body_bytes > codec.longest_body:
             raise too_large(codec.longest_body, "this protocol")
         request = codec.decode(self._head, self._body, self._served)
@@ -146,6 +149,8 @@ class Call:
         """Closes the account of a request that has its answer."""
         seconds, served, protocol = perf_counter() - self.arrived, self._served, self.codec.name
         length = response.length if response.tail else len(response.body)
+        if self.mark is not None and served.in_hand is not None:
+            served.in_hand.answered(self.mark)
         served.meters[protocol].finished(_OK, seconds, self.rows, self.body_bytes, length, self.queued, self.computed)
         if self.queued or self.trail:
             times = {"queued": self.queued, "computed": self.computed} if self.queued else {}
@@ -161,6 +166,7 @@ class Call:
     def abandoned(self) -> None:
         """Closes the account of a request whose client has left: there is no answer."""
         served, protocol = self._served, self.codec.name
+        self._left(late=False)
         served.meters[protocol].abandoned()
         served.log.info("request.abandoned", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol,
                         milliseconds=_milliseconds(perf_counter() - self.arrived), **self._fields)  # fmt: skip
@@ -169,6 +175,7 @@ class Call:
         """Closes the account of a request that fails, with the answer that says why."""
         served, protocol = self._served, self.codec.name
         failure, told, line = told_of(error, inputs=served.limits.log_inputs)
+        self._left(late=isinstance(error, DeadlinePassed))
         status, length = status_of(failure), 0
         try:
             response = self.codec.refuse(told)
@@ -182,6 +189,10 @@ class Call:
         write("request.refused", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol, status=http,
               milliseconds=_milliseconds(seconds), **line, **self._fields)  # fmt: skip
         return served.stamp(self._told(response))
+
+    def _left(self, *, late: bool) -> None:
+        if self.mark is not None and self._served.in_hand is not None:
+            self._served.in_hand.left(self.mark, late=late)
 
     @property
     def _fields(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from adapters.base import Model
@@ -20,6 +20,9 @@ from runtime.serving.pictures import NO_PICTURES, Picture
 from runtime.serving.protocol.json_elements import arrays_of
 from runtime.serving.statuses import Header, Response
 from runtime.serving.wording import listed, shown
+
+if TYPE_CHECKING:
+    from runtime.serving.in_hand import InHand
 
 
 class Provenance(NamedTuple):
@@ -57,6 +60,8 @@ class Served:
         self.model, self.provenance, self.limits, self.meter, self.log = model, provenance, limits, meter, log
         self.signature = Signature.of(model, pictures)
         self.engine = Engine(model, self.signature, limits, self.name)
+        self.in_hand: InHand | None = None
+        """Where requests are noted that might end this process; a program without a supervisor has none."""
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
         self.example: Mapping[str, Any] | None = None

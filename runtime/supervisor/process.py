@@ -21,8 +21,7 @@ gc.disable()  # until the model is loaded: nothing that is imported is ever garb
 from {module} import main
 main({control}, {supervisor})
 """
-_KEPT_VARIABLES = frozenset(
-    """
+_KEPT_NAMES = """
 PATH LANG LANGUAGE TZ TMPDIR LD_LIBRARY_PATH LD_PRELOAD GLIBC_TUNABLES VIRTUAL_ENV
 LC_ALL LC_CTYPE LC_COLLATE LC_MESSAGES LC_MONETARY LC_NUMERIC LC_TIME
 PYTHONPATH PYTHONHOME PYTHONNOUSERSITE PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX PYTHONUTF8 PYTHONUNBUFFERED
@@ -50,9 +49,13 @@ CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER CUDA_LAUNCH_BLOCKING CUDA_MODULE_LOADING 
 CUDA_CACHE_PATH CUDA_CACHE_MAXSIZE CUDA_FORCE_PTX_JIT CUDA_DEVICE_MAX_CONNECTIONS CUDA_MPS_PIPE_DIRECTORY
 NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES NVIDIA_TF32_OVERRIDE
 HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HSA_OVERRIDE_GFX_VERSION HSA_ENABLE_SDMA
-""".split()
-)
+"""
+_KEPT_VARIABLES = frozenset(_KEPT_NAMES.split())
 """What a worker may know of our environment, by exact names: any other variable may be somebody's key."""
+
+
+_HASH_SEED = str(int.from_bytes(os.urandom(4), "little") or 1)
+"""All workers hash alike: they know each other's requests by it (runtime/serving/in_hand.py)."""
 
 
 class WorkerProcess:
@@ -62,7 +65,7 @@ class WorkerProcess:
         """Starts `main` of `module`, which waits for its first order. Raises OSError: no process, or no descriptor."""
         self.slot, self._reaped = slot, False
         self.accepts = False  # connections, before it serves a model
-        self.loading: set[str] = set()  # models that it was told to load, and has not answered about
+        self.loading: dict[str, float] = {}  # models that it was told to load, and has not answered about; since when
         self.ready: set[str] = set()  # models that it serves
         self.not_understood = 0  # how often it sent what is no message
         self.waiting = self.stuck_looks = 0  # connections to be accepted; for how many looks they have not become fewer
@@ -163,6 +166,7 @@ def _kill_group(pid: int) -> None:
 
 def _cleaned(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if name in _KEPT_VARIABLES}
+    kept.setdefault("PYTHONHASHSEED", _HASH_SEED)
     source = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 - pathlib is one more import
     if sys.path[0] in {"", source}:  # run from a checkout that is not installed
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, (source, kept.get("PYTHONPATH"))))

@@ -18,6 +18,7 @@ from runtime.supervisor.launcher import Launcher
 from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import is_intact, queue
 from runtime.supervisor.strays import sweep, sweep_until_none
+from runtime.supervisor.vitals import Vitals
 
 _CRASH_DEATHS: Final = 5
 _CRASH_SECONDS: Final = 60.0
@@ -25,6 +26,7 @@ _FIRST_PAUSE_SECONDS: Final = 0.5  # before a failed start is tried again; doubl
 _MOST_NOT_UNDERSTOOD: Final = 16  # messages that are no messages; a worker that sends one more is ended
 _LOOK_SECONDS: Final = 1.0
 _STUCK_LOOKS: Final = 10  # an event loop that runs, however busy, accepts in that time, and its queue gets shorter
+_LONGEST_PAUSE_SECONDS: Final = 10.0
 _END_SECONDS: Final = 1.0  # for workers that were killed or closed their channel, then for what they left, to be gone
 
 
@@ -46,6 +48,8 @@ class Workers:
         self._workers: dict[int, WorkerProcess] = {first.slot: first} if first else {}
         self._loads: list[Load] = []
         self._deaths: deque[float] = deque(maxlen=_CRASH_DEATHS)
+        self._blamed: deque[float] = deque(maxlen=2 * _CRASH_DEATHS)  # deaths that requests are to blame for
+        self._vitals = Vitals(launcher.board, launcher.settings.inference_timeout)
         self._failed_starts, self._oom_kills = 0, oom_kills()
         self.stopping = False  # whether workers are replaced no more
         self._served = False
@@ -134,7 +138,7 @@ class Workers:
             asyncio.get_running_loop().call_later(pause, partial(self._start, slot, again=True))
 
     def _tell_to_load(self, worker: WorkerProcess, message: Load) -> None:
-        worker.loading.add(message.model)
+        worker.loading[message.model] = time.monotonic()
         worker.tell(message)
 
     def _watch(self, worker: WorkerProcess) -> None:
@@ -163,7 +167,7 @@ class Workers:
 
     def _heard(self, worker: WorkerProcess, message: Ready | Failed) -> None:
         if message.model in worker.loading:
-            worker.loading.discard(message.model)
+            del worker.loading[message.model]
             if isinstance(message, Ready):
                 worker.ready.add(message.model)
                 self._served = True
@@ -186,16 +190,28 @@ class Workers:
         loop.remove_reader(worker.channel.fileno())
         del self._workers[worker.slot]
         reason = self._out_of_memory(worker.reap())
+        blamed = self._vitals.died(worker.slot)
         self.sweep()
         for model in self._launcher.board.models:
             model.set_ready(worker.slot, False)
         if not self.stopping:
             self._meter.add("runtime_worker_restarts_total", 1)
-            self._log.error("worker.died", worker=worker.slot, pid=worker.pid, reason=reason)
-            if worker.blameless or not self._is_crash_loop(reason):
+            more = {"poisoned": blamed} if blamed else {}
+            self._log.error("worker.died", worker=worker.slot, pid=worker.pid, reason=reason, **more)
+            if blamed and worker.ready:  # it came up, and a request ended it: the server stays
+                self._start_later(worker.slot)
+            elif worker.blameless or not self._is_crash_loop(reason):
                 self._start(worker.slot, again=True)
         elif not self._workers:
             self._owner.ended(None)
+
+    def _start_later(self, slot: int) -> None:
+        """Replaces a worker that a request ended: the first few at once, further ones after ever longer pauses."""
+        now = time.monotonic()
+        self._blamed.append(now)
+        often = sum(at > now - _CRASH_SECONDS for at in self._blamed) - _CRASH_DEATHS
+        pause = min(_FIRST_PAUSE_SECONDS * 2**often, _LONGEST_PAUSE_SECONDS) if often >= 0 else 0.0
+        asyncio.get_running_loop().call_later(pause, partial(self._start, slot, again=True))
 
     def _out_of_memory(self, reason: str) -> str:
         """`reason`, more certain where the control group counts the processes that the kernel has ended."""
@@ -213,16 +229,35 @@ class Workers:
         return True
 
     def _look(self) -> None:
-        """Once a second: has a worker damaged its socket, stopped accepting, or left a process that holds it?"""
+        """Once a second: has a worker damaged its socket, stopped accepting, got stuck, or left a process?"""
         if self.stopping:
             return
         self.sweep()
+        self._vitals.tell()
+        for worker in self:
+            self._look_at_loading(worker)
+            if worker.ready and (reason := self._vitals.stuck(worker.slot, worker.pid)):
+                self._log.error("worker.stuck", worker=worker.slot, reason=reason)
+                worker.blameless = True
+                self._end_one(worker)
         for worker in self:
             if worker.ready and (reason := self._not_listening(worker)):
                 self._log.error("worker.not_listening", worker=worker.slot, reason=reason)
                 self._end_one(worker)
                 break  # a Unix socket is the same for all: its renewal ends the others
         asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
+    def _look_at_loading(self, worker: WorkerProcess) -> None:
+        settings, now = self._launcher.settings, time.monotonic()
+        for model, since in list(worker.loading.items()):
+            if 0 < settings.load_timeout < now - since:
+                reason = f"the model was not loaded within {settings.load_timeout:g} s (--load-timeout)"
+            elif stuck := self._vitals.stuck(worker.slot, worker.pid):
+                reason = f"the model cannot be tried out: {stuck} (--inference-timeout)"
+            else:
+                continue
+            del worker.loading[model]
+            self._owner.heard(worker, Failed(model, "LoadFailed", reason))
 
     def _not_listening(self, worker: WorkerProcess) -> str:
         listener = self._launcher.listener_of(worker.slot)

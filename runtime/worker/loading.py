@@ -1,6 +1,7 @@
 """From a verified kit to a model that may be served: load, replay the author's samples, warm up."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -31,9 +32,10 @@ from runtime.worker.samples import Sample, common_inputs, read_samples
 _WARM_UPS: Final = 5
 
 
-def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log,
-         codecs: tuple[Codec, ...] = CODECS) -> tuple[Served, Ready]:  # fmt: skip
+def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, codecs: tuple[Codec, ...] = CODECS,
+         predicts: Callable[[], None] = lambda: None) -> tuple[Served, Ready]:  # fmt: skip
     """Loads the kit of a supervisor's message under the operator's terms; returns it and the answer to the message.
+    `predicts` is called before the model is asked for the first time.
 
     Raises AdapterError if the model cannot or may not be loaded, InvalidKitfile if what the kit says about serving
     cannot be, SamplesDiffer if the model does not answer what its author saw.
@@ -64,6 +66,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log,
     served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log, images)
     served.example = samples[0].request if samples else None
     prepare(served, codecs)
+    predicts()
     for number, sample in enumerate(samples, 1):
         replay(served, number, sample)
     request = served.example or example_request(model)

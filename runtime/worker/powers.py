@@ -42,7 +42,7 @@ def drop_capabilities(needed: Iterable[Path]) -> None:
 
 
 def limit_resources(memory_bytes: int, files: Iterable[int]) -> None:
-    """Bounds processes, descriptors, memory (0: only address space), and the size of files if none of `files` is one."""
+    """Bounds processes, descriptors, memory (0: only addresses), and the size of files if none of `files` is one."""
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, _DESCRIPTORS)
     _lower(resource.RLIMIT_NPROC, _PROCESSES)

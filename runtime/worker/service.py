@@ -7,8 +7,9 @@ import asyncio
 import gc
 import os
 import socket
+import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -25,6 +26,7 @@ from runtime.log import Log, Style
 from runtime.serving.app import App
 from runtime.serving.health import Health
 from runtime.serving.http.server import Server
+from runtime.serving.in_hand import InHand
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Models, Served
 from runtime.worker.failures import failed
@@ -34,6 +36,7 @@ from runtime.worker.loading import load
 if TYPE_CHECKING:
     from runtime.serving.grpc.server import Server as GrpcServer
     from runtime.serving.protocol.codec import Codec
+_BEAT_SECONDS: Final = 0.5
 
 
 class Service:
@@ -48,6 +51,9 @@ class Service:
         self._meter = Meter(self._board.slot(order.slot))
         self._log.dropped = partial(self._meter.add, "runtime_log_dropped_total")
         listen(self._log)
+        self._signs = self._board.signs(order.slot)
+        self._in_hand = InHand(self._board, self._signs, self._meter)
+        self._predicts_since = 0.0  # of a model that is being loaded; 0: none has been asked yet
         self._served = dict[str, Served]()
         health = Health(self._board, order.model)
         self._codecs: tuple[Codec, ...] = CODECS
@@ -65,11 +71,26 @@ class Service:
         if self._order.accept:
             await self._server.accept()
         self._opened = asyncio.create_task(self._open_grpc(self._order.grpc))
+        self._beat()
         os.set_blocking(self._channel.fileno(), False)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._hear)
         await self._stopped.wait()
         self._log.close()
         os._exit(0)  # everything is answered; a model that is still loading in its thread would else be waited for
+
+    def _beat(self) -> None:
+        """Says on the board that the event loop runs, and whether a call goes on after its deadline."""
+        now, seconds = time.monotonic(), self._order.limits.deadline_seconds
+        late = [served.engine.late_since for served in self._served.values()]
+        if self._predicts_since and 0 < seconds < now - self._predicts_since:
+            late.append(self._predicts_since + seconds)
+        oldest = min(filter(None, late), default=0.0)
+        self._signs.note(now, oldest)
+        self._in_hand.look(late=oldest > 0)
+        asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._beat)
+
+    def _first_prediction(self) -> None:
+        self._predicts_since = time.monotonic()
 
     def _hear(self) -> None:
         try:
@@ -126,7 +147,7 @@ class Service:
             terms = terms._replace(sandbox=narrow(terms.sandbox, kit.root))
         try:
             return load(kit, terms, limits=self._order.limits, meter=self._meter, log=self._log,
-                        codecs=self._codecs)  # fmt: skip
+                        codecs=self._codecs, predicts=self._first_prediction)  # fmt: skip
         except Exception:
             raise
         except BaseException as error:  # of the kit's code; a CancelledError would cancel the task below
@@ -143,6 +164,7 @@ class Service:
         gc.freeze()  # what is there now stays: no collection has to look at it again
         gc.enable()
         self._log.private = not self._order.limits.log_inputs  # from now on there are inputs that texts could quote
+        self._predicts_since, served.in_hand = 0.0, self._in_hand
         self._served[kit.model] = served
         if not self._order.accept:
             await self._server.accept()

@@ -51,9 +51,8 @@ def signal_io() -> None:
 
 
 def capabilities() -> None:
-    held = {
-        line.split()[1] for line in Path("/proc/self/status").open() if line.startswith(("CapEff", "CapPrm", "CapBnd"))
-    }
+    lines = Path("/proc/self/status").read_text().splitlines()
+    held = {line.split()[1] for line in lines if line.startswith(("CapEff", "CapPrm", "CapBnd"))}
     if all(int(word, 16) == 0 for word in held) or os.getuid():
         raise PermissionError(errno.EPERM, "none")
 

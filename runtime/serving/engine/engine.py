@@ -8,8 +8,10 @@ deadline is answered with that, interrupted where the framework can, and keeps i
 import asyncio
 from collections.abc import Awaitable
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Protocol, TypeVar
+
+import numpy as np
 
 from adapters.base import Model, WrongInput
 from adapters.values import Arrays
@@ -58,6 +60,7 @@ class Engine:
         self._model, self._outputs, self._limits = model, signature.outputs, limits
         self.in_flight = 0
         """Permits taken by calls off the loop."""
+        self._late: dict[Job[Any], float] = {}
         self._costs = Costs(limits.inline_seconds * (1 if model.threadsafe else _SERIAL))
         self._predicting = Lane(f"predict-{name}", limits.threads if model.threadsafe else 1)
         self._decoding = Lane(f"decode-{name}", 1)
@@ -88,6 +91,8 @@ class Engine:
         Raises PredictFailed if the model raises or gives something else than its signature says, InvalidInput for what
         only the model could find wrong.
         """
+        if not all(array.size for array in request.inputs.values()):
+            return self._of_nothing(request)
         try:
             outputs = self._model.predict(request.inputs, request.wanted)
         except WrongInput as error:
@@ -174,8 +179,24 @@ class Engine:
 
     def _expire(self, job: Job[Any], seconds: float) -> None:
         if not job.answer.done():
+            self._late[job] = monotonic()
             job.answer.set_exception(too_late(seconds))
             job.give_up(self._model.interrupt)
+
+    @property
+    def late_since(self) -> float:
+        """When the oldest call that still runs though its deadline has passed was answered, on the clock of
+        `monotonic`; 0: there is none. A model that goes on for long is stuck."""
+        self._late = {job: since for job, since in self._late.items() if job.runs}
+        return min(self._late.values(), default=0.0)
+
+    def _of_nothing(self, request: Request) -> Arrays:
+        """Returns the outputs for no rows; frameworks abort the process for some of these. Raises InvalidInput."""
+        shapes = {spec.name: spec.shape[1:] for spec in self._model.outputs if spec.shape[:1] == (-1,)}
+        tell = all(-1 not in shapes.get(name, (-1,)) for name in request.wanted)
+        if not (self._model.batch and tell and all(array.shape[:1] == (0,) for array in request.inputs.values())):
+            raise InvalidInput("an input has no elements; this model takes at least one row")
+        return {name: np.empty((0, *shapes[name]), self._outputs[name]) for name in request.wanted}
 
 
 def too_late(seconds: float) -> DeadlinePassed:

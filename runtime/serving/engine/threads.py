@@ -72,6 +72,11 @@ class Job(Generic[T]):
         """What waits in the lane: let go of when given up, or a model that is stuck would keep every request."""
         self._since = 0.0
 
+    @property
+    def runs(self) -> bool:
+        """Whether a thread is at one of its steps."""
+        return self._thread is not None
+
     def step(self, lane: Lane, work: Callable[[], S], then: Callable[[S], None]) -> None:
         """Has a thread of `lane` do `work`, then the loop do `then` with what it returned."""
         self._begun, self._since, self._step = False, perf_counter(), (work, then)

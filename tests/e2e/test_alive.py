@@ -1,0 +1,126 @@
+"""Models that hang, hold the interpreter or end their process: what they cost, and for how long."""
+
+import contextlib
+import json
+import os
+import signal
+
+import httpx
+import pytest
+
+from tests.e2e.server import PATIENCE_SECONDS, Server
+
+pytestmark = pytest.mark.slow
+OPTIONS = ("--trust", "unsafe", "--inference-timeout", "1", "--grpc-port", "off")
+SLEEP, HOLD, ABORT = 1, 2, 3
+CODE = """
+import ctypes, os, time
+AT_LOAD = {at_load!r}
+calls = 0
+
+def load(path, options):
+    if AT_LOAD == "load":
+        time.sleep(1e6)
+    return predict
+
+def predict(arrays):
+    global calls
+    calls += 1
+    what = arrays["x"][0]
+    if what == 1 or (AT_LOAD == "first prediction" and calls > 2):
+        time.sleep(1e6)
+    elif what == 2:
+        ctypes.PyDLL(None).pause()  # without letting others run
+    elif what == 3:
+        os.abort()
+    return {{"y": arrays["x"]}}
+"""
+
+
+def kit(folder, at_load=""):
+    """The reference of a kit, served as `m`, whose first value says what a prediction does."""
+    folder.mkdir()
+    (folder / "k.py").write_text(CODE.format(at_load=at_load))
+    (folder / "model.bin").write_text("x")
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [-1]}]
+    model = {"name": "m", "path": "model.bin", "framework": "python",
+             "parameters": {"serving": {"inputs": inputs, "options": {"entrypoint": "k:load"}}}}  # fmt: skip
+    kitfile = {"manifestVersion": "1.0.0", "package": {"name": "m"}, "code": [{"path": "k.py"}], "model": model}
+    (folder / "Kitfile").write_text(json.dumps(kitfile))
+    return f"m={folder}"
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A server with one worker and a deadline of a second."""
+    with Server(kit(tmp_path / "kit"), *OPTIONS, cache=tmp_path / "cache") as server:
+        server.event("server.ready")
+        yield server
+        assert server.stop(signal.SIGINT) == 0
+
+
+def ask(server, *values):
+    """The status of one prediction on a connection of its own, 0 if there was no answer, and the body."""
+    values = values or (0,)
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(values)], "data": values}]}
+    with contextlib.suppress(httpx.TransportError):
+        url = server.event("server.ready")["address"] + "/v2/models/m/infer"
+        answer = httpx.post(url, json=body, timeout=PATIENCE_SECONDS)
+        return answer.status_code, answer.text
+    return 0, ""
+
+
+def test_a_prediction_that_never_returns_costs_its_worker(served):
+    for _ in range(20):
+        assert ask(served)[0] == 200
+    assert ask(served, SLEEP)[0] in (0, 504)  # on the loop nobody is left to say 504
+    assert served.event("worker.stuck")["worker"] == 1
+    served.event("worker.ready", count=2)
+    assert ask(served)[0] == 200
+    status, text = ask(served, SLEEP)
+    assert (status, "error id" in text) == (500, True)
+    assert "retry" not in text
+
+
+def test_one_that_holds_the_interpreter_too(served):
+    assert ask(served, HOLD)[0] == 0
+    assert "event loop has not run" in served.event("worker.stuck")["reason"]
+    served.event("worker.ready", count=2)
+    assert [ask(served)[0], ask(served, HOLD)[0]] == [200, 500]
+
+
+def test_a_request_that_kills_is_not_run_twice(served):
+    assert ask(served, ABORT)[0] == 0
+    assert served.event("worker.died")["poisoned"] == 1
+    served.event("worker.ready", count=2)
+    for _ in range(6):
+        assert ask(served, ABORT)[0] == 500
+    assert ask(served)[0] == 200
+    metrics = httpx.get(served.event("server.ready")["address"] + "/metrics", timeout=PATIENCE_SECONDS).text
+    assert "runtime_poisoned_requests_total 6.0" in metrics
+    assert [event["event"] for event in served.events].count("worker.died") == 1
+
+
+def test_more_deaths_by_requests_than_a_crash_loop_has_leave_the_server_up(served):
+    for count in range(1, 7):
+        assert ask(served, ABORT, count)[0] == 0
+        served.event("worker.ready", count=count + 1)
+    assert ask(served)[0] == 200
+
+
+def test_a_stopped_worker_is_replaced(served):
+    (worker,) = served.workers()
+    os.kill(worker, signal.SIGSTOP)
+    assert "stopped" in served.event("worker.stuck")["reason"]
+    served.event("worker.ready", count=2)
+    assert ask(served)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("at_load", "option"), [("load", "--load-timeout"), ("first prediction", "--inference-timeout")]
+)
+def test_a_load_has_a_deadline(at_load, option, tmp_path):
+    options = ("--trust", "unsafe", option, "0.5")
+    with Server(kit(tmp_path / "kit", at_load), *options, cache=tmp_path / "cache") as server:
+        code, reason = server.failure()
+    assert (code, option in reason) == (70, True)
