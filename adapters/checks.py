@@ -15,6 +15,7 @@ class Check(NamedTuple):
 
 
 WHOLE: Final = Check(lambda value: type(value) is int and value >= 0, "a whole number, 0 or more")
+THREADS: Final = Check(lambda value: type(value) is int and 0 <= value <= 256, "a whole number from 0 to 256")
 FLAG: Final = Check(lambda value: isinstance(value, bool), "true or false")
 TEXT: Final = Check(lambda value: isinstance(value, str), "a text")
 TEXTS: Final = Check(lambda value: isinstance(value, list | tuple) and all(map(TEXT.holds, value)), "a list of texts")

@@ -60,7 +60,8 @@ class TokenService:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.realm = f"http://127.0.0.1:{self._server.server_address[1]}/token"
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        self.realm = f"http://{self.host}/token"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 

@@ -17,7 +17,7 @@ Predict = Callable[[str, Any], Array]
 
 def threads_of(options: Options, adapter: str) -> int:
     """Returns how many threads a prediction uses: 1 unless told. Raises LoadFailed for any other option."""
-    own = checks.check(options.own, {"threads": checks.WHOLE}, adapter)
+    own = checks.check(options.own, {"threads": checks.THREADS}, adapter)
     return int(own.get("threads", options.threads or 1))
 
 

@@ -18,8 +18,8 @@ LEVELS: Final = {"disabled": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended":
 SOURCE: Final = re.compile(r"\S+\.(?:cc|h):\d+ ")
 SIGNATURE: Final = re.compile(r"^(?:[^()]*::[^()]*\([^()]*\)(?: const)? |[A-Z]\w+ (?=[A-Z]))")
 KNOWN: Final[Mapping[str, checks.Check]] = {
-    "intra_op_threads": checks.WHOLE,
-    "inter_op_threads": checks.WHOLE,
+    "intra_op_threads": checks.THREADS,
+    "inter_op_threads": checks.THREADS,
     "allow_spinning": checks.FLAG,
     "optimization": checks.one_of(*LEVELS),
     "device": checks.TEXT,

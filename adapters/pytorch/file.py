@@ -23,7 +23,7 @@ KNOWN: Final[dict[str, checks.Check]] = {
     "arguments": checks.MAPPING,
     "device": checks.TEXT,
     "dtype": checks.one_of("float16", "bfloat16", "float32", "float64"),
-    "threads": checks.WHOLE,
+    "threads": checks.THREADS,
     "compile": checks.FLAG,
     "weights_only": checks.FLAG,
     "example": checks.MAPPING,

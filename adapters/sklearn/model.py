@@ -21,7 +21,7 @@ METHODS: Final = (
 
 def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Options) -> Model:
     """Returns the model of the estimator, with an output for each method; scikit-learn `version` saved it."""
-    own = checks.check(options.own, {"n_jobs": checks.WHOLE}, "sklearn")
+    own = checks.check(options.own, {"n_jobs": checks.THREADS}, "sklearn")
     methods = [name for name in METHODS if callable(getattr(estimator, name, None))]
     if not methods:
         raise LoadFailed(f"{files.path} holds a {type(estimator).__name__}, which has none of {', '.join(METHODS)}")

@@ -7,6 +7,7 @@ supervisor's, and under the system call filter of `runtime.worker.harden`.
 
 import ctypes
 import os
+import resource
 import signal
 import time
 from collections.abc import Container
@@ -20,10 +21,11 @@ _LOOK_SECONDS: Final = 0.005
 
 
 def adopt() -> None:
-    """Makes this process the parent of its descendants' orphans, and closes its memory to others (prctl(2))."""
+    """Makes this process the parent of its descendants' orphans, and closes its memory to others, core files too."""
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # it holds credentials
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def sweep(workers: Container[int]) -> bool:

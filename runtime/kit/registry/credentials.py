@@ -64,6 +64,9 @@ def find_credential(registry: str, environ: Mapping[str, str] = os.environ) -> C
     return _from_auths(config, registry, path) or Credential("; ".join([f"no login for {registry} in {path}", *notes]))
 
 
+_OPAQUE: Final = re.compile(r"[\x21-\x7e]+")
+
+
 def _read(path: Path) -> Mapping[str, object] | None:
     try:
         with path.open("rb") as file:
@@ -122,6 +125,9 @@ def _from_auths(config: Mapping[str, object], registry: str, path: Path) -> Cred
         if not colon:
             raise LoginRefused(f'"auth" in {source} is not base64 of USER:PASSWORD; log in again')
         password = password.rstrip("\0")
+    for kind in ("identitytoken", "registrytoken"):
+        if (token := text.get(kind)) and not _OPAQUE.fullmatch(token):
+            raise LoginRefused(f'"{kind}" in {source} has characters that no header may have; log in again')
     credential = Credential(source, username, password, text.get("identitytoken", ""), text.get("registrytoken", ""))
     return None if credential.anonymous else credential
 

@@ -69,11 +69,12 @@ def realm_refusal(registry: Origin, realm: Origin) -> str | None:
 
 
 def may_hold_credentials(registry: Origin, realm: Origin) -> bool:
-    """Tells whether the registry's credentials may go to this token service: same host, or known as the registry's.
+    """Tells whether the registry's credentials may go to this token service: same origin, or known as the registry's.
 
-    A common parent domain is not enough: many registries of different owners share `azurecr.io` or `co.uk`.
+    Another port of the same host may be another user's. A common parent domain is not enough: many registries of
+    different owners share `azurecr.io` or `co.uk`.
     """
-    return realm.host == registry.host or _TOKEN_HOSTS.get(registry.host) == realm.host
+    return realm == registry or _TOKEN_HOSTS.get(registry.host) == realm.host
 
 
 def _inside_refusal(source: Origin, target: Origin, *, private_allowed: bool) -> str | None:

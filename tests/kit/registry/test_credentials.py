@@ -167,3 +167,12 @@ def test_secrets_are_not_in_a_repr() -> None:
     text = repr(Credential("here", "ada", "secret-1", "secret-2", "secret-3"))
     assert "ada" in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize("kind", ["identitytoken", "registrytoken"])
+def test_a_token_that_no_header_may_hold_is_refused_unquoted(kind: str, tmp_path: Path) -> None:
+    config = {"auths": {"r.example.com": {kind: "secret-1\r\nX: y"}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(LoginRefused, match=f'"{kind}" in .* has characters that no header may have') as caught:
+        find_credential("r.example.com", {"DOCKER_CONFIG": str(tmp_path)})
+    assert "secret" not in str(caught.value)

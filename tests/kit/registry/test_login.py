@@ -65,8 +65,9 @@ def test_docker_config_is_read_from_the_environment(
 def test_a_wrong_password_is_refused_at_once_naming_where_it_came_from(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    registry = request.getfixturevalue(kind)
-    config = docker_config(tmp_path, {registry.host: (USER, "not-the-password")})
+    registry, tokens = request.getfixturevalue(kind), request.getfixturevalue("tokens")
+    asked = tokens.host if kind == "token_registry" else registry.host
+    config = docker_config(tmp_path, dict.fromkeys((registry.host, asked), (USER, "not-the-password")))
     started = time.monotonic()
     with pytest.raises(LoginRefused) as caught:
         pulled(
@@ -74,7 +75,7 @@ def test_a_wrong_password_is_refused_at_once_naming_where_it_came_from(
         )
     assert time.monotonic() - started < AT_ONCE_SECONDS
     message = str(caught.value)
-    assert f"used: the entry {registry.host} of {tmp_path}/config.json; run `docker login {registry.host}`" in message
+    assert f"used: the entry {asked} of {tmp_path}/config.json; run `docker login {registry.host}`" in message
     assert "wrong user" in message
     assert "not-the-password" not in message + repr(caught.value.__cause__)
     assert basic(USER, "not-the-password") not in message
@@ -95,7 +96,7 @@ def test_no_login_is_refused_at_once_naming_where_it_was_looked_for(
 def test_bearer_asks_for_one_token_for_all_requests(
     token_registry: Registry, tokens: TokenService, tmp_path: Path
 ) -> None:
-    config = docker_config(tmp_path / "docker", {token_registry.host: (USER, PASSWORD)})
+    config = docker_config(tmp_path / "docker", dict.fromkeys((token_registry.host, tokens.host), (USER, PASSWORD)))
     before = len(tokens.seen)
     assert (
         pulled(f"{token_registry.host}/kits/iris-onnx:v1", tmp_path / "cache", docker_config=config).verified == "true"
@@ -109,7 +110,7 @@ def test_bearer_asks_for_one_token_for_all_requests(
 
 def test_an_identity_token_is_exchanged_by_post(token_registry: Registry, tokens: TokenService, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
-        json.dumps({"auths": {token_registry.host: {"identitytoken": IDENTITY_TOKEN}}})
+        json.dumps({"auths": dict.fromkeys((token_registry.host, tokens.host), {"identitytoken": IDENTITY_TOKEN})})
     )
     before = len(tokens.seen)
     assert (

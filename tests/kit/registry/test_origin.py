@@ -101,7 +101,8 @@ def test_token_services_are_asked_by_rule(registry: str, realm: str, refused: st
     ("registry", "realm", "allowed"),
     [
         ("https://ghcr.io", "https://ghcr.io/token", True),
-        ("https://ghcr.io:5000", "https://ghcr.io/token", True),
+        ("https://ghcr.io:5000", "https://ghcr.io/token", False),
+        ("https://ghcr.io:5000", "https://ghcr.io:5000/token", True),
         ("https://registry-1.docker.io", "https://auth.docker.io/token", True),
         ("https://registry.gitlab.com", "https://gitlab.com/jwt/auth", True),
         ("https://r.example", "https://auth.docker.io/token", False),
