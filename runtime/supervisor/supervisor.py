@@ -23,6 +23,7 @@ from runtime.link.messages import Failed, Load, Prepare, Ready, Stop
 from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.progress import Progress, human_bytes
+from runtime.supervisor.forget import forget
 from runtime.supervisor.launcher import Launcher
 from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import curl_address, url
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
     from runtime.kit.kit import Kit
 
+_FORGET_SECONDS: Final = 0.2  # after a pull, for its thread to end
 _KILL_GRACE_SECONDS: Final = 0.5  # after the drain timeout, for workers that are about to end by themselves
 
 
@@ -116,6 +118,7 @@ class Supervisor:
         self._model.phase = "loading"
         self._log.info("kit.verified", **_what_was_verified(kit, self.reference))
         self._workers.load(Load.of(kit), self._settings.workers)
+        asyncio.get_running_loop().call_later(_FORGET_SECONDS, forget)
 
     # what workers do (`workers.Owner`)
 

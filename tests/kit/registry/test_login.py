@@ -110,7 +110,7 @@ def test_bearer_asks_for_one_token_for_all_requests(
 
 def test_an_identity_token_is_exchanged_by_post(token_registry: Registry, tokens: TokenService, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
-        json.dumps({"auths": dict.fromkeys((token_registry.host, tokens.host), {"identitytoken": IDENTITY_TOKEN})})
+        json.dumps({"auths": {host: {"identitytoken": IDENTITY_TOKEN} for host in (token_registry.host, tokens.host)}})
     )
     before = len(tokens.seen)
     assert (
