@@ -1,5 +1,6 @@
 """From a verified kit to a model that may be served: load, replay the author's samples, warm up."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,8 @@ from typing import Final
 import orjson
 
 import adapters
-from adapters.base import Refused
+from adapters.base import LoadFailed, Model, Refused
+from adapters.values import DTYPES
 from adapters.wording import reason
 from runtime.errors import RequestFailed, SamplesDiffer
 from runtime.link.curl import shown
@@ -30,6 +32,7 @@ from runtime.worker.harden import FULL
 from runtime.worker.samples import Sample, common_inputs, read_samples
 
 _WARM_UPS: Final = 5
+_IMAGE_GROWTH: Final = 4  # what a body is at most when it is read, as an image whose pixels become numbers
 
 
 def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, codecs: tuple[Codec, ...] = CODECS,
@@ -63,6 +66,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
     except Refused as refused:
         raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
     images = pictures(model.inputs, declared.images)
+    check_size(model, limits)
     served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log, images)
     served.example = samples[0].request if samples else None
     prepare(served, codecs)
@@ -93,6 +97,16 @@ def _say_terms(terms: Terms, meter: Meter, log: Log) -> bool:
         log.warning("worker.not_sandboxed", reason=terms.sandbox)
     log.debug("worker.sandboxed", sandbox=terms.sandbox)
     return confined
+
+
+def check_size(model: Model, limits: Limits) -> None:
+    """Raises LoadFailed if an input is longer than any request gives: an example of it would take all memory."""
+    most = _IMAGE_GROWTH * limits.body_bytes
+    for spec in model.inputs:
+        size = math.prod(max(axis, 1) for axis in spec.shape) * DTYPES[spec.datatype].itemsize
+        if size > most:
+            shape = f"{spec.name} of {spec.datatype} {list(spec.shape)}"
+            raise LoadFailed(f"its input {shape:.200} takes {size} bytes, at most 4 times --max-body-bytes are served")
 
 
 def _provenance(kit: Load, terms: Terms, adapter: str) -> Provenance:
