@@ -166,7 +166,7 @@ class Call:
     def abandoned(self) -> None:
         """Closes the account of a request whose client has left: there is no answer."""
         served, protocol = self._served, self.codec.name
-        self._left(late=False)
+        self._left(late=True)  # a thread may still be at it
         served.meters[protocol].abandoned()
         served.log.info("request.abandoned", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol,
                         milliseconds=_milliseconds(perf_counter() - self.arrived), **self._fields)  # fmt: skip

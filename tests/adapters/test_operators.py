@@ -45,6 +45,7 @@ class M(Module):
     __parameters__ = []
     def forward(self: __torch__.M, x: Tensor) -> Tensor:
         c = self.c
+        z = __torch__.Pair.__new__(__torch__.Pair)
         y = torch.relu((c).forward(x, ))
         if bool(torch.gt(y, 0)):
             ops.prim.RaiseException("no", "builtins.ValueError")

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import sys
 
 import httpx
 import pytest
@@ -114,6 +116,38 @@ def test_a_stopped_worker_is_replaced(served):
     assert "stopped" in served.event("worker.stuck")["reason"]
     served.event("worker.ready", count=2)
     assert ask(served)[0] == 200
+
+
+QUICK_LOOKS = """
+import sys
+import runtime.supervisor.workers
+from runtime.cli import main
+runtime.supervisor.workers._LOOK_SECONDS = 0.05
+sys.exit(main(sys.argv[4:]))
+"""
+
+
+def test_without_a_deadline_a_worker_that_accepts_nothing_is_replaced_where_there_are_others(tmp_path):
+    prefix = (sys.executable, "-c", QUICK_LOOKS)
+    options = (*OPTIONS[:2], "--inference-timeout", "0", "--workers", "2", "--drain-delay", "0")
+    with Server(kit(tmp_path / "kit"), *options, cache=tmp_path / "cache", prefix=prefix) as server:
+        server.event("worker.ready", count=2)
+        address = httpx.URL(server.event("server.ready")["address"])
+        with contextlib.ExitStack() as clients:
+
+            def connected():
+                return clients.enter_context(
+                    socket.create_connection(("127.0.0.1", address.port), timeout=PATIENCE_SECONDS)
+                )
+
+            body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [HOLD]}]})
+            head = f"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            connected().sendall((head + body).encode())
+            for _ in range(20):  # the kernel spreads them
+                connected()
+            assert server.event("worker.not_listening")["reason"] == "it has stopped accepting connections"
+        server.event("worker.ready", count=3)
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Supervisor and workers: what they share, what they survive, how they end."""
 
-import contextlib
 import json
 import os
 import resource
@@ -190,29 +189,6 @@ def test_what_is_raised_in_a_callback_ends_the_server_with_one_line(tmp_path):
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert (done.returncode, events[-1]["event"]) == (1, "runtime.failed")
     assert "a fault of the runtime: ZeroDivisionError" in events[-1]["reason"]
-
-
-QUICK_LOOKS = """
-import sys
-import runtime.supervisor.workers
-from runtime.cli import main
-runtime.supervisor.workers._LOOK_SECONDS = 0.05
-sys.exit(main(sys.argv[4:]))
-"""
-
-
-def test_a_worker_that_accepts_nothing_is_replaced_where_there_are_others(tmp_path):
-    prefix = (sys.executable, "-c", QUICK_LOOKS)
-    with Server(IRIS, "--workers", "2", "--drain-delay", "0", cache=tmp_path, prefix=prefix) as server:
-        server.event("worker.ready", count=2)
-        port = httpx.URL(server.event("server.ready")["address"]).port
-        os.kill(server.workers()[0], signal.SIGSTOP)
-        with contextlib.ExitStack() as clients:
-            for _ in range(20):  # the kernel spreads them
-                clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS))
-            assert server.event("worker.not_listening")["reason"] == "it has stopped accepting connections"
-        server.event("worker.ready", count=3)
-        assert server.stop() == 0
 
 
 SIGNAL_AT_THE_END = """
