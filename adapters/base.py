@@ -123,6 +123,8 @@ class Model:
     fresh_outputs: bool = False
     """True if nobody writes into an array again once `predict` has returned it: long ones are then sent from where they
     are, and not copied before."""
+    takes_nothing: bool = True
+    """False if `predict` may end the process where an input has no elements: it is not called then."""
     interrupt: Callable[[int], None] | None = None
     """Ends the `predict` that runs in the thread with this identifier, if the framework can."""
 

@@ -91,7 +91,7 @@ class Engine:
         Raises PredictFailed if the model raises or gives something else than its signature says, InvalidInput for what
         only the model could find wrong.
         """
-        if not all(array.size for array in request.inputs.values()):
+        if not (self._model.takes_nothing or all(array.size for array in request.inputs.values())):
             return self._of_nothing(request)
         try:
             outputs = self._model.predict(request.inputs, request.wanted)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
 import pytest
 
+from adapters.base import TensorSpec
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed
 from runtime.link.limits import Limits
 from runtime.serving.engine.engine import Engine
@@ -66,7 +67,9 @@ class Call:
 
 def engine_of(held: Held | None = None, limits: Limits | None = None, warm: bool = False, **changes: Any) -> Engine:
     Call.deadline_seconds = (limits or Limits()).deadline_seconds
-    return app_of(model(held.predict if held else iris_like, **changes), limits=limits, warm=warm).model.engine
+    return app_of(
+        model(**{"predict": held.predict if held else iris_like, **changes}), limits=limits, warm=warm
+    ).model.engine
 
 
 async def settled(engine: Engine) -> None:
@@ -175,8 +178,10 @@ def test_a_call_that_cannot_be_interrupted_keeps_its_permit_until_it_ends():
             await answer(engine)
         with pytest.raises(Overloaded):
             await answer(engine)
+        assert 0 < engine.late_since <= monotonic()
         held.let_go()
         await settled(engine)
+        assert engine.late_since == 0
 
     asyncio.run(main())
 
@@ -384,3 +389,31 @@ def test_a_client_that_leaves_while_its_large_body_is_decoded_costs_no_predictio
         assert held.gates == {}
 
     asyncio.run(main())
+
+
+def never(*_: Any) -> Any:
+    raise AssertionError("the model was asked")
+
+
+def test_a_model_that_cannot_take_nothing_is_not_asked_where_the_shapes_tell_the_answer():
+    engine = engine_of(predict=never, takes_nothing=False, batch=True)
+    outputs = engine.predict(Request({"X": np.empty((0, 4), np.float32)}, ("scores", "label")))
+    assert {name: (array.shape, array.dtype.name) for name, array in outputs.items()} == {
+        "scores": ((0, 3), "float32"),
+        "label": ((0,), "int64"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape"),
+    [
+        ({"batch": False}, (0, 4)),
+        ({"batch": True}, (1, 0)),
+        ({"batch": True, "outputs": (TensorSpec("label", "INT64", (-1, -1)),)}, (0, 4)),
+        ({"batch": True, "outputs": (TensorSpec("label", "INT64", (1,)),)}, (0, 4)),
+    ],
+)
+def test_else_an_input_without_elements_is_the_clients_mistake(changes: dict[str, Any], shape: tuple[int, ...]):
+    engine = engine_of(predict=never, takes_nothing=False, **changes)
+    with pytest.raises(InvalidInput, match="takes at least one row"):
+        engine.predict(Request({"X": np.empty(shape, np.float32)}, ("label",)))
