@@ -56,10 +56,8 @@ def harden(supervisor: int) -> None:
     libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
 
 
-def shut_in(mode: str, readable: str, port: int = 0) -> str:
+def shut_in(mode: str, readable: str) -> str:
     """Confines this process to reading below `readable` and what its imports need; says how: `landlock-6`, `none: why`.
-
-    A `port` can be bound until `forbid_binding`.
 
     It has to come before anything that starts a thread is imported; numpy is such a thing. `mode` may be `off`.
     """
@@ -68,16 +66,17 @@ def shut_in(mode: str, readable: str, port: int = 0) -> str:
     from runtime.worker.confinement import confine, interpreter_paths
 
     try:
-        return f"landlock-{confine((*interpreter_paths(), Path(readable)), port=port)}"
+        abi = confine((*interpreter_paths(), Path(readable)))
     except OSError as error:
         return f"none: {error.strerror}"
+    _forbid_binding()
+    return f"landlock-{abi}"
 
 
-def forbid_binding() -> None:
-    """Has no thread of this process bind a socket from now on, whatever Landlock allows; io_uring could do it, too.
+def _forbid_binding() -> None:
+    """Has this process bind no socket from now on, of whatever kind; io_uring could do it, too.
 
-    Raises OSError. The filter of `harden` refuses calls of other architectures already.
-    """
+    A kernel without filters leaves it allowed. The filter of `harden` refuses calls of other architectures already."""
     if (machine := os.uname().machine) not in _BINDING:
         return
     seccomp, bind = _BINDING[machine]
@@ -90,8 +89,7 @@ def forbid_binding() -> None:
     )
     program, filter_ = _compiled(steps)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(ctypes.c_long(seccomp), _SET_MODE_FILTER, _TSYNC, filter_):
-        raise OSError(ctypes.get_errno(), "seccomp failed")
+    libc.syscall(ctypes.c_long(seccomp), _SET_MODE_FILTER, _TSYNC, filter_)
     del program
 
 

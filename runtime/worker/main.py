@@ -30,8 +30,7 @@ def main(control: int, supervisor: int) -> None:
     except EOFError:  # the supervisor ended before it said what to do
         sys.exit(1)
     assert order, "the channel waits for it"
-    port = int(order.grpc.rpartition(":")[2] or 0)
-    terms = order.terms._replace(sandbox=shut_in(order.terms.sandbox, order.kits, port))
+    terms = order.terms._replace(sandbox=shut_in(order.terms.sandbox, order.kits))
     from runtime.worker.service import Service
 
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -76,7 +76,7 @@ def test_a_default_port_that_is_taken_costs_grpc_alone(monkeypatch):
     lines = Lines()
     with socket.create_server(("127.0.0.1", 0)) as other:
         monkeypatch.setattr(serve, "GRPC_PORT", port := other.getsockname()[1])
-        assert serve.held_for_grpc(Settings.read(["--kit", IRIS], {}), lines.log) is None
+        assert serve.listener_for_grpc(Settings.read(["--kit", IRIS], {}), lines.log) is None
     (event,) = lines.events()
     lines.close()
     assert event["event"] == "grpc.off"

@@ -10,6 +10,8 @@ FRAME_BYTES: Final = 16_384
 """The longest payload that a peer takes as long as it has not said otherwise, and the longest that we take."""
 WINDOW_BYTES: Final = 65_535
 """What may be sent before the receiver has said anything."""
+LONGEST_FRAME: Final = 2**18
+"""A client that takes more gets no more in one piece: others on its connection wait for it."""
 LARGEST: Final = 2**31 - 1
 """Of windows and of stream numbers."""
 

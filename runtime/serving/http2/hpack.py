@@ -45,49 +45,57 @@ class Decoder(Generic[T]):
         self._table: deque[Header] = deque()
         self._table_bytes, self._table_most = 0, TABLE_BYTES
         self._known: dict[bytes, T] = {}
+        self._changed = False
+        """Whether the block that is being read changes the table."""
 
     def read(self, block: bytes) -> T:
         """Returns what `understand` makes of a whole block. Raises Broken."""
         known = self._known.get(block)
         if known is not None:
             return known
-        changed = False
-        headers, size, at, last = list[Header](), 0, 0, len(block)
+        self._changed = False
         try:
-            while at < last:
-                byte = block[at]
-                if byte & 0x80:
-                    place, at = _integer(block, at, 7)
-                    header = self._at(place)
-                elif byte & 0xE0 == 0x20:  # a new size of the table
-                    most, at = _integer(block, at, 5)
-                    if most > TABLE_BYTES or headers:
-                        raise _wrong("a size of the table that it may not have")
-                    self._table_most, changed = most, True
-                    self._shrink()
-                    continue
-                else:
-                    added = byte & 0x40
-                    place, at = _integer(block, at, 6 if added else 4)
-                    name = self._at(place)[0] if place else None
-                    if name is None:
-                        name, at = _string(block, at)
-                    value, at = _string(block, at)
-                    header = name, value
-                    if added:
-                        changed = True
-                        self._add(header)
-                size += len(header[0]) + len(header[1]) + ENTRY_BYTES
-                if size <= self._most_bytes:
-                    headers.append(header)
+            headers = self._headers(block)
         except IndexError:
             raise _wrong("a block that ends too early") from None
-        made = self._understand(headers if size <= self._most_bytes else None)
-        if changed:
+        made = self._understand(headers)
+        if self._changed:
             self._known.clear()
-        elif last <= _LONGEST_KNOWN and len(self._known) < _MOST_KNOWN:
+        elif len(block) <= _LONGEST_KNOWN and len(self._known) < _MOST_KNOWN:
             self._known[block] = made
         return made
+
+    def _headers(self, block: bytes) -> list[Header] | None:
+        headers, size, at = list[Header](), 0, 0
+        while at < len(block):
+            byte = block[at]
+            if byte & 0x80:
+                place, at = _integer(block, at, 7)
+                header = self._at(place)
+            elif byte & 0xE0 == 0x20:
+                if headers:
+                    raise _wrong("a new size of the table amid a block")
+                most, at = _integer(block, at, 5)
+                self._resize(most)
+                continue
+            else:
+                header, at = self._literal(block, at)
+            size += len(header[0]) + len(header[1]) + ENTRY_BYTES
+            if size <= self._most_bytes:  # to the end in any case: what follows may change the table
+                headers.append(header)
+        return headers if size <= self._most_bytes else None
+
+    def _literal(self, block: bytes, at: int) -> tuple[Header, int]:
+        added = block[at] & 0x40
+        place, at = _integer(block, at, 6 if added else 4)
+        if place:
+            name = self._at(place)[0]
+        else:
+            name, at = _string(block, at)
+        value, at = _string(block, at)
+        if added:
+            self._add((name, value))
+        return (name, value), at
 
     def _at(self, place: int) -> Header:
         if 0 < place <= len(_STATIC):
@@ -97,7 +105,14 @@ class Decoder(Generic[T]):
             raise _wrong("a place that the table has not")
         return self._table[place]
 
+    def _resize(self, most: int) -> None:
+        if most > TABLE_BYTES:
+            raise _wrong("a table larger than it may be")
+        self._table_most, self._changed = most, True
+        self._shrink()
+
     def _add(self, header: Header) -> None:
+        self._changed = True
         self._table.appendleft(header)
         self._table_bytes += len(header[0]) + len(header[1]) + ENTRY_BYTES
         self._shrink()
