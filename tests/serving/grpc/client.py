@@ -75,6 +75,7 @@ def serving(*models: Model, **options: Any) -> Iterator[tuple[Served, Client]]:
         models = Models(served.models, served.health, served.slots, served.lines.log)
         server = Server(models, [listener], bodies=served.app.bodies, health=served.health, limits=served.limits,
                         log=served.lines.log, speak=speak)  # fmt: skip
+        served.server, served.port = server, listener.getsockname()[1]
         await server.start()
         await server.accept()
         started.set()
