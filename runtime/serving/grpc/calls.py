@@ -73,8 +73,8 @@ class Call(Stream):
         """Gives up."""
         self._gone = True
         self._release()
-        if self._task is not None:
-            self._task.cancel()
+        if self._task is not None:  # once it has begun: what it awaits has an account to close
+            asyncio.get_running_loop().call_soon(self._task.cancel)
 
     # messages
 

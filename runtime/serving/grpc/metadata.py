@@ -88,8 +88,8 @@ def _malformed(headers: list[Header], given: Mapping[bytes, bytes]) -> str:
                 return "a header that HTTP/2 has not"
             if b"\n" in value or b"\r" in value or b"\0" in value:
                 return "a header that is not one line"
-    missing = {b":method", b":scheme", b":path"} - seen
-    return f"no {min(missing).decode()}" if missing or not given[b":path"] else ""
+    missing = [name for name in (b":method", b":scheme", b":path") if not given.get(name)]
+    return f"no {missing[0].decode()}" if missing else ""
 
 
 def status(code: str, text: str = "", more: tuple[Header, ...] = ()) -> bytes:

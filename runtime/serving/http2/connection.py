@@ -120,7 +120,7 @@ class Connection(Input[T], asyncio.Protocol):
     def _break(self, broken: Broken) -> None:
         """Tells the client what it did wrong, and ends."""
         self._state.refused(broken)
-        self.write(goaway(self._last, broken.code, str(broken)))
+        self.write(goaway(self._last if self._final is None else self._final, broken.code, str(broken)))
         self._told = _DEAF  # before the streams go: none of them is to be the reason of a farewell
         self._leave_streams()
         self._end()
@@ -151,8 +151,8 @@ class Connection(Input[T], asyncio.Protocol):
         """Goes on with the leave-taking: what the client had begun has come before this."""
         if self._told == _LEAVING:
             self._told, self._told_at = _LEFT, self._now
-            self._closed_to_new = True
-            self.write(goaway(self._last, NO_ERROR))
+            self._final = self._last
+            self.write(goaway(self._final, NO_ERROR))
             self.rested()
 
     def rested(self) -> None:

@@ -63,8 +63,8 @@ class Input(Output, Generic[T]):
         self._granted = CONNECTION_BYTES
         self._last = 0
         """The newest stream."""
-        self._closed_to_new = False
-        """True once the client was told which stream was the last."""
+        self._final: int | None = None
+        """The last stream that is answered, once the client was told so."""
         self._block: tuple[int, int, bytearray] | None = None
         """Stream, flags and beginning of a header block that goes on in another frame."""
         self._block_since = 0
@@ -127,10 +127,10 @@ class Input(Output, Generic[T]):
         if number <= self._last:
             self._trailers(number, flags)
             return
-        if self._closed_to_new:
+        self._last = number
+        if self._final is not None:
             self.charge()
             return
-        self._last = number
         if len(self.streams) >= self._state.most_streams:
             self.charge(_RESET_COST)
             self.write(numbered(RST_STREAM, number, REFUSED_STREAM))
