@@ -42,10 +42,15 @@ ASK: Final = Infer(
 async def echo(port: int) -> None:
     """Answers every call with the same message."""
     answer = Answer(
-        model_name="iris-onnx", model_version="v1", id="0",
-        outputs=[{"name": "label", "datatype": "INT64", "shape": [1]}, {"name": "p", "datatype": "FP32", "shape": [1, 3]}],
+        model_name="iris-onnx",
+        model_version="v1",
+        id="0",
+        outputs=[
+            {"name": "label", "datatype": "INT64", "shape": [1]},
+            {"name": "p", "datatype": "FP32", "shape": [1, 3]},
+        ],
         raw_output_contents=[bytes(8), bytes(12)],
-    )  # fmt: skip
+    )
 
     async def infer(request: Any, _: Any) -> Any:
         assert request.raw_input_contents
@@ -121,7 +126,7 @@ def report(servers: dict[str, subprocess.Popen[bytes]], ports: dict[str, int], s
     for port in ports.values():
         wait_for(port)
     with get_context("spawn").Pool(1) as pool:
-        for name, port in ports.items():
+        for port in ports.values():
             pool.apply(calls, (port, 0.5, clients))
         for _ in range(ROUNDS):
             for name, server in servers.items():

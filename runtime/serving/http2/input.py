@@ -232,7 +232,8 @@ class Input(Output, Generic[T]):
                 raise Broken(FLOW_CONTROL_ERROR, "a window is larger than 2^31-1")
         elif number > self._last:
             raise Broken(PROTOCOL_ERROR, "WINDOW_UPDATE of a stream that was never open")
-        self.pump()
+        if self.unsent_bytes:
+            self.pump()
 
     def _ping(self, number: int, flags: int, payload: bytes) -> None:
         if number or len(payload) != 8:

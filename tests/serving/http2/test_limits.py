@@ -136,14 +136,18 @@ def test_a_client_that_reads_nothing_is_not_read_and_in_the_end_dropped(served):
     with Raw(served.port, (INITIAL_WINDOW, LARGEST), buffer=4096) as client:
         client.send(numbered(WINDOW_UPDATE, 0, 2**30))
         client.socket.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            for _ in range(1000):  # answers that nobody reads: at last nothing is read any more
-                stream = client.next()
-                client.send(frame(HEADERS, END_HEADERS, stream, client.block()), *pieces(stream, ask))
+        with pytest.raises(TimeoutError):  # answers that nobody reads: at last nothing is read any more
+            call_without_end(client, ask)
         assert on_loop(served, lambda: len(served.server.connections)) == 1
         pass_seconds(served, LIMITS.unread_seconds)
         pass_seconds(served, LIMITS.unread_seconds)
         until(served, lambda: not any(connection.streams for connection in served.server.connections))
+
+
+def call_without_end(client: Raw, ask: bytes) -> None:
+    for _ in range(1000):
+        stream = client.next()
+        client.send(frame(HEADERS, END_HEADERS, stream, client.block()), *pieces(stream, ask))
 
 
 def until(served: Served, holds: Callable[[], bool]) -> None:
