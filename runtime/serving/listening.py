@@ -81,10 +81,10 @@ class Listening(Generic[A, C]):
         self._listeners: list[asyncio.Server] = []
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Makes everything ready; accepts nothing yet."""
+    async def start(self, servers: int = 1) -> None:
+        """Makes everything ready, as one of `servers` in this process; accepts nothing yet."""
         state, wanted = self._state, self._state.limits.connections
-        state.most_connections = affordable(wanted)
+        state.most_connections = affordable(wanted * servers) // servers
         if state.most_connections < wanted:
             state.log.warning("connections.limited", connections=state.most_connections, wanted=wanted,
                               reason="too few file descriptors: raise RLIMIT_NOFILE (ulimit -n)")  # fmt: skip

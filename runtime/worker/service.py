@@ -55,19 +55,22 @@ class Service:
         self._app = App(self._served, health=health, board=self._board, limits=order.limits, log=self._log,
                         gateway=order.gateway)  # fmt: skip
         sockets = [socket.socket(fileno=listener) for listener in listeners]
-        self._servers: list[Server | GrpcServer] = [
-            Server(self._app, sockets[:1], health=health, limits=order.limits, log=self._log)
-        ]
-        if sockets[1:]:
-            self._servers.append(self._grpc_server(sockets[1:]))
+        http = Server(self._app, sockets[:1], health=health, limits=order.limits, log=self._log)
+        self._servers: list[Server | GrpcServer] = [http]
+        self._grpc_sockets = sockets[1:]
 
     async def run(self) -> None:
         """Serves until told to stop, or until the supervisor is gone."""
         self._stopped = asyncio.Event()
-        for server in self._servers:
-            await server.start()
+        servers = 1 + len(self._grpc_sockets)
+        await self._servers[0].start(servers)
         if self._order.accept:
-            await self._accept()
+            await self._servers[0].accept()
+        if self._grpc_sockets:
+            self._servers.append(grpc := self._grpc_server(self._grpc_sockets))
+            await grpc.start(servers)
+            if self._order.accept:
+                await grpc.accept()
         os.set_blocking(self._channel.fileno(), False)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._hear)
         await self._stopped.wait()
@@ -88,12 +91,8 @@ class Service:
             case Stop():
                 self._draining = loop.create_task(self._stop(message.seconds))
 
-    async def _accept(self) -> None:
-        for server in self._servers:
-            await server.accept()
-
     def _grpc_server(self, sockets: list[socket.socket]) -> "GrpcServer":
-        from runtime.serving.grpc.server import Server as GrpcServer
+        from runtime.serving.grpc.server import Server as GrpcServer  # no answer over HTTP has to wait for it
 
         models = Models(self._served, self._health, self._board, self._log)
         return GrpcServer(models, sockets, bodies=self._app.bodies, health=self._health, limits=self._order.limits,
@@ -143,7 +142,8 @@ class Service:
         self._served[kit.model] = served
         prepare(served, self._codecs)  # perhaps there is one more since it began to load
         if not self._order.accept:
-            await self._accept()
+            for server in self._servers:
+                await server.accept()
         self._channel.send(ready)
         asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
 

@@ -181,7 +181,7 @@ class Unary(Call):
     async def _run_later(self) -> None:
         """Answers once what the method needs is imported, and the message inflated."""
         try:
-            if not self._state.prepared:
+            if self._asked.path not in self._state.methods:
                 await self._state.prepare()
             if self._compressed:
                 self._whole, self._compressed = await asyncio.to_thread(self._inflated, self._whole), False
@@ -294,7 +294,7 @@ class Streaming(Call):
 
     async def _serve(self) -> None:
         try:
-            if not self._state.prepared:
+            if self._asked.path not in self._state.methods:
                 await self._state.prepare()
             method = self._state.methods[self._asked.path]
             assert method.stream
@@ -308,7 +308,7 @@ class Streaming(Call):
             return
         if self._task is not None:
             self._task.cancel()
-        self.pending.clear()
+        self._output.drop(self)
         self._finish(trailers(self._state.refuse(error, self._asked)))
 
     def _finish(self, block: bytes) -> None:

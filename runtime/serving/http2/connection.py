@@ -129,8 +129,9 @@ class Connection(Input[T], asyncio.Protocol):
         """Ends our half. The client ends its own: unread bytes would reset the connection, and the answers with it."""
         self._told, self._told_at, self._rest = _DEAF, self._now, b""
         self._flush()
-        if not self.transport.is_closing() and self.transport.can_write_eof():
+        if not (self._ended or self.transport.is_closing()) and self.transport.can_write_eof():
             self.transport.write_eof()
+        self._ended = True
 
     @property
     def _now(self) -> float:

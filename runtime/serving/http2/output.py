@@ -57,7 +57,8 @@ class Output:
         self._turns = TURNS
         self._inside = False
         """True while a piece of data is read: what is written meanwhile leaves in one piece."""
-        self._paused = False
+        self._paused = self._ended = False
+        """While the client does not read; once our half of the connection has ended."""
         self._debt = 0
         """What the client has asked beyond what it was answered: see `Input`."""
 
@@ -71,13 +72,13 @@ class Output:
             self._flush()
 
     def _flush(self) -> None:
-        out = self._out
-        if out and not self.transport.is_closing():
-            self._out = []
-            if len(out) == 1:
-                self.transport.write(out[0])
-            else:
-                self.transport.writelines(out)
+        out, self._out = self._out, []
+        if self._ended or self.transport.is_closing():
+            return
+        if len(out) == 1:
+            self.transport.write(out[0])
+        elif out:
+            self.transport.writelines(out)
 
     def answer(self, stream: Stream, begin: bytes, body: Sequence[bytes | memoryview], length: int,
                trailers: bytes) -> None:  # fmt: skip
@@ -127,11 +128,15 @@ class Output:
     def forget(self, stream: Stream) -> None:
         """Lets go of a stream."""
         self.streams.pop(stream.number, None)
+        self.drop(stream)
+        if not self.streams:
+            self.rested()
+
+    def drop(self, stream: Stream) -> None:
+        """Lets go of what waits to be written."""
         if self._blocked.pop(stream.number, None) is not None:
             self.unsent_bytes -= sum(map(len, stream.pending))
             stream.pending.clear()
-        if not self.streams:
-            self.rested()
 
     def rested(self) -> None:
         """Is called when no stream is left."""

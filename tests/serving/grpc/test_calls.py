@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from runtime.link.limits import Limits
+from runtime.serving.grpc.descriptors import HEALTH, REFLECTION
 from runtime.serving.protocol.grpc.messages import METHODS, SERVICE
 from tests.serving.grpc.client import Client, Infer, infer_request, serving
 from tests.serving.grpc.test_server import refusal, stream
@@ -133,6 +134,11 @@ def test_reflection_answers_what_can_be_asked(echoing, request_, found):
     stub = reflection_pb2_grpc.ServerReflectionStub(echoing[1].channel)
     (answer,) = stub.ServerReflectionInfo(iter([asked]), timeout=60)
     assert (answer.WhichOneof("message_response"), answer.valid_host, answer.original_request) == (found, "here", asked)
+
+
+def test_the_descriptors_are_those_of_the_standard_services():
+    assert health_pb2.DESCRIPTOR.serialized_pb == HEALTH
+    assert reflection_pb2.DESCRIPTOR.serialized_pb == REFLECTION
 
 
 def test_what_is_no_message_of_a_method_is_the_clients_mistake(echoing):

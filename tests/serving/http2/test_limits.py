@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -112,11 +112,9 @@ def suppressed(send: Callable[[], object]) -> None:
 
 def test_a_busy_client_may_send_as_many_as_it_gets_answers_for(served):
     with Raw(served.port) as client:
-        for _ in range(50):
-            client.send(*[frame(PING, 0, 0, bytes(8))] * 30)
+        for _ in range(600):
+            client.send(*[frame(PING, 0, 0, bytes(8)), numbered(WINDOW_UPDATE, 0, 500)] * 2)
             assert is_right(client.answer(client.request(ASK)))
-            for _ in range(30):
-                client.send(numbered(WINDOW_UPDATE, 0, 1))
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -211,7 +209,7 @@ def leave_taking(client: Raw, last: int) -> None:
     """What RFC 9113, 6.8 wants: first nothing new, then which was the last stream, then the end."""
     first = client.until(GOAWAY)
     assert (int.from_bytes(first.payload[:4]), first.code) == (LARGEST, NO_ERROR)
-    client.send(frame(PING, 1, 0, client.until(PING).payload))
+    client.send(frame(PING, 1, 0, client.until(PING).payload), frame(PING, 0, 0, bytes(8)), frame(0x77, 0, 0, b""))
     second = client.until(GOAWAY)
     assert (int.from_bytes(second.payload[:4]), second.code) == (last, NO_ERROR)
     assert client.ended() == []
@@ -227,8 +225,24 @@ def test_a_connection_too_many_takes_the_place_of_an_idle_one_or_is_told(served)
         with Raw(served.port) as another:
             another.until(SETTINGS)
         leave_taking(idle, last=1)
-        with Raw(served.port) as crowd:
-            crowd.until(SETTINGS)
+
+
+def test_connections_beyond_the_limit_are_told_so_and_beyond_that_dropped(served):
+    with ExitStack() as stack:
+        for _ in range(LIMITS.connections):
+            busy = stack.enter_context(Raw(served.port))
+            busy.until(DATA, busy.request(b"", path=WATCH))
+        told = [stack.enter_context(Raw(served.port, greets=False)) for _ in range(16)]
+        until(served, lambda: len(served.server.connections) == LIMITS.connections + 16)
+        with Raw(served.port, greets=False) as dropped:
+            assert dropped.ended() == []
+        for one in told:
+            one.send(PREFACE, settings())
+            last = one.until(GOAWAY)
+            assert (last.code, b"too many connections" in last.payload) == (ENHANCE_YOUR_CALM, True)
+            assert one.ended() == []
+    pass_seconds(served, 0)
+    assert served.lines.events("connections.dropped")
 
 
 @contextmanager
@@ -268,6 +282,7 @@ def test_a_drain_answers_what_was_begun_even_after_the_first_goaway():
         drained.result(20)
 
 
+@pytest.mark.slow
 def test_a_drain_does_not_wait_for_a_client_that_answers_nothing(served):
     with Raw(served.port) as dead, Raw(served.port, greets=False):
         assert is_right(dead.answer(dead.request(ASK)))
