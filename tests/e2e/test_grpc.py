@@ -141,11 +141,13 @@ def test_sigterm_under_load_loses_no_call(workers, tmp_path):
         assert server.other_lines == []
 
 
-def test_a_worker_that_dies_is_replaced_on_the_same_port(tmp_path):
+def test_a_worker_that_dies_is_replaced_on_the_same_port_and_connections_wait_meanwhile(tmp_path):
     with Server(IRIS, *ON, "--drain-delay", "0", cache=tmp_path) as server, Client(address(server)) as client:
         client.infer(ASK)
         os.kill(server.workers()[0], signal.SIGKILL)
-        server.event("worker.ready", count=2)
+        with Client(address(server)) as other:
+            assert other.infer(ASK).outputs[0].shape == [2]
+        assert len([event for event in server.events if event["event"] == "worker.ready"]) == 2
         assert client.infer(ASK, wait_for_ready=True).outputs[0].shape == [2]
         assert server.stop() == 0
 

@@ -7,9 +7,9 @@ import asyncio
 from typing import Final
 
 from runtime.errors import InvalidInput, UnknownModel
-from runtime.serving.grpc.calls import Streaming
 from runtime.serving.grpc.metadata import Asked
 from runtime.serving.grpc.state import Method, Methods, Refuse
+from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.health import Health
 from runtime.serving.protocol.grpc.wire import field, fields
 from runtime.serving.statuses import Response

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from runtime.serving.grpc.calls import Streaming
 from runtime.serving.grpc.descriptors import HEALTH, REFLECTION
 from runtime.serving.grpc.metadata import CODES, Asked
 from runtime.serving.grpc.state import Method, Methods
+from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.protocol.grpc.descriptor import FILE
 from runtime.serving.protocol.grpc.wire import field, fields, varint
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from runtime.link.limits import Limits
 from runtime.log import Log
 from runtime.serving.asgi import Bodies
-from runtime.serving.grpc.calls import Streaming, Unary
 from runtime.serving.grpc.health import NAME, Checks
 from runtime.serving.grpc.metadata import Asked
 from runtime.serving.grpc.state import Methods, State
+from runtime.serving.grpc.streaming import Streaming
+from runtime.serving.grpc.unary import Unary
 from runtime.serving.health import Health
 from runtime.serving.http2.connection import Connection
 from runtime.serving.listening import Listening

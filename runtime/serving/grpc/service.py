@@ -13,9 +13,9 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
 from runtime.errors import InvalidInput, NotReady, RequestFailed
-from runtime.serving.grpc.calls import Streaming
 from runtime.serving.grpc.metadata import Asked
 from runtime.serving.grpc.state import Answer, Method, Methods, Refuse
+from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.inference import Endpoint, infer
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.decode import names

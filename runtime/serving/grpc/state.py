@@ -35,7 +35,7 @@ class Method(NamedTuple):
     unary: Callable[[bytes, Asked, float | None], Answer] | None = None
     """A message, the call's headers and the seconds that its client waits → the answer."""
     stream: Callable[[Any, Asked], Coroutine[Any, Any, Response | None]] | None = None
-    """A `calls.Streaming` and the call's headers → the status in the end, None for OK."""
+    """A `streaming.Streaming` and the call's headers → the status in the end, None for OK."""
 
 
 Methods = Mapping[bytes, Method]

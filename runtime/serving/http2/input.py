@@ -51,6 +51,8 @@ _MOST_DEBT: Final = 2000
 """Frames in a second that ask for work and carry nothing: PING, SETTINGS, RST_STREAM, empty DATA, and their like. An
 answer, or a piece of one, makes up for some of them."""
 _RESET_COST: Final = 4
+_STREAMS_A_FRAME: Final = 32
+"""To look at so many streams is as much work as a frame."""
 
 
 class Input(Output, Generic[T]):
@@ -209,31 +211,29 @@ class Input(Output, Generic[T]):
         self.pump()
 
     def _resize_windows(self, size: int) -> None:
-        if size > LARGEST:
-            raise Broken(FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE out of range")
+        self.charge(len(self.streams) // _STREAMS_A_FRAME)
         for stream in self.streams.values():
-            stream.window += size - self.first_window
-            if stream.window > LARGEST:
-                raise Broken(FLOW_CONTROL_ERROR, "a window is larger than 2^31-1")
-        self.first_window = size
+            stream.window = _widened(stream.window, size - self.first_window)
+        self.first_window = _widened(0, size)
 
     def _window(self, number: int, _flags: int, payload: bytes) -> None:
         more = number_of(payload)
-        self.charge()
         if not more:
             raise Broken(PROTOCOL_ERROR, "WINDOW_UPDATE by nothing")
+        stream = self.streams.get(number)
         if not number:
-            self.window += more
-            if self.window > LARGEST:
-                raise Broken(FLOW_CONTROL_ERROR, "a window is larger than 2^31-1")
-        elif (stream := self.streams.get(number)) is not None:
-            stream.window += more
-            if stream.window > LARGEST:
-                raise Broken(FLOW_CONTROL_ERROR, "a window is larger than 2^31-1")
-        elif number > self._last:
+            self.charge(1 + len(self._blocked) // _STREAMS_A_FRAME)
+            self.window = _widened(self.window, more)
+            if self._blocked:
+                self.pump()
+        elif stream is not None:
+            self.charge()
+            stream.window = _widened(stream.window, more)
+            self.open_window(stream)
+        elif number <= self._last:
+            self.charge()  # it was on its way when the stream ended
+        else:
             raise Broken(PROTOCOL_ERROR, "WINDOW_UPDATE of a stream that was never open")
-        if self.unsent_bytes:
-            self.pump()
 
     def _ping(self, number: int, flags: int, payload: bytes) -> None:
         if number or len(payload) != 8:
@@ -252,6 +252,12 @@ class Input(Output, Generic[T]):
 
     def _pushed(self, _number: int, _flags: int, _payload: bytes) -> None:
         raise Broken(PROTOCOL_ERROR, "PUSH_PROMISE of a client")
+
+
+def _widened(window: int, more: int) -> int:
+    if window + more > LARGEST:
+        raise Broken(FLOW_CONTROL_ERROR, "a window is larger than 2^31-1")
+    return window + more
 
 
 _READERS: Final[dict[int, Callable[[Any, int, int, bytes], None]]] = {

@@ -33,6 +33,8 @@ _SHARE_BYTES: Final = 2**20
 _SHRUNK: Final = b"\x20"
 """Says that header blocks will use a table of 0 bytes, which ours never use: RFC 7541, 4.2."""
 _ANSWER_CREDIT: Final = 4
+_WORTH_BYTES: Final = 1024
+"""A frame of less, sent since the client opened a window a little, makes up for nothing."""
 _LEAST_DEBT: Final = -10_000
 
 
@@ -107,9 +109,7 @@ class Output:
         if stream.pending and stream.number not in self._blocked:
             self._blocked[stream.number] = stream
             stream.since = self._accounts.tick
-            if not self._paused:
-                self._pump(stream)
-                self._flush_outside()
+            self.open_window(stream)
 
     def end(self, stream: Stream, trailers: bytes) -> None:
         """Ends an answer; to one that has not begun, these are all its headers."""
@@ -187,6 +187,12 @@ class Output:
 
     # what waits
 
+    def open_window(self, stream: Stream) -> None:
+        """Writes what waits of a stream, whose window is larger now."""
+        if stream.number in self._blocked and not self._paused:
+            self._pump(stream)
+            self._flush_outside()
+
     def pump(self) -> None:
         """Writes what waits, as far as it may go now; what is left after a share goes when others had their turn."""
         for stream in list(self._blocked.values()):
@@ -213,7 +219,8 @@ class Output:
             self.unsent_bytes -= length
             share -= length
             stream.since = self._accounts.tick
-            self.credit(2)
+            if length >= _WORTH_BYTES:
+                self.credit(2)
         if not pending:
             del self._blocked[stream.number]
             stream.sent()
