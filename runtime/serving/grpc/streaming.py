@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 from runtime.errors import DeadlinePassed, InvalidInput, RequestFailed
@@ -36,7 +37,7 @@ class Streaming(Call):
             self._start(self._serve())
             if (seconds := self._asked.seconds) is not None:
                 late = DeadlinePassed(f"deadline exceeded: no answer within {seconds:g} s")
-                self._timer = asyncio.get_running_loop().call_later(seconds, self._break, late)
+                self._timer = asyncio.get_running_loop().call_later(seconds, partial(self._break, late, quiet=True))
 
     def received(self, piece: bytes, *, ended: bool) -> bool:
         """Takes a piece of a message."""
@@ -62,11 +63,13 @@ class Streaming(Call):
     async def messages(self) -> AsyncIterator[bytes]:
         """Yields each message."""
         while True:
-            while not self._waiting:
+            while not (self._waiting or self._gone):
                 if not self.receiving:
                     return
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
+            if self._gone:  # what awaited an answer may have caught that it was cancelled
+                return
             booked, compressed, message = self._waiting.popleft()
             self._bytes -= booked
             self._booked -= booked
@@ -77,6 +80,8 @@ class Streaming(Call):
 
     async def send(self, message: bytes) -> None:
         """Writes a message; waits until it is on its way."""
+        if self._gone:
+            raise asyncio.CancelledError
         if not self._begun:
             self._begun = True
             self._output.begin(self, BEGIN)
@@ -100,13 +105,13 @@ class Streaming(Call):
             response = self._state.refuse(error, self._asked)
         self._finish(OK if response is None else trailers(response))
 
-    def _break(self, error: Exception) -> None:
+    def _break(self, error: Exception, *, quiet: bool = False) -> None:
         if self._gone:
             return
         if self._task is not None:
             self._task.cancel()
         self._output.drop(self)
-        self._finish(trailers(self._state.refuse(error, self._asked)))
+        self._finish(trailers(self._state.refuse(error, self._asked, quiet=quiet)))
 
     def _finish(self, block: bytes) -> None:
         if self._timer is not None:

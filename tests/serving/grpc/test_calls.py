@@ -73,8 +73,13 @@ def test_a_client_that_pings_is_let_be(echoing):
 
 def test_binary_metadata_and_those_of_anybody_are_let_through(echoing):
     _, client = echoing
-    metadata = (("some-bin", b"\x00\xff"), ("authorization", "Bearer x"), ("x-request-id", "mine"))
-    assert client.infer(asked(np.ones(1, np.float32)), metadata=metadata).id == "mine"
+    trace = f"00-{'1' * 32}-{'2' * 16}-01"
+    metadata = (("some-bin", b"\x00\xff"), ("authorization", "x"), ("x-request-id", "mine"), ("traceparent", trace))
+    call = client.future(asked(np.ones(1, np.float32)), metadata=metadata)
+    assert call.result().id == "mine"
+    trailing = dict(call.trailing_metadata())
+    assert trailing["x-request-id"] == "mine"
+    assert trailing["traceresponse"].startswith(f"00-{'1' * 32}-")
 
 
 def test_a_message_of_a_stream_may_be_longer_than_its_window_and_many_may_wait(echoing):

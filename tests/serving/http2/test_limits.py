@@ -323,3 +323,22 @@ def test_messages_that_are_too_much_together_are_refused(served):
         sender.join()
         assert fields["grpc-status"] == "8"
         assert "overloaded" in fields["grpc-message"]
+
+
+def test_a_stream_past_its_deadline_says_nothing_more():
+    with slow() as (served, entered, leave), Raw(served.port) as client:
+        stream = client.next()
+        block = client.block(("grpc-timeout", "100m"), path="/inference.GRPCInferenceService/ModelStreamInfer")
+        client.send(frame(HEADERS, END_HEADERS, stream, block), frame(DATA, 0, stream, message(ASK) * 2))
+        assert client.answer(stream)[0]["grpc-status"] == "4"
+        assert entered.wait(10)
+        leave.set()
+        until(served, lambda: served.model.engine.in_flight == 0)
+        client.send(frame(PING, 0, 0, bytes(8)))
+        behind = []
+        for found in client.frames():
+            if found.kind == PING:
+                break
+            behind.append(found.kind)
+        assert behind == [RST_STREAM]
+        assert served.server._state.bodies._in_flight == 0
