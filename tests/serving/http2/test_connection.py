@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -45,11 +46,18 @@ from runtime.serving.http2.output import CONNECTION_BYTES, STREAM_BYTES
 from runtime.serving.protocol.grpc.messages import METHODS
 from tests.serving.grpc.client import infer_request, serving
 from tests.serving.http2.raw import Raw, frame, message
-from tests.serving.support import model
+from tests.serving.support import Served, model
 
 ASK = infer_request().SerializeToString()
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """A server whose model is cheap, so that calls are answered on the event loop."""
+    with serving(model(), limits=Limits(inline_seconds=1.0, body_bytes=8 * 2**20)) as (served, _):
+        yield served
 
 
 def is_right(answer: tuple[dict[str, str], bytes], rows: int = 2) -> bool:
