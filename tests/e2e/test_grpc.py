@@ -162,6 +162,17 @@ def test_a_model_binds_no_port(tmp_path):
         assert server.stop() == 0
 
 
+def test_a_worker_that_spoils_the_socket_of_grpc_is_replaced(tmp_path):
+    options = ("--trust", "unsafe", *ON, "--drain-delay", "0")
+    with Server(hostile.kit(tmp_path / "kit"), *options, cache=tmp_path / "cache") as server, server.ready() as http:
+        http.post("/v2/models/m/infer", json=hostile.request("shut_last_listener"))
+        assert server.event("worker.not_listening")["reason"] == "it has spoilt its listening socket"
+        with Client(address(server)) as client:
+            assert client.call("ServerLive").live
+        assert http.get("/v2/health/live").status_code == 200
+        assert server.stop() == 0
+
+
 def test_without_the_extra_http_is_served_alone(tmp_path):
     bare = core_venv.make(tmp_path / "core")
     port = free_port()
