@@ -167,6 +167,7 @@ def test_a_worker_that_spoils_the_socket_of_grpc_is_replaced(tmp_path):
     with Server(hostile.kit(tmp_path / "kit"), *options, cache=tmp_path / "cache") as server, server.ready() as http:
         http.post("/v2/models/m/infer", json=hostile.request("shut_last_listener"))
         assert server.event("worker.not_listening")["reason"] == "it has spoilt its listening socket"
+        server.event("worker.ready", count=2)
         with Client(address(server)) as client:
             assert client.call("ServerLive").live
         assert http.get("/v2/health/live").status_code == 200
