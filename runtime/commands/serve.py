@@ -48,7 +48,7 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
 
 
 def listener_for_grpc(settings: Settings, log: Log) -> Listener | None:
-    """Returns the socket of gRPC, if there shall be one. Raises InvalidSetting if what the operator asked for cannot be."""
+    """Returns the socket of gRPC, if there shall be one. Raises InvalidSetting if what somebody asked for cannot be."""
     asked, unix = settings.grpc_port, settings.host.startswith("unix:")
     if asked == OFF:
         return None

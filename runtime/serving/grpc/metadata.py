@@ -7,6 +7,7 @@ from urllib.parse import quote_from_bytes
 
 from runtime.serving.http2.hpack import Header, encoded
 from runtime.serving.media import CODINGS
+from runtime.serving.tracing import REQUEST_ID, TRACE
 
 CODES: Final = {
     "OK": 0, "CANCELLED": 1, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "RESOURCE_EXHAUSTED": 8,
@@ -17,7 +18,7 @@ BEGIN: Final = encoded((b":status", b"200"), (b"content-type", b"application/grp
 """The headers of every answer."""
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
-_TO_PROTOCOLS: Final = (b"x-request-id", b"traceparent")
+_TO_PROTOCOLS: Final = (REQUEST_ID, TRACE)
 _PLAIN: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _ONCE: Final = frozenset({b":method", b":scheme", b":path", b":authority"})
 _OF_HTTP1: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
