@@ -7,7 +7,7 @@ This module imports neither the runtime, nor numpy, nor a framework.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,8 @@ class TensorSpec:
     datatype: str
     shape: tuple[int, ...]
     optional: bool = False
+    nullable: bool = False
+    """True if an element of BYTES may be missing: null in JSON, None in the array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,10 @@ class Model:
     outputs: tuple[TensorSpec, ...]
     predict: Callable[[Arrays, tuple[str, ...]], Arrays]
     """(inputs by name, wanted output names) -> outputs by name: C-contiguous arrays of the declared datatypes."""
+    also: tuple[TensorSpec, ...] = ()
+    """Inputs that a request may give in place of `inputs`: the columns of a matrix, or the matrix of all columns."""
+    example: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    """Elements of one row, in JSON and flat, for inputs where zeros and "" are no row that the model answers."""
     default_outputs: tuple[str, ...] | None = None
     """The outputs of a request that names none; None: all."""
     batch: bool = False

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from adapters.pickles.file import Bounded, PurePython, open_pickle
+from adapters.pickles.foreign import granted
 from adapters.pickles.parts import make_dtype, set_dtype_state
-from adapters.pickles.rules import JOBLIB_ARRAY, canonical, permitted
+from adapters.pickles.rules import JOBLIB_ARRAY, canonical
 
 
 class Inert:
@@ -107,6 +108,6 @@ def denied_names(path: Path, name: str, allowed: frozenset[str]) -> set[str]:
 
 def _is_permitted(module: str, name: str, allowed: frozenset[str]) -> bool:
     try:
-        return permitted(module, name, allowed) is not None
+        return granted(module, name, allowed) is not None
     except (ImportError, AttributeError):
         return True  # allowed, but not installed: the unpickler says that

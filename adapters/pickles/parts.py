@@ -4,10 +4,12 @@ Each replaces the function that the pickle names, and checks its arguments, whic
 https://github.com/numpy/numpy/blob/v2.3.0/numpy/_core/src/multiarray/methods.c (array_setstate).
 """
 
+import functools
 import math
 import re
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, Final
 
 import numpy as np
@@ -64,6 +66,35 @@ def reconstructor(cls: Any, base: Any, state: Any) -> Any:
     return made
 
 
+class Partial(functools.partial):  # type: ignore[type-arg]  # of any function that it accepts
+    """`functools.partial` of a function that a pickle may hold, with plain arguments."""
+
+    @classmethod
+    def of(cls, function: Any) -> "Partial":
+        """Returns what `functools.partial(function)` is; its arguments come as its state. Raises Damaged."""
+        own = getattr(function, "__module__", None) or "numpy"  # numpy's ufuncs say none
+        pure = isinstance(function, FunctionType | np.ufunc) and own.partition(".")[0] in ("sklearn", "numpy")
+        need(pure, "a partial is made of something else than a function of scikit-learn or numpy")
+        return cls(function)
+
+    def __setstate__(self, state: Any) -> None:
+        function, args, keywords, _attributes = state
+        need(function is self.func and not args and isinstance(keywords, dict), "a partial has an unusual state")
+        values = [v for value in keywords.values() for v in (value if isinstance(value, list | tuple) else [value])]
+        need(all(map(_is_argument, values)), "a partial has arguments that are no plain values")
+        super().__setstate__((function, (), keywords, {}))
+
+
+def _is_argument(value: Any) -> bool:
+    is_dtype = isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
+    return value is None or is_dtype or isinstance(value, bool | int | float | str)
+
+
+def is_named_tuple(cls: type) -> bool:
+    """True for a class that `collections.namedtuple` or `typing.NamedTuple` made."""
+    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
+
+
 def make_bytes(*args: Any) -> bytes:
     """`bytes()` and `bytes(list)`, as protocols below 3 write them; never `bytes(count)`."""
     need(not args or isinstance(args[0], list | tuple | bytes), "bytes are made of something else than bytes")
@@ -78,9 +109,14 @@ def encode(text: str, encoding: str = "latin1") -> bytes:
 
 def default_dict(factory: Any = None) -> defaultdict[Any, Any]:
     """Returns a defaultdict of plain containers and numbers."""
-    plain = factory in (None, int, float, list, dict, str, tuple)
+    plain = factory in (None, int, float, list, dict, str, tuple) or factory is ordered_dict
     need(plain, "a defaultdict would call something else than a plain type")
     return defaultdict(factory)
+
+
+def ordered_dict(*pairs: Any) -> OrderedDict[Any, Any]:
+    """`OrderedDict(pairs)`: a pickle never gets the class itself."""
+    return OrderedDict(*pairs)
 
 
 def make_dtype(code: Any, *_: Any) -> np.dtype[Any]:

@@ -1,8 +1,18 @@
 """The scikit-learn adapter."""
 
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
 from adapters.base import Adapter, Model, ModelFiles, Options
+from adapters.boosted import lightgbm, xgboost
 from adapters.imports import framework
 from adapters.pickles.file import looks_like_pickle, looks_like_skops
+
+
+BOOSTERS: Final[Mapping[str, Callable[[Any, Options], Model]]] = {
+    "lightgbm": lightgbm.as_model,
+    "xgboost": xgboost.as_model,
+}
 
 
 def load(files: ModelFiles, options: Options) -> Model:
@@ -10,7 +20,10 @@ def load(files: ModelFiles, options: Options) -> Model:
     framework("sklearn", "sklearn")
     from adapters.sklearn import file, model
 
-    return model.as_model(*file.load_estimator(files, options), files, options)
+    estimator, version = file.load_estimator(files, options)
+    if type(estimator).__name__ == "Booster":  # alone, and no estimator of scikit-learn
+        return BOOSTERS[type(estimator).__module__.partition(".")[0]](estimator, options)
+    return model.as_model(estimator, version, files, options)
 
 
 ADAPTER = Adapter(

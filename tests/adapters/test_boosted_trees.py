@@ -82,7 +82,7 @@ def test_xgboost_takes_columns_by_name_and_categories_as_codes(tmp_path: Path) -
     booster = xgb(tmp_path, "m.json", frame)
     inputs = (TensorSpec("b", "FP32", (-1,)), TensorSpec("a", "FP32", (-1,)))
     _, model = opened(tmp_path, "m.json", inputs=inputs)
-    assert json.loads(model.properties["feature_names"]) == ["a", "b"]
+    assert json.loads(model.properties["columns"]) == ["a", "b"]
     given = {"b": (np.arange(len(X)) % 3).astype(np.float32), "a": X[:, 0].copy()}
     want = booster.predict(xgboost.DMatrix(frame, enable_categorical=True))
     np.testing.assert_allclose(model.predict(given, ("predict",))["predict"], want, rtol=1e-6)

@@ -1,0 +1,110 @@
+"""The table that a fitted estimator takes: its columns, and what becomes of their arrays, a matrix or a DataFrame."""
+
+import json
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+
+from adapters.base import TensorSpec, WrongInput
+from adapters.imports import framework
+from adapters.sklearn.learnt import Column
+from adapters.sklearn.structures import walk
+from adapters.values import Array, Arrays, Rows, check_lengths, codes, to_text
+
+MANY: Final = 64
+"""A table of more numbers than this is shown as one matrix; its columns are taken all the same."""
+
+
+def table_of(estimator: Any, names: Sequence[str], learnt: Sequence[Column], *, as_matrix: bool = False) -> Rows:
+    """Returns the columns of an estimator, or one matrix, and the other of the two where it can say the same."""
+    table = _Table(estimator, names, learnt)
+    kinds = {spec.datatype for spec in table.columns}
+    usual = {name: [c.usual] for name, c in zip(table.names, learnt, strict=True) if c.usual is not None}
+    numbers = {spec.datatype for spec, c in zip(table.columns, learnt, strict=True) if not c.codes}
+    has_matrix = len(kinds) < 2 or (table.is_coded and numbers <= {"FP64"})
+    if len(kinds) < 2 and (as_matrix or not names or len(names) > MANY):
+        row = {"x": [0 if c.usual is None else c.usual for c in learnt]} if usual and kinds != {"BYTES"} else {}
+        also = table.columns if names and len(names) > 1 else ()
+        return Rows((table.matrix,), table.build, also, row, table.properties)
+    also = (table.matrix,) if names and len(names) > 1 and has_matrix else ()
+    return Rows(table.columns, table.build, also, usual, table.properties)
+
+
+class _Table:
+    """Columns by name, in the model's order."""
+
+    def __init__(self, estimator: Any, names: Sequence[str], learnt: Sequence[Column]) -> None:
+        self.learnt, self.names = learnt, list(names) or [f"x{i}" for i in range(len(learnt))]
+        self.is_coded = any(column.codes for column in learnt)
+        kinds = [column.kind or "FP64" for column in learnt]
+        takes_missing = bool(names) and not hasattr(estimator, "get_cat_feature_indices")  # CatBoost has no missing text
+        self.columns = tuple(
+            TensorSpec(name, kind, (-1,), optional=bool(names) and not c.is_used, nullable=takes_missing and kind == "BYTES")
+            for name, kind, c in zip(self.names, kinds, learnt, strict=True)
+        )
+        self.matrix = TensorSpec("x", "FP64" if self.is_coded or not kinds else kinds[0], (-1, len(learnt)))
+        uncoded = {kind for kind, column in zip(kinds, learnt, strict=True) if not column.codes}
+        self._pandas = framework("pandas", "sklearn") if names and needs_frame(estimator, uncoded) else None
+        known = {name: list(c.codes) for name, c in zip(self.names, learnt, strict=True) if c.codes}
+        self.properties = {"columns": json.dumps(self.names, ensure_ascii=False)} if names else {}
+        if known:
+            self.properties["categories"] = json.dumps(known, ensure_ascii=False)
+
+    def build(self, arrays: Arrays) -> Any:
+        """Returns the rows, from the columns or the matrix. Raises WrongInput."""
+        first = next(iter(arrays.values()))
+        if first.ndim == 2:
+            whole = to_text(first, "input 'x'") if first.dtype == object else first
+            return whole if self._pandas is None else self._pandas.DataFrame(whole, columns=self.names)
+        check_lengths(arrays)
+        pairs = zip(self.columns, self.learnt, strict=True)
+        made = {s.name: read(s, c, arrays[s.name]) if s.name in arrays else _missing(s, len(first)) for s, c in pairs}
+        return stacked([*made.values()]) if self._pandas is None else self._pandas.DataFrame(made, copy=False)
+
+
+def needs_frame(estimator: Any, kinds: Collection[str]) -> bool:
+    """True if columns of these datatypes are picked by name somewhere, or differ. If not, a matrix in the same order
+    gives the same answers."""
+    by_name = ("transformers_", "transformers", "func", "_preprocessor")
+    named = (getattr(thing, a, None) is not None for thing in walk(estimator) for a in by_name)
+    return len(kinds) > 1 or any(named)
+
+
+def read(spec: TensorSpec, column: Column, array: Array) -> Any:
+    """Returns the values of a column as the model takes them. Raises WrongInput."""
+    what = f"input {spec.name!r}"
+    if column.codes:
+        return codes(array, column.codes, what)
+    if spec.datatype != "BYTES":
+        return array
+    texts = to_text(array, what)
+    if column.is_date:
+        return _dates(texts, what)
+    if column.missing is not None:
+        texts[np.equal(texts, None)] = column.missing
+    return texts
+
+
+def _missing(spec: TensorSpec, rows: int) -> Array:
+    """Returns what stands for a column that the model drops."""
+    return np.full(rows, np.nan, object if spec.datatype == "BYTES" else np.float64)
+
+
+def _dates(texts: Array, what: str) -> Array:
+    made = np.empty(len(texts), "datetime64[us]")
+    for i, text in enumerate(texts.tolist()):
+        try:
+            made[i] = "NaT" if text is None else datetime.fromisoformat(text).replace(tzinfo=None)
+        except ValueError as error:
+            raise WrongInput(f"{what}: element {i} is no date of ISO 8601, such as 2026-11-27") from error
+    return made
+
+
+def stacked(columns: Sequence[Array]) -> Array:
+    """Returns the columns as one matrix: of objects if one of them is, else of a type that holds all numbers."""
+    dtypes = {column.dtype for column in columns}
+    if len(dtypes) > 1:
+        dtypes = {np.dtype(object if np.dtype(object) in dtypes else np.float64)}
+    return np.stack(columns, axis=1, dtype=dtypes.pop())
