@@ -17,7 +17,8 @@ DATATYPE: Final = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def to_text(array: Array, what: str) -> Array:
-    """Returns BYTES as an object array of `str`, and of None where one is missing. Raises WrongInput if an element is not UTF-8."""
+    """Returns BYTES as an object array of `str`, and of None where one is missing. Raises WrongInput for what is not
+    UTF-8."""
     texts = np.empty(array.size, dtype=object)
     for i, value in enumerate(array.ravel().tolist()):
         try:
@@ -52,6 +53,13 @@ def check_lengths(columns: dict[str, Array]) -> None:
     if len({len(column) for column in columns.values()}) > 1:
         lengths = listed(f"{name}: {len(column)}" for name, column in columns.items())
         raise WrongInput(f"the columns have different numbers of rows: {lengths}")
+
+
+def example(datatype: str, shape: tuple[int, ...], text: bytes = b"a", number: float = 0) -> Array:
+    """Returns an array of `number`, or of `text` if it is BYTES: something to run a model on."""
+    made = np.empty(shape, DTYPES[datatype])
+    made.fill(text if datatype == "BYTES" else number)
+    return made
 
 
 def codes(array: Array, known: Sequence[Any], what: str) -> Array:
@@ -91,11 +99,12 @@ class Rows(NamedTuple):
     def filled(self, number: float) -> Mapping[str, Sequence[Any]]:
         """Returns a whole row: `row`, and `number` wherever it has no elements."""
         numbers = (spec for spec in self.specs if spec.datatype != "BYTES")
-        return {spec.name: [number] * prod(max(size, 1) for size in spec.shape[1:]) for spec in numbers} | self.row
+        made = {spec.name: [number] * prod(max(size, 1) for size in spec.shape[1:]) for spec in numbers}
+        return {**made, **self.row}
 
     def _example(self, spec: TensorSpec, number: float) -> Array:
         shape = (2, *(max(size, 1) for size in spec.shape[1:]))
-        made = np.full(shape, b"a" if spec.datatype == "BYTES" else number, DTYPES[spec.datatype])
+        made = example(spec.datatype, shape, number=number)
         if spec.name in self.row:
             values = [v.encode() if isinstance(v, str) else v for v in self.row[spec.name]]
             made[:] = np.array(values, dtype=made.dtype).reshape(shape[1:])

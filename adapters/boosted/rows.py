@@ -90,9 +90,7 @@ def _check_codes(column: Array, count: int, name: str) -> None:
         raise WrongInput(f"{said}: 0 to {count - 1}, or null")
 
 
-def as_model(
-    module: Any, rows: Rows, predict: Predict, answers: Iterable[str], labels: Iterable[Any] = ()
-) -> Model:
+def as_model(module: Any, rows: Rows, predict: Predict, answers: Iterable[str], labels: Iterable[Any] = ()) -> Model:
     """Returns the model whose outputs are what `predict` gives for each of `answers` on two rows.
     `module` is the framework."""
     zeros = rows.example()

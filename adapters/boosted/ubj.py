@@ -138,6 +138,6 @@ def _categories(booster: Any) -> dict[int, list[Any]]:
 def _decoded(encoded: Any) -> list[Any]:
     values = np.asarray(encoded["values"])
     if "offsets" not in encoded:
-        return values.tolist()
+        return list(values.tolist())
     ends, joined = np.asarray(encoded["offsets"], dtype=np.int64).tolist(), values.astype(np.int8).tobytes()
     return [joined[start:end].decode() for start, end in itertools.pairwise(ends)]

@@ -28,15 +28,15 @@ def load_raw(data: bytes, name: str) -> Any:
     return booster
 
 
-def as_model(booster: Any, options: Options) -> Model:
-    """Returns the model of a checked Booster. It uses the trees up to its best iteration, as XGBoost's estimators do."""
+def as_model(booster: Any, options: Options, datatype: str = "FP32") -> Model:
+    """Returns the model of a checked Booster, with the trees up to its best iteration, as XGBoost's estimators do."""
     xgboost = framework("xgboost", "xgboost")
     from adapters.boosted import rows
 
     booster.set_param({"nthread": rows.threads_of(options, "xgboost")})
     linear = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"] == "gblinear"
     names, kinds = booster.feature_names or (), booster.feature_types
-    given = rows.rows_of(options, booster.num_features(), names, "FP32", categories_of(booster))
+    given = rows.rows_of(options, booster.num_features(), names, datatype, categories_of(booster))
     has_categories = bool(kinds) and "c" in kinds  # they go in as their codes, which only a DMatrix takes
     by_matrix = has_categories or linear
     best = booster.attr("best_iteration")

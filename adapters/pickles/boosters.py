@@ -63,7 +63,7 @@ def _lightgbm_wrapper(target: Any, state: dict[str, Any]) -> None:
 
 
 def _lightgbm_booster(target: Any, state: dict[str, Any]) -> None:
-    text = state.get("_handle", state.get("handle"))  # `handle` before LightGBM 4
+    text: Any = state.get("_handle", state.get("handle"))  # `handle` before LightGBM 4
     need(isinstance(text, str), "it holds no model")
     fresh = load_text(text.encode(), "its model", state.get("pandas_categorical"))
     _take(target, fresh, "_handle")
@@ -73,7 +73,7 @@ def _lightgbm_booster(target: Any, state: dict[str, Any]) -> None:
 def _xgboost_booster(target: Any, state: dict[str, Any]) -> None:
     from adapters.boosted.ubj import model_in
 
-    raw = state.get("handle")
+    raw: Any = state.get("handle")
     need(isinstance(raw, bytes | bytearray), "it holds no model")
     _take(target, load_raw(model_in(bytes(raw)), "its model"), "handle")
     _set_plain(target, _only(state, "best_iteration", "best_score"))
@@ -103,7 +103,7 @@ def _catboost(target: Any, state: dict[str, Any]) -> None:
 def _catboost_model(raw: bytes) -> Any:
     """Returns the model in the bytes of a CBM file, through a file in memory: CatBoost reads past the end of bytes that
     are cut off, and not past that of a file."""
-    with open(os.memfd_create("model"), "wb") as file:
+    with os.fdopen(os.memfd_create("model"), "wb") as file:
         file.write(raw)
         file.flush()
         return load_cbm(Path(f"/proc/self/fd/{file.fileno()}"), "its model")

@@ -8,15 +8,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from adapters.checks import need
 from adapters.pickles import pandas
 from adapters.pickles.boosters import BOOSTERS
+from adapters.pickles.parts import Distribution
 from adapters.pickles.rules import CALL, CLASS, VALUE, Permitted, canonical, permitted
-
-
-class Distribution:
-    """A distribution of scipy.stats, which a search drew parameters from and no prediction uses, or a part of it. It has no
-    state."""
 
 
 class Token:
@@ -48,19 +43,11 @@ def _foreign(module: str, name: str) -> Permitted | None:
     if full in _RENAMED:
         renamed, _, last = _RENAMED[full].rpartition(".")
         return Permitted(CLASS, getattr(import_module(renamed), last))
-    if full == "builtins.getattr":
-        return Permitted(CALL, _method)
     if full in pandas.CALLS:
         return Permitted(CALL, pandas.CALLS[full])
     if full in pandas.VALUES:
         return Permitted(VALUE, Token())
     return Permitted(CLASS, Distribution, set_state=_drop) if _DISTRIBUTIONS.fullmatch(full) else None
-
-
-def _method(of: Any, _name: Any) -> Distribution:
-    """`getattr`, by which a discrete distribution holds its own methods."""
-    need(isinstance(of, Distribution), "getattr is called for something else than a distribution")
-    return Distribution()
 
 
 def _drop(_made: Any, _state: Any) -> None:

@@ -38,7 +38,9 @@ def new_index(_kind: Any, parts: Any) -> list[Any]:
     data = parts["data"].values if type(parts["data"]) is Extension else parts["data"]
     need(type(data) is np.ndarray and data.ndim == 1, "an Index is made of something else than an array")
     labels: list[Any] = data.tolist()
-    need(all(label is None or isinstance(label, str | int | float | bool) for label in labels), "an Index has odd labels")
+    need(
+        all(label is None or isinstance(label, str | int | float | bool) for label in labels), "an Index has odd labels"
+    )
     return labels
 
 

@@ -82,7 +82,7 @@ class Partial(functools.partial):  # type: ignore[type-arg]  # of any function t
         need(function is self.func and not args and isinstance(keywords, dict), "a partial has an unusual state")
         values = [v for value in keywords.values() for v in (value if isinstance(value, list | tuple) else [value])]
         need(all(map(_is_argument, values)), "a partial has arguments that are no plain values")
-        super().__setstate__((function, (), keywords, {}))
+        functools.partial.__setstate__(self, (function, (), keywords, {}))  # type: ignore[attr-defined]  # stubs lack it
 
 
 def _is_argument(value: Any) -> bool:
@@ -180,6 +180,16 @@ def make_scalar(dtype: Any, data: Any = None) -> Any:
     raw = data.encode("latin1") if isinstance(data, str) else data
     need(isinstance(raw, bytes) and len(raw) == dtype.itemsize, "a scalar has another size than its type")
     return np.frombuffer(raw, dtype=dtype, count=1)[0] if raw else dtype.type()
+
+
+class Distribution:
+    """A distribution of scipy.stats or a part of it: a search drew parameters from it, no prediction uses it."""
+
+
+def method_of(of: Any, *_name: Any) -> Distribution:
+    """`getattr`, by which a discrete distribution holds its own methods."""
+    need(isinstance(of, Distribution), "getattr is called for something else than a distribution")
+    return Distribution()
 
 
 def empty_masked_array(cls: Any, base: Any, shape: Any, dtype: Any) -> Any:

@@ -41,6 +41,7 @@ CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "builtins.slice": slice,
     "builtins.range": range,
     "builtins.complex": complex,
+    "builtins.getattr": parts.method_of,
     "builtins.bytes": parts.make_bytes,
     "builtins.bytearray": lambda *args: bytearray(parts.make_bytes(*args)),
     "collections.OrderedDict": parts.ordered_dict,

@@ -162,7 +162,14 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         return next((found.set_state for found in self._known.values() if found.thing is cls), None)
 
     def _is_ours(self, cls: type) -> bool:
-        made = (Partial, Extension, np.random.RandomState, np.random.Generator, np.random.BitGenerator, np.ma.MaskedArray)
+        made = (
+            Partial,
+            Extension,
+            np.random.RandomState,
+            np.random.Generator,
+            np.random.BitGenerator,
+            np.ma.MaskedArray,
+        )
         known = self._known.values()
         plain = (found.thing for found in known if found.use == CLASS or found.any)
         compiled = (found.thing.cls for found in known if isinstance(found.thing, Compiled))

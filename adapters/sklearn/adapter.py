@@ -1,6 +1,7 @@
 """The scikit-learn adapter."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from adapters.base import Adapter, Model, ModelFiles, Options
@@ -8,10 +9,9 @@ from adapters.boosted import lightgbm, xgboost
 from adapters.imports import framework
 from adapters.pickles.file import looks_like_pickle, looks_like_skops
 
-
 BOOSTERS: Final[Mapping[str, Callable[[Any, Options], Model]]] = {
     "lightgbm": lightgbm.as_model,
-    "xgboost": xgboost.as_model,
+    "xgboost": partial(xgboost.as_model, datatype="FP64"),  # as XGBoost's estimators take
 }
 
 

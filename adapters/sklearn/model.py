@@ -46,7 +46,7 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
         batch=True,
         fresh_outputs=True,
         labels=tuple(map(str, classes.tolist())) if isinstance(classes, np.ndarray) and classes.ndim == 1 else None,
-        properties=inputs.properties | _properties(estimator, version),
+        properties={**inputs.properties, **_properties(estimator, version)},
     )
 
 

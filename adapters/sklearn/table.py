@@ -39,10 +39,10 @@ class _Table:
         self.learnt, self.names = learnt, list(names) or [f"x{i}" for i in range(len(learnt))]
         self.is_coded = any(column.codes for column in learnt)
         kinds = [column.kind or "FP64" for column in learnt]
-        takes_missing = bool(names) and not hasattr(estimator, "get_cat_feature_indices")  # CatBoost has no missing text
+        may_miss = bool(names) and not hasattr(estimator, "get_cat_feature_indices")  # CatBoost has no missing text
         self.columns = tuple(
-            TensorSpec(name, kind, (-1,), optional=bool(names) and not c.is_used, nullable=takes_missing and kind == "BYTES")
-            for name, kind, c in zip(self.names, kinds, learnt, strict=True)
+            TensorSpec(name, kind, (-1,), bool(names) and not column.is_used, may_miss and kind == "BYTES")
+            for name, kind, column in zip(self.names, kinds, learnt, strict=True)
         )
         self.matrix = TensorSpec("x", "FP64" if self.is_coded or not kinds else kinds[0], (-1, len(learnt)))
         uncoded = {kind for kind, column in zip(kinds, learnt, strict=True) if not column.codes}
@@ -83,7 +83,7 @@ def read(spec: TensorSpec, column: Column, array: Array) -> Any:
     if column.is_date:
         return _dates(texts, what)
     if column.missing is not None:
-        texts[np.equal(texts, None)] = column.missing
+        texts[[text is None for text in texts.tolist()]] = column.missing
     return texts
 
 

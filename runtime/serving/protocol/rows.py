@@ -45,6 +45,7 @@ def from_rows(rows: object, signature: Signature, limits: Limits, what: str) -> 
 
 def from_columns(columns: Mapping[str, object], signature: Signature, limits: Limits) -> Arrays:
     """Returns the inputs from their values by name. Raises InputAtFault, also if the numbers of rows differ."""
+    signature = signature.meant(columns.keys())
     only = signature.only if len(columns) == 1 else None
     arrays: Arrays = {}
     for name, values in columns.items():
