@@ -67,6 +67,8 @@ class TensorSpec:
     optional: bool = False
     nullable: bool = False
     """True if an element of BYTES may be missing: null in JSON, None in the array."""
+    ignored: bool = False
+    """True for a column that the model drops: it may be left out, or be of any datatype."""
 
 
 @dataclass(frozen=True, slots=True)

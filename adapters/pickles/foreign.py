@@ -1,4 +1,4 @@
-"""What a pickle of a model may name beside scikit-learn, numpy and scipy, and gets in place of it.
+"""What a pickle of a model may name beside what scikit-learn, numpy and scipy have today, and gets in place of it.
 
 Only pickles may: in a skops file the classes would set their state themselves, unchecked.
 """
@@ -8,10 +8,15 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
 
+from adapters.checks import need
 from adapters.pickles import pandas
 from adapters.pickles.boosters import BOOSTERS
 from adapters.pickles.parts import Distribution
 from adapters.pickles.rules import CALL, CLASS, VALUE, Permitted, canonical, permitted
+
+
+class ColumnList(list[Any]):
+    """`_RemainderColsList`: the columns of a remainder, a list that warns, in scikit-learn 1.5 and 1.6."""
 
 
 class Token:
@@ -45,9 +50,18 @@ def _foreign(module: str, name: str) -> Permitted | None:
         return Permitted(CLASS, getattr(import_module(renamed), last))
     if full in pandas.CALLS:
         return Permitted(CALL, pandas.CALLS[full])
+    if full == "sklearn.compose._column_transformer._RemainderColsList":
+        return Permitted(CLASS, ColumnList, set_state=_fill)
+    if full in pandas.ARRAYS:
+        return Permitted(CLASS, pandas.Extension)
     if full in pandas.VALUES:
         return Permitted(VALUE, Token())
     return Permitted(CLASS, Distribution, set_state=_drop) if _DISTRIBUTIONS.fullmatch(full) else None
+
+
+def _fill(made: Any, state: Any) -> None:
+    need(isinstance(state, dict) and isinstance(state.get("data"), list), "a list of columns has an unusual state")
+    made.extend(state["data"])
 
 
 def _drop(_made: Any, _state: Any) -> None:

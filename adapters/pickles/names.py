@@ -99,11 +99,16 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
 
 def denied_names(path: Path, name: str, allowed: frozenset[str]) -> set[str]:
     """Returns `module.name` of the globals in the file that are not on the allow-list, as far as it can be read."""
+    return {".".join(canonical(m, n)) for m, n in names_in(path, name) if not _is_permitted(m, n, allowed)}
+
+
+def names_in(path: Path, name: str) -> set[tuple[str, str]]:
+    """Returns module and name of the globals in the file, as far as it can be read; not those that joblib adds."""
     found: set[tuple[str, str]] = set()
     # a broken or hostile pickle ends the scan; the names before count
     with open_pickle(path, name) as stream, suppress(Exception):
         Names(stream, found).load()
-    return {".".join(canonical(m, n)) for m, n in found - {JOBLIB_ARRAY} if not _is_permitted(m, n, allowed)}
+    return found - {JOBLIB_ARRAY}
 
 
 def _is_permitted(module: str, name: str, allowed: frozenset[str]) -> bool:

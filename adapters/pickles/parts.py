@@ -16,7 +16,7 @@ import numpy as np
 
 from adapters.checks import need
 
-DTYPE: Final = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDG]|[biufcSUVOa]\d*)")
+DTYPE: Final = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDG]|[biufcSUVOa]\d*|[Mm]8)")
 
 
 class Compiled:
@@ -36,15 +36,16 @@ class Compiled:
         return self.cls(*args)
 
 
-def compiled_state(maker: Any) -> Callable[..., Any]:
-    """Cython's `__pyx_unpickle_X(cls, checksum, state)`, for that class alone."""
+def compiled_state(name: str, maker: Any) -> Callable[..., Any]:
+    """Cython's `__pyx_unpickle_X(cls, checksum, state)`, for that class alone; without a `maker` it is called with the
+    numbers of its state."""
 
     def make(cls: Any, checksum: int, state: Any = None) -> Any:
-        its_own = isinstance(cls, Compiled) and maker.__name__ == f"__pyx_unpickle_{cls.cls.__name__}"
-        need(its_own, f"{maker.__name__} is called for another class")
+        its_own = isinstance(cls, Compiled) and name == f"__pyx_unpickle_{cls.cls.__name__}"
+        need(its_own, f"{name} is called for another class")
         numbers = state is None or (isinstance(state, tuple) and all(isinstance(s, int | float) for s in state))
-        need(numbers, f"{maker.__name__} gets a state that is not of numbers")
-        return maker(cls.cls, checksum, state)
+        need(numbers, f"{name} gets a state that is not of numbers")
+        return cls(*(state or ())) if maker is None else maker(cls.cls, checksum, state)
 
     return make
 
@@ -80,6 +81,8 @@ class Partial(functools.partial):  # type: ignore[type-arg]  # of any function t
     def __setstate__(self, state: Any) -> None:
         function, args, keywords, _attributes = state
         need(function is self.func and not args and isinstance(keywords, dict), "a partial has an unusual state")
+        if "force_all_finite" in keywords:  # its name before scikit-learn 1.6
+            keywords["ensure_all_finite"] = keywords.pop("force_all_finite")
         values = [v for value in keywords.values() for v in (value if isinstance(value, list | tuple) else [value])]
         need(all(map(_is_argument, values)), "a partial has arguments that are no plain values")
         functools.partial.__setstate__(self, (function, (), keywords, {}))  # type: ignore[attr-defined]  # stubs lack it
@@ -133,8 +136,18 @@ def set_dtype_state(dtype: np.dtype[Any], state: Any) -> None:
     """Sets byte order and fields of a dtype. Numpy's own function accepts flags that hide objects in it."""
     _version, order, subdtype, names, fields = state[:5]
     need(subdtype is None and order in ("<", ">", "|", "="), "a dtype has an unusual state")
-    wanted = dtype.newbyteorder(order) if names is None else _structured(names, fields, state[5])
+    if dtype.kind in "mM":
+        wanted = np.dtype(f"{dtype.kind}8[{_unit(state)}]").newbyteorder(order)
+    else:
+        wanted = dtype.newbyteorder(order) if names is None else _structured(names, fields, state[5])
     dtype.__setstate__(wanted.__reduce__()[2])  # type: ignore[attr-defined]  # numpy's stubs do not know it
+
+
+def _unit(state: Any) -> str:
+    """Returns the unit of dates: it stands at the end of their state."""
+    _, (unit, *counts) = state[8]
+    need(unit in (b"D", b"h", b"m", b"s", b"ms", b"us", b"ns") and counts == [1, 1, 1], "dates are of an unusual unit")
+    return str(unit, "ascii")
 
 
 def _structured(names: Any, fields: Any, itemsize: Any) -> np.dtype[Any]:

@@ -181,8 +181,9 @@ COMPILED: Final = _full_names(_COMPILED)
 
 
 def canonical(module: str, name: str) -> tuple[str, str]:
-    """Returns today's module and name of what had others in Python 2 and numpy 1."""
+    """Returns today's module and name of what had others in Python 2, numpy 1 and scikit-learn 1.5."""
     module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+    module = "sklearn._loss._loss" if module == "_loss" else module  # as its extension called itself
     return re.sub(r"^numpy\.core(?=\.|\Z)", "numpy._core", module), name
 
 
@@ -211,7 +212,8 @@ def _of_sklearn(module: str, name: str, full: str) -> Permitted | None:
         if name == "newObj":
             return Permitted(CALL, parts.bare_instance)
         if name.startswith("__pyx_unpickle_") and name.removeprefix("__pyx_unpickle_") in _COMPILED[module]:
-            return Permitted(CALL, parts.compiled_state(_attribute(module, name)))
+            maker = getattr(import_module(module), name, None)  # later versions may have none: theirs are only called
+            return Permitted(CALL, parts.compiled_state(name, maker))
         return None
     found = _attribute(module, name)
     return Permitted(CLASS, found) if _is_data(found) else None

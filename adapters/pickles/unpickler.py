@@ -28,7 +28,6 @@ from adapters.wording import failing
 MAX_MEMO: Final = 10_000_000
 MAX_DEPTH: Final = 1000
 MAPPINGS: Final = (dict, OrderedDict, defaultdict)
-CONVERT: Final = "python -c \"import joblib, skops.io as s; s.dump(joblib.load('{file}'), 'model.skops')\""
 
 
 class Denied(AdapterError):
@@ -252,4 +251,4 @@ def load_pickle(files: ModelFiles, *, trust: str, allowed: frozenset[str] = froz
             from adapters.pickles.names import denied_names
 
             names = {str(denied)} | denied_names(path, files.path, allowed)
-            raise names_refused(files.path, "a pickle", names, trust, CONVERT.format(file=files.path)) from denied
+            raise names_refused(files.path, "a pickle", names, trust) from denied

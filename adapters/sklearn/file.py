@@ -8,12 +8,19 @@ from typing import Any, Final
 from adapters.base import LoadFailed, ModelFiles, Options
 from adapters.imports import framework, kit_on_path
 from adapters.pickles.file import FREE_BYTES, RATIO, looks_like_skops
+from adapters.pickles.names import names_in
 from adapters.pickles.rules import COMPILED, permitted
-from adapters.pickles.unpickler import CONVERT, load_pickle
+from adapters.pickles.unpickler import load_pickle
 from adapters.sklearn.structures import check_structures
 from adapters.trust import allows_code, kind_refused, names_refused
 from adapters.wording import failing
 
+NATIVE: Final = {
+    "lightgbm": "booster_.save_model('model.txt')",
+    "xgboost": "save_model('model.ubj')",
+    "catboost": "save_model('model.cbm')",
+}
+"""How the wrappers of these frameworks are saved as data."""
 SKOPS_TRUSTED: Final = {name for name in COMPILED if not name.startswith("sklearn.linear_model.")} | {
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 }
@@ -30,13 +37,22 @@ def load_estimator(files: ModelFiles, options: Options) -> tuple[Any, str | None
     elif allows_code(options.trust):
         return _any_pickle(files)
     elif options.trust == "data":
-        convert = CONVERT.format(file=files.path)
-        raise kind_refused(files.path, "a pickle", "data", "a pickle can run code", convert, "restricted")
+        why = "a pickle can run code"
+        raise kind_refused(files.path, "a pickle", "data", why, _conversion(files), "restricted")
     else:
         estimator, versions = load_pickle(files, trust=options.trust, allowed=frozenset(options.allow_globals))
         version = min(versions, default=None)
     check_structures(estimator, files.path)
     return estimator, version
+
+
+def _conversion(files: ModelFiles) -> str:
+    """Returns the command that makes a file of data of this pickle: of a booster, its framework's own."""
+    named = {module.partition(".")[0] for module, _ in names_in(files.root / files.path, files.path)}
+    for framework_name, save in NATIVE.items():
+        if framework_name in named:
+            return f'python -c "import joblib; joblib.load({files.path!r}).{save}"'
+    return f"python -c \"import joblib, skops.io as s; s.dump(joblib.load({files.path!r}), 'model.skops')\""
 
 
 def _any_pickle(files: ModelFiles) -> tuple[Any, str | None]:
@@ -70,7 +86,7 @@ def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
     with failing(f"{files.path} cannot be read by skops {sys.modules['skops'].__version__}"):
         untrusted, refused = types_in(files, options)
         if refused:
-            raise names_refused(files.path, "a skops file", refused, options.trust, "export it to ONNX with skl2onnx")
+            raise names_refused(files.path, "a skops file", refused, options.trust)
         # never with the kit on the path: its modules could replace any other
         with warnings.catch_warnings(record=True, action="always") as caught:
             return skops.load(files.root / files.path, trusted=sorted(untrusted)), _version(caught)

@@ -9,7 +9,7 @@ import numpy as np
 from adapters.base import LoadFailed, Options, TensorSpec, WrongInput
 from adapters.checks import TEXTS
 from adapters.imports import framework
-from adapters.sklearn.learnt import TEXT_STEPS, Column, columns_of, first_step, framework_of, kind_of
+from adapters.sklearn.learnt import TEXT_STEPS, Column, columns_of, first_step, framework_of, is_boosted, kind_of
 from adapters.sklearn.table import needs_frame, table_of
 from adapters.values import Rows, to_text
 
@@ -39,8 +39,10 @@ def _names(estimator: Any) -> list[str]:
     """Returns the names of the columns that the estimator was fitted on; none if it was a matrix."""
     first = first_step(estimator)
     found = getattr(estimator, "feature_names_in_", None)
-    if found is None and framework_of(first) == "catboost":
-        found = first.feature_names_
+    if found is None and is_boosted(first):  # of these, some versions say them under another name
+        found = getattr(
+            first, {"catboost": "feature_names_", "lightgbm": "feature_name_"}.get(framework_of(first), ""), None
+        )
     names = [] if found is None else [str(name) for name in found]
     numbered = ([f"{start}{i}" for i in range(len(names))] for start in ("", "Column_"))  # by CatBoost, LightGBM
     return [] if names in numbered else names

@@ -11,6 +11,7 @@ from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec, Wr
 from adapters.sklearn.input import inputs_of
 from adapters.sklearn.learnt import framework_of, is_boosted
 from adapters.sklearn.structures import walk
+from adapters.trust import allows_code
 from adapters.values import DATATYPE, DTYPES, Arrays, Rows, to_protocol
 from adapters.wording import reason
 
@@ -34,7 +35,7 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
     inputs, classes = inputs_of(estimator, options), getattr(estimator, "classes_", None)
     for part in walk(estimator):
         _mend(part)
-    outputs, row = _tried(estimator, methods, inputs)
+    outputs, row = _tried(estimator, methods, inputs, own_code=allows_code(options.trust))
     return Model(
         platform="sklearn",
         inputs=inputs.specs,
@@ -67,26 +68,32 @@ def _mend(part: Any) -> None:
 
 
 def _tried(
-    estimator: Any, methods: Sequence[str], inputs: Rows
+    estimator: Any, methods: Sequence[str], inputs: Rows, *, own_code: bool
 ) -> tuple[dict[str, tuple[TensorSpec, ...]], Mapping[str, Sequence[Any]]]:
     """Returns the outputs of each method, from a dry run, and the row that it was made with. A method that fails where
-    another one answers is left out, as the leaves of a linear booster are."""
+    another one answers is left out, as the leaves of a linear booster are. Raises LoadFailed if no row can be right."""
+    failed: Exception | None = None
     for number in (0, 1, 0.5):  # zeros are no valid row of every model: their logarithm is none
-        outputs = {name: specs for name in methods if (specs := _specs(estimator, name, inputs, number))}
+        outputs = {}
+        for name in methods:
+            try:
+                outputs[name] = _specs(estimator, name, inputs.example(number))
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - these rows may be none of this model's
+                failed = failed or error
         if outputs:
             return outputs, inputs.filled(number) if number else inputs.row
+    # scikit-learn says ValueError of rows; the kit's own code may raise anything
+    if isinstance(failed, TypeError | AttributeError) and not own_code:
+        raise LoadFailed(f"a {type(estimator).__name__} that cannot predict: {reason(failed)}") from failed
     return {name: (_spec_without_run(estimator, name),) for name in methods}, inputs.row
 
 
-def _specs(estimator: Any, method: str, inputs: Rows, number: float) -> tuple[TensorSpec, ...]:
-    """Returns names, datatypes and shapes of what a method returns; none if it does not take the rows."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            made = getattr(estimator, method)(inputs.example(number))
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - these rows may be none of this model's
-        return ()
+def _specs(estimator: Any, method: str, rows: Any) -> tuple[TensorSpec, ...]:
+    """Returns names, datatypes and shapes of what a method returns for these rows."""
+    with warnings.catch_warnings(action="ignore"):
+        made = getattr(estimator, method)(rows)
     if isinstance(made, list | tuple) and made and all(hasattr(m, "shape") for m in made):
         return tuple(_spec(f"{method}_{i}", array) for i, array in enumerate(made))
     return (_spec(method, made),)

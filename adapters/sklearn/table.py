@@ -37,12 +37,14 @@ class _Table:
 
     def __init__(self, estimator: Any, names: Sequence[str], learnt: Sequence[Column]) -> None:
         self.learnt, self.names = learnt, list(names) or [f"x{i}" for i in range(len(learnt))]
+        self.is_named = bool(names)
         self.is_coded = any(column.codes for column in learnt)
         kinds = [column.kind or "FP64" for column in learnt]
         may_miss = bool(names) and not hasattr(estimator, "get_cat_feature_indices")  # CatBoost has no missing text
+        unused = [bool(names) and not column.is_used for column in learnt]
         self.columns = tuple(
-            TensorSpec(name, kind, (-1,), bool(names) and not column.is_used, may_miss and kind == "BYTES")
-            for name, kind, column in zip(self.names, kinds, learnt, strict=True)
+            TensorSpec(name, kind, (-1,), drops, drops or (may_miss and kind == "BYTES"), drops)
+            for name, kind, drops in zip(self.names, kinds, unused, strict=True)
         )
         self.matrix = TensorSpec("x", "FP64" if self.is_coded or not kinds else kinds[0], (-1, len(learnt)))
         uncoded = {kind for kind, column in zip(kinds, learnt, strict=True) if not column.codes}
@@ -57,10 +59,12 @@ class _Table:
         first = next(iter(arrays.values()))
         if first.ndim == 2:
             whole = to_text(first, "input 'x'") if first.dtype == object else first
-            return whole if self._pandas is None else self._pandas.DataFrame(whole, columns=self.names)
+            if self._pandas is not None:
+                return self._pandas.DataFrame(whole, columns=self.names)
+            return np.asarray(whole, order="F") if self.is_named else whole  # as `stacked`
         check_lengths(arrays)
         pairs = zip(self.columns, self.learnt, strict=True)
-        made = {s.name: read(s, c, arrays[s.name]) if s.name in arrays else _missing(s, len(first)) for s, c in pairs}
+        made = {s.name: _missing(s, len(first)) if s.ignored else read(s, c, arrays[s.name]) for s, c in pairs}
         return stacked([*made.values()]) if self._pandas is None else self._pandas.DataFrame(made, copy=False)
 
 
@@ -103,8 +107,9 @@ def _dates(texts: Array, what: str) -> Array:
 
 
 def stacked(columns: Sequence[Array]) -> Array:
-    """Returns the columns as one matrix: of objects if one of them is, else of a type that holds all numbers."""
+    """Returns the columns as one matrix: of objects if one of them is, else of a type that holds all numbers.
+    It lies in memory as that of a DataFrame does, by columns: the last bit of an answer can depend on that."""
     dtypes = {column.dtype for column in columns}
     if len(dtypes) > 1:
         dtypes = {np.dtype(object if np.dtype(object) in dtypes else np.float64)}
-    return np.stack(columns, axis=1, dtype=dtypes.pop())
+    return np.stack(columns, dtype=dtypes.pop()).T

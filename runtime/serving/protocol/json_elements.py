@@ -210,13 +210,16 @@ def _wrong_type(spec: TensorSpec, data: list[Any], right: frozenset[type]) -> In
     index, got = next((index, value) for index, value in enumerate(data) if type(value) not in right)
     if isinstance(got, list):
         return _fault(spec, f"data does not match shape: element {index} is an array")
+    if got is None and spec.datatype == "BYTES":
+        return _fault(
+            spec, "BYTES wants a string, got null: this input has no missing texts (wrong element type)", index
+        )
     return _wrong_element(spec, index, kind_of(got) if isinstance(got, dict) else shown(got))
 
 
 def _wrong_element(spec: TensorSpec, index: int, got: str) -> InputAtFault:
     wanted = f"{_WANTED[spec.datatype]}{' or null' if spec.nullable else ''}"
-    missing = ", as this model has no missing texts" if got == "null" and spec.datatype == "BYTES" else ""
-    return _fault(spec, f"{spec.datatype} wants {wanted}{missing}, got {got} (wrong element type)", index)
+    return _fault(spec, f"{spec.datatype} wants {wanted}, got {got} (wrong element type)", index)
 
 
 def _out_of_range(spec: TensorSpec, data: list[Any], index: int) -> InputAtFault:
