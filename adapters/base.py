@@ -92,6 +92,8 @@ class Options:
     """`serving.inputs`: what the kit's author says, mostly for files that do not say it."""
     sampled: tuple[TensorSpec, ...] = ()
     """The inputs as the kit's samples have them. Only for what neither the file nor `inputs` says."""
+    sample: Arrays = field(default_factory=dict)
+    """The inputs of the first sample: what the model answers, for dry runs."""
     outputs: tuple[str, ...] = ()
     """Names of the default outputs."""
     labels: tuple[str, ...] | None = None

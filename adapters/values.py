@@ -96,6 +96,14 @@ class Rows(NamedTuple):
         `number` stands for those that `row` does not have."""
         return self.build({spec.name: self._example(spec, number) for spec in self.specs})
 
+    def sampled(self, sample: Arrays) -> Any:
+        """Returns the rows of a sample, twice. Raises KeyError if they are of other inputs."""
+        names = {spec.name: spec.name for spec in self.specs}
+        if len(self.specs) == len(sample) == 1:  # its name is free, as in requests
+            names = {self.specs[0].name: next(iter(sample))}
+        arrays = {spec.name: sample[names[spec.name]].astype(DTYPES[spec.datatype]) for spec in self.specs}
+        return self.build({name: np.concatenate([array, array]) for name, array in arrays.items()})
+
     def filled(self, number: float) -> Mapping[str, Sequence[Any]]:
         """Returns a whole row: `row`, and `number` wherever it has no elements."""
         numbers = (spec for spec in self.specs if spec.datatype != "BYTES")

@@ -35,7 +35,7 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
     inputs, classes = inputs_of(estimator, options), getattr(estimator, "classes_", None)
     for part in walk(estimator):
         _mend(part)
-    outputs, row = _tried(estimator, methods, inputs, own_code=allows_code(options.trust))
+    outputs, row = _tried(estimator, methods, inputs, options)
     return Model(
         platform="sklearn",
         inputs=inputs.specs,
@@ -68,16 +68,17 @@ def _mend(part: Any) -> None:
 
 
 def _tried(
-    estimator: Any, methods: Sequence[str], inputs: Rows, *, own_code: bool
+    estimator: Any, methods: Sequence[str], inputs: Rows, options: Options
 ) -> tuple[dict[str, tuple[TensorSpec, ...]], Mapping[str, Sequence[Any]]]:
     """Returns the outputs of each method, from a dry run, and the row that it was made with. A method that fails where
     another one answers is left out, as the leaves of a linear booster are. Raises LoadFailed if no row can be right."""
     failed: Exception | None = None
-    for number in (0, 1, 0.5):  # zeros are no valid row of every model: their logarithm is none
+    for number in (None, 0, 1, 0.5):  # zeros are no valid row of every model: their logarithm is none
         outputs = {}
-        for name in methods:
+        for name in methods if number is not None or options.sample else ():
             try:
-                outputs[name] = _specs(estimator, name, inputs.example(number))
+                rows = inputs.sampled(options.sample) if number is None else inputs.example(number)
+                outputs[name] = _specs(estimator, name, rows)
             except MemoryError:
                 raise
             except Exception as error:  # noqa: BLE001 - these rows may be none of this model's
@@ -85,7 +86,7 @@ def _tried(
         if outputs:
             return outputs, inputs.filled(number) if number else inputs.row
     # scikit-learn says ValueError of rows; the kit's own code may raise anything
-    if isinstance(failed, TypeError | AttributeError) and not own_code:
+    if isinstance(failed, TypeError | AttributeError) and not allows_code(options.trust):
         raise LoadFailed(f"a {type(estimator).__name__} that cannot predict: {reason(failed)}") from failed
     return {name: (_spec_without_run(estimator, name),) for name in methods}, inputs.row
 

@@ -25,7 +25,7 @@ from runtime.serving.protocol.v2.encode import example_request
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Provenance, Served
 from runtime.worker.declared import Declared
-from runtime.worker.samples import Sample, common_inputs, read_samples
+from runtime.worker.samples import Sample, common_inputs, first_inputs, read_samples
 
 _WARM_UPS: Final = 5
 
@@ -47,6 +47,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log,
     options = replace(
         declared.options,
         sampled=common_inputs(samples),
+        sample=first_inputs(samples),
         trust=terms.trust,
         allow_globals=terms.allow_globals,
         threads=limits.threads,
