@@ -6,7 +6,7 @@ import zipfile
 from typing import Any, Final
 
 from adapters.base import LoadFailed, ModelFiles, Options
-from adapters.imports import framework, kit_on_path
+from adapters.imports import framework, hidden, kit_on_path
 from adapters.pickles.file import FREE_BYTES, RATIO, looks_like_skops
 from adapters.pickles.names import names_in
 from adapters.pickles.rules import COMPILED, permitted
@@ -70,15 +70,8 @@ def _version(caught: list[warnings.WarningMessage] | None) -> str | None:
 
 def _skops_io() -> Any:
     """Returns `skops.io`. Its import walks all of scikit-learn, one module of which imports torch: that takes 2 s."""
-    unneeded = "sklearn.externals.array_api_compat.torch"
-    hidden = unneeded not in sys.modules
-    if hidden:
-        sys.modules[unneeded] = None  # type: ignore[assignment]  # the documented way to make an import fail
-    try:
+    with hidden("sklearn.externals.array_api_compat.torch"):
         return framework("skops.io", "sklearn")
-    finally:
-        if hidden:
-            del sys.modules[unneeded]
 
 
 def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:

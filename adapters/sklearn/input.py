@@ -50,7 +50,7 @@ def _names(estimator: Any) -> list[str]:
 
 def _texts(step: Any, name: str = "") -> Rows | None:
     """Returns the column of a step that takes texts, or dictionaries as JSON; None for every other step."""
-    has_keys = type(step).__name__ == "DictVectorizer"
+    has_keys = type(step).__name__ == "DictVectorizer" or getattr(step, "input_type", None) == "dict"  # FeatureHasher
     if not has_keys and type(step).__name__ not in TEXT_STEPS:
         return None
     spec = TensorSpec(name or ("features" if has_keys else "text"), "BYTES", (-1,))

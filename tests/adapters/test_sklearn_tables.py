@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -207,6 +209,28 @@ def test_a_partial_of_anything_else_is_refused(tmp_path: Path) -> None:
 def test_what_cannot_predict_is_not_served(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed, match="a Pipeline that cannot predict"):
         served(make_pipeline(StandardScaler(), LogisticRegression()), tmp_path)
+
+
+LOAD = """
+import sys
+from pathlib import Path
+from adapters.base import ModelFiles, Options
+from adapters.sklearn.adapter import ADAPTER
+ADAPTER.prepare()
+ADAPTER.load(ModelFiles(Path(sys.argv[1]), "m.joblib"), Options())
+print("pandas" in sys.modules)
+import pandas
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("needs", [False, True])
+def test_pandas_is_imported_for_tables_alone(needs: bool, tmp_path: Path) -> None:
+    inner = make_column_transformer((StandardScaler(), ["age"])) if needs else StandardScaler()
+    rows: Any = PEOPLE if needs else X
+    joblib.dump(make_pipeline(inner, LogisticRegression()).fit(rows, OLD), tmp_path / "m.joblib")
+    done = subprocess.run([sys.executable, "-c", LOAD, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(needs)
 
 
 @pytest.mark.parametrize("name", json.loads((SAVED / "expected.json").read_text())["out"])

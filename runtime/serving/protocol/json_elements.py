@@ -212,7 +212,7 @@ def _wrong_type(spec: TensorSpec, data: list[Any], right: frozenset[type]) -> In
         return _fault(spec, f"data does not match shape: element {index} is an array")
     if got is None and spec.datatype == "BYTES":
         return _fault(
-            spec, "BYTES wants a string, got null: this input has no missing texts (wrong element type)", index
+            spec, "BYTES wants a string, got None (wrong element type): this input has no missing texts", index
         )
     return _wrong_element(spec, index, kind_of(got) if isinstance(got, dict) else shown(got))
 
