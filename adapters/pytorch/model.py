@@ -151,7 +151,7 @@ def _dry_run(run: Run, inputs: tuple[TensorSpec, ...], options: Options) -> tupl
     for pair in _pairs(inputs, options):
         try:
             first, second = ({name: to_array(tensor) for name, tensor in run(made).items()} for made in pair)
-        except (RuntimeError, ValueError, WrongInput, TypeError) as error:
+        except (RuntimeError, ValueError, WrongInput, TypeError, torch.jit.Error) as error:
             failed = failed or error
         else:
             return tuple(_spec(name, array, second[name], inputs) for name, array in first.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from adapters.base import LoadFailed, Model, Options, WrongInput
+from adapters import load as load_any
+from adapters.base import LoadFailed, Model, Options, Refused, WrongInput
 from adapters.sklearn.adapter import load
 from adapters.values import to_protocol
 
@@ -172,3 +174,18 @@ def test_only_plain_data_beside_the_model(tmp_path: Path) -> None:
         vars(estimator)[name] = LogisticRegression() if name != "_init_params" else {"verbose": LogisticRegression()}
         with pytest.raises(LoadFailed, match="more than data"):
             served(estimator, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [lgbm, xgb, cat])
+def test_the_conversion_that_is_printed_works(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    estimator = make().fit(X, YES)
+    with pytest.raises(Refused, match="use --trust restricted") as caught:
+        served(estimator, tmp_path, trust="data")
+    code = re.search(r'convert it \(python -c "(.*?)"\)', str(caught.value))
+    assert code is not None
+    monkeypatch.chdir(tmp_path)
+    exec(code[1], {})
+    (made,) = (path.name for path in tmp_path.iterdir() if path.name.startswith("model."))
+    _, model = load_any(files_in(tmp_path, made), Options(trust="data"), framework=None, format=None, warn=print)
+    assert model.inputs[0].shape == (-1, 3)
