@@ -73,6 +73,14 @@ def codes(array: Array, known: Sequence[Any], what: str) -> Array:
         raise WrongInput(f"{what}: element {at} is none of its categories: {listed(known)}") from None
 
 
+def check_codes(column: Array, count: int, name: str) -> None:
+    """Raises WrongInput unless each element of a column is the place of one of `count` categories, or missing."""
+    wrong = ~(np.isnan(column) | ((column == np.trunc(column)) & (column >= 0) & (column < count)))
+    if wrong.any():
+        said = f"column {name!r} of the matrix, row {int(wrong.argmax())}, is no code of its {count} categories"
+        raise WrongInput(f"{said}: 0 to {count - 1}, or null")
+
+
 def datatype_of(categories: Sequence[Any]) -> str:
     """Returns the datatype in which a client sends one of these categories."""
     kinds = {type(value) for value in categories}

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from adapters import checks
-from adapters.base import LoadFailed, Model, Options, TensorSpec, WrongInput
-from adapters.values import DATATYPE, Array, Arrays, Rows, check_lengths, codes, datatype_of
+from adapters.base import LoadFailed, Model, Options, TensorSpec
+from adapters.values import DATATYPE, Array, Arrays, Rows, check_codes, check_lengths, codes, datatype_of
 
 Predict = Callable[[str, Any], Array]
 """From the name of an answer and the rows to that answer."""
@@ -42,9 +42,8 @@ def rows_of(
     def build(arrays: Arrays) -> Array:
         only = next(iter(arrays.values()))
         if only.ndim == 2:
-            for i, name in enumerate(names if coded else ()):
-                if name in coded:
-                    _check_codes(only[:, i], len(coded[name]), name)
+            for i in categories if coded else ():
+                check_codes(only[:, i], len(categories[i]), names[i])
             return only
         check_lengths(arrays)
         read = [codes(arrays[n], coded[n], f"input {n!r}") if n in coded else arrays[n] for n in names]
@@ -81,13 +80,6 @@ def _sampled(specs: tuple[TensorSpec, ...], width: int, kinds: Mapping[str, str]
         return (TensorSpec("x", specs[0].datatype, (-1, width)),)
     said = sorted((s.name, s.shape, s.datatype == "BYTES") for s in specs)
     return specs if specs and said == sorted((name, (-1,), kind == "BYTES") for name, kind in kinds.items()) else ()
-
-
-def _check_codes(column: Array, count: int, name: str) -> None:
-    wrong = ~(np.isnan(column) | ((column == np.trunc(column)) & (column >= 0) & (column < count)))
-    if wrong.any():
-        said = f"column {name!r} of the matrix, row {int(wrong.argmax())}, is no code of its {count} categories"
-        raise WrongInput(f"{said}: 0 to {count - 1}, or null")
 
 
 def as_model(module: Any, rows: Rows, predict: Predict, answers: Iterable[str], labels: Iterable[Any] = ()) -> Model:

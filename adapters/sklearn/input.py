@@ -40,9 +40,7 @@ def _names(estimator: Any) -> list[str]:
     first = first_step(estimator)
     found = getattr(estimator, "feature_names_in_", None)
     if found is None and is_boosted(first):  # of these, some versions say them under another name
-        found = getattr(
-            first, {"catboost": "feature_names_", "lightgbm": "feature_name_"}.get(framework_of(first), ""), None
-        )
+        found = getattr(first, "feature_names_" if framework_of(first) == "catboost" else "feature_name_", None)
     names = [] if found is None else [str(name) for name in found]
     numbered = ([f"{start}{i}" for i in range(len(names))] for start in ("", "Column_"))  # by CatBoost, LightGBM
     return [] if names in numbered else names
@@ -122,6 +120,5 @@ def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Rows:
         said = f"serving.inputs and the columns the model was fitted on differ in {odd!r}"
         raise LoadFailed(f"{said}; it wants {', '.join(names)}")
     learnt = columns_of(estimator, len(kinds), names) if names else [Column() for _ in kinds]
-    ordered = names or list(kinds)
-    told = [replace(column, kind=kinds[name]) for column, name in zip(learnt, ordered, strict=True)]
-    return table_of(estimator, ordered, told)._replace(specs=specs, also=())
+    told = [replace(column, kind=kinds[name]) for column, name in zip(learnt, names or kinds, strict=True)]
+    return table_of(estimator, names, told, called=[*kinds])._replace(specs=specs, also=())

@@ -11,21 +11,31 @@ from adapters.base import TensorSpec, WrongInput
 from adapters.imports import framework
 from adapters.sklearn.learnt import Column
 from adapters.sklearn.structures import walk
-from adapters.values import Array, Arrays, Rows, check_lengths, codes, to_text
+from adapters.values import Array, Arrays, Rows, check_codes, check_lengths, codes, to_text
 
 MANY: Final = 64
 """A table of more numbers than this is shown as one matrix; its columns are taken all the same."""
 
 
-def table_of(estimator: Any, names: Sequence[str], learnt: Sequence[Column], *, as_matrix: bool = False) -> Rows:
-    """Returns the columns of an estimator, or one matrix, and the other of the two where it can say the same."""
-    table = _Table(estimator, names, learnt)
+def table_of(
+    estimator: Any,
+    names: Sequence[str],
+    learnt: Sequence[Column],
+    *,
+    as_matrix: bool = False,
+    called: Sequence[str] = (),
+) -> Rows:
+    """Returns the columns of an estimator, or one matrix, and the other of the two where it can say the same.
+    `names` are those that it was fitted on; without, the columns are `called` so, or numbered."""
+    table = _Table(estimator, names, called or [f"x{i}" for i in range(len(learnt))], learnt)
     kinds = {spec.datatype for spec in table.columns}
     usual = {name: [c.usual] for name, c in zip(table.names, learnt, strict=True) if c.usual is not None}
     numbers = {spec.datatype for spec, c in zip(table.columns, learnt, strict=True) if not c.codes}
-    has_matrix = len(kinds) < 2 or (table.is_coded and numbers <= {"FP64"})
-    if len(kinds) < 2 and (as_matrix or not names or len(names) > MANY):
-        row = {"x": [0 if c.usual is None else c.usual for c in learnt]} if usual and kinds != {"BYTES"} else {}
+    has_matrix = (len(kinds) < 2 or (table.is_coded and numbers <= {"FP64"})) and not any(c.is_date for c in learnt)
+    if has_matrix and len(kinds) < 2 and (as_matrix or not names or len(names) > MANY):
+        blank = None if kinds == {"BYTES"} else 0
+        values = [blank if column.usual is None else column.usual for column in learnt]
+        row = {"x": values} if usual and None not in values else {}
         also = table.columns if names and len(names) > 1 else ()
         return Rows((table.matrix,), table.build, also, row, table.properties)
     also = (table.matrix,) if names and len(names) > 1 and has_matrix else ()
@@ -35,8 +45,8 @@ def table_of(estimator: Any, names: Sequence[str], learnt: Sequence[Column], *, 
 class _Table:
     """Columns by name, in the model's order."""
 
-    def __init__(self, estimator: Any, names: Sequence[str], learnt: Sequence[Column]) -> None:
-        self.learnt, self.names = learnt, list(names) or [f"x{i}" for i in range(len(learnt))]
+    def __init__(self, estimator: Any, names: Sequence[str], called: Sequence[str], learnt: Sequence[Column]) -> None:
+        self.learnt, self.names = learnt, list(names or called)
         self.is_named = bool(names)
         self.is_coded = any(column.codes for column in learnt)
         kinds = [column.kind or "FP64" for column in learnt]
@@ -46,7 +56,12 @@ class _Table:
             TensorSpec(name, kind, (-1,), drops, drops or (may_miss and kind == "BYTES"), drops)
             for name, kind, drops in zip(self.names, kinds, unused, strict=True)
         )
-        self.matrix = TensorSpec("x", "FP64" if self.is_coded or not kinds else kinds[0], (-1, len(learnt)))
+        self.matrix = TensorSpec(
+            "x",
+            "FP64" if self.is_coded or not kinds else kinds[0],
+            (-1, len(learnt)),
+            nullable=may_miss and {*kinds} == {"BYTES"},
+        )
         uncoded = {kind for kind, column in zip(kinds, learnt, strict=True) if not column.codes}
         self._pandas = framework("pandas", "sklearn") if names and needs_frame(estimator, uncoded) else None
         known = {name: list(c.codes) for name, c in zip(self.names, learnt, strict=True) if c.codes}
@@ -58,7 +73,10 @@ class _Table:
         """Returns the rows, from the columns or the matrix. Raises WrongInput."""
         first = next(iter(arrays.values()))
         if first.ndim == 2:
-            whole = to_text(first, "input 'x'") if first.dtype == object else first
+            whole = self._text_matrix(first) if first.dtype == object else first
+            for i, column in enumerate(self.learnt):
+                if column.codes:
+                    check_codes(whole[:, i], len(column.codes), self.names[i])
             if self._pandas is not None:
                 return self._pandas.DataFrame(whole, columns=self.names)
             return np.asarray(whole, order="F") if self.is_named else whole  # as `stacked`
@@ -66,6 +84,12 @@ class _Table:
         pairs = zip(self.columns, self.learnt, strict=True)
         made = {s.name: _missing(s, len(first)) if s.ignored else read(s, c, arrays[s.name]) for s, c in pairs}
         return stacked([*made.values()]) if self._pandas is None else self._pandas.DataFrame(made, copy=False)
+
+    def _text_matrix(self, array: Array) -> Array:
+        texts = to_text(array, "input 'x'")
+        for i, column in enumerate(self.learnt if self.matrix.nullable else ()):
+            texts[[text is None for text in texts[:, i].tolist()], i] = column.missing
+        return texts
 
 
 def needs_frame(estimator: Any, kinds: Collection[str]) -> bool:

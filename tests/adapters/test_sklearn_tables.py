@@ -27,7 +27,7 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from adapters.base import LoadFailed, Model, Options, Refused, WrongInput
+from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, WrongInput
 from adapters.pickles.unpickler import load_pickle
 from adapters.sklearn.adapter import load
 from adapters.values import to_protocol
@@ -126,6 +126,33 @@ def test_numbers_are_taken_as_columns_or_as_a_matrix(tmp_path: Path) -> None:
         want = estimator.predict_proba(frame).tolist()
         for given in (arrays(frame), {"x": frame.to_numpy()}):
             assert model.predict(given, ("predict_proba",))["predict_proba"].tolist() == want
+
+
+def test_texts_are_taken_as_columns_or_as_a_matrix(tmp_path: Path) -> None:
+    frame = PEOPLE[["sex", "note"]].astype(object)
+    frame.loc[3, "note"] = np.nan
+    estimator = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(frame, OLD)
+    want = estimator.predict_proba(frame).tolist()
+    texts = [[None if value != value else value.encode() for value in row] for row in frame.to_numpy().tolist()]
+    for name, rows in (("named", frame), ("matrix", frame.to_numpy())):
+        model = served(make_pipeline(OneHotEncoder(), LogisticRegression()).fit(rows, OLD), tmp_path)
+        assert [spec.nullable for spec in (*model.inputs, *model.also)] == ([True] * 3 if name == "named" else [False])
+        matrix = np.array(texts, object)
+        whole = {"x": matrix} if name == "named" else {"x": np.delete(matrix, 3, axis=0)}
+        wanted = want if name == "named" else [row for i, row in enumerate(want) if i != 3]
+        assert model.predict(whole, ("predict_proba",))["predict_proba"].tolist() == wanted
+        assert model.example == ({"sex": ["f"], "note": ["p"]} if name == "named" else {"x": ["f", "p"]})
+
+
+def test_columns_that_the_kit_names_for_a_matrix(tmp_path: Path) -> None:
+    rows = np.array([["a", 1.0], ["b", 2.0], ["a", 3.0]], object)
+    estimator = make_pipeline(
+        make_column_transformer((OneHotEncoder(), [0]), remainder="passthrough"), LinearRegression()
+    )
+    inputs = (TensorSpec("kind", "BYTES", (-1,)), TensorSpec("n", "FP64", (-1,)))
+    model = served(estimator.fit(rows, [1, 2, 3]), tmp_path, inputs=inputs)
+    given = {"kind": np.array([b"a", b"b"], object), "n": np.array([1.0, 2.0])}
+    assert model.predict(given, ("predict",))["predict"].tolist() == estimator.predict(rows[:2]).tolist()
 
 
 def test_more_than_64_columns_of_mixed_kinds_keep_their_names(tmp_path: Path) -> None:
