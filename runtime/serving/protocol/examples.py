@@ -20,8 +20,7 @@ def example_rows(signature: Signature, sample: Mapping[str, Any] | None) -> list
     images; one, if the model takes one."""
     inputs = signature.inputs
     row = _of_sample(signature, sample or {}) or {
-        name: _example(inputs[name], signature.example.get(name, ()))
-        for name in signature.required or list(inputs)[:1]
+        name: _example(inputs[name], signature.example.get(name, ())) for name in signature.required or list(inputs)[:1]
     }
     for name, picture in signature.pictures.items():
         row[name] = {"b64": base64.b64encode(blank(picture)).decode()}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 
 from adapters.base import TensorSpec
 from runtime.errors import InvalidInput
+from runtime.serving.protocol.examples import example_rows
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.messages import METHODS
-from runtime.serving.protocol.rows import example_row, from_rows
+from runtime.serving.protocol.rows import from_rows
 from runtime.serving.protocol.v2.decode import decode
 from runtime.serving.protocol.v2.encode import advice, example_request
 from runtime.serving.protocols import CODECS
@@ -95,6 +95,6 @@ def test_the_example_is_the_model_s_row() -> None:
     inputs = (TensorSpec("x", "FP64", (-1, 2)), TensorSpec("city", "BYTES", (-1,)), TensorSpec("n", "INT64", (-1,)))
     made = model(inputs=inputs, example={"x": [5.1, 2], "city": ["Rome"]})
     assert [tensor["data"] for tensor in example_request(made)["inputs"]] == [[5.1, 2], ["Rome"], [0]]
-    assert example_row(made) == {"x": [5.1, 2], "city": "Rome", "n": 0}
+    signature = served(made).signature
+    assert example_rows(signature, None) == [{"x": [5.1, 2], "city": "Rome", "n": 0}]
     read(made, *json.loads(advice(made, "m").partition("a body that passes: ")[2])["inputs"])
-    assert np.array(example_row(made)["x"]).shape == (2,)

@@ -108,7 +108,8 @@ def _answer(served: Served) -> Piece:
 
 def _input(spec: TensorSpec, *, any_name: bool) -> Piece:
     name = {"type": "string", "examples": [spec.name]} if any_name else {"const": spec.name}
-    return _tensor(spec, name, {"const": spec.datatype}, {"data": array_of(element(spec.datatype))})
+    data = {"type": ["string", "null"]} if spec.nullable and spec.datatype == "BYTES" else element(spec.datatype)
+    return _tensor(spec, name, {"const": spec.datatype}, {"data": array_of(data)})
 
 
 def _output(spec: TensorSpec) -> Piece:
