@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from adapters.base import TensorSpec
@@ -12,6 +13,7 @@ from runtime.errors import InvalidInput
 from runtime.serving.protocol.examples import example_rows
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.messages import METHODS
+from runtime.serving.protocol.plain.csv_text import read_csv
 from runtime.serving.protocol.rows import from_rows
 from runtime.serving.protocol.v2.decode import decode
 from runtime.serving.protocol.v2.encode import advice, example_request
@@ -89,6 +91,20 @@ def test_a_column_that_the_model_drops_may_be_anything() -> None:
     assert read(made, *AS_COLUMNS, note)["a"] == read(made, *AS_COLUMNS)["a"] == [1, 3]
     rows = from_rows([{"a": 1, "b": 2, "note": "p"}], served(made).signature, served(made).limits, "rows")
     assert set(rows) == {"a", "b"}
+
+
+def test_csv_has_names_dropped_columns_and_missing_texts() -> None:
+    found = served(TABLES["matrix"])
+    rows = read_csv(b"b,a\n2,1\n4,3\n", found.signature, found.limits)
+    assert {name: array.tolist() for name, array in rows.items()} == {"b": [2, 4], "a": [1, 3]}
+    assert read_csv(b"1,2\n3,4\n", found.signature, found.limits)["x"].tolist() == [[1, 2], [3, 4]]
+    text = TensorSpec("t", "BYTES", (-1,), nullable=True)
+    dropped = TensorSpec("note", "FP64", (-1,), optional=True, nullable=True, ignored=True)
+    found = served(model(inputs=(COLUMNS[0], text, dropped)))
+    rows = read_csv(b"a,t,note\n1,u,p\n,,q\n", found.signature, found.limits)
+    assert rows["t"].tolist() == [b"u", None]
+    assert np.isnan(rows["a"]).tolist() == [False, True]
+    assert set(rows) == {"a", "t"}
 
 
 def test_the_example_is_the_model_s_row() -> None:
