@@ -29,8 +29,8 @@ _OBJECTS: Final = frozenset({
 })  # fmt: skip
 _DEEPEST: Final = 20
 _PREDICTING: Final = frozenset({
-    "pred_early_stop", "pred_early_stop_freq", "pred_early_stop_margin", "predict_disable_shape_check",
-    "num_iteration_predict", "start_iteration_predict", "verbose", "verbosity",
+    "pred_early_stop", "pred_early_stop_freq", "pred_early_stop_margin", "num_iteration_predict",
+    "start_iteration_predict", "verbose", "verbosity",
 })  # fmt: skip
 """The further parameters of a LightGBM wrapper that its predictions use; others start threads or name files."""
 

@@ -35,7 +35,7 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
     inputs, classes = inputs_of(estimator, options), getattr(estimator, "classes_", None)
     for part in walk(estimator):
         _mend(part)
-    outputs, row = _tried(estimator, methods, inputs, options)
+    outputs, row, untried = _tried(estimator, methods, inputs, options)
     return Model(
         platform="sklearn",
         inputs=inputs.specs,
@@ -47,7 +47,7 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
         batch=True,
         fresh_outputs=True,
         labels=tuple(map(str, classes.tolist())) if isinstance(classes, np.ndarray) and classes.ndim == 1 else None,
-        properties={**inputs.properties, **_properties(estimator, version)},
+        properties={**inputs.properties, **_properties(estimator, version, untried)},
     )
 
 
@@ -69,9 +69,10 @@ def _mend(part: Any) -> None:
 
 def _tried(
     estimator: Any, methods: Sequence[str], inputs: Rows, options: Options
-) -> tuple[dict[str, tuple[TensorSpec, ...]], Mapping[str, Sequence[Any]]]:
-    """Returns the outputs of each method, from a dry run, and the row that it was made with. A method that fails where
-    another one answers is left out, as the leaves of a linear booster are. Raises LoadFailed if no row can be right."""
+) -> tuple[dict[str, tuple[TensorSpec, ...]], Mapping[str, Sequence[Any]], str]:
+    """Returns the outputs of each method, from a dry run, the row that it was made with, and a warning if no row does:
+    then the outputs are guesses. A method that fails where another one answers is left out, as the leaves of a linear
+    booster are. Raises LoadFailed if no row can be right."""
     failed: Exception | None = None
     for number in (None, 0, 1, 0.5):  # zeros are no valid row of every model: their logarithm is none
         outputs = {}
@@ -84,11 +85,13 @@ def _tried(
             except Exception as error:  # noqa: BLE001 - these rows may be none of this model's
                 failed = failed or error
         if outputs:
-            return outputs, inputs.filled(number) if number else inputs.row
+            return outputs, inputs.filled(number) if number else inputs.row, ""
     # scikit-learn says ValueError of rows; the kit's own code may raise anything
     if isinstance(failed, TypeError | AttributeError) and not allows_code(options.trust):
         raise LoadFailed(f"a {type(estimator).__name__} that cannot predict: {reason(failed)}") from failed
-    return {name: (_spec_without_run(estimator, name),) for name in methods}, inputs.row
+    guessed: dict[str, tuple[TensorSpec, ...]] = {name: (_spec_without_run(estimator, name),) for name in methods}
+    why = f"no row that could be made up is one of this model's ({reason(failed or ValueError())})"
+    return guessed, inputs.row, f"{why}: datatypes and shapes of its outputs are guesses; give the kit a sample"
 
 
 def _specs(estimator: Any, method: str, rows: Any) -> tuple[TensorSpec, ...]:
@@ -154,14 +157,14 @@ def _as_declared(array: Any, spec: TensorSpec) -> Any:
     return array if array.dtype == dtype else array.astype(dtype)
 
 
-def _properties(estimator: Any, version: str | None) -> dict[str, str]:
+def _properties(estimator: Any, version: str | None, untried: str) -> dict[str, str]:
     import sklearn
 
     steps = ", ".join(type(step).__name__ for _, step in getattr(estimator, "steps", ()))
     described = type(estimator).__name__ + (f"({steps})" if steps else "")
     known = {"sklearn_version": str(sklearn.__version__), "sklearn_estimator": described}
     if version is None or version == sklearn.__version__:
-        return known
+        return known | ({"warning": untried} if untried else {})
     served = f"the model was saved by scikit-learn {version} and is served by {sklearn.__version__}"
     warning = f"{served}: its answers may differ; save it again, or serve it with the version that saved it"
-    return known | {"sklearn_version_saved": version, "warning": warning}
+    return known | {"sklearn_version_saved": version, "warning": "; ".join(filter(None, (warning, untried)))}

@@ -24,6 +24,7 @@ from sklearn.impute import IterativeImputer, SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import RandomizedSearchCV
 from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
@@ -231,6 +232,19 @@ def test_a_partial_of_anything_else_is_refused(tmp_path: Path) -> None:
     for inner in (partial(print, sep=""), partial(np.clip, out=np.zeros(3)), partial(mutual_info_classif, X)):
         with pytest.raises((LoadFailed, Refused)):
             served(make_pipeline(FunctionTransformer(inner), LogisticRegression()), tmp_path)
+
+
+def test_a_model_that_takes_no_made_up_row_warns_until_a_sample_shows_one(tmp_path: Path) -> None:
+    rows = X + 100
+    estimator = RadiusNeighborsClassifier(radius=1.0).fit(rows, OLD)  # refuses rows without a neighbour
+    warning = served(estimator, tmp_path).properties["warning"]
+    assert warning.startswith("no row that could be made up is one of this model's (No neighbors found")
+    assert warning.endswith("datatypes and shapes of its outputs are guesses; give the kit a sample")
+    model = served(estimator, tmp_path, sample={"any": rows[:1]})
+    assert "warning" not in model.properties
+    assert [(s.name, s.datatype, s.shape) for s in model.outputs] == [
+        ("predict", "BOOL", (-1,)), ("predict_proba", "FP64", (-1, 2)),
+    ]  # fmt: skip
 
 
 def test_what_cannot_predict_is_not_served(tmp_path: Path) -> None:
