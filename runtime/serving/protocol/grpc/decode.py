@@ -66,7 +66,7 @@ def _inputs(given: Iterable[Message], raws: list[memoryview], signature: Signatu
     tensors = list(given)
     if signature.also is not None:
         signature = signature.meant([tensor.name for tensor in tensors])
-    if len(tensors) > (most := max(limits.inputs, 2 * len(signature.inputs))):
+    if len(tensors) > limits.inputs and len(tensors) > (most := max(limits.inputs, 2 * len(signature.inputs))):
         raise InputAtFault(f"too many inputs: {len(tensors)}, at most {most}")
     if not tensors and signature.required:
         raise InputAtFault("inputs must be a non-empty array of tensors, got none")

@@ -147,7 +147,7 @@ def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mappin
         raise InputAtFault(f"inputs must be a non-empty array of tensors, got {got}")
     if signature.also is not None:
         signature = signature.meant([entry.get("name") for entry in given if type(entry) is dict])
-    if len(given) > (most := max(limits.inputs, 2 * len(signature.inputs))):
+    if len(given) > limits.inputs and len(given) > (most := max(limits.inputs, 2 * len(signature.inputs))):
         raise InputAtFault(f"too many inputs: {len(given)}, at most {most}")
     arrays: Arrays = {}
     if parameters.get("content_type") == "pd":
