@@ -15,6 +15,8 @@ from adapters.sklearn.structures import check_structures
 from adapters.trust import allows_code, kind_refused, names_refused
 from adapters.wording import failing
 
+PICKLES_ONLY: Final = frozenset({"functools.partial", "builtins.getattr"})
+"""What the unpickler replaces by something narrower, and skops would not."""
 NATIVE: Final = {
     "lightgbm": "booster_.save_model('model.txt')",
     "xgboost": "save_model('model.ubj')",
@@ -100,5 +102,6 @@ def types_in(files: ModelFiles, options: Options) -> tuple[set[str], set[str]]:
     split = {name: name.rpartition(".") for name in left}
     # What a pickle may name, skops may too: it makes instances and sets their state, and calls nothing else.
     if options.trust != "data":
-        left -= {name for name, (module, _, last) in split.items() if permitted(module, last, frozenset())}
+        shared = {name: parts for name, parts in split.items() if name not in PICKLES_ONLY}
+        left -= {name for name, (module, _, last) in shared.items() if permitted(module, last, frozenset())}
     return untrusted, left
