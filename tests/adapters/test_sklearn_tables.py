@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import datetime
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,14 @@ def test_a_model_that_takes_no_made_up_row_warns_until_a_sample_shows_one(tmp_pa
     assert [(s.name, s.datatype, s.shape) for s in model.outputs] == [
         ("predict", "BOOL", (-1,)), ("predict_proba", "FP64", (-1, 2)),
     ]  # fmt: skip
+
+
+@pytest.mark.slow  # the import of skops takes four seconds
+def test_skops_gets_no_name_that_the_unpickler_narrows(tmp_path: Path) -> None:
+    chosen = SelectKBest(partial(mutual_info_classif, random_state=0), k=2).fit(X, X[:, 0] > 1)
+    import_module("skops.io").dump(chosen, tmp_path / "m.skops")
+    with pytest.raises(Refused, match="a skops file that wants functools.partial, which --trust restricted"):
+        load(files_in(tmp_path, "m.skops"), Options())
 
 
 def test_what_cannot_predict_is_not_served(tmp_path: Path) -> None:
