@@ -252,7 +252,7 @@ def test_a_model_that_takes_no_made_up_row_warns_until_a_sample_shows_one(tmp_pa
 def test_skops_gets_no_name_that_the_unpickler_narrows(tmp_path: Path) -> None:
     chosen = SelectKBest(partial(mutual_info_classif, random_state=0), k=2).fit(X, X[:, 0] > 1)
     import_module("skops.io").dump(chosen, tmp_path / "m.skops")
-    with pytest.raises(Refused, match="a skops file that wants functools.partial, which --trust restricted"):
+    with pytest.raises(Refused, match=r"a skops file that wants functools\.partial, which --trust restricted"):
         load(files_in(tmp_path, "m.skops"), Options())
 
 
