@@ -7,7 +7,7 @@ This module imports neither the runtime, nor numpy, nor a framework.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,10 @@ class TensorSpec:
     datatype: str
     shape: tuple[int, ...]
     optional: bool = False
+    nullable: bool = False
+    """True if an element of BYTES may be missing: null in JSON, None in the array."""
+    ignored: bool = False
+    """True for a column that the model drops: it may be left out, or be of any datatype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class Options:
     """`serving.inputs`: what the kit's author says, mostly for files that do not say it."""
     sampled: tuple[TensorSpec, ...] = ()
     """The inputs as the kit's samples have them. Only for what neither the file nor `inputs` says."""
+    sample: Arrays = field(default_factory=dict)
+    """The inputs of the first sample: what the model answers, for dry runs."""
     outputs: tuple[str, ...] = ()
     """Names of the default outputs."""
     labels: tuple[str, ...] | None = None
@@ -112,6 +118,10 @@ class Model:
     outputs: tuple[TensorSpec, ...]
     predict: Callable[[Arrays, tuple[str, ...]], Arrays]
     """(inputs by name, wanted output names) -> outputs by name: C-contiguous arrays of the declared datatypes."""
+    also: tuple[TensorSpec, ...] = ()
+    """Inputs that a request may give in place of `inputs`: the columns of a matrix, or the matrix of all columns."""
+    example: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    """Elements of one row, in JSON and flat, for inputs where zeros and "" are no row that the model answers."""
     default_outputs: tuple[str, ...] | None = None
     """The outputs of a request that names none; None: all."""
     batch: bool = False

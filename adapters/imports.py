@@ -26,6 +26,20 @@ def framework(module: str, extra: str) -> Any:  # frameworks are optional, and m
 
 
 @contextmanager
+def hidden(module: str) -> Iterator[None]:
+    """Makes the import of a module fail that others import where they can, and that is not needed here.
+    https://docs.python.org/3/reference/import.html#the-module-cache"""
+    absent = module not in sys.modules
+    if absent:
+        sys.modules[module] = None  # type: ignore[assignment]  # the documented way
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules[module]
+
+
+@contextmanager
 def kit_on_path(files: ModelFiles) -> Iterator[None]:
     """Puts the folder of each code entry, then the kit's root, first on `sys.path`.
 

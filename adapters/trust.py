@@ -1,13 +1,13 @@
 """The trust levels: what each lets a model file do, and the line that refuses a file and says what else to do."""
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Final
 
 from adapters.base import Options, Refused
 from adapters.wording import listed
 
 LEVELS: Final = ("data", "restricted", "signed", "unsafe")
-SIGN: Final = "sign the kit and use --trust signed (not in this version yet)"
 UNSAFE: Final = "or run it all with --trust unsafe"
 
 
@@ -31,35 +31,47 @@ def device_hint(options: Options) -> str:
     return "; a worker confined by Landlock opens no device: serve with --sandbox off" if options.confined else ""
 
 
-def names_refused(file: str, kind: str, names: Iterable[str], trust: str, convert: str) -> Refused:
-    """Returns the refusal of a file that needs the globals `names`; `convert` is a command or an instruction."""
+def names_refused(file: str, kind: str, names: Iterable[str], trust: str) -> Refused:
+    """Returns the refusal of a file that needs the globals `names`."""
     wanted = sorted(names)
-    allow = " ".join(f"--allow-global {name}" for name in wanted[:8])
-    ways = f"convert it ({convert}), allow exactly that with {allow}, {SIGN}, {UNSAFE}"
     said = f"{file} is {kind} that wants {listed(wanted)}, which --trust {trust} does not let a file use"
-    return Refused(f"{said}; if you trust who made it, {ways}", file=file)
+    if mains := [name for name in wanted if name.startswith("__main__.")]:
+        where = f"{mains[0]} was defined in the script that saved it, and is in no module"
+        return Refused(f"{said}; {where}: define it in a module of the kit's code, and save the model again", file=file)
+    if missing := [name for name in wanted if not _is_installed(name)]:
+        where = f"{missing[0].rpartition('.')[0]} is not installed"
+        ways = "if it is code of the kit and you trust who made it, run it all with --trust unsafe"
+        return Refused(f"{said}; {where}: {ways}", file=file)
+    allow = " ".join(f"--allow-global {name}" for name in wanted)
+    return Refused(f"{said}; if you trust who made it, allow exactly that with {allow}, {UNSAFE}", file=file)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name.partition(".")[0]) is not None
+    except ValueError:  # no name of a module
+        return False
 
 
 def kind_refused(file: str, kind: str, trust: str, why: str, convert: str, lower: str | None) -> Refused:
     """Returns the refusal of a kind of file; `lower` is a level below `unsafe` that loads it, if there is one."""
-    instead = f"use --trust {lower}, {SIGN}" if lower else SIGN
+    instead = f"use --trust {lower}, " if lower else ""
     said = f"{file} is {kind}, which --trust {trust} does not load: {why}"
-    return Refused(f"{said}; convert it ({convert}), {instead}, {UNSAFE}", file=file)
+    return Refused(f"{said}; convert it ({convert}), {instead}{UNSAFE}", file=file)
 
 
 def content_refused(file: str, what: str, convert: str) -> Refused:
     """Returns the refusal of one thing inside a file, `what` as a verb phrase, that could run code."""
     said = f"{file} {what}, which could run code"
-    return Refused(f"{said}; if you trust who made it, convert it ({convert}), {SIGN}, {UNSAFE}", file=file)
+    return Refused(f"{said}; if you trust who made it, convert it ({convert}), {UNSAFE}", file=file)
 
 
-def reach_refused(file: str, what: str, convert: str) -> Refused:
+def reach_refused(file: str, what: str) -> Refused:
     """Returns the refusal of a part, `what` as a verb phrase, that would act outside the model."""
-    ways = f"fit the model without that, convert it ({convert}), {SIGN}, {UNSAFE}"
-    return Refused(f"{file} {what}; if you trust who made it, {ways}", file=file)
+    return Refused(f"{file} {what}; if you trust who made it, fit the model without that, {UNSAFE}", file=file)
 
 
 def code_refused(file: str, what: str, trust: str, convert: str) -> Refused:
     """Returns the refusal of the kit's own Python code, which the model in `file` needs."""
     said = f"{what} would run Python code from the kit, which --trust {trust} does not allow"
-    return Refused(f"{said}; convert it ({convert}), {SIGN}, {UNSAFE}", file=file)
+    return Refused(f"{said}; convert it ({convert}), {UNSAFE}", file=file)

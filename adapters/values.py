@@ -1,6 +1,7 @@
 """Between arrays of the protocol, where BYTES is an object array of `bytes`, and arrays of frameworks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,11 +17,12 @@ DATATYPE: Final = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def to_text(array: Array, what: str) -> Array:
-    """Returns BYTES as an object array of `str`. Raises WrongInput if an element is not UTF-8."""
+    """Returns BYTES as an object array of `str`, and of None where one is missing. Raises WrongInput for what is not
+    UTF-8."""
     texts = np.empty(array.size, dtype=object)
     for i, value in enumerate(array.ravel().tolist()):
         try:
-            texts[i] = value.decode()
+            texts[i] = None if value is None else value.decode()
         except UnicodeDecodeError as error:
             raise WrongInput(f"{what}: element {i} is not UTF-8: {error.reason} at byte {error.start}") from error
     return texts.reshape(array.shape)
@@ -53,12 +55,36 @@ def check_lengths(columns: dict[str, Array]) -> None:
         raise WrongInput(f"the columns have different numbers of rows: {lengths}")
 
 
-def example(datatype: str, shape: tuple[int, ...], text: bytes = b"a") -> Array:
-    """Returns an array of zeros, or of `text` if it is BYTES: something to run a model on."""
-    made = np.zeros(shape, DTYPES[datatype])
-    if datatype == "BYTES":
-        made.fill(text)
+def example(datatype: str, shape: tuple[int, ...], text: bytes = b"a", number: float = 0) -> Array:
+    """Returns an array of `number`, or of `text` if it is BYTES: something to run a model on."""
+    made = np.empty(shape, DTYPES[datatype])
+    made.fill(text if datatype == "BYTES" else number)
     return made
+
+
+def codes(array: Array, known: Sequence[Any], what: str) -> Array:
+    """Returns the place of each element among the categories `known`, NaN for a missing one. Raises WrongInput."""
+    places = {value: float(place) for place, value in enumerate(known)} | {None: np.nan}
+    values = to_text(array, what).tolist() if array.dtype == object else array.tolist()
+    try:
+        return np.array([places[value] for value in values])
+    except KeyError:
+        at = next(i for i, value in enumerate(values) if value not in places)
+        raise WrongInput(f"{what}: element {at} is none of its categories: {listed(known)}") from None
+
+
+def check_codes(column: Array, count: int, name: str) -> None:
+    """Raises WrongInput unless each element of a column is the place of one of `count` categories, or missing."""
+    wrong = ~(np.isnan(column) | ((column == np.trunc(column)) & (column >= 0) & (column < count)))
+    if wrong.any():
+        said = f"column {name!r} of the matrix, row {int(wrong.argmax())}, is no code of its {count} categories"
+        raise WrongInput(f"{said}: 0 to {count - 1}, or null")
+
+
+def datatype_of(categories: Sequence[Any]) -> str:
+    """Returns the datatype in which a client sends one of these categories."""
+    kinds = {type(value) for value in categories}
+    return "BOOL" if kinds == {bool} else "INT64" if kinds == {int} else "FP64" if kinds <= {int, float} else "BYTES"
 
 
 class Rows(NamedTuple):
@@ -66,13 +92,39 @@ class Rows(NamedTuple):
 
     specs: tuple[TensorSpec, ...]
     build: Callable[[Arrays], Any]
-    text: bytes = b"a"
-    """An element of BYTES that the model should accept."""
+    also: tuple[TensorSpec, ...] = ()
+    """Inputs that `build` takes in place of `specs`."""
+    row: Mapping[str, Sequence[Any]] = {}
+    """By name, the elements of a row that the model should accept, where that is not one of zeros."""
+    properties: Mapping[str, str] = {}
+    """For the metadata."""
 
-    def example(self) -> Any:
-        """Returns two rows to run a model on: for a single one some scikit-learn models drop the first axis."""
-        shapes = {s.name: (2, *(max(size, 1) for size in s.shape[1:])) for s in self.specs}
-        return self.build({s.name: example(s.datatype, shapes[s.name], self.text) for s in self.specs})
+    def example(self, number: float = 0) -> Any:
+        """Returns two rows to run a model on: for a single one some scikit-learn models drop the first axis.
+        `number` stands for those that `row` does not have."""
+        return self.build({spec.name: self._example(spec, number) for spec in self.specs})
+
+    def sampled(self, sample: Arrays) -> Any:
+        """Returns the rows of a sample, twice. Raises KeyError if they are of other inputs."""
+        names = {spec.name: spec.name for spec in self.specs}
+        if len(self.specs) == len(sample) == 1:  # its name is free, as in requests
+            names = {self.specs[0].name: next(iter(sample))}
+        arrays = {spec.name: sample[names[spec.name]].astype(DTYPES[spec.datatype]) for spec in self.specs}
+        return self.build({name: np.concatenate([array, array]) for name, array in arrays.items()})
+
+    def filled(self, number: float) -> Mapping[str, Sequence[Any]]:
+        """Returns a whole row: `row`, and `number` wherever it has no elements."""
+        numbers = (spec for spec in self.specs if spec.datatype != "BYTES")
+        made = {spec.name: [number] * prod(max(size, 1) for size in spec.shape[1:]) for spec in numbers}
+        return {**made, **self.row}
+
+    def _example(self, spec: TensorSpec, number: float) -> Array:
+        shape = (2, *(max(size, 1) for size in spec.shape[1:]))
+        made = example(spec.datatype, shape, number=number)
+        if spec.name in self.row:
+            values = [v.encode() if isinstance(v, str) else v for v in self.row[spec.name]]
+            made[:] = np.array(values, dtype=made.dtype).reshape(shape[1:])
+        return made
 
 
 def spec_of(name: str, first: Array, second: Array) -> TensorSpec:

@@ -11,7 +11,7 @@ from runtime.log import LEVELS
 OFF: Final = -1
 """What `--grpc-port off` is read as."""
 GRPC_PORT: Final = 8081
-"""Where gRPC is served if nobody says otherwise, and the extra `grpc` is installed."""
+"""Where gRPC is served if nobody says otherwise."""
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -138,7 +138,7 @@ OPTIONS: Final = (
            "port to listen on; $PORT counts when this is not given; 0: any free one", "PORT", _LISTENING,
            also=("AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT")),
     Option("grpc-port", _port_or_off, None,
-           "port of gRPC (extra `grpc`); 0: any free one; off", "PORT", shown_default=f"{GRPC_PORT} with the extra"),
+           "port of gRPC; 0: any free one; off", "PORT", shown_default=str(GRPC_PORT)),
     Option("model-name", _text, None,
            "name to serve the model under", "NAME", _CHOOSING, "last path component of the reference"),
     Option("registry", _text, None, "host of references that name none", "HOST", PULL_COMMANDS, "none"),

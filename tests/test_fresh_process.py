@@ -48,6 +48,11 @@ SERVER = {"numpy", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "any
             FRAMEWORKS | TEST_TOOLS | REGISTRY | {"starlette", "anyio", "prometheus_client"},
             id="what a worker has before it accepts",
         ),
+        pytest.param(
+            "runtime.serving.grpc.server",
+            FRAMEWORKS | TEST_TOOLS | REGISTRY | {"starlette", "anyio", "prometheus_client", "google", "grpc", "hpack"},
+            id="gRPC before its first call",
+        ),
         pytest.param("adapters", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER, id="adapters"),
     ],
 )

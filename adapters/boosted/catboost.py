@@ -1,5 +1,6 @@
 """The CatBoost adapter: CBM files."""
 
+from pathlib import Path
 from typing import Any, Final
 
 from adapters.base import Adapter, LoadFailed, Model, ModelFiles, Options, TensorSpec
@@ -11,21 +12,32 @@ KINDS: Final = {"predict": "Class", "predict_proba": "Probability", "raw": "RawF
 
 def load(files: ModelFiles, options: Options) -> Model:
     """Returns the model in `files.path`. Raises LoadFailed, MissingFramework."""
+    return as_model(load_cbm(files.root / files.path, files.path), options)
+
+
+def load_cbm(path: Path, name: str) -> Any:
+    """Returns the CatBoost model in a CBM file. Raises LoadFailed, MissingFramework."""
+    catboost = framework("catboost", "catboost")
+    model = catboost.CatBoost()
+    with failing(f"{name} cannot be loaded by CatBoost {catboost.__version__}"):
+        # never load_model(blob=…): it reads past the end of a file that is cut off
+        model.load_model(str(path), format="cbm")
+    return model
+
+
+def as_model(model: Any, options: Options) -> Model:
+    """Returns the model of a loaded CatBoost model."""
     catboost = framework("catboost", "catboost")
     from adapters.boosted import rows
     from adapters.values import to_protocol
 
     threads = rows.threads_of(options, "catboost")
-    model = catboost.CatBoost()
-    with failing(f"{files.path} cannot be loaded by CatBoost {catboost.__version__}"):
-        # never load_model(blob=…): it reads past the end of a file that is cut off
-        model.load_model(str(files.root / files.path), format="cbm")
     names = [str(name) for name in model.feature_names_]
     if model.get_cat_feature_indices() or model.get_text_feature_indices():
-        given, shown = _columns(catboost, model, options, names), []
+        given = _columns(catboost, model, options, names)
     else:
-        given = rows.rows_of(options, len(names), names)
         shown = [] if names == [str(i) for i in range(len(names))] else names
+        given = rows.rows_of(options, len(names), shown, "FP32")
     is_classifier = bool(len(model.classes_))
     exponent = not is_classifier and str(model.get_all_params().get("loss_function")) in ("Poisson", "Tweedie")
 
@@ -35,7 +47,7 @@ def load(files: ModelFiles, options: Options) -> Model:
         return array.reshape(len(array)) if name == "predict" and array.shape[1:] == (1,) else array
 
     answers = KINDS if is_classifier else ("predict", "raw")
-    return rows.as_model(catboost, given, predict, answers, names=shown, labels=model.classes_)
+    return rows.as_model(catboost, given, predict, answers, labels=model.classes_)
 
 
 def _columns(catboost: Any, model: Any, options: Options, names: list[str]) -> Any:

@@ -4,6 +4,7 @@ A header of `key=value` lines, blocks `Tree=N` as long as `tree_sizes` says, `en
 https://github.com/microsoft/LightGBM/blob/master/src/boosting/gbdt_model_text.cpp and src/io/tree.cpp.
 """
 
+import json
 import re
 from typing import Any, Final
 
@@ -30,6 +31,20 @@ def checked(data: bytes, name: str) -> str:
     except (ValueError, KeyError, IndexError) as error:  # UnicodeDecodeError is a ValueError
         raise LoadFailed(f"{name} is not a whole LightGBM model: {reason(error)}") from error
     return text[:end] + END
+
+
+def categories(text: str, known: Any = None) -> dict[int, list[Any]]:
+    """Returns the categories of features by position, in the order of their codes: those of a pandas frame, which stand
+    in the text's last line, or are `known`. None where it cannot be told which columns they are of."""
+    told = re.search(r"^pandas_categorical:(\[.*\])$", text, re.MULTILINE)
+    found = json.loads(told[1]) if told and known is None else known
+    if not isinstance(found, list) or not all(isinstance(each, list) for each in found):
+        return {}
+    said = re.search(r"^\[categorical_feature: ([\d,]+)\]$", text, re.MULTILINE)
+    infos = re.search(r"^feature_infos=(.*)$", text, re.MULTILINE)
+    by_ranges = [i for i, info in enumerate(infos[1].split() if infos else ()) if info[0] not in "[n"]
+    at = [int(i) for i in said[1].split(",")] if said else by_ranges
+    return dict(zip(at, found, strict=True)) if len(at) == len(found) else {}
 
 
 def _check(text: str) -> int:

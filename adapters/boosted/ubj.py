@@ -5,6 +5,7 @@ https://xgboost.readthedocs.io/en/release_3.2.0/tutorials/saving_model.html. XGB
 as UBJ, so one check covers JSON and UBJ files. A wrong child index made `predict` crash in 3.2.0.
 """
 
+import itertools
 import json
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from adapters.boosted.rows import check_children, check_features
 from adapters.checks import below, need
 from adapters.wording import reason
 
+UBJ_BEGINS: Final = (b"{L", b"{l", b"{i", b"{U", b"{I")
 NUMBERS: Final = {b"i": ">i1", b"U": ">u1", b"I": ">i2", b"l": ">i4", b"L": ">i8", b"d": ">f4", b"D": ">f8"}
 
 
@@ -50,6 +52,17 @@ class Ubj:
             return np.frombuffer(self._take(np.dtype(code).itemsize), dtype=code)[0].item()
         return {b"T": True, b"F": False, b"Z": None}[kind]
 
+    def member(self, wanted: str) -> bytes:
+        """Returns the bytes of one member of the object that the document is. Raises ValueError if it has none."""
+        self._take(1)
+        while (mark := self._take(1)) != b"}":
+            name = self._take(self.read(mark)).decode()
+            start = self._at
+            self.read()
+            if name == wanted:
+                return self._data[start : self._at]
+        raise ValueError(f"it has no {wanted}")
+
     def _array(self) -> Any:
         mark = self._take(1)
         if mark == b"$":
@@ -66,10 +79,18 @@ class Ubj:
         return found
 
 
+def model_in(data: bytes) -> bytes:
+    """Returns the model in what XGBoost writes into pickles: `{"Config": …, "Model": …}`. Raises ValueError.
+    The configuration, which predicts nothing, is left out."""
+    if not data.startswith(UBJ_BEGINS):
+        return json.dumps(json.loads(data)["Model"]).encode()
+    return Ubj(data).member("Model")
+
+
 def check_whole(data: bytes, name: str) -> None:
     """Raises LoadFailed unless `data` is one whole document: XGBoost 3.2.0 aborts on some that are cut off."""
     try:
-        if data.startswith((b"{L", b"{l", b"{i", b"{U", b"{I")):
+        if data.startswith(UBJ_BEGINS):
             Ubj(data).read()
         else:
             json.loads(data)
@@ -77,11 +98,13 @@ def check_whole(data: bytes, name: str) -> None:
         raise LoadFailed(f"{name} is not a whole XGBoost model in JSON or UBJ: {reason(error)}") from error
 
 
-def check_trees(data: bytes, name: str) -> None:
-    """Raises LoadFailed if a tree of the model in `data` could be walked out of its arrays."""
+def checked_categories(data: bytes, name: str) -> dict[int, list[Any]]:
+    """Returns the categories that the model in `data`, of UBJ, has for its features, in the order of their codes.
+    Raises LoadFailed if a tree of it could be walked out of its arrays."""
     try:
         learner = Ubj(data).read()["learner"]
         _check_booster(learner["gradient_booster"], learner["learner_model_param"])
+        return _categories(learner["gradient_booster"])
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise LoadFailed(f"{name} holds an XGBoost model that is damaged: {reason(error)}") from error
 
@@ -103,3 +126,18 @@ def _check_booster(booster: Any, sizes: Any) -> None:
         inner = left != -1
         check_children(np.concatenate([left[inner], right[inner]]), count, i)
         check_features(split[inner], features, i)
+
+
+def _categories(booster: Any) -> dict[int, list[Any]]:
+    """Since 3.1 a model trained on a frame has them: texts joined, with where each begins, or numbers."""
+    booster = booster.get("gbtree", booster)
+    found = booster.get("model", {}).get("cats", {}).get("enc", ())
+    return {i: known for i, encoded in enumerate(found) if (known := _decoded(encoded))}
+
+
+def _decoded(encoded: Any) -> list[Any]:
+    values = np.asarray(encoded["values"])
+    if "offsets" not in encoded:
+        return list(values.tolist())
+    ends, joined = np.asarray(encoded["offsets"], dtype=np.int64).tolist(), values.astype(np.int8).tobytes()
+    return [joined[start:end].decode() for start, end in itertools.pairwise(ends)]

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from adapters.base import LoadFailed
+from adapters.base import LoadFailed, WrongInput
 from adapters.values import from_text, to_text
 
 NUMBERS: Final = {
@@ -59,6 +59,6 @@ def _columns(maps: list[dict[Any, Any]], labels: tuple[str | int, ...], dtype: A
 
 def _stack(values: list[Any], element: str, what: str) -> Any:
     if len({value.shape for value in values}) > 1:
-        raise ValueError(f"{what} is a sequence of tensors of different shapes, which no one tensor can hold")
+        raise WrongInput(f"{what} is a sequence of tensors of different shapes this time, which no one tensor can hold")
     whole = np.stack(values) if values else np.empty((0,))
     return from_text(whole) if element == "string" else whole

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from adapters.pickles.file import Bounded, PurePython, open_pickle
+from adapters.pickles.foreign import granted
 from adapters.pickles.parts import make_dtype, set_dtype_state
-from adapters.pickles.rules import JOBLIB_ARRAY, canonical, permitted
+from adapters.pickles.rules import JOBLIB_ARRAY, canonical
 
 
 class Inert:
@@ -98,15 +99,20 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
 
 def denied_names(path: Path, name: str, allowed: frozenset[str]) -> set[str]:
     """Returns `module.name` of the globals in the file that are not on the allow-list, as far as it can be read."""
+    return {".".join(canonical(m, n)) for m, n in names_in(path, name) if not _is_permitted(m, n, allowed)}
+
+
+def names_in(path: Path, name: str) -> set[tuple[str, str]]:
+    """Returns module and name of the globals in the file, as far as it can be read; not those that joblib adds."""
     found: set[tuple[str, str]] = set()
     # a broken or hostile pickle ends the scan; the names before count
     with open_pickle(path, name) as stream, suppress(Exception):
         Names(stream, found).load()
-    return {".".join(canonical(m, n)) for m, n in found - {JOBLIB_ARRAY} if not _is_permitted(m, n, allowed)}
+    return found - {JOBLIB_ARRAY}
 
 
 def _is_permitted(module: str, name: str, allowed: frozenset[str]) -> bool:
     try:
-        return permitted(module, name, allowed) is not None
+        return granted(module, name, allowed) is not None
     except (ImportError, AttributeError):
         return True  # allowed, but not installed: the unpickler says that

@@ -4,17 +4,19 @@ Each replaces the function that the pickle names, and checks its arguments, whic
 https://github.com/numpy/numpy/blob/v2.3.0/numpy/_core/src/multiarray/methods.c (array_setstate).
 """
 
+import functools
 import math
 import re
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, Final
 
 import numpy as np
 
 from adapters.checks import need
 
-DTYPE: Final = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDG]|[biufcSUVOa]\d*)")
+DTYPE: Final = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDG]|[biufcSUVOa]\d*|[Mm]8)")
 
 
 class Compiled:
@@ -34,15 +36,16 @@ class Compiled:
         return self.cls(*args)
 
 
-def compiled_state(maker: Any) -> Callable[..., Any]:
-    """Cython's `__pyx_unpickle_X(cls, checksum, state)`, for that class alone."""
+def compiled_state(name: str, maker: Any) -> Callable[..., Any]:
+    """Cython's `__pyx_unpickle_X(cls, checksum, state)`, for that class alone; without a `maker` it is called with the
+    numbers of its state."""
 
     def make(cls: Any, checksum: int, state: Any = None) -> Any:
-        its_own = isinstance(cls, Compiled) and maker.__name__ == f"__pyx_unpickle_{cls.cls.__name__}"
-        need(its_own, f"{maker.__name__} is called for another class")
+        its_own = isinstance(cls, Compiled) and name == f"__pyx_unpickle_{cls.cls.__name__}"
+        need(its_own, f"{name} is called for another class")
         numbers = state is None or (isinstance(state, tuple) and all(isinstance(s, int | float) for s in state))
-        need(numbers, f"{maker.__name__} gets a state that is not of numbers")
-        return maker(cls.cls, checksum, state)
+        need(numbers, f"{name} gets a state that is not of numbers")
+        return cls(*(state or ())) if maker is None else maker(cls.cls, checksum, state)
 
     return make
 
@@ -62,6 +65,37 @@ def reconstructor(cls: Any, base: Any, state: Any) -> Any:
     need(isinstance(made, dict) and isinstance(state, dict), "a dictionary is made of something else")
     dict.update(made, state)
     return made
+
+
+class Partial(functools.partial):  # type: ignore[type-arg]  # of any function that it accepts
+    """`functools.partial` of a function that a pickle may hold, with plain arguments."""
+
+    @classmethod
+    def of(cls, function: Any) -> "Partial":
+        """Returns what `functools.partial(function)` is; its arguments come as its state. Raises Damaged."""
+        own = getattr(function, "__module__", None) or "numpy"  # numpy's ufuncs say none
+        pure = isinstance(function, FunctionType | np.ufunc) and own.partition(".")[0] in ("sklearn", "numpy")
+        need(pure, "a partial is made of something else than a function of scikit-learn or numpy")
+        return cls(function)
+
+    def __setstate__(self, state: Any) -> None:
+        function, args, keywords, _attributes = state
+        need(function is self.func and not args and isinstance(keywords, dict), "a partial has an unusual state")
+        if "force_all_finite" in keywords:  # its name before scikit-learn 1.6
+            keywords["ensure_all_finite"] = keywords.pop("force_all_finite")
+        values = [v for value in keywords.values() for v in (value if isinstance(value, list | tuple) else [value])]
+        need(all(map(_is_argument, values)), "a partial has arguments that are no plain values")
+        functools.partial.__setstate__(self, (function, (), keywords, {}))  # type: ignore[attr-defined]  # stubs lack it
+
+
+def _is_argument(value: Any) -> bool:
+    is_dtype = isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
+    return value is None or is_dtype or isinstance(value, bool | int | float | str)
+
+
+def is_named_tuple(cls: type) -> bool:
+    """True for a class that `collections.namedtuple` or `typing.NamedTuple` made."""
+    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
 
 
 def make_bytes(*args: Any) -> bytes:
@@ -88,9 +122,14 @@ def encode(text: str, encoding: str = "latin1") -> bytes:
 
 def default_dict(factory: Any = None) -> defaultdict[Any, Any]:
     """Returns a defaultdict of plain containers and numbers."""
-    plain = factory in (None, int, float, list, dict, str, tuple)
+    plain = factory in (None, int, float, list, dict, str, tuple) or factory is ordered_dict
     need(plain, "a defaultdict would call something else than a plain type")
     return defaultdict(factory)
+
+
+def ordered_dict(*pairs: Any) -> OrderedDict[Any, Any]:
+    """`OrderedDict(pairs)`: a pickle never gets the class itself."""
+    return OrderedDict(*pairs)
 
 
 def make_dtype(code: Any, *_: Any) -> np.dtype[Any]:
@@ -107,8 +146,18 @@ def set_dtype_state(dtype: np.dtype[Any], state: Any) -> None:
     """Sets byte order and fields of a dtype. Numpy's own function accepts flags that hide objects in it."""
     _version, order, subdtype, names, fields = state[:5]
     need(subdtype is None and order in ("<", ">", "|", "="), "a dtype has an unusual state")
-    wanted = dtype.newbyteorder(order) if names is None else _structured(names, fields, state[5])
+    if dtype.kind in "mM":
+        wanted = np.dtype(f"{dtype.kind}8[{_unit(state)}]").newbyteorder(order)
+    else:
+        wanted = dtype.newbyteorder(order) if names is None else _structured(names, fields, state[5])
     dtype.__setstate__(wanted.__reduce__()[2])  # type: ignore[attr-defined]  # numpy's stubs do not know it
+
+
+def _unit(state: Any) -> str:
+    """Returns the unit of dates: it stands at the end of their state."""
+    _, (unit, *counts) = state[8]
+    need(unit in (b"D", b"h", b"m", b"s", b"ms", b"us", b"ns") and counts == [1, 1, 1], "dates are of an unusual unit")
+    return str(unit, "ascii")
 
 
 def _structured(names: Any, fields: Any, itemsize: Any) -> np.dtype[Any]:
@@ -154,6 +203,16 @@ def make_scalar(dtype: Any, data: Any = None) -> Any:
     raw = data.encode("latin1") if isinstance(data, str) else data
     need(isinstance(raw, bytes) and len(raw) == dtype.itemsize, "a scalar has another size than its type")
     return np.frombuffer(raw, dtype=dtype, count=1)[0] if raw else dtype.type()
+
+
+class Distribution:
+    """A distribution of scipy.stats or a part of it: a search drew parameters from it, no prediction uses it."""
+
+
+def method_of(of: Any, *_name: Any) -> Distribution:
+    """`getattr`, by which a discrete distribution holds its own methods."""
+    need(isinstance(of, Distribution), "getattr is called for something else than a distribution")
+    return Distribution()
 
 
 def empty_masked_array(cls: Any, base: Any, shape: Any, dtype: Any) -> Any:

@@ -7,7 +7,6 @@ its module is imported.
 
 import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # what pickle itself uses; it has no public name
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from operator import attrgetter
@@ -26,6 +25,8 @@ class Permitted(NamedTuple):
     use: str
     thing: Any
     any: bool = False
+    set_state: Callable[[Any, Any], None] | None = None
+    """Sets the state of an instance, in place of its class."""
 
 
 SKLEARN: Final = re.compile(r"sklearn(\.\w+)+")
@@ -40,12 +41,14 @@ CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "builtins.slice": slice,
     "builtins.range": range,
     "builtins.complex": complex,
+    "builtins.getattr": parts.method_of,
     "builtins.bytes": parts.make_bytes,
     "builtins.bytearray": lambda *args: bytearray(parts.make_bytes(*args)),
-    "collections.OrderedDict": lambda *pairs: OrderedDict(*pairs),  # a pickle never gets the class itself
+    "collections.OrderedDict": parts.ordered_dict,
     "collections.defaultdict": parts.default_dict,
     "_codecs.encode": parts.encode,
     "copyreg._reconstructor": parts.reconstructor,
+    "functools.partial": parts.Partial.of,  # HistGradientBoosting has one; of scikit-learn's and numpy's functions
     "numpy.dtype": parts.make_dtype,
     "numpy._core.multiarray._reconstruct": parts.empty_array,
     "numpy._core.multiarray.scalar": parts.make_scalar,
@@ -57,6 +60,17 @@ CALLS: Final[Mapping[str, Callable[..., Any]]] = {
     "numpy.random.bit_generator.__pyx_unpickle_SeedSequence": parts.seed_sequence,
 }
 
+_NUMPY_FUNCTIONS: Final = (
+    "exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "sqrt", "square", "cbrt", "power", "float_power",
+    "abs", "absolute", "fabs", "sign", "negative", "positive", "reciprocal", "maximum", "minimum", "fmax", "fmin",
+    "add", "subtract", "multiply", "divide", "true_divide", "floor_divide", "mod", "remainder", "fmod", "hypot",
+    "sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh",
+    "arctanh", "deg2rad", "rad2deg", "degrees", "radians", "ceil", "floor", "trunc", "rint", "round", "around", "fix",
+    "isnan", "isfinite", "isinf", "logical_not", "nan_to_num", "clip", "heaviside", "signbit", "cumsum", "diff",
+    "ravel", "squeeze", "atleast_2d", "asarray", "nanmean", "nanmedian", "nanmax", "nanmin", "nansum", "nanstd",
+)  # fmt: skip
+"""Of numbers alone: what FunctionTransformer is documented and used with, and aggregations of columns."""
+
 _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "builtins": ("bool", "dict", "float", "int", "list", "object", "str", "tuple"),
     "numpy": (
@@ -64,12 +78,14 @@ _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
         "float16", "float32", "float64", "complex64", "complex128", "object_", "str_", "bytes_", "intp",
         "generic", "number", "integer", "signedinteger", "unsignedinteger", "inexact", "floating", "character",
         "flexible",
-        "mean", "median", "max", "min", "amax", "amin", "sum", "prod", "std", "var", "log", "log1p", "log2", "log10",
-        "exp", "expm1", "exp2", "sqrt", "square", "cbrt", "abs", "absolute", "sin", "cos", "tan", "sign", "reciprocal",
-        "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "sinh", "cosh", "tanh", "deg2rad", "rad2deg",
-        "degrees", "radians", "floor", "ceil", "trunc", "rint", "round", "around", "fabs", "negative", "positive",
-        "isnan", "isfinite", "isinf", "nan_to_num",
+        "mean", "median", "max", "min", "amax", "amin", "sum", "prod", "std", "var",
+        *_NUMPY_FUNCTIONS,
     ),
+    # where numpy 1 looked for them first
+    "numpy._core._multiarray_umath": _NUMPY_FUNCTIONS,
+    "numpy._core.umath": _NUMPY_FUNCTIONS,
+    "numpy._core.numeric": _NUMPY_FUNCTIONS,
+    "numpy._core.fromnumeric": _NUMPY_FUNCTIONS,
     "scipy.special._ufuncs": ("expit", "logit", "log_ndtr", "ndtr", "ndtri"),
     "numpy.random._mt19937": ("MT19937",),
     "numpy.random._pcg64": ("PCG64", "PCG64DXSM"),
@@ -96,6 +112,7 @@ _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
         "root_mean_squared_log_error",
     ),
     "sklearn.metrics._scorer": ("negative_likelihood_ratio", "positive_likelihood_ratio"),
+    "sklearn.utils.validation": ("check_array",),
     "sklearn.metrics.cluster._supervised": (
         "adjusted_mutual_info_score", "adjusted_rand_score", "completeness_score", "fowlkes_mallows_score",
         "homogeneity_score", "mutual_info_score", "normalized_mutual_info_score", "rand_score", "v_measure_score",
@@ -165,8 +182,9 @@ COMPILED: Final = _full_names(_COMPILED)
 
 
 def canonical(module: str, name: str) -> tuple[str, str]:
-    """Returns today's module and name of what had others in Python 2 and numpy 1."""
+    """Returns today's module and name of what had others in Python 2, numpy 1 and scikit-learn 1.5."""
     module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+    module = "sklearn._loss._loss" if module == "_loss" else module  # as its extension called itself
     return re.sub(r"^numpy\.core(?=\.|\Z)", "numpy._core", module), name
 
 
@@ -195,16 +213,19 @@ def _of_sklearn(module: str, name: str, full: str) -> Permitted | None:
         if name == "newObj":
             return Permitted(CALL, parts.bare_instance)
         if name.startswith("__pyx_unpickle_") and name.removeprefix("__pyx_unpickle_") in _COMPILED[module]:
-            return Permitted(CALL, parts.compiled_state(_attribute(module, name)))
+            maker = getattr(import_module(module), name, None)  # later versions may have none: theirs are only called
+            return Permitted(CALL, parts.compiled_state(name, maker))
         return None
     found = _attribute(module, name)
-    return Permitted(CLASS, found) if _is_estimator(found) else None
+    return Permitted(CLASS, found) if _is_data(found) else None
 
 
-def _is_estimator(found: Any) -> bool:
+def _is_data(found: Any) -> bool:
+    """True for an estimator of scikit-learn, or one of its named tuples, as IterativeImputer has."""
     from sklearn.base import BaseEstimator
 
-    return isinstance(found, type) and issubclass(found, BaseEstimator) and found.__module__.startswith("sklearn.")
+    is_own = isinstance(found, type) and found.__module__.startswith("sklearn.")
+    return is_own and (issubclass(found, BaseEstimator) or parts.is_named_tuple(found))
 
 
 def _attribute(module: str, name: str) -> Any:

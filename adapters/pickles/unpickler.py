@@ -18,15 +18,16 @@ import numpy as np
 from adapters.base import AdapterError, LoadFailed, ModelFiles
 from adapters.checks import Damaged
 from adapters.pickles.file import Bounded, PurePython, open_pickle
-from adapters.pickles.parts import Compiled, set_array_state, set_dtype_state
-from adapters.pickles.rules import CALL, CLASS, JOBLIB_ARRAY, Permitted, canonical, permitted
+from adapters.pickles.foreign import granted
+from adapters.pickles.pandas import Extension
+from adapters.pickles.parts import Compiled, Partial, is_named_tuple, set_array_state, set_dtype_state
+from adapters.pickles.rules import CALL, CLASS, JOBLIB_ARRAY, Permitted, canonical
 from adapters.trust import names_refused
 from adapters.wording import failing
 
 MAX_MEMO: Final = 10_000_000
 MAX_DEPTH: Final = 1000
 MAPPINGS: Final = (dict, OrderedDict, defaultdict)
-CONVERT: Final = "python -c \"import joblib, skops.io as s; s.dump(joblib.load('{file}'), 'model.skops')\""
 
 
 class Denied(AdapterError):
@@ -75,7 +76,7 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         found: Permitted | None = Permitted(CLASS, ArrayOnDisk)
         if (module, name) != JOBLIB_ARRAY:
             try:
-                found = permitted(module, name, self._allowed)
+                found = granted(module, name, self._allowed)
             except (ImportError, AttributeError) as error:
                 said = f"{self._file}: {module}.{name} is not in the installed version: {error}"
                 raise LoadFailed(said) from error
@@ -112,6 +113,8 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
 
     def _instance(self, cls: Any, args: Any, keywords: Any = None) -> Any:
         found = self._known_as(cls, CLASS)
+        if is_named_tuple(cls) and len(args) == len(cls._fields) and not keywords:
+            return tuple.__new__(cls, args)
         if (args or keywords) and not found.any:
             raise Damaged(f"{cls.__name__} is made with arguments")
         return cls.__new__(cls, *args, **(keywords or {}))
@@ -139,6 +142,9 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         cls = type(target)
         if isinstance(target, type) or not self._is_ours(cls):
             raise Damaged(f"state is given to a {cls.__name__}")
+        if (own := self._own_setter(cls)) is not None:
+            own(target, state)
+            return
         if isinstance(state, dict):
             self._check_names(state)
             if isinstance(version := state.get("_sklearn_version"), str):
@@ -151,8 +157,18 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         elif state:
             raise Damaged(f"a {cls.__name__} has a state of an unusual form")
 
+    def _own_setter(self, cls: type) -> Callable[[Any, Any], None] | None:
+        return next((found.set_state for found in self._known.values() if found.thing is cls), None)
+
     def _is_ours(self, cls: type) -> bool:
-        made = (np.random.RandomState, np.random.Generator, np.random.BitGenerator, np.ma.MaskedArray)
+        made = (
+            Partial,
+            Extension,
+            np.random.RandomState,
+            np.random.Generator,
+            np.random.BitGenerator,
+            np.ma.MaskedArray,
+        )
         known = self._known.values()
         plain = (found.thing for found in known if found.use == CLASS or found.any)
         compiled = (found.thing.cls for found in known if isinstance(found.thing, Compiled))
@@ -235,4 +251,4 @@ def load_pickle(files: ModelFiles, *, trust: str, allowed: frozenset[str] = froz
             from adapters.pickles.names import denied_names
 
             names = {str(denied)} | denied_names(path, files.path, allowed)
-            raise names_refused(files.path, "a pickle", names, trust, CONVERT.format(file=files.path)) from denied
+            raise names_refused(files.path, "a pickle", names, trust) from denied

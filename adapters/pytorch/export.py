@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from adapters.base import LoadFailed, ModelFiles, TensorSpec
 from adapters.checks import Damaged, need
-from adapters.pytorch.model import WIDER, Loaded
+from adapters.pytorch.model import WIDER, Loaded, named
 from adapters.pytorch.operators import NAMESPACES, check_globals, check_sources, is_refused
 from adapters.trust import content_refused
 from adapters.values import DATATYPE
@@ -95,7 +95,7 @@ def load_exported(files: ModelFiles, device: torch.device, *, strict: bool) -> L
         from torch.export.passes import move_to_device_pass
 
         program = move_to_device_pass(program, device)
-    return Loaded(program.module(check_guards=False), inputs, arrange)
+    return Loaded(program.module(check_guards=False), inputs, arrange, _outputs(program), _dtypes(program))
 
 
 def _load_pt2() -> Any:
@@ -112,16 +112,39 @@ def _load_pt2() -> Any:
 
 
 def _inputs(program: Any, name: str) -> tuple[TensorSpec, ...]:
-    specs, inputs = [], set(program.graph_signature.user_inputs)
-    for node in (n for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs):
+    specs = []
+    for node in _placeholders(program):
         value = node.meta["val"]
         if not isinstance(value, torch.Tensor):
             kind = type(value).__name__
             raise LoadFailed(f"input {node.name!r} of {name} is a {kind}, not a tensor; export without it")
-        plain = torch.empty(0, dtype=WIDER.get(value.dtype, value.dtype)).numpy().dtype
-        shape = tuple(d if isinstance(d, int) else -1 for d in value.shape)
-        specs.append(TensorSpec(node.name, DATATYPE[plain], shape))
+        specs.append(_spec(node.name, value))
     return tuple(specs)
+
+
+def _placeholders(program: Any) -> list[Any]:
+    inputs = set(program.graph_signature.user_inputs)
+    return [node for node in program.graph.nodes if node.op == "placeholder" and node.name in inputs]
+
+
+def _spec(name: str, value: torch.Tensor) -> TensorSpec:
+    plain = torch.empty(0, dtype=WIDER.get(value.dtype, value.dtype)).numpy().dtype
+    return TensorSpec(name, DATATYPE[plain], tuple(d if isinstance(d, int) else -1 for d in value.shape))
+
+
+def _dtypes(program: Any) -> tuple[torch.dtype | None, ...]:
+    kinds = (node.meta["val"].dtype for node in _placeholders(program))
+    return tuple(kind if kind in WIDER else None for kind in kinds)
+
+
+def _outputs(program: Any) -> tuple[TensorSpec, ...]:
+    """Returns the outputs that the program says; none if one of them is no tensor."""
+    nodes = {node.name: node for node in program.graph.nodes}
+    made = [nodes[name].meta["val"] if name in nodes else None for name in program.graph_signature.user_outputs]
+    if not all(isinstance(value, torch.Tensor) for value in made):
+        return ()
+    whole = pytree.tree_unflatten(made, program.call_spec.out_spec)
+    return tuple(_spec(name, value) for name, value in named(whole))
 
 
 def check_archive(files: ModelFiles) -> None:

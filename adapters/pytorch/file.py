@@ -1,8 +1,10 @@
 """From a file of PyTorch to a callable module: each kind has one loader, and no other is tried if it fails."""
 
+import io
 import json
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +13,8 @@ import torch
 from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options
 from adapters.imports import entrypoint, framework, kit_on_path
-from adapters.pickles.file import TORCH_MAGIC
+from adapters.pickles.file import TORCH_MAGIC, Bounded
+from adapters.pickles.names import Names
 from adapters.pytorch import export
 from adapters.pytorch.model import Loaded, as_model
 from adapters.trust import allows_code, code_refused, device_hint, kind_refused
@@ -30,6 +33,12 @@ KNOWN: Final[dict[str, checks.Check]] = {
 }
 SCALARS: Final = ("int", "float", "bool", "number")
 """Arguments of TorchScript that are numbers, not tensors."""
+CHECKPOINT: Final = ("model_state_dict", "state_dict")
+"""Where checkpoints keep the weights beside the optimizer's and others."""
+PLAIN: Final = ("torch", "collections", "numpy", "_codecs", "builtins", "__builtin__")
+"""Packages whose classes are in files of weights."""
+PREFIXES: Final = ("_orig_mod.", "module.", "_orig_mod.")
+"""What torch.compile and DataParallel put in front of each key, in either order."""
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 MAX_TENSORS: Final = 65_536
 """Of a safetensors file: for many empty tensors its own reader takes seconds and half a gigabyte.
@@ -143,11 +152,29 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _told_entrypoint(files: ModelFiles, options: Options) -> str:
     text = options.own.get("entrypoint")
     if not isinstance(text, str):
+        if whole := _class_in(files):
+            instead = f"save model.state_dict() and name the code that makes the model, or export it: {EXPORT}"
+            raise LoadFailed(f"{files.path} holds a whole pickled module ({whole}), which needs its code: {instead}")
         wanted = "serving.options.entrypoint must name the code that makes the model (module:callable)"
         raise LoadFailed(f"{files.path} holds weights only; {wanted}, or export the whole model: {EXPORT}")
     if not allows_code(options.trust):
         raise code_refused(files.path, f"{files.path} with the entry point {text!r}", options.trust, EXPORT)
     return text
+
+
+def _class_in(files: ModelFiles) -> str | None:
+    """Returns the class of the module that torch.save has pickled whole; None for weights."""
+    path = files.root / files.path
+    with path.open("rb") as file:
+        if not file.read(4).startswith(b"PK"):
+            return None
+    reader = torch._C.PyTorchFileReader(str(path))  # noqa: SLF001 - it has no public name
+    named = set[tuple[str, str]]()
+    data = reader.get_record("data.pkl")
+    with suppress(Exception):  # what comes before the end of a broken pickle counts
+        Names(Bounded(io.BytesIO(data), len(data)), named).load()
+    found = sorted(f"{m}.{n}" for m, n in named if m.partition(".")[0] not in PLAIN or m.startswith("torch.nn.modules"))
+    return next((name for name in found if not name.startswith("torch.nn.modules")), next(iter(found), None))
 
 
 def _with_state(files: ModelFiles, options: Options, text: str, state: Any) -> Loaded:
@@ -157,5 +184,16 @@ def _with_state(files: ModelFiles, options: Options, text: str, state: Any) -> L
         raise LoadFailed(f"the entry point {text!r} made a {type(module).__name__}, not a torch.nn.Module")
     if isinstance(state, torch.nn.Module):
         raise LoadFailed(f"{files.path} holds a whole module, not weights; save model.state_dict()")
-    module.load_state_dict(state.get("state_dict", state) if isinstance(state, dict) else state)
+    module.load_state_dict(_weights_in(state))
     return Loaded(module.eval())
+
+
+def _weights_in(state: Any) -> Any:
+    """Returns the state dict in a checkpoint, without what DataParallel and torch.compile put in front of each key."""
+    for key in CHECKPOINT:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    for prefix in PREFIXES:
+        if isinstance(state, dict) and state and all(isinstance(key, str) and key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state

@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import product
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,6 +18,8 @@ WIDER: Final = {torch.bfloat16: torch.float32}
 """Types without a datatype in the protocol, and the type that holds their values without loss."""
 FREE: Final = ((2, 3), (17, 18), (64, 65), (224, 225), (1600, 1601))
 """Sizes of free dimensions in the dry run, in pairs: an output dimension that differs between the two runs is free."""
+ROWS: Final = ((2, 3), (4, 8), (16, 32), (1, 1))
+"""Sizes of a free first axis: a model may reshape its rows in groups, or take one alone."""
 
 
 class Loaded(NamedTuple):
@@ -25,6 +29,10 @@ class Loaded(NamedTuple):
     inputs: tuple[TensorSpec, ...] = ()
     arrange: Callable[[list[Any]], tuple[tuple[Any, ...], Mapping[str, Any]]] | None = None
     """Turns the tensors, in the order of `inputs`, into (args, kwargs); None: one positional argument each."""
+    outputs: tuple[TensorSpec, ...] = ()
+    """What the file says of the outputs, in case that no dry run succeeds."""
+    dtypes: tuple[torch.dtype | None, ...] = ()
+    """What the inputs are cast to, where the protocol has no datatype for it."""
 
 
 def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.device, kind: str) -> Model:
@@ -33,7 +41,13 @@ def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.
     dtype = getattr(torch, own) if isinstance(own := options.own.get("dtype"), str) else None
     module = _prepared(loaded.module, options, device, dtype)
     run = _runner(module, loaded, inputs, device, dtype)
-    outputs = _dry_run(_runner(_copied(module), loaded, inputs, device, dtype), inputs, options, files.path)
+    outputs = _dry_run(_runner(_copied(module), loaded, inputs, device, dtype), inputs, options)
+    if isinstance(outputs, Exception):
+        if not loaded.outputs:
+            hint = "give the kit a sample, or say another number than 0 for an input in serving.options.example"
+            said = f"{files.path} cannot be run on zeros or ones, so its outputs are not known ({hint})"
+            raise LoadFailed(f"{said}: {reason(outputs, longest=10_000)[-200:]}") from outputs
+        outputs = loaded.outputs
 
     def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
         made = run(arrays)
@@ -83,12 +97,15 @@ Run = Callable[[Arrays], dict[str, torch.Tensor]]
 
 
 def _runner(module: Any, loaded: Loaded, inputs: tuple[TensorSpec, ...], device: torch.device, dtype: Any) -> Run:
-    def tensor(array: Any) -> torch.Tensor:
+    def tensor(array: Any, own: torch.dtype | None) -> torch.Tensor:
         made = torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
-        return made.to(dtype) if dtype is not None and made.is_floating_point() else made
+        wanted = dtype or own
+        return made.to(wanted) if wanted is not None and made.is_floating_point() else made
+
+    dtypes = loaded.dtypes or (None,) * len(inputs)
 
     def run(arrays: Arrays) -> dict[str, torch.Tensor]:
-        tensors = [tensor(arrays[spec.name]) for spec in inputs]
+        tensors = [tensor(arrays[spec.name], own) for spec, own in zip(inputs, dtypes, strict=True)]
         args, kwargs = (tuple(tensors), {}) if loaded.arrange is None else loaded.arrange(tensors)
         try:
             with torch.inference_mode():
@@ -127,28 +144,47 @@ def to_array(tensor: torch.Tensor) -> Any:
     return np.asarray(plain.to("cpu", WIDER.get(plain.dtype, plain.dtype)).resolve_conj().numpy(), order="C")
 
 
-def _dry_run(run: Run, inputs: tuple[TensorSpec, ...], options: Options, name: str) -> tuple[TensorSpec, ...]:
-    error: Exception | None = None
-    for sizes in FREE if any(-1 in spec.shape for spec in inputs) else FREE[:1]:
+def _dry_run(run: Run, inputs: tuple[TensorSpec, ...], options: Options) -> tuple[TensorSpec, ...] | Exception:
+    """Returns the outputs that two runs show, or why the first one failed: with a sample's inputs, else with zeros or
+    ones in several sizes."""
+    failed: Exception | None = None
+    for pair in _pairs(inputs, options):
         try:
-            first, second = ({n: to_array(t) for n, t in run(_example(inputs, options, s)).items()} for s in sizes)
-        except (RuntimeError, ValueError, WrongInput, TypeError) as caught:
-            error = caught
+            first, second = ({name: to_array(tensor) for name, tensor in run(made).items()} for made in pair)
+        except (RuntimeError, ValueError, WrongInput, TypeError, torch.jit.Error) as error:
+            failed = failed or error
         else:
-            return tuple(spec_of(key, array, second[key]) for key, array in first.items())
-    assert error is not None  # FREE is not empty
-    hint = "serving.options.example gives inputs another number than 0"
-    said = f"{name} cannot be run on zeros, so its outputs are not known ({hint})"
-    raise LoadFailed(f"{said}: {reason(error, longest=10_000)[-200:]}") from error
+            return tuple(_spec(name, array, second[name], inputs) for name, array in first.items())
+    assert failed is not None  # there are always pairs
+    return failed
 
 
-def _example(inputs: tuple[TensorSpec, ...], options: Options, free: int) -> dict[str, Any]:
+def _spec(name: str, first: Any, second: Any, inputs: tuple[TensorSpec, ...]) -> TensorSpec:
+    spec = spec_of(name, first, second)
+    free = bool(spec.shape) and first.shape == second.shape and all(i.shape[:1] == (-1,) for i in inputs)
+    return replace(spec, shape=(-1, *spec.shape[1:])) if free else spec  # the runs had the same rows
+
+
+def _pairs(inputs: tuple[TensorSpec, ...], options: Options) -> Iterator[tuple[Arrays, Arrays]]:
+    sample = options.sample
+    if len(sample) == len(inputs) == 1:
+        sample = {inputs[0].name: next(iter(sample.values()))}
+    if sample.keys() == {spec.name for spec in inputs}:
+        made = {spec.name: sample[spec.name].astype(DTYPES[spec.datatype]) for spec in inputs}
+        yield made, made
+    sizes = FREE if any(-1 in spec.shape[1:] for spec in inputs) else FREE[:1]
+    rows = ROWS if any(spec.shape[:1] == (-1,) for spec in inputs) else ROWS[:1]
+    for number, pair, counts in product((0, 1), sizes, rows):
+        first, second = (_example(inputs, options, *each, number) for each in zip(pair, counts, strict=True))
+        yield first, second
+
+
+def _example(inputs: tuple[TensorSpec, ...], options: Options, free: int, rows: int, number: int) -> Arrays:
     values: Any = options.own.get("example", {})
-    # the first axis is a batch, which needs no size to be useful
     return {
         spec.name: np.full(
-            tuple(d if d >= 0 else (2 + free % 2 if i == 0 else free) for i, d in enumerate(spec.shape)),
-            values.get(spec.name, 0),
+            tuple(d if d >= 0 else (rows if i == 0 else free) for i, d in enumerate(spec.shape)),
+            values.get(spec.name, number),
             dtype=DTYPES[spec.datatype],
         )
         for spec in inputs

@@ -6,11 +6,12 @@ else. Here each that is held is looked at, with the parameters that make scikit-
 
 import functools
 from collections.abc import Iterator, Mapping
+from types import MethodType
 from typing import Any, Final
 
 import numpy as np
 
-from adapters.pickles.parts import Compiled
+from adapters.pickles.parts import Compiled, Distribution, Partial
 from adapters.pickles.rules import CLASS, VALUE, permitted
 from adapters.sklearn.structures import NAMED, walk
 from adapters.trust import names_refused, reach_refused
@@ -22,23 +23,23 @@ _OPENS_FILES: Final = ("filename", "file")
 _WRITES_TO_ARGUMENTS: Final = frozenset({"out", "where", "dtype", "casting", "order", "subok", "signature"})
 
 
-def check_conduct(model: Any, file: str, kind: str, trust: str, allowed: frozenset[str], convert: str) -> None:
+def check_conduct(model: Any, file: str, kind: str, trust: str, allowed: frozenset[str]) -> None:
     """Raises Refused if a part of `model` holds a function or class that is not of the list, or reaches outside."""
     wanted, dtypes = set[str](), set[int]()
     for thing in walk(model):
         if isinstance(thing, np.ndarray) and thing.dtype.hasobject and any(map(_is_container, thing.ravel().tolist())):
-            raise reach_refused(file, "holds an array of lists or maps, which may be endless", convert)
+            raise reach_refused(file, "holds an array of lists or maps, which may be endless")
         for name, value in _held(thing):
             if "dtype" in name and isinstance(value, list | tuple):
                 dtypes.add(id(value))
             if callable(value) and not _may_hold(value, name, id(thing) in dtypes, allowed):
                 wanted.add(_full_name(value))
         for what in _reaching(thing):
-            raise reach_refused(file, f"holds a {type(thing).__name__} with {what}", convert)
+            raise reach_refused(file, f"holds a {type(thing).__name__} with {what}")
         if getattr(thing, "verbose", None) and hasattr(thing, "get_params"):
             thing.verbose = 0  # it would write to standard output
     if wanted:
-        raise names_refused(file, kind, wanted, trust, convert)
+        raise names_refused(file, kind, wanted, trust)
 
 
 def _held(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -59,8 +60,10 @@ def _may_hold(value: Any, name: str, of_dtypes: bool, allowed: frozenset[str]) -
     if isinstance(value, type):
         is_dtype = value in (bool, int, float, str, object) or issubclass(value, np.generic)
         return (is_dtype and ("dtype" in name or of_dtypes)) or _full_name(value) in allowed
-    if _full_name(type(value)) in _MADE_BY_SKLEARN:
-        return True
+    if isinstance(value, MethodType):
+        value = value.__self__
+    if isinstance(value, Partial | Distribution) or _full_name(type(value)) in _MADE_BY_SKLEARN:
+        return True  # of what they are made, the unpickler has checked
     made = permitted(type(value).__module__, type(value).__qualname__, allowed)
     if made and made.thing is type(value) and (made.any or made.use == CLASS):
         return True

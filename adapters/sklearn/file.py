@@ -6,44 +6,61 @@ import zipfile
 from typing import Any, Final
 
 from adapters.base import LoadFailed, ModelFiles, Options
-from adapters.imports import framework, kit_on_path
+from adapters.imports import framework, hidden, kit_on_path
 from adapters.pickles.file import FREE_BYTES, RATIO, looks_like_skops
+from adapters.pickles.names import names_in
 from adapters.pickles.rules import COMPILED, permitted
-from adapters.pickles.unpickler import CONVERT, load_pickle
+from adapters.pickles.unpickler import load_pickle
 from adapters.sklearn.conduct import check_conduct
 from adapters.sklearn.skops_schema import refused_names
 from adapters.sklearn.structures import check_structures
 from adapters.trust import allows_code, kind_refused, names_refused
 from adapters.wording import failing
 
+PICKLES_ONLY: Final = frozenset({"functools.partial", "builtins.getattr"})
+"""What the unpickler replaces by something narrower, and skops would not."""
+NATIVE: Final = {
+    "lightgbm": "booster_.save_model('model.txt')",
+    "xgboost": "save_model('model.ubj')",
+    "catboost": "save_model('model.cbm')",
+}
+"""How the wrappers of these frameworks are saved as data."""
 SKOPS_TRUSTED: Final = {name for name in COMPILED if not name.startswith("sklearn.linear_model.")} | {
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 }
 """Types that skops leaves to its caller, because it does not check their contents: `structures` does.
 https://skops.readthedocs.io/en/stable/persistence.html"""
-_FROM_SKOPS: Final = "export it to ONNX with skl2onnx"
 
 
 def load_estimator(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
     """Returns the checked estimator in `files.path`, and which scikit-learn saved it. Raises LoadFailed, Refused."""
     with (files.root / files.path).open("rb") as file:
         head = file.read(4096)
-    convert = CONVERT.format(file=files.path)
     kind, allowed = "a pickle", frozenset(options.allow_globals)
     if looks_like_skops(head):
-        kind, convert = "a skops file", _FROM_SKOPS
+        kind = "a skops file"
         estimator, version = _skops(files, options)
     elif allows_code(options.trust):
         return _any_pickle(files)
     elif options.trust == "data":
-        raise kind_refused(files.path, "a pickle", "data", "a pickle can run code", convert, "restricted")
+        why = "a pickle can run code"
+        raise kind_refused(files.path, "a pickle", "data", why, _conversion(files), "restricted")
     else:
         estimator, versions = load_pickle(files, trust=options.trust, allowed=allowed)
         version = min(versions, default=None)
     check_structures(estimator, files.path)
     if not allows_code(options.trust):
-        check_conduct(estimator, files.path, kind, options.trust, allowed, convert)
+        check_conduct(estimator, files.path, kind, options.trust, allowed)
     return estimator, version
+
+
+def _conversion(files: ModelFiles) -> str:
+    """Returns the command that makes a file of data of this pickle: of a booster, its framework's own."""
+    named = {module.partition(".")[0] for module, _ in names_in(files.root / files.path, files.path)}
+    for framework_name, save in NATIVE.items():
+        if framework_name in named:
+            return f'python -c "import joblib; joblib.load({files.path!r}).{save}"'
+    return f"python -c \"import joblib, skops.io as s; s.dump(joblib.load({files.path!r}), 'model.skops')\""
 
 
 def _any_pickle(files: ModelFiles) -> tuple[Any, str | None]:
@@ -61,15 +78,8 @@ def _version(caught: list[warnings.WarningMessage] | None) -> str | None:
 
 def _skops_io() -> Any:
     """Returns `skops.io`. Its import walks all of scikit-learn, one module of which imports torch: that takes 2 s."""
-    unneeded = "sklearn.externals.array_api_compat.torch"
-    hidden = unneeded not in sys.modules
-    if hidden:
-        sys.modules[unneeded] = None  # type: ignore[assignment]  # the documented way to make an import fail
-    try:
+    with hidden("sklearn.externals.array_api_compat.torch"):
         return framework("skops.io", "sklearn")
-    finally:
-        if hidden:
-            del sys.modules[unneeded]
 
 
 def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
@@ -77,7 +87,7 @@ def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
     with failing(f"{files.path} cannot be read by skops {sys.modules['skops'].__version__}"):
         untrusted, refused = types_in(files, options)
         if refused:
-            raise names_refused(files.path, "a skops file", refused, options.trust, _FROM_SKOPS)
+            raise names_refused(files.path, "a skops file", refused, options.trust)
         # never with the kit on the path: its modules could replace any other
         with warnings.catch_warnings(record=True, action="always") as caught:
             return skops.load(files.root / files.path, trusted=sorted(untrusted)), _version(caught)
@@ -98,7 +108,8 @@ def types_in(files: ModelFiles, options: Options) -> tuple[set[str], set[str]]:
     split = {name: name.rpartition(".") for name in left}
     # What a pickle may name, skops may too: it makes instances and sets their state, and calls nothing else.
     if options.trust != "data":
-        left -= {name for name, (module, _, last) in split.items() if permitted(module, last, frozenset())}
+        shared = {name: parts for name, parts in split.items() if name not in PICKLES_ONLY}
+        left -= {name for name, (module, _, last) in shared.items() if permitted(module, last, frozenset())}
     if not allows_code(options.trust):
         left |= refused_names(path, frozenset(options.allow_globals))
     return untrusted, left

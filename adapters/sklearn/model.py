@@ -1,7 +1,7 @@
 """A fitted estimator as a `Model`: its methods are the outputs."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -9,7 +9,9 @@ import numpy as np
 from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec, WrongInput
 from adapters.sklearn.input import inputs_of
+from adapters.sklearn.learnt import framework_of, is_boosted
 from adapters.sklearn.structures import walk
+from adapters.trust import allows_code
 from adapters.values import DATATYPE, DTYPES, Arrays, Rows, to_protocol
 from adapters.wording import reason
 
@@ -25,35 +27,77 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
     methods = [name for name in METHODS if callable(getattr(estimator, name, None))]
     if not methods:
         raise LoadFailed(f"{files.path} holds a {type(estimator).__name__}, which has none of {', '.join(METHODS)}")
-    for part in walk(estimator):  # 1 by default, as starting threads costs more than most predictions
-        if getattr(part, "n_jobs", None) is not None:
-            part.n_jobs = own.get("n_jobs", 1)
+    jobs = own.get("n_jobs", 1)  # starting threads costs more than most predictions
+    for part in walk(estimator):
+        _prepare(part, jobs)
     # a matrix in the order of the columns is what inputs_of promises; scikit-learn would warn of it at each place once
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
     inputs, classes = inputs_of(estimator, options), getattr(estimator, "classes_", None)
-    outputs = {name: _specs(estimator, name, inputs) for name in methods}
+    for part in walk(estimator):
+        _mend(part)
+    outputs, row, untried = _tried(estimator, methods, inputs, options)
     return Model(
         platform="sklearn",
         inputs=inputs.specs,
+        also=inputs.also,
+        example=row,
         outputs=tuple(spec for specs in outputs.values() for spec in specs),
         predict=_predict(estimator, inputs.build, outputs),
-        default_outputs=tuple(spec.name for spec in outputs[methods[0]]),
+        default_outputs=tuple(spec.name for spec in next(iter(outputs.values()))),
         batch=True,
         fresh_outputs=True,
         labels=tuple(map(str, classes.tolist())) if isinstance(classes, np.ndarray) and classes.ndim == 1 else None,
-        properties=_properties(estimator, version),
+        properties={**inputs.properties, **_properties(estimator, version, untried)},
     )
 
 
-def _specs(estimator: Any, method: str, inputs: Rows) -> tuple[TensorSpec, ...]:
-    """Returns names, datatypes and shapes of what a method returns, from one dry run."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            made = getattr(estimator, method)(inputs.example())
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - zeros are not a valid row of every model; then the classes have to tell
-        return (_spec_without_run(estimator, method),)
+def _prepare(part: Any, jobs: int) -> None:
+    """Sets the threads that a part of the model uses, and what its framework loses when it loads it."""
+    if framework_of(part) == "catboost" and getattr(part, "n_features_in_", None) == 0:
+        part._n_features_in = len(part.feature_names_)  # noqa: SLF001 - CatBoost 1.2.10 has no other way
+    if framework_of(part) == "xgboost" and hasattr(part, "set_param"):
+        part.set_param({"nthread": jobs})
+    elif getattr(part, "n_jobs", None) is not None or (is_boosted(part) and hasattr(part, "n_jobs")):
+        part.n_jobs = jobs
+
+
+def _mend(part: Any) -> None:
+    """Sets what would refuse rows that are in the model's order, after `inputs_of` has read it."""
+    if framework_of(part) == "xgboost" and hasattr(part, "feature_names"):
+        part.feature_names = None  # XGBoost would ask a matrix for them
+
+
+def _tried(
+    estimator: Any, methods: Sequence[str], inputs: Rows, options: Options
+) -> tuple[dict[str, tuple[TensorSpec, ...]], Mapping[str, Sequence[Any]], str]:
+    """Returns the outputs of each method, from a dry run, the row that it was made with, and a warning if no row does:
+    then the outputs are guesses. A method that fails where another one answers is left out, as the leaves of a linear
+    booster are. Raises LoadFailed if no row can be right."""
+    failed: Exception | None = None
+    for number in (None, 0, 1, 0.5):  # zeros are no valid row of every model: their logarithm is none
+        outputs = {}
+        for name in methods if number is not None or options.sample else ():
+            try:
+                rows = inputs.sampled(options.sample) if number is None else inputs.example(number)
+                outputs[name] = _specs(estimator, name, rows)
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - these rows may be none of this model's
+                failed = failed or error
+        if outputs:
+            return outputs, inputs.filled(number) if number else inputs.row, ""
+    # scikit-learn says ValueError of rows; the kit's own code may raise anything
+    if isinstance(failed, TypeError | AttributeError) and not allows_code(options.trust):
+        raise LoadFailed(f"a {type(estimator).__name__} that cannot predict: {reason(failed)}") from failed
+    guessed: dict[str, tuple[TensorSpec, ...]] = {name: (_spec_without_run(estimator, name),) for name in methods}
+    why = f"no row that could be made up is one of this model's ({reason(failed or ValueError())})"
+    return guessed, inputs.row, f"{why}: datatypes and shapes of its outputs are guesses; give the kit a sample"
+
+
+def _specs(estimator: Any, method: str, rows: Any) -> tuple[TensorSpec, ...]:
+    """Returns names, datatypes and shapes of what a method returns for these rows."""
+    with warnings.catch_warnings(action="ignore"):
+        made = getattr(estimator, method)(rows)
     if isinstance(made, list | tuple) and made and all(hasattr(m, "shape") for m in made):
         return tuple(_spec(f"{method}_{i}", array) for i, array in enumerate(made))
     return (_spec(method, made),)
@@ -113,14 +157,14 @@ def _as_declared(array: Any, spec: TensorSpec) -> Any:
     return array if array.dtype == dtype else array.astype(dtype)
 
 
-def _properties(estimator: Any, version: str | None) -> dict[str, str]:
+def _properties(estimator: Any, version: str | None, untried: str) -> dict[str, str]:
     import sklearn
 
     steps = ", ".join(type(step).__name__ for _, step in getattr(estimator, "steps", ()))
     described = type(estimator).__name__ + (f"({steps})" if steps else "")
     known = {"sklearn_version": str(sklearn.__version__), "sklearn_estimator": described}
     if version is None or version == sklearn.__version__:
-        return known
+        return known | ({"warning": untried} if untried else {})
     served = f"the model was saved by scikit-learn {version} and is served by {sklearn.__version__}"
     warning = f"{served}: its answers may differ; save it again, or serve it with the version that saved it"
-    return known | {"sklearn_version_saved": version, "warning": warning}
+    return known | {"sklearn_version_saved": version, "warning": "; ".join(filter(None, (warning, untried)))}

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from runtime.errors import CannotListen, InvalidSetting
 from runtime.kit.format.reference import Reference
@@ -14,12 +14,10 @@ from runtime.options import GRPC_PORT, OFF
 from runtime.settings import Settings
 from runtime.supervisor.launcher import Launcher
 from runtime.supervisor.process import WorkerProcess
-from runtime.supervisor.sockets import Listener, listen, reserve
+from runtime.supervisor.sockets import Listener, listen
 
 if TYPE_CHECKING:
     from runtime.supervisor.supervisor import Supervisor
-
-_GRPC_MODULES: Final = ("grpc", "grpc_health", "grpc_reflection", "google.protobuf")
 
 
 def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[int, list[str]]:
@@ -39,7 +37,7 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     listener = listen(settings.host, settings.port) if serving else listen("127.0.0.1", 0)
     board = Board.create(settings.workers + 1, WIDTH)
-    grpc = held_for_grpc(settings, log) if serving else None
+    grpc = listener_for_grpc(settings, log) if serving else None
     launcher = Launcher(settings, reference.name, listener, board, log, _kits_folder(settings, reference), grpc)
     if first:
         launcher.order(first, accept=serving)
@@ -49,16 +47,16 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
     return Supervisor(reference, launcher, first, serving=serving)
 
 
-def held_for_grpc(settings: Settings, log: Log) -> Listener | None:
-    """Holds the port of gRPC, if there shall be one. Raises InvalidSetting if what the operator asked for cannot be."""
+def listener_for_grpc(settings: Settings, log: Log) -> Listener | None:
+    """Returns the socket of gRPC, if there shall be one. Raises InvalidSetting if what somebody asked for cannot be."""
     asked, unix = settings.grpc_port, settings.host.startswith("unix:")
     if asked == OFF:
         return None
-    missing = [name for name in _GRPC_MODULES if find_spec(name) is None]
+    missing = find_spec("google") is None or find_spec("google.protobuf") is None
     wanted = "it needs a TCP --host" if unix else "pip install 'modelkit-runtime[grpc]' first" if missing else ""
     if not wanted:
         try:
-            return reserve(settings.host, GRPC_PORT if asked is None else asked)
+            return listen(settings.host, GRPC_PORT if asked is None else asked, option="--grpc-port")
         except CannotListen as taken:  # by another server on this machine, where nobody has asked for gRPC
             if asked is not None:
                 raise

@@ -141,6 +141,10 @@ def _resolve_folder(reference: Reference, observer: Observer) -> Resolved:
         observer.warning("folder.left_out", reason="neither file nor folder", files=list(folder.left_out[:10]))
     if folder.exposed:
         observer.warning("folder.exposed", folder=str(folder.root), reason=folder.exposed)
+    if folder.kitfile.is_made_up:
+        observer.warning(
+            "kit.no_kitfile", path=str(path), reason="no Kitfile: served as what its files are, unverified"
+        )
     observer.kitfile(folder.kitfile)
     return Resolved(reference, folder.kitfile, root=folder.root)
 

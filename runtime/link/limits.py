@@ -9,7 +9,7 @@ class Limits(NamedTuple):
     body_bytes: int = 64 * 1024 * 1024  # of one request, in every form: `--max-body-bytes`
     json_depth: int = 64
     chunks: int = 65_536  # chunks of one chunked body
-    inputs: int = 64
+    inputs: int = 64  # of one request; more where the model has more than half of it
     rank: int = 16
     elements: int = 2**31 - 1  # elements of one tensor
     id_bytes: int = 1024

@@ -54,7 +54,8 @@ class Terms(NamedTuple):
 
 
 class Order(NamedTuple):
-    """To a worker, first: what it serves and under which terms. The board and a listening socket come with it."""
+    """To a worker, first: what it serves and under which terms. The board, the log and the listening sockets come with
+    it."""
 
     model: str
     slot: int
@@ -65,7 +66,6 @@ class Order(NamedTuple):
     log_level: str
     limits: Limits
     gateway: Gateway = NO_GATEWAY
-    grpc: str = ""  # the address of gRPC, which the worker binds itself; "": there is none
 
 
 class Prepare(NamedTuple):

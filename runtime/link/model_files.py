@@ -21,6 +21,8 @@ class ModelFacts(NamedTuple):
     parameters: object
     parts: tuple[str, ...]
     code: tuple[str, ...]
+    is_alone: bool = False
+    """True if the file at `path` is the whole kit, and nothing beside it."""
 
     @classmethod
     def of(cls, kitfile: "Kitfile") -> Self:
@@ -29,13 +31,15 @@ class ModelFacts(NamedTuple):
         assert model is not None, "check_servable passed"
         assert model.path is not None, "check_servable passed"
         parts, code = (tuple(entry.path for entry in entries) for entries in (model.parts, kitfile.code))
-        return cls(model.path, model.framework, model.format, model.parameters, parts, code)
+        alone = kitfile.is_made_up and model.path != "."
+        return cls(model.path, model.framework, model.format, model.parameters, parts, code, alone)
 
     def files(self, root: Path) -> "ModelFiles":
         """Returns the model's files in the verified folder `root`."""
         from adapters.base import ModelFiles  # not before there are files: a supervisor never needs it
 
-        return ModelFiles(root, self.path, self.parts, self.code, _regular_files(root))
+        files = (self.path,) if self.is_alone else _regular_files(root)
+        return ModelFiles(root, self.path, self.parts, self.code, files)
 
 
 def in_layer(file: str, layers: Mapping[str, str]) -> str:

@@ -45,7 +45,8 @@ class App:
         self.own_headers = frozenset({b"origin"}) if gateway.cors_origins else frozenset()
         """Requests with one of these are not answered without ASGI."""
         self._cors: ASGIApp | None = None
-        self._bodies = Bodies(limits)
+        self.bodies = Bodies(limits)
+        """Shared with protocols that come without HTTP."""
         # Compiled as Starlette does a route's path; Starlette itself is not imported yet.
         self._patterns = [(re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))), codec)
                           for codec in codecs for path in codec.paths]  # fmt: skip
@@ -76,9 +77,7 @@ class App:
                     from runtime.serving.cors import Cors
 
                     self._cors = Cors(self._answer, self._gateway.cors_origins)
-                self._starlette = application(
-                    self, self._codecs, self._models, self._scrape, self.refused, self._bodies
-                )
+                self._starlette = application(self, self._codecs, self._models, self._scrape, self.refused, self.bodies)
 
     def _scrape(self) -> bytes:
         from runtime.serving.scrape import render  # with prometheus_client: 40 ms that no start has to wait for
@@ -124,7 +123,7 @@ class App:
         head = head_of(scope["headers"])
         try:
             codec = endpoint.codec(head)
-            body = await self._bodies.read(head, receive, codec.longest_body, codec.binary_at(head))
+            body = await self.bodies.read(head, receive, codec.longest_body, codec.binary_at(head))
         except RequestFailed as failure:
             return Call(endpoint.served, endpoint.codecs[0], head, b"").refused(failure)
         answer = infer(endpoint, head, body)

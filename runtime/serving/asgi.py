@@ -37,26 +37,31 @@ class Bodies:
         try:
             while more and max(announced, length) <= most:
                 if pieces:
-                    booked += self._book(max(announced, length) - booked, booked)
+                    booked += self.book(max(announced, length) - booked, booked)
                 message = await receive()
                 if message["type"] != "http.request":
                     raise ClientGone
                 pieces.append(message.get("body", b""))
                 length, more = length + len(pieces[-1]), message.get("more_body", False)
         finally:
-            self._in_flight -= booked
+            self.free(booked)
         if max(announced, length) > most:
             raise too_large(most, whose)
         if at is not None:
             return aligned(pieces, at)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _book(self, more: int, own: int) -> int:
-        """Books `more` bytes for a body that has `own` already. One that is alone may be longer than the limit."""
+    def book(self, more: int, own: int) -> int:
+        """Books `more` bytes for a body that has `own` already. One that is alone may be longer than the limit.
+        Raises Overloaded."""
         if self._in_flight > own and self._in_flight + more > self._limits.in_flight_bytes:
             raise Overloaded(f"overloaded: bodies in flight hold {self._in_flight} bytes; try again")
         self._in_flight += more
         return more
+
+    def free(self, booked: int) -> None:
+        """Gives bytes back."""
+        self._in_flight -= booked
 
 
 def local_path(scope: Scope) -> str:

@@ -24,6 +24,8 @@ from runtime.serving.tracing import ATTRIBUTES, LOGGED_ID, NUMBERS, PREFIX, REQU
 
 _OK: Final = OUTCOME_RUNS["ok"]
 _REHEARSAL_SECONDS: Final = 0.5
+_ON_ITS_WAY_SECONDS: Final = 0.05
+"""A gRPC client cancels a call at its deadline, which begins when it sends the request: it may be first to do so."""
 
 
 class Endpoint(NamedTuple):
@@ -83,7 +85,7 @@ async def _awaited(call: "Call", answer: Awaitable[Response]) -> Response:
     try:
         return call.answered(await answer)
     except CancelledError:
-        if 0 < call.deadline_seconds < perf_counter() - call.arrived:  # gRPC cancels at the client's deadline
+        if 0 < call.deadline_seconds < perf_counter() - call.arrived + _ON_ITS_WAY_SECONDS:
             return call.refused(too_late(call.deadline_seconds))
         call.abandoned()
         raise

@@ -15,6 +15,10 @@ JSON: Final = (b"content-type", b"application/json")
 """Exactly so: KServe's client compares the whole value and loses the message of anything else."""
 
 
+GRPC_CODE: Final = b"grpc-code"
+"""The header of an answer over gRPC that has the name of its code, where that is not OK; its body is the text then."""
+
+
 class Response(NamedTuple):
     """A whole answer. Neither kind of header holds content-length or connection: the edge adds those."""
 
@@ -104,3 +108,12 @@ def error_response(failure: errors.RequestFailed) -> Response:
     status = status_of(failure).http
     extra = failure.headers if isinstance(failure, MethodNotAllowed) else _EXTRA.get(status, ())
     return Response(status, (JSON, *extra), error_body(str(failure), failure.advice))
+
+
+_GRPC_CODES: Final = {status.grpc: ((GRPC_CODE, status.grpc.encode()),) for status in STATUSES}
+
+
+def grpc_response(failure: errors.RequestFailed) -> Response:
+    """Returns the answer that tells a client over gRPC of `failure`."""
+    status = status_of(failure)
+    return Response(status.http, _GRPC_CODES[status.grpc], one_line(str(failure)).encode())

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from socket import AF_UNIX
 from typing import Final
 
 from runtime.link.board import Board
@@ -11,9 +10,10 @@ from runtime.link.messages import Order
 from runtime.log import Log
 from runtime.settings import Settings
 from runtime.supervisor.cgroups import Allowance, allowance
+from runtime.supervisor.listeners import Listeners
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
-from runtime.supervisor.sockets import Listener, address, afresh, another, is_reachable
+from runtime.supervisor.sockets import Listener, address
 
 _SHARE: Final = 8  # bodies may take an eighth of the container's memory
 _PLENTY: Final = 2**60
@@ -25,18 +25,19 @@ class Launcher:
 
     def __init__(self, settings: Settings, model: str, listener: Listener, board: Board, log: Log, kits: Path,
                  grpc: Listener | None = None) -> None:  # fmt: skip
-        """`listener` is worker 1's; beside the interpreter and its libraries, workers may read `kits`; `grpc` holds the
-        port of gRPC, which workers bind themselves."""
-        self._grpc, self.grpc_address = grpc, address(grpc) if grpc else ""
-        self.settings, self.listener, self.board, self.log = settings, listener, board, log
+        """`listener` is worker 1's, `grpc` the one of gRPC; beside the interpreter and its libraries, workers may read
+        `kits`."""
+        self.listener, self.grpc_address = listener, address(grpc) if grpc else ""
+        self._listeners = [Listeners(first) for first in (listener, grpc) if first]
+        self.settings, self.board, self.log = settings, board, log
         # to our standard output, except on a terminal, where one log keeps lines and status apart
         own = settings.command == "serve" and not os.isatty(1)
         self.out = Log(1, style=log.style, level=log.level) if own else None
-        self._model, self._kits, self._listeners = model, kits, {1: listener}
+        self._model, self._kits = model, kits
 
     def start(self, slot: int, *, accept: bool) -> WorkerProcess:
         """A new worker with its first order. Raises OSError where the machine has no process or descriptor left."""
-        self.listener_of(slot)
+        self.listeners_of(slot)
         worker = WorkerProcess(slot)
         self.order(worker, accept=accept)
         return worker
@@ -55,44 +56,25 @@ class Launcher:
             log_level=log.level,
             limits=limits_of(settings, allowance()),
             gateway=settings.gateway,
-            grpc=self.grpc_address,
         )
-        worker.tell(order, files=(*self.board.files, self.listener_of(worker.slot).fileno(), _STANDARD_ERROR))
+        listeners = [listener.fileno() for listener in self.listeners_of(worker.slot)]
+        worker.tell(order, files=(*self.board.files, _STANDARD_ERROR, *listeners))
         worker.finish_output = Output(worker, log, self.out).finish
 
-    def listener_of(self, slot: int) -> Listener:
-        """The supervisor's copy of a worker's socket. Raises OSError if it has to be made and cannot."""
-        if slot not in self._listeners:  # of several workers, one that has no model gets no connections
-            self._listeners[slot] = another(self._listeners[1], listening=False)
-        return self._listeners[slot]
+    def listeners_of(self, slot: int) -> list[Listener]:
+        """The supervisor's copies of a worker's sockets: that of HTTP, then that of gRPC where it is served.
+        Raises OSError if one has to be made and cannot."""
+        return [listeners.of(slot) for listeners in self._listeners]
 
-    def renew_listener(self, slot: int, *, alone: bool) -> bool:
-        """After the death of a worker: its socket stays only if the `alone` worker left it as it was. Raises OSError.
-
-        Others get the connections meanwhile; if there are no others, connections wait for the replacement.
-        Returns whether the sockets of all workers are new: a spoilt Unix socket is the same for all.
-        """
-        old = self.listener_of(slot)
-        unix = old.family == AF_UNIX
-        if (alone or unix) and is_reachable(old):
-            return False
-        if unix:
-            fresh = afresh(old)
-            for listener in self._listeners.values():
-                listener.close()
-            self._listeners = {1: fresh}  # the others are made of it
-        else:
-            self._listeners[slot] = another(old, listening=alone)
-            old.close()
-        return unix
+    def renew_listeners(self, slot: int, *, alone: bool) -> bool:
+        """After the death of a worker: see `Listeners.renew`."""
+        new = [listeners.renew(slot, alone=alone) for listeners in self._listeners]
+        return any(new)
 
     def close_listeners(self) -> None:
         """Turns new clients away, and closes the supervisor's copies."""
-        for listener in self._listeners.values():
-            listener.turn_away()
-            listener.close()
-        if self._grpc:
-            self._grpc.close()
+        for listeners in self._listeners:
+            listeners.close()
 
 
 def limits_of(settings: Settings, allowed: Allowance) -> Limits:

@@ -67,17 +67,6 @@ def listen(host: str, port: int, *, option: str = "--port") -> Listener:
         raise CannotListen(f"cannot listen on {place(host, port)}: {reason}") from error
 
 
-def reserve(host: str, port: int) -> Listener:
-    """Returns a socket that holds a port, for workers that bind it themselves, and gets no client. Raises CannotListen.
-
-    Only a socket that listens, or may not be bound beside (SO_REUSEADDR), keeps other servers from the port.
-    """
-    holder = listen(host, port, option="--grpc-port")
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-    holder.shutdown(socket.SHUT_RD)
-    return holder
-
-
 def another(listener: Listener, *, listening: bool) -> Listener:
     """Returns one more socket at the address of `listener`; not `listening`, it gets no client yet. Raises OSError."""
     if listener.family == socket.AF_UNIX:
@@ -165,7 +154,7 @@ def url(listener: socket.socket) -> str:
 
 
 def address(listener: socket.socket) -> str:
-    """Returns host and port of a TCP socket as gRPC takes them."""
+    """Returns host and port of a TCP socket as clients of gRPC take them."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -117,7 +117,7 @@ class Workers:
             return
         accept = not self._served and not any(worker.accepts for worker in self)
         try:
-            if again and self._launcher.renew_listener(slot, alone=not self.ready):
+            if again and self._launcher.renew_listeners(slot, alone=not self.ready):
                 for other in self:  # they listen where nobody connects any more
                     other.blameless = True
                     self._end_one(other)
@@ -260,10 +260,10 @@ class Workers:
             self._owner.heard(worker, Failed(model, "LoadFailed", reason))
 
     def _not_listening(self, worker: WorkerProcess) -> str:
-        listener = self._launcher.listener_of(worker.slot)
-        if not is_intact(listener):
+        listeners = self._launcher.listeners_of(worker.slot)
+        if not all(map(is_intact, listeners)):
             return "it has spoilt its listening socket"
-        before, worker.waiting = worker.waiting, queue(listener)[0]
+        before, worker.waiting = worker.waiting, sum(queue(listener)[0] for listener in listeners)
         worker.stuck_looks = worker.stuck_looks + 1 if worker.waiting and worker.waiting >= before else 0
         others = sum(bool(other.ready) for other in self) > 1  # alone, it may compute for longer and hold the GIL
         return "it has stopped accepting connections" if others and worker.stuck_looks >= _STUCK_LOOKS else ""

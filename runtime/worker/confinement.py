@@ -18,7 +18,6 @@ from typing import Final
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
 VERSION_FLAG, PATH_BENEATH, NO_NEW_PRIVS, O_PATH = 1, 1, 38, os.O_PATH
 ALL_THREADS, FIRST_WITH_ALL_THREADS = 1 << 3, 8  # LANDLOCK_RESTRICT_SELF_TSYNC, and the ABI that knows it
-NET_PORT, BIND_TCP = 2, 1
 READ_FILE, READ_DIR, WRITE_FILE, TRUNCATE = 1 << 2, 1 << 3, 1 << 1, 1 << 14
 FILE_RIGHTS_OF: Final = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 """ABI version -> the file rights that the kernel knows from there on."""
@@ -41,11 +40,10 @@ def interpreter_paths() -> tuple[Path, ...]:
     return tuple(path for path in map(Path, (*SYSTEM, *sorted(own))) if path.exists())
 
 
-def confine(read: Iterable[Path], write: Iterable[Path] = (Path("/dev/null"),), *, port: int = 0) -> int:
+def confine(read: Iterable[Path], write: Iterable[Path] = (Path("/dev/null"),)) -> int:
     """Applies Landlock, for good, and returns its ABI. Only files below `read` can be read, only `write` written.
 
-    Newer kernels also refuse TCP connect and bind, except bind to `port` (ABI 4), and signals and abstract sockets to
-    other processes (ABI 6).
+    Newer kernels also refuse TCP connect and bind (ABI 4), and signals and abstract sockets to other processes (ABI 6).
     Raises OSError if there is no Landlock, or if another thread is running.
     """
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - names only
@@ -59,10 +57,6 @@ def confine(read: Iterable[Path], write: Iterable[Path] = (Path("/dev/null"),), 
     try:
         for path in write:
             _allow(ruleset, path, handled & (READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE))
-        if port and abi >= 4:
-            _checked(
-                _syscall(ADD_RULE, ruleset, NET_PORT, struct.pack("QQ", BIND_TCP, port), 0), "landlock_add_rule bind"
-            )
         _checked(_LIBC.prctl(NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
         _checked(_syscall(RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     finally:

@@ -48,11 +48,11 @@ def harden(supervisor: int, control: int) -> None:
     libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
 
 
-def shut_in(mode: str, readable: str, *, port: int = 0, memory_bytes: int = 0, files: Iterable[int] = ()) -> str:
+def shut_in(mode: str, readable: str, *, memory_bytes: int = 0, files: Iterable[int] = ()) -> str:
     """Confines this process to predicting, and to reading below `readable` and what its imports need; says how far.
 
     `landlock-7+seccomp` is all; `seccomp (no Landlock: why)`, `landlock-7 (no seccomp: why)` and `none: why` are less.
-    A `port` can be bound until `forbid_binding`. `files` are what it inherited to write to.
+    `files` are what it inherited to write to.
     It has to come before anything that starts a thread is imported; numpy is such a thing. `mode` may be `off`.
     """
     from runtime.worker import seccomp
@@ -68,12 +68,12 @@ def shut_in(mode: str, readable: str, *, port: int = 0, memory_bytes: int = 0, f
     drop_capabilities(paths)
     landlock = filtered = ""
     try:
-        landlock = f"landlock-{confine(paths, port=port)}"
+        landlock = f"landlock-{confine(paths)}"
     except OSError as error:
         without = f"no Landlock: {error.strerror}"
     limit_resources(memory_bytes, files)
     try:
-        seccomp.confine(binding=bool(port))
+        seccomp.confine()
         filtered = "seccomp"
     except OSError as error:
         without = f"no seccomp: {error.strerror}" if landlock else f"{without}; no seccomp: {error.strerror}"
@@ -94,11 +94,3 @@ def narrow(level: str, readable: str) -> str:
     except OSError as error:
         return f"{level} (reads all kits of the cache: {error.strerror})"
     return level
-
-
-def forbid_binding() -> None:
-    """Has no thread of this process make or bind a socket from now on. A kernel without filters allows it."""
-    from runtime.worker import seccomp
-
-    with suppress(OSError):
-        seccomp.forbid_binding()

@@ -29,7 +29,7 @@ from runtime.serving.protocols import CODECS
 from runtime.serving.served import Provenance, Served
 from runtime.worker.declared import Declared
 from runtime.worker.harden import FULL
-from runtime.worker.samples import Sample, common_inputs, read_samples
+from runtime.worker.samples import Sample, common_inputs, first_inputs, read_samples
 
 _WARM_UPS: Final = 5
 _IMAGE_GROWTH: Final = 4  # what a body is at most when it is read, as an image whose pixels become numbers
@@ -53,6 +53,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
     options = replace(
         declared.options,
         sampled=common_inputs(samples),
+        sample=first_inputs(samples),
         trust=terms.trust,
         allow_globals=terms.allow_globals,
         threads=limits.threads,

@@ -30,8 +30,7 @@ def main(control: int, supervisor: int) -> None:
     except EOFError:  # the supervisor ended before it said what to do
         sys.exit(1)
     assert order, "the channel waits for it"
-    port, log = int(order.grpc.rpartition(":")[2] or 0), channel.files[-1]
-    level = shut_in(order.terms.sandbox, order.kits, port=port, memory_bytes=order.limits.memory_bytes, files=(log,))
+    level = shut_in(order.terms.sandbox, order.kits, memory_bytes=order.limits.memory_bytes, files=(channel.files[2],))
     terms = order.terms._replace(sandbox=level)
     from runtime.worker.service import Service
 

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from adapters.base import LoadFailed, TensorSpec
-from adapters.values import DTYPES
+from adapters.values import DTYPES, Arrays
 from runtime.errors import InvalidInput, InvalidKitfile, SamplesDiffer
 from runtime.link.limits import Limits
 from runtime.serving.protocol.json_document import kind_of
@@ -142,6 +142,18 @@ def common_inputs(samples: Sequence[Sample]) -> tuple[TensorSpec, ...]:
             key = next(iter(seen), name) if is_single else name
             seen.setdefault(key, (datatype, []))[1].append(shape)
     return tuple(TensorSpec(name, datatype, _common(shapes)) for name, (datatype, shapes) in seen.items())
+
+
+def first_inputs(samples: Sequence[Sample]) -> Arrays:
+    """Returns the inputs of the first sample by name; none if they are no plain tensors: its replay says why."""
+    arrays: Arrays = {}
+    for tensor in samples[0].request.get("inputs", ()) if samples else ():
+        try:
+            spec = TensorSpec(tensor["name"], ALIASES[tensor["datatype"]], (-1,) * len(tensor["shape"]))
+            arrays[spec.name] = array_of(spec, tensor["shape"], tensor["data"], Limits())
+        except (InvalidInput, KeyError, TypeError):
+            return {}
+    return arrays
 
 
 def _tensors(request: Mapping[str, Any]) -> Iterator[tuple[str, str, list[int]]]:

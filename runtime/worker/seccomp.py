@@ -13,9 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from runtime.worker.syscalls import (
-    BINDING,
     CHECKED,
-    CONNECTING,
     FILES,
     FIRST_UNKNOWN,
     KERNEL,
@@ -23,6 +21,7 @@ from runtime.worker.syscalls import (
     MACHINES,
     OTHER_PROCESSES,
     SECCOMP,
+    SOCKETS,
     Numbers,
 )
 
@@ -51,8 +50,8 @@ def keep_to_itself() -> None:
     install([*_checked("prlimit64", _own_process()), *_checked("setsockopt", _no_option(_STEERING))])
 
 
-def confine(*, binding: bool) -> None:
-    """Refuses all that predicting does not need, for every thread; `binding` leaves sockets to `forbid_binding`.
+def confine() -> None:
+    """Refuses all that predicting does not need, for every thread.
 
     Raises OSError if there are no filters.
     """
@@ -73,16 +72,10 @@ def confine(*, binding: bool) -> None:
         steps += _checked(name, own)
     if affinity:  # an operator who binds OpenMP's threads to cores names threads by their numbers
         steps += _checked("sched_setaffinity", own)
-    if not binding:  # gRPC's own sockets turn clients away by a filter when they close
-        steps += _checked("setsockopt", _no_option(_FILTERING))
-    for table in (OTHER_PROCESSES, KERNEL, MACHINE, FILES, CONNECTING, *([] if binding else [BINDING])):
+    steps += _checked("setsockopt", _no_option(_FILTERING))
+    for table in (OTHER_PROCESSES, KERNEL, MACHINE, FILES, SOCKETS):
         steps += _refused(table)
     install(steps)
-
-
-def forbid_binding() -> None:
-    """Refuses new sockets and binding, for every thread. Raises OSError if there are no filters."""
-    install(_refused(BINDING))
 
 
 def install(steps: Iterable[Step]) -> None:

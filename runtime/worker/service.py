@@ -27,10 +27,11 @@ from runtime.serving.app import App
 from runtime.serving.health import Health
 from runtime.serving.http.server import Server
 from runtime.serving.in_hand import InHand
+from runtime.serving.protocol.codec import prepare
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Models, Served
 from runtime.worker.failures import failed
-from runtime.worker.harden import forbid_binding, narrow
+from runtime.worker.harden import narrow
 from runtime.worker.loading import load
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Service:
 
     def __init__(self, channel: Channel, order: Order) -> None:
         self._channel, self._order = channel, order
-        control, metrics, listener, log = channel.files
+        control, metrics, log, *listeners = channel.files
         self._board = Board(control, metrics)
         style: Style = "json" if order.log_style == "json" else "text"
         self._log = Log(log, gather=True, encode=_encode, style=style, level=order.log_level)
@@ -60,17 +61,23 @@ class Service:
         self._health = health
         self._app = App(self._served, health=health, board=self._board, limits=order.limits, log=self._log,
                         gateway=order.gateway)  # fmt: skip
-        sockets = [socket.socket(fileno=listener)]
-        self._server = Server(self._app, sockets, health=health, limits=order.limits, log=self._log)
-        self._grpc: GrpcServer | None = None
+        sockets = [socket.socket(fileno=listener) for listener in listeners]
+        http = Server(self._app, sockets[:1], health=health, limits=order.limits, log=self._log)
+        self._servers: list[Server | GrpcServer] = [http]
+        self._grpc_sockets = sockets[1:]
 
     async def run(self) -> None:
         """Serves until told to stop, or until the supervisor is gone."""
         self._stopped = asyncio.Event()
-        await self._server.start()
+        servers = 1 + len(self._grpc_sockets)
+        await self._servers[0].start(servers)
         if self._order.accept:
-            await self._server.accept()
-        self._opened = asyncio.create_task(self._open_grpc(self._order.grpc))
+            await self._servers[0].accept()
+        if self._grpc_sockets:
+            self._servers.append(grpc := self._grpc_server(self._grpc_sockets))
+            await grpc.start(servers)
+            if self._order.accept:
+                await grpc.accept()
         self._beat()
         os.set_blocking(self._channel.fileno(), False)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._hear)
@@ -106,27 +113,21 @@ class Service:
             case Stop():
                 self._draining = loop.create_task(self._stop(message.seconds))
 
-    async def _open_grpc(self, address: str) -> None:
-        """Binds the port of gRPC, if there is one, and gives up binding before a kit is loaded."""
-        if not address:
-            return
-        server = await asyncio.to_thread(_grpc_server)
-        from runtime.serving.protocol.grpc.codec import GRPC
+    def _grpc_server(self, sockets: list[socket.socket]) -> "GrpcServer":
+        from runtime.serving.grpc.server import Server as GrpcServer  # no answer over HTTP has to wait for it
 
-        self._codecs = self._app.speak(GRPC)
         models = Models(self._served, self._health, self._board, self._log)
-        self._grpc = server(models, health=self._health, limits=self._order.limits, log=self._log)
-        self._grpc.bind(address)
-        if self._order.terms.sandbox != "off":
-            forbid_binding()
-        if self._order.accept:
-            await self._grpc.accept()
+        return GrpcServer(models, sockets, bodies=self._app.bodies, health=self._health, limits=self._order.limits,
+                          log=self._log, speak=self._speak)  # fmt: skip
+
+    def _speak(self, codec: "Codec") -> None:
+        """Speaks one more protocol; in any thread."""
+        self._codecs = self._app.speak(codec)
+        for served in tuple(self._served.values()):
+            prepare(served, self._codecs)
 
     async def _stop(self, seconds: float) -> None:
-        drains = [self._server.drain(seconds)]
-        if self._grpc:
-            drains.append(self._grpc.drain(seconds))
-        await asyncio.gather(*drains)
+        await asyncio.gather(*(server.drain(seconds) for server in self._servers))
         self._stopped.set()
 
     # the model
@@ -155,7 +156,6 @@ class Service:
 
     async def _load_and_accept(self, kit: Load) -> None:
         try:
-            await self._opened
             served, ready = await asyncio.get_running_loop().run_in_executor(None, self._load, kit)
         except Exception as error:  # noqa: BLE001 - whatever it was, the supervisor says it and ends
             self._log.debug("model.load_failed", error=repr(error))
@@ -166,18 +166,12 @@ class Service:
         self._log.private = not self._order.limits.log_inputs  # from now on there are inputs that texts could quote
         self._predicts_since, served.in_hand = 0.0, self._in_hand
         self._served[kit.model] = served
+        prepare(served, self._codecs)  # perhaps there is one more since it began to load
         if not self._order.accept:
-            await self._server.accept()
-            if self._grpc:
-                await self._grpc.accept()
+            for server in self._servers:
+                await server.accept()
         self._channel.send(ready)
         asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
-
-
-def _grpc_server() -> "type[GrpcServer]":
-    from runtime.serving.grpc.server import Server  # 150 ms that no answer over HTTP has to wait for
-
-    return Server
 
 
 def _encode(fields: dict[str, object]) -> str:

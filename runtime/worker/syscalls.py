@@ -69,8 +69,8 @@ FILES: Final[dict[str, Numbers]] = {
 }  # fmt: skip
 """Programs, and what changes files without opening them: Landlock does not know modes, owners, times and attributes."""
 
-CONNECTING: Final[dict[str, Numbers]] = {"connect": (42, 203)}
-BINDING: Final[dict[str, Numbers]] = {"socket": (41, 198), "bind": (49, 200)}
+SOCKETS: Final[dict[str, Numbers]] = {"socket": (41, 198), "bind": (49, 200), "connect": (42, 203)}
+"""Only what comes in on an inherited socket is answered."""
 
 CHECKED: Final[dict[str, Numbers]] = {
     "clone": (56, 220), "clone3": (435, 435), "prlimit64": (302, 261), "setsockopt": (54, 208),

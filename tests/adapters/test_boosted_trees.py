@@ -82,7 +82,7 @@ def test_xgboost_takes_columns_by_name_and_categories_as_codes(tmp_path: Path) -
     booster = xgb(tmp_path, "m.json", frame)
     inputs = (TensorSpec("b", "FP32", (-1,)), TensorSpec("a", "FP32", (-1,)))
     _, model = opened(tmp_path, "m.json", inputs=inputs)
-    assert json.loads(model.properties["feature_names"]) == ["a", "b"]
+    assert json.loads(model.properties["columns"]) == ["a", "b"]
     given = {"b": (np.arange(len(X)) % 3).astype(np.float32), "a": X[:, 0].copy()}
     want = booster.predict(xgboost.DMatrix(frame, enable_categorical=True))
     np.testing.assert_allclose(model.predict(given, ("predict",))["predict"], want, rtol=1e-6)
@@ -293,3 +293,56 @@ def test_truncated_file_fails_in_one_line(kind: str, part: float, tmp_path: Path
         load(files_in(tmp_path, path), Options(), framework=None, format=None, adapter=kind, warn=print)
     assert "\n" not in str(caught.value)
     assert path in str(caught.value)
+
+
+# -- what their own estimators would answer
+
+
+def test_xgboost_uses_the_trees_up_to_its_best_iteration(tmp_path: Path) -> None:
+    estimator = xgboost.XGBClassifier(n_estimators=60, early_stopping_rounds=2, learning_rate=0.9, n_jobs=1)
+    estimator.fit(X[:40], Y[:40], eval_set=[(X[40:], Y[40:])], verbose=0)
+    estimator.save_model(tmp_path / "m.ubj")
+    assert estimator.best_iteration + 1 < estimator.get_booster().num_boosted_rounds()
+    _, model = opened(tmp_path, "m.ubj")
+    assert model.predict({"x": X}, ("predict",))["predict"].tolist() == estimator.predict_proba(X).tolist()
+    assert model.predict({"x": X}, ("leaf",))["leaf"].tolist() == estimator.apply(X).tolist()
+
+
+def test_lightgbm_takes_doubles(tmp_path: Path) -> None:
+    seconds = 1_700_000_000 + np.arange(400.0).reshape(-1, 1)
+    estimator = lightgbm.LGBMRegressor(n_estimators=9, verbose=-1, min_child_samples=2, n_jobs=1)
+    estimator.fit(seconds, seconds[:, 0] // 50 % 2).booster_.save_model(tmp_path / "m.txt")
+    _, model = opened(tmp_path, "m.txt")
+    assert model.inputs == (TensorSpec("x", "FP64", (-1, 1)),)
+    assert model.predict({"x": seconds}, ("predict",))["predict"].tolist() == estimator.predict(seconds).tolist()
+
+
+@pytest.mark.parametrize("path", ["m.txt", "m.ubj", "m.json"])
+def test_categories_in_a_file_are_texts(path: str, tmp_path: Path) -> None:
+    colours, sizes = np.array(["red", "green", "blue"])[Y], np.arange(len(Y)) % 2 + 5
+    frame = pd.DataFrame({"a": X[:, 0], "colour": pd.Categorical(colours), "size": pd.Categorical(sizes)})
+    if path == "m.txt":
+        of_lightgbm = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1, min_child_samples=2, n_jobs=1)
+        of_lightgbm.fit(frame, Y).booster_.save_model(tmp_path / path)
+        want = of_lightgbm.predict_proba(frame)
+    else:
+        of_xgboost = xgboost.XGBClassifier(n_estimators=3, enable_categorical=True, n_jobs=1).fit(frame, Y)
+        of_xgboost.save_model(tmp_path / path)
+        want = of_xgboost.predict_proba(frame)
+    _, model = opened(tmp_path, path)
+    assert [(s.name, s.datatype) for s in model.inputs[1:]] == [("colour", "BYTES"), ("size", "INT64")]
+    assert json.loads(model.properties["categories"]) == {"colour": ["blue", "green", "red"], "size": [5, 6]}
+    assert model.example == {"colour": ["blue"], "size": [5]}
+    columns = {
+        "a": X[:, 0].astype(np.float64),
+        "colour": np.array([c.encode() for c in colours], object),
+        "size": sizes,
+    }
+    assert model.predict(columns, ("predict",))["predict"].tolist() == want.tolist()
+    codes = np.c_[columns["a"], frame["colour"].cat.codes, frame["size"].cat.codes]
+    assert model.predict({"x": codes}, ("predict",))["predict"].tolist() == want.tolist()
+    for wrong in (3.0, 0.5, -1.0):
+        with pytest.raises(WrongInput, match=r"column 'colour' of the matrix, row 0, is no code of its 3 categories"):
+            model.predict({"x": np.array([[0.0, wrong, 0.0]])}, ("predict",))
+    with pytest.raises(WrongInput, match="input 'size': element 1 is none of its categories: 5, 6"):
+        model.predict({n: a[:2] for n, a in columns.items()} | {"size": np.array([5, 7])}, ("predict",))

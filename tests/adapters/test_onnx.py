@@ -181,6 +181,15 @@ def test_initialiser_that_is_also_an_input_is_optional(tmp_path: Path) -> None:
     assert model.predict({"x": x, "scale": np.array([2.0], np.float32)}, ("y",))["y"].tolist() == [2.0, 4.0]
 
 
+def test_a_sequence_that_is_no_tensor_this_time_is_told(tmp_path: Path) -> None:
+    split = helper.make_node("SplitToSequence", ["x", "sizes"], ["s"], axis=0)
+    out = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
+    sizes = [numpy_helper.from_array(np.array([1, 3]), "sizes")]
+    build(tmp_path, [split], [value("x", shape=("n", 3))], [out], initializers=sizes)
+    with pytest.raises(WrongInput, match=r"output 's' .* of different shapes this time, which no one tensor can hold"):
+        opened(tmp_path).predict({"x": np.zeros((4, 3), np.float32)}, ("s",))
+
+
 def test_sequence_of_tensors_is_stacked(tmp_path: Path) -> None:
     split = helper.make_node("SplitToSequence", ["x"], ["s"], axis=0, keepdims=0)
     out = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, (2,))

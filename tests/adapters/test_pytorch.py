@@ -423,3 +423,110 @@ def test_an_index_beyond_an_embedding_is_the_clients_mistake(tmp_path: Path) -> 
     model = opened(tmp_path)
     with pytest.raises(WrongInput, match="index out of range"):
         model.predict({model.inputs[0].name: np.array([0, 7])}, tuple(spec.name for spec in model.outputs))
+
+
+# -- as people have them
+
+
+class Half(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.nn.Linear(3, 2, dtype=torch.bfloat16)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.a(x)
+
+
+def test_a_program_of_bfloat16_takes_and_gives_fp32(tmp_path: Path) -> None:
+    module, batch = Half().eval(), torch.export.Dim("batch")
+    given = (torch.ones(2, 3, dtype=torch.bfloat16),)
+    torch.export.save(torch.export.export(module, given, dynamic_shapes=({0: batch},)), tmp_path / "m.pt2")
+    model = opened(tmp_path)
+    assert [(s.datatype, s.shape) for s in (*model.inputs, *model.outputs)] == [("FP32", (-1, 3)), ("FP32", (-1, 2))]
+    rows = np.array([[0.1, 2, -3]], np.float32)
+    want = module(torch.from_numpy(rows).to(torch.bfloat16)).to(torch.float32)
+    assert model.predict({"x": rows}, ("output",))["output"].tolist() == want.tolist()
+
+
+LINEAR = "import torch\n\ndef make():\n    return torch.nn.Linear(3, 2)\n"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"model_state_dict": state, "epoch": 3},
+        lambda state: {"state_dict": state},
+        lambda state: {f"module.{key}": value for key, value in state.items()},
+        lambda state: {"model_state_dict": {f"_orig_mod.module.{key}": value for key, value in state.items()}},
+        lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+    ],
+)
+def test_checkpoints_are_read(wrap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "linear_of_kit", raising=False)
+    (tmp_path / "linear_of_kit.py").write_text(LINEAR)
+    module = torch.nn.Linear(3, 2)
+    torch.save(wrap(module.state_dict()), tmp_path / "w.pth")
+    inputs = (TensorSpec("x", "FP32", (-1, 3)),)
+    model = opened(tmp_path, "w.pth", trust="unsafe", inputs=inputs, own={"entrypoint": "linear_of_kit:make"})
+    rows = torch.ones(1, 3)
+    got = model.predict({"x": rows.numpy()}, ("output",))["output"]
+    assert got.tolist() == module(rows).tolist()
+
+
+def test_a_module_pickled_whole_is_called_one(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(3, 2), tmp_path / "w.pth")
+    with pytest.raises(LoadFailed, match=r"w.pth holds a whole pickled module \(torch.nn.modules.linear.Linear\)"):
+        opened(tmp_path, "w.pth", trust="unsafe")
+
+
+class Groups(torch.nn.Module):
+    """Takes its rows in groups of four."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return x.reshape(-1, 4, 3).sum(1)
+
+
+class Reciprocal(torch.nn.Module):
+    """Takes no zeros."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if bool((x == 0).any()):
+            raise ValueError("zero")
+        return 1 / x
+
+
+class Chosen(torch.nn.Module):
+    """Takes rows that neither zeros nor ones are."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if int(x.sum()) != 7:
+            raise ValueError("not seven")
+        return x * 2
+
+
+@pytest.mark.parametrize(
+    ("module", "sample", "shape"),
+    [(Groups(), None, (-1, 3)), (Reciprocal(), None, (-1, 3)), (Chosen(), [[1, 2, 4]], (-1, 3))],
+    ids=["groups", "ones", "sample"],
+)
+def test_a_dry_run_is_tried_in_several_ways(module: Any, sample: Any, shape: tuple[int, ...], tmp_path: Path) -> None:
+    torch.jit.script(module).save(tmp_path / "m.pt")
+    inputs = (TensorSpec("x", "FP32", (-1, 3)),)
+    given = {"any": np.array(sample, np.float32)} if sample else {}
+    model = opened(tmp_path, "m.pt", confined=True, inputs=inputs, sample=given)
+    assert [(spec.name, spec.shape) for spec in model.outputs] == [("output", shape)]
+    rows = np.array([[1, 2, 4]] * 4, np.float32) if sample is None else np.array(sample, np.float32)
+    assert model.predict({"x": rows}, ("output",))["output"].tolist() == module(torch.from_numpy(rows)).tolist()
+
+
+def test_an_exported_program_says_its_outputs_where_no_run_does(tmp_path: Path) -> None:
+    class Table(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            torch._check(x[0, 0].item() > 5)
+            return {"twice": x * 2}
+
+    program = torch.export.export(Table(), (torch.full((2, 3), 9.0),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "m.pt2")
+    model = opened(tmp_path)
+    assert [(s.name, s.datatype, s.shape) for s in model.outputs] == [("twice", "FP32", (-1, 3))]

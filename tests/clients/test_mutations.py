@@ -19,12 +19,12 @@ import pytest
 from adapters.base import Model, TensorSpec
 from runtime.link.limits import Limits
 from runtime.serving.inference import Endpoint, infer
-from runtime.serving.protocol.grpc.codec import CODE, GRPC
+from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.contents import FIELDS
 from runtime.serving.protocol.grpc.messages import METHODS
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocols import CODECS
-from runtime.serving.statuses import Response
+from runtime.serving.statuses import GRPC_CODE, Response
 from tests.clients.drivers import Drivers
 from tests.clients.scripts.mutate import Mutator
 from tests.clients.servers import Servers
@@ -151,8 +151,8 @@ def fine(status: int, headers: Headers, body: bytes) -> None:
         assert "outputs" in json.loads(body if length is None else body[: int(length)])
         return
     assert 400 <= status < 500, (status, body)
-    if CODE in headers:
-        assert headers[CODE] in REFUSALS
+    if GRPC_CODE in headers:
+        assert headers[GRPC_CODE] in REFUSALS
         said = body.decode()
     else:
         assert headers[b"content-type"] == b"application/json"

@@ -11,7 +11,7 @@ from pathlib import Path
 ATTACKS = (
     "scribble", "truncate", "garbage", "flood", "deep", "fail", "forged_ready", "descriptors", "shut_listener",
     "filter_listener", "steer", "limits", "orphan", "forks", "half_closed", "odd_signal", "freeze", "crash",
-    "cancel", "close", "interrupt", "bind",
+    "cancel", "close", "interrupt", "bind", "shut_last_listener",
 )  # fmt: skip
 
 CODE = '''
@@ -26,14 +26,20 @@ def descriptors(name):
         except OSError:
             pass
 
-def listener():
+def listeners():
     for fd in descriptors("socket:"):
         end = socket.socket(fileno=os.dup(fd))
         try:
             if end.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return end
+                yield end
         except OSError:
             pass
+
+def listener():
+    return next(listeners())
+
+def shut_last_listener():
+    list(listeners())[-1].shutdown(socket.SHUT_RDWR)
 
 def channel():
     for fd in descriptors("socket:"):

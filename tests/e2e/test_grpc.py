@@ -76,7 +76,7 @@ def test_a_default_port_that_is_taken_costs_grpc_alone(monkeypatch):
     lines = Lines()
     with socket.create_server(("127.0.0.1", 0)) as other:
         monkeypatch.setattr(serve, "GRPC_PORT", port := other.getsockname()[1])
-        assert serve.held_for_grpc(Settings.read(["--kit", IRIS], {}), lines.log) is None
+        assert serve.listener_for_grpc(Settings.read(["--kit", IRIS], {}), lines.log) is None
     (event,) = lines.events()
     lines.close()
     assert event["event"] == "grpc.off"
@@ -141,11 +141,13 @@ def test_sigterm_under_load_loses_no_call(workers, tmp_path):
         assert server.other_lines == []
 
 
-def test_a_worker_that_dies_is_replaced_on_the_same_port(tmp_path):
+def test_a_worker_that_dies_is_replaced_on_the_same_port_and_connections_wait_meanwhile(tmp_path):
     with Server(IRIS, *ON, "--drain-delay", "0", cache=tmp_path) as server, Client(address(server)) as client:
         client.infer(ASK)
         os.kill(server.workers()[0], signal.SIGKILL)
-        server.event("worker.ready", count=2)
+        with Client(address(server)) as other:
+            assert other.infer(ASK).outputs[0].shape == [2]
+        assert len([event for event in server.events if event["event"] == "worker.ready"]) == 2
         assert client.infer(ASK, wait_for_ready=True).outputs[0].shape == [2]
         assert server.stop() == 0
 
@@ -160,8 +162,22 @@ def test_a_model_binds_no_port(tmp_path):
         assert server.stop() == 0
 
 
+def test_a_worker_that_spoils_the_socket_of_grpc_is_replaced(tmp_path):
+    options = ("--trust", "unsafe", *ON, "--drain-delay", "0")
+    with Server(hostile.kit(tmp_path / "kit"), *options, cache=tmp_path / "cache") as server, server.ready() as http:
+        http.post("/v2/models/m/infer", json=hostile.request("shut_last_listener"))
+        assert server.event("worker.not_listening")["reason"] == "it has spoilt its listening socket"
+        server.event("worker.ready", count=2)
+        with Client(address(server)) as client:
+            assert client.call("ServerLive").live
+        assert http.get("/v2/health/live").status_code == 200
+        assert server.stop() == 0
+
+
 def test_without_the_extra_http_is_served_alone(tmp_path):
     bare = core_venv.make(tmp_path / "core")
+    (google,) = bare.parent.parent.glob("lib/python*/site-packages/google")
+    google.unlink()  # onnxruntime brings protobuf, and needs it only for tools
     port = free_port()
     command = [str(bare), "-m", "runtime", "--kit", IRIS, "--cache-dir", str(tmp_path), "--sandbox", "off"]
     asked = subprocess.run(

@@ -72,13 +72,9 @@ def test_maps_of_a_converted_classifier_are_a_tensor_with_labels(tmp_path):
 
 # the trust ladder
 
-WAYS_OUT = ["convert it", "--allow-global builtins.print", "sign the kit", "--trust unsafe"]
+WAYS_OUT = ["--allow-global builtins.print", "--trust unsafe"]
 REFUSED = [
-    (
-        "evil-pickle",
-        "restricted",
-        ["evil.pkl", refused_global("evil-pickle"), "--trust restricted", "skops.io", *WAYS_OUT],
-    ),
+    ("evil-pickle", "restricted", ["evil.pkl", refused_global("evil-pickle"), "--trust restricted", *WAYS_OUT]),
     ("evil-pickle", "data", ["evil.pkl is a pickle", "--trust data", "--trust restricted"]),
     ("wine-sklearn", "data", ["models/wine.joblib is a pickle", "--trust data", "--trust restricted"]),
     ("mlp-statedict", "restricted", ["weights.pth", "net:Net", "torch.export", "--trust unsafe"]),

@@ -143,7 +143,7 @@ class Served:
     slots: Slots
     app: Any
     port: int = 0
-    server: Server | None = None
+    server: Any = None
     loop: asyncio.AbstractEventLoop | None = None
     listener: Listener | None = None
     _thread: threading.Thread | None = field(default=None)

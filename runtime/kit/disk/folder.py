@@ -1,7 +1,9 @@
-"""A folder with a Kitfile that somebody wrote, served in place: nothing is pulled, and nothing can be verified."""
+"""A folder or a model's file that somebody wrote, served in place: nothing is pulled, and nothing can be verified.
+A folder without a Kitfile is one whose model is somewhere in it; of a file alone, nothing beside it is the kit's."""
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -17,7 +19,7 @@ _NOT_THE_KITS = frozenset({".git", LOST_AND_FOUND})
 
 
 class FolderKit(NamedTuple):
-    """A folder with a Kitfile, by its absolute path.
+    """A folder by its absolute path, that of a file if the kit is a file alone.
 
     Links and other things that are neither file nor folder are in `left_out`: a folder somebody works in may hold them
     (a virtual environment does), but what a link names can lie outside of the kit and change under a running server. A
@@ -33,14 +35,13 @@ class FolderKit(NamedTuple):
     def open(cls, path: Path) -> Self:
         """Reads the Kitfile and looks through the folder.
 
-        Raises NotFound without such a folder, NotAModelKit without a Kitfile in it, InvalidKitfile, StorageFailed.
+        Raises NotFound without such a folder or file, NotAModelKit, InvalidKitfile, StorageFailed.
         """
         with reading(f"folder {str(path)!r}"):
             if not path.exists():
-                raise NotFound(f"there is no folder {str(path)!r}")
+                raise NotFound(f"there is no folder or file {str(path)!r}")
             if not path.is_dir():
-                what = "is a file; a kit is a folder with a Kitfile, which names the model's file"
-                raise NotAModelKit(f"{str(path)!r} {what}")
+                return cls._of_file(path.resolve())
             root = path.resolve()
             kitfile = _kitfile(root)
             for section, entry in kitfile.entries:
@@ -49,23 +50,36 @@ class FolderKit(NamedTuple):
             status = root.stat()
             return cls(root, kitfile, _left_out(root), who_else_writes(root, status, volume_group(status)) or "")
 
+    @classmethod
+    def _of_file(cls, file: Path) -> Self:
+        if file.suffix == ".tar":
+            raise NotAModelKit(f"{str(file)!r} is an archive; write oci-archive:{file}")
+        if file.name in _KITFILE_NAMES:
+            raise NotAModelKit(f"{str(file)!r} is a Kitfile; write its folder: {file.parent}")
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAModelKit(f"{str(file)!r} is neither a folder nor a regular file")
+        exposed = who_else_writes(file, status, volume_group(status)) or ""
+        return cls(file.parent, Kitfile.of_model(file.name), (), exposed)
+
 
 def _kitfile(root: Path) -> Kitfile:
     """Reads YAML, or the JSON that a registry has, which PyYAML would read differently."""
     text = _read_kitfile(root)
+    if text is None:
+        return Kitfile.of_model(".")
     if text.lstrip().startswith("{"):
         with contextlib.suppress(InvalidKitfile):  # a map in YAML's short form
             return Kitfile.parse_json(text.encode(), is_file=lambda name: os.path.lexists(root / name))
     return Kitfile.parse_yaml(text, is_file=lambda name: os.path.lexists(root / name))
 
 
-def _read_kitfile(root: Path) -> str:
+def _read_kitfile(root: Path) -> str | None:
     name = next((name for name in _KITFILE_NAMES if os.path.lexists(root / name)), None)
     if name is None:
         if (root / "oci-layout").exists():
             raise NotAModelKit(f"folder {str(root)!r} is an OCI layout; write oci:{root}:TAG")
-        fix = "write one there that names the model's file under model.path"
-        raise NotAModelKit(f"folder {str(root)!r} has no Kitfile; {fix}")
+        return None
     subject = f"the {name} in folder {str(root)!r}"
     with reading(subject, NotAModelKit), open_plain(root / name) as file:
         raw = file.read(_MAX_KITFILE_BYTES + 1)

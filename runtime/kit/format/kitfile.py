@@ -58,6 +58,14 @@ class Kitfile(NamedTuple):
     description: str
     model: ModelEntry | None
     entries: tuple[tuple[Section, Entry], ...]
+    is_made_up: bool = False
+    """True for what stands in for the Kitfile of a folder or a file that has none."""
+
+    @classmethod
+    def of_model(cls, path: str) -> Self:
+        """Returns what stands in for a Kitfile where there is none: the model is in `path`, a file or a folder."""
+        made = cls._from_document({"model": {"path": path}}, is_file=lambda _path: True)
+        return made._replace(is_made_up=True)
 
     @classmethod
     def parse_json(cls, raw: bytes, layers: Sequence[Layer] = (), *, is_file: _IsFile | None = None) -> Self:

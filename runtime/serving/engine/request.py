@@ -1,6 +1,6 @@
 """What a request is to the engine, whatever its protocol: named arrays that fit the model's signature."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,19 +48,34 @@ class Signature(NamedTuple):
     """The outputs of a request that names none."""
     pictures: Mapping[str, Picture] = NO_PICTURES
     """What the kit says about inputs that are pictures, by the input's name."""
+    example: Mapping[str, Sequence[object]] = {}
+    """Elements of a row that the model answers, by the input's name, for those where zeros are none."""
+    also: "Signature | None" = None
+    """The same model with the inputs that a request may give in place of these."""
 
     @classmethod
     def of(cls, model: Model, pictures: Mapping[str, Picture] = NO_PICTURES) -> "Signature":
         """Returns the signature of `model`."""
+        also = cls._of(model, model.also) if model.also else None
+        return cls._of(model, model.inputs)._replace(also=also, pictures=pictures, example=model.example)
+
+    @classmethod
+    def _of(cls, model: Model, inputs: tuple[TensorSpec, ...]) -> "Signature":
         names = tuple(spec.name for spec in model.outputs)
         return cls(
-            inputs={spec.name: spec for spec in model.inputs},
-            required=tuple(spec.name for spec in model.inputs if not spec.optional),
-            only=model.inputs[0] if len(model.inputs) == 1 else None,
+            inputs={spec.name: spec for spec in inputs},
+            required=tuple(spec.name for spec in inputs if not spec.optional),
+            only=inputs[0] if len(inputs) == 1 else None,
             outputs={spec.name: DTYPES[spec.datatype] for spec in model.outputs},
             default=names if model.default_outputs is None else model.default_outputs,
-            pictures=pictures,
         )
+
+    def meant(self, names: Collection[object]) -> "Signature":
+        """Returns this signature, or the model's other one if inputs of these names fit that alone: one matrix for
+        columns, or columns for one matrix."""
+        if self.also is None or (len(names) == 1) == (self.only is not None):
+            return self
+        return self.also if self.inputs.keys().isdisjoint(names) else self
 
     def input(self, name: str) -> TensorSpec:
         """Returns the input of that name. Raises InputAtFault if there is none."""

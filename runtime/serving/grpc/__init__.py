@@ -1,8 +1,10 @@
-"""The gRPC server: `service` for predictions, `health` for probes, `reflection`; `server` accepts and drains.
+"""The gRPC server on HTTP/2 connections: `unary` and `streaming` calls; `service` for predictions, `health` for probes,
+`reflection`.
 
-Needs the extra `grpc`; imported by a worker that has an address for it, and by nothing else.
+Imported by a worker that has a socket for it, and by nothing else; protobuf, with the first call that needs it.
 
-May import: runtime.errors, runtime.link.limits, runtime.link.new_clients, runtime.log, runtime.serving,
-runtime.serving.protocol.grpc, runtime.serving.protocol.v2.codec.
+May import: runtime.errors, runtime.link.limits, runtime.log, runtime.serving, runtime.serving.http2.connection,
+runtime.serving.http2.hpack, runtime.serving.http2.output, runtime.serving.http2.state, runtime.serving.http2.stream,
+runtime.serving.protocol.codec, runtime.serving.protocol.grpc, runtime.serving.protocol.v2.codec.
 Imported by: runtime.worker.
 """

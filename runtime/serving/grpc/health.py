@@ -1,65 +1,84 @@
-"""`grpc.health.v1.Health`, which Kubernetes probes ask: https://github.com/grpc/grpc/blob/master/doc/health-checking.md."""
+"""`grpc.health.v1.Health`, which Kubernetes probes ask: https://github.com/grpc/grpc/blob/master/doc/health-checking.md.
+
+Its messages are a name and a number: no protobuf is needed, so that a probe is answered before anything is imported.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final
 
-import grpc
-from grpc_health.v1 import health_pb2
-
+from runtime.errors import InvalidInput, UnknownModel
+from runtime.serving.grpc.metadata import Asked
+from runtime.serving.grpc.state import Method, Methods, Refuse
+from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.health import Health
-from runtime.serving.protocol.grpc.messages import SERVICE
+from runtime.serving.protocol.grpc.wire import field, fields
+from runtime.serving.statuses import Response
 
 NAME: Final = "grpc.health.v1.Health"
+_INFERENCE: Final = "inference.GRPCInferenceService"
 _LOOK_SECONDS: Final = 0.1
-_SERVING, _NOT_SERVING, _UNKNOWN = (
-    health_pb2.HealthCheckResponse.ServingStatus.Value(name) for name in ("SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
-)
+_SERVING, _NOT_SERVING, _UNKNOWN = b"\x08\x01", b"\x08\x02", b"\x08\x03"
+"""Each a HealthCheckResponse, whose field 1 is the status."""
 
 
 class Checks:
     """The methods of the service: the server as a whole (""), the inference service, and each model by its name."""
 
-    def __init__(self, health: Health) -> None:
-        self._health = health
+    def __init__(self, health: Health, refuse: Refuse) -> None:
+        self._health, self._refuse = health, refuse
 
     @property
-    def handlers(self) -> dict[str, Any]:
-        """By name."""
-        return {
-            "Check": _handler(grpc.unary_unary_rpc_method_handler, self._check, health_pb2.HealthCheckRequest),
-            "Watch": _handler(grpc.unary_stream_rpc_method_handler, self._watch, health_pb2.HealthCheckRequest),
-            "List": _handler(grpc.unary_unary_rpc_method_handler, self._list, health_pb2.HealthListRequest),
+    def methods(self) -> Methods:
+        """By path."""
+        methods = {
+            "Check": Method(unary=self._check),
+            "Watch": Method(stream=self._watch),
+            "List": Method(unary=self._list),
         }
+        return {f"/{NAME}/{name}".encode(): method for name, method in methods.items()}
 
-    def _status(self, service: str) -> Any:
-        if service not in ("", SERVICE, *self._health.model_names):
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return ("", _INFERENCE, *self._health.model_names)
+
+    def _status(self, service: str) -> bytes:
+        if service not in self._names:
             return _UNKNOWN
         return _SERVING if self._health.ready else _NOT_SERVING
 
-    async def _check(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
-        status = self._status(request.service)
+    def _check(self, body: bytes, asked: Asked, _: float | None) -> Response:
+        try:
+            status = self._status(_service(body))
+        except InvalidInput as failure:
+            return self._refuse(failure, asked)
         if status == _UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
-        return health_pb2.HealthCheckResponse(status=status)
+            return self._refuse(UnknownModel("unknown service"), asked, quiet=True)
+        return Response(200, (), status)
 
-    async def _watch(self, request: Any, _: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+    async def _watch(self, call: Streaming, _: Asked) -> None:
         """Says each change; other processes make them, so it has to look. Ends when the server is about to."""
-        said = None
+        service, said = "", None
+        async for body in call.messages():
+            service = _service(body)
+            break
         while True:
-            ends, status = self._health.draining, self._status(request.service)
+            ends, status = self._health.draining, self._status(service)
             if status != said:
-                yield health_pb2.HealthCheckResponse(status=status)
+                await call.send(status)
                 said = status
             if ends:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _list(self, _request: Any, _: grpc.aio.ServicerContext) -> Any:
-        names = ("", SERVICE, *self._health.model_names)
-        statuses = {name: health_pb2.HealthCheckResponse(status=self._status(name)) for name in names}
-        return health_pb2.HealthListResponse(statuses=statuses)
+    def _list(self, _body: bytes, _asked: Asked, _: float | None) -> Response:
+        entries = (field(1, name.encode()) + field(2, self._status(name)) for name in self._names)
+        return Response(200, (), b"".join(field(1, entry) for entry in entries))
 
 
-def _handler(kind: Callable[..., Any], method: Any, request: Any) -> Any:
-    return kind(method, request.FromString, lambda answer: answer.SerializeToString())
+def _service(body: bytes) -> str:
+    """Returns the service of a HealthCheckRequest. Raises InvalidInput."""
+    name = b""
+    for number, _, begin, end in fields(body):
+        if number == 1:
+            name = body[begin:end]
+    return name.decode(errors="replace")

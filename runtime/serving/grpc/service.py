@@ -4,50 +4,43 @@ Inference goes through `serving.inference` like that of any protocol. What the s
 is what the pages of V2 over HTTP say, in messages.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
-import grpc
 import orjson
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
 
-from runtime.errors import NotReady, RequestFailed
-from runtime.link.limits import Limits
-from runtime.log import Log
-from runtime.serving.inference import Endpoint, infer, told_of
-from runtime.serving.media import Head
-from runtime.serving.protocol.grpc.codec import CODE, GRPC, refuse
+from runtime.errors import InvalidInput, NotReady, RequestFailed
+from runtime.serving.grpc.metadata import Asked
+from runtime.serving.grpc.state import Answer, Method, Methods, Refuse
+from runtime.serving.grpc.streaming import Streaming
+from runtime.serving.inference import Endpoint, infer
+from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.decode import names
-from runtime.serving.protocol.grpc.messages import METHODS, Message, chosen
+from runtime.serving.protocol.grpc.messages import METHODS, SERVICE, Message, chosen
 from runtime.serving.protocol.grpc.wire import field
 from runtime.serving.protocol.v2.codec import V2_JSON
-from runtime.serving.served import Models
-from runtime.serving.statuses import Header, Response
-from runtime.serving.tracing import REQUEST_ID, TRACE, trail
+from runtime.serving.served import Models, Served
+from runtime.serving.statuses import Response
 
-Context = Any
-"""`grpc.aio.ServicerContext`, which has no types."""
-_CODES: Final = {code.name: code for code in grpc.StatusCode}
 _KIND_OF: Final[dict[type, str]] = {bool: "bool_param", int: "uint32_param", str: "string_param"}
 _ERROR, _ANSWER = 1, 2  # fields of ModelStreamInferResponse
-_HEADERS: Final = tuple(name.decode() for name in (REQUEST_ID, TRACE))
-"""What of a call's metadata is a header to a protocol."""
 
 
 class Inference:
-    """The methods of the service; `handlers` is what a server needs of it."""
+    """The methods of the service; `refuse` logs what never gets to inference, and says what its client is told."""
 
-    def __init__(self, models: Models, limits: Limits, log: Log) -> None:
-        self._models, self._limits, self._log = models, limits, log
+    def __init__(self, models: Models, most_seconds: float, refuse: Refuse) -> None:
+        self._models, self._most_seconds, self._refuse = models, most_seconds, refuse
         self._pages = {page.path: page for page in (*V2_JSON.pages, *V2_JSON.later_pages())}
-        self._metadata: dict[tuple[Header, ...], tuple[tuple[str, str], ...]] = {}
-        self.in_flight = 0
-        """Calls that are not answered yet."""
+        self._endpoints: dict[str, Endpoint] = {}
 
     @property
-    def handlers(self) -> dict[str, Any]:
-        """By name: bytes in, bytes out for inference; messages for the rest."""
-        answers = {
+    def methods(self) -> Methods:
+        """By path: bytes in, bytes out."""
+        answers: dict[str, Callable[[Message], Mapping[str, Any]]] = {
             "ServerLive": lambda _: {"live": True},
             "ServerReady": lambda _: {"ready": self._models.health.ready},
             "ModelReady": self._model_ready,
@@ -61,94 +54,57 @@ class Inference:
             "RepositoryModelLoad": lambda request: self._repository("load", request),
             "RepositoryModelUnload": lambda request: self._repository("unload", request),
         }
-        handlers: dict[str, Any] = {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._answered(name, answer), METHODS[name][0].FromString, METHODS[name][1].SerializeToString
-            )
-            for name, answer in answers.items()
-        }
-        handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._infer)
-        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream)
-        return handlers
+        methods = {name: Method(unary=partial(self._answered, name, answer)) for name, answer in answers.items()}
+        methods["ModelInfer"] = Method(unary=self._infer)
+        methods["ModelStreamInfer"] = Method(stream=self._stream)
+        return {f"/{SERVICE}/{name}".encode(): method for name, method in methods.items()}
 
     # inference
 
-    async def _infer(self, body: bytes, context: Context) -> bytes:
-        response = await self._response(body, context)
-        metadata = self._trailing(response)
-        if response.status != 200:
-            await context.abort(_code(response), response.body.decode(), metadata)
-        context.set_trailing_metadata(metadata)
-        return response.body
-
-    async def _stream(self, bodies: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-        """Answers one request after another. One that fails is told in its answer, and the stream goes on; or ends with
-        that status if the client asked for it by the metadata `triton_grpc_error`."""
-        ends = ("triton_grpc_error", "true") in tuple(context.invocation_metadata() or ())
-        async for body in bodies:
-            response = await self._response(body, context)
-            if response.status == 200:
-                yield field(_ANSWER, response.body)
-            elif ends:
-                await context.abort(_code(response), response.body.decode(), self._trailing(response))
-            else:
-                yield field(_ERROR, response.body)
-
-    async def _response(self, body: bytes, context: Context) -> Response:
-        self.in_flight += 1
-        try:
-            answer = self._call(body, _head(context), self._seconds(context))
-            return answer if isinstance(answer, Response) else await answer
-        finally:
-            self.in_flight -= 1
-
-    def _call(self, body: bytes, head: Head, seconds: float) -> Response | Awaitable[Response]:
+    def _infer(self, body: bytes, asked: Asked, seconds: float | None) -> Answer:
         try:
             name, version = names(body)
             served = self._models.find(name, version or None)
         except RequestFailed as failure:
-            return self._refused("ModelInfer", failure, head)
-        return infer(Endpoint.of(served, (GRPC,)), head, body, seconds)
+            return self._refuse(failure, asked)
+        most = self._most_seconds
+        return infer(
+            self._endpoint(served), asked.head, body, most if seconds is None else min(seconds, most or seconds)
+        )
 
-    def _seconds(self, context: Context) -> float:
-        """Returns the deadline: the client's or the operator's, whichever is sooner; 0: none."""
-        most, left = self._limits.deadline_seconds, context.time_remaining()
-        if left is None:
-            return most
-        return max(float(min(left, most or left)), 1e-6)
+    def _endpoint(self, served: Served) -> Endpoint:
+        endpoint = self._endpoints.get(served.name)
+        if endpoint is None or endpoint.served is not served:
+            endpoint = self._endpoints[served.name] = Endpoint.of(served, (GRPC,))
+        return endpoint
 
-    def _refused(self, method: str, error: Exception, head: Head) -> Response:
-        """Returns the answer to a request that is no call, and logs it."""
-        _, told, line = told_of(error, inputs=self._limits.log_inputs)
-        own_id, left = trail(head, inputs=self._limits.log_inputs)
-        response = refuse(told)._replace(variable=left.headers)
-        write = self._log.info if response.status != 500 else self._log.error
-        write("request.refused", id=own_id, status=response.status, method=method, **line, **left.fields)
-        return response
-
-    def _trailing(self, response: Response) -> tuple[tuple[str, str], ...]:
-        """Returns the headers that say where the model is from, and whose call it is, as metadata."""
-        headers = response.headers
-        if headers not in self._metadata:  # they are a few tuples
-            self._metadata[headers] = _texts(headers)
-        return self._metadata[headers] + _texts(response.variable)
+    async def _stream(self, call: Streaming, asked: Asked) -> Response | None:
+        """Answers one request after another. One that fails is told in its answer, and the stream goes on; or ends with
+        that status if the client asked for it by the metadata `triton_grpc_error`."""
+        ends = asked.metadata.get(b"triton_grpc_error") == b"true"
+        async for body in call.messages():
+            answer = self._infer(body, asked, call.seconds)
+            response = answer if isinstance(answer, Response) else await answer
+            if response.status == 200:
+                await call.send(field(_ANSWER, b"".join((response.body, *response.tail))))
+            elif ends:
+                return response
+            else:
+                await call.send(field(_ERROR, response.body))
+        return None
 
     # what the server says about itself and its models
 
-    def _answered(self, name: str, answer: Callable[[Message], Mapping[str, Any]]) -> Callable[..., Awaitable[Message]]:
-        made, quiet = METHODS[name][1], name.endswith("Ready")
-
-        async def method(request: Message, context: Context) -> Message:
-            try:
-                return ParseDict(answer(request), made(), ignore_unknown_fields=True)
-            except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
-                if quiet and isinstance(error, RequestFailed):
-                    response = refuse(error)
-                else:
-                    response = self._refused(name, error, _head(context))
-            return await context.abort(_code(response), response.body.decode(), self._trailing(response))
-
-        return method
+    def _answered(self, name: str, answer: Callable[[Message], Mapping[str, Any]], body: bytes, asked: Asked,
+                  _: float | None) -> Response:  # fmt: skip
+        request, made = METHODS[name]
+        try:
+            message = ParseDict(answer(request.FromString(body)), made(), ignore_unknown_fields=True)
+        except DecodeError:
+            return self._refuse(InvalidInput(f"not a valid {request.DESCRIPTOR.name}"), asked)
+        except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
+            return self._refuse(error, asked, quiet=name.endswith("Ready"))
+        return Response(200, (), message.SerializeToString())
 
     def _model_ready(self, request: Message) -> dict[str, Any]:
         try:
@@ -190,16 +146,3 @@ class Inference:
         # KServe's messages have the model's name where Triton's have that of a repository
         model = request.model_name or request.repository_name
         return self._page(f"/v2/repository/models/{{model}}/{verb}", {"model": model})
-
-
-def _code(response: Response) -> grpc.StatusCode:
-    return _CODES[dict(response.headers)[CODE].decode()]
-
-
-def _texts(headers: tuple[Header, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((key.decode(), text.decode()) for key, text in headers if key != CODE)
-
-
-def _head(context: Context) -> Head:
-    """Returns what of a call's metadata is a header to a protocol: the client's own id, and its trace."""
-    return {key.encode(): text.encode() for key, text in context.invocation_metadata() or () if key in _HEADERS}

@@ -11,8 +11,9 @@ from runtime.serving.http.application import ApplicationExchange
 from runtime.serving.http.exchange import Exchange, Turns, rendered
 from runtime.serving.http.framing import UNKNOWN, Head, Refused, is_plain, known
 from runtime.serving.http.reader import Reader
-from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, State, look, readable
+from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, State, look
 from runtime.serving.inference import Endpoint, infer
+from runtime.serving.listening import make_room, readable
 from runtime.serving.media import Head as MediaHead
 from runtime.serving.media import head_of
 from runtime.serving.statuses import JSON, RETRY, Response, error_body
@@ -51,7 +52,7 @@ class Connection(asyncio.Protocol):
         flow = self.flow = self.turns.flow
         self.pause_writing, self.resume_writing = flow.pause_writing, flow.resume_writing  # type: ignore[method-assign]
         peers.add(self)
-        if len(peers) <= state.most_connections or self._make_room():
+        if len(peers) <= state.most_connections or make_room(peers):
             return
         if len(peers) <= state.most_connections + state.most_told:
             self._refuse(Refused(503, "overloaded: too many connections; try again"))
@@ -59,12 +60,6 @@ class Connection(asyncio.Protocol):
             self._deaf = True
             state.turned_away += 1
             self.transport.abort()
-
-    def _make_room(self) -> bool:
-        spare = [(since, peer) for peer in self._peers if (since := peer.spare_since) is not None]
-        if spare:
-            min(spare, key=lambda one: one[0])[1].close()
-        return bool(spare)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Tells whoever is still at work for this client."""

@@ -1,15 +1,13 @@
-"""What all connections of a server share, how many there may be, and how long each may wait for what."""
+"""What all connections of a server share, and how long each may wait for what."""
 
 from __future__ import annotations
 
-import asyncio
-import resource
-import select
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final, Literal
 
-from runtime.log import fault
 from runtime.serving.http.framing import Head, Refused
+from runtime.serving.listening import Accounts
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -24,57 +22,27 @@ HEAD, BODY, ANSWER, IDLE, LINGER, CLOSED = range(6)
 still sends after the last answer, the end of what it has yet to read."""
 
 _BODY_GRACE_SECONDS: Final = 5
-_RESERVED: Final = 64
-"""File descriptors kept for the model's files, the log, and connections that are being turned away."""
 
 
-class State:
+class State(Accounts):
     """The one value that every connection of a server holds."""
 
     def __init__(self, app: ASGIApp, served_at: Callable[[str], Endpoint | None], health: Health, limits: Limits,
                  log: Log) -> None:  # fmt: skip
-        self.app, self.health, self.limits, self.log = app, health, limits, log
+        super().__init__(health, limits, log)
+        self.app = app
         self._app_headers: frozenset[bytes] = getattr(app, "own_headers", frozenset())
         self.served_at = served_at
         """What a POST to a path asks, where the connection may ask it itself."""
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.most_connections = limits.connections
-        self.most_told = _RESERVED // 4
-        """How many more there may be that are only told that there are too many."""
-        self.turned_away = 0
-        """Connections that were dropped without a word since the last sweep."""
-        self.tick = 0
-        """Seconds since the start, coarse: counted by the sweep, so that no request needs a timer of its own."""
         self.date = b""
-        self.closing = False
+
+    def swept(self) -> None:
+        """Renders the time of the answers of the next second."""
+        self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
 
     def is_for_app(self, head: Head) -> bool:
         """True if a header says that the application itself wants to see the request."""
         return bool(self._app_headers) and any(name in self._app_headers for name, _ in head.headers)
-
-    def failed(self, error: BaseException) -> None:
-        """Logs a fault of ours, without its text, which may hold values of a request."""
-        self.log.error("request.failed", **fault(error, texts=self.limits.log_inputs))
-
-
-def affordable(connections: int) -> int:
-    """Returns `connections`, or as many as the process has file descriptors for; raises its soft limit if it can."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _RESERVED
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return min(connections, max(soft - _RESERVED, soft // 3))
-    return connections
-
-
-def readable(sockets: Iterable[Any]) -> bool:
-    """Returns True if something waits to be read, or accepted, on any of them."""
-    poll = select.poll()
-    for sock in sockets:
-        if sock is not None and sock.fileno() >= 0:
-            poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def look(limits: Limits, tick: int, *, what: int, since: int, received_bytes: int, reading: bool, unread_bytes: int,

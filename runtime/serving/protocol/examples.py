@@ -16,11 +16,11 @@ _LONGEST_SHOWN: Final = 1024
 
 
 def example_rows(signature: Signature, sample: Mapping[str, Any] | None) -> list[Any]:
-    """Returns rows that pass: the first one of the kit's `sample`, else zeros and "", and black images; one, if the
-    model takes one."""
+    """Returns rows that pass: the first one of the kit's `sample`, else the model's own, else zeros and "", and black
+    images; one, if the model takes one."""
     inputs = signature.inputs
     row = _of_sample(signature, sample or {}) or {
-        name: _zeros(inputs[name], inputs[name].shape[1:]) for name in signature.required or list(inputs)[:1]
+        name: _example(inputs[name], signature.example.get(name, ())) for name in signature.required or list(inputs)[:1]
     }
     for name, picture in signature.pictures.items():
         row[name] = {"b64": base64.b64encode(blank(picture)).decode()}
@@ -43,10 +43,13 @@ def _of_sample(signature: Signature, sample: Mapping[str, Any]) -> dict[str, Any
     return row if row.keys() >= set(signature.required) and "parameters" not in sample else {}
 
 
-def _zeros(spec: TensorSpec, shape: Sequence[int]) -> Any:
+def _example(spec: TensorSpec, elements: Sequence[object]) -> Any:
+    sizes = [1 if size < 0 else size for size in spec.shape[1:]]
+    if elements:
+        return np.array(elements, np.object_).reshape(sizes).tolist()
     zero: object = {"BYTES": "", "BOOL": False}.get(spec.datatype, 0)
-    for size in reversed(shape):
-        zero = [zero] * (1 if size < 0 else size)
+    for size in reversed(sizes):
+        zero = [zero] * size
     return zero
 
 

@@ -1,7 +1,8 @@
 """JSON elements → one numpy array: every element checked, nothing rounded, wrapped or cut in silence.
 
 The rules are docs/protocol.md, section 3: integers for FP*, whole floats for integers up to 2^53, booleans from
-true, false, 0 and 1, BYTES from strings, null for FP* only. Checks are whole-list calls into C, not loops.
+true, false, 0 and 1, BYTES from strings, null for FP* and for texts that may be missing. Checks are whole-list calls
+into C, not loops.
 """
 
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ _NUMBERS_OR_NULL: Final[frozenset[type]] = frozenset({int, float, type(None)})
 _WHOLE: Final = frozenset({int})
 _FLAGS: Final[frozenset[type]] = frozenset({bool, int})
 _STRINGS: Final[frozenset[type]] = frozenset({str, bytes})
+_STRINGS_OR_NULL: Final = _STRINGS | {type(None)}
 _LISTS: Final = frozenset({list})
 _WANTED: Final = {"BOOL": "true, false, 0 or 1", "BYTES": "a string", **dict.fromkeys(INTEGERS, "a whole number"),
                   **dict.fromkeys(FLOATS, "a number or null")}  # fmt: skip
@@ -193,8 +195,9 @@ def _flags(spec: TensorSpec, data: list[Any]) -> Array:
 
 
 def _strings(spec: TensorSpec, data: list[Any]) -> Array:
-    if not _STRINGS.issuperset(map(type, data)):
-        raise _wrong_type(spec, data, _STRINGS)
+    wanted = _STRINGS_OR_NULL if spec.nullable else _STRINGS
+    if not wanted.issuperset(map(type, data)):
+        raise _wrong_type(spec, data, wanted)
     array = np.empty(len(data), np.object_)
     array[:] = [text.encode() if type(text) is str else text for text in data]
     return array
@@ -207,11 +210,16 @@ def _wrong_type(spec: TensorSpec, data: list[Any], right: frozenset[type]) -> In
     index, got = next((index, value) for index, value in enumerate(data) if type(value) not in right)
     if isinstance(got, list):
         return _fault(spec, f"data does not match shape: element {index} is an array")
+    if got is None and spec.datatype == "BYTES":
+        return _fault(
+            spec, "BYTES wants a string, got None (wrong element type): this input has no missing texts", index
+        )
     return _wrong_element(spec, index, kind_of(got) if isinstance(got, dict) else shown(got))
 
 
 def _wrong_element(spec: TensorSpec, index: int, got: str) -> InputAtFault:
-    return _fault(spec, f"{spec.datatype} wants {_WANTED[spec.datatype]}, got {got} (wrong element type)", index)
+    wanted = f"{_WANTED[spec.datatype]}{' or null' if spec.nullable else ''}"
+    return _fault(spec, f"{spec.datatype} wants {wanted}, got {got} (wrong element type)", index)
 
 
 def _out_of_range(spec: TensorSpec, data: list[Any], index: int) -> InputAtFault:

@@ -45,11 +45,13 @@ def from_rows(rows: object, signature: Signature, limits: Limits, what: str) -> 
 
 def from_columns(columns: Mapping[str, object], signature: Signature, limits: Limits) -> Arrays:
     """Returns the inputs from their values by name. Raises InputAtFault, also if the numbers of rows differ."""
+    signature = signature.meant(columns.keys())
     only = signature.only if len(columns) == 1 else None
     arrays: Arrays = {}
     for name, values in columns.items():
         spec = only or signature.input(name)
-        arrays[spec.name] = array_from(spec, values, signature, limits)
+        if not spec.ignored:
+            arrays[spec.name] = array_from(spec, values, signature, limits)
     return complete(arrays, signature)
 
 
@@ -75,7 +77,7 @@ def matrix_of(columns: Arrays, only: TensorSpec, properties: Mapping[str, str]) 
     """Returns the model's one input of the columns of a table: by the names that the model knows, else as they came."""
     if len(lengths := {len(column) for column in columns.values()}) > 1:
         raise InvalidInput(f"the columns have different numbers of rows: {shown(sorted(lengths))}")
-    known: list[str] = json.loads(properties.get("feature_names", "[]"))
+    known: list[str] = json.loads(properties.get("columns", "[]"))
     indexed = [f"{only.name}[{index}]" for index in range(len(columns))]
     names = next((names for names in (known, indexed) if sorted(names) == sorted(columns)), list(columns))
     return {only.name: np.stack([columns[name] for name in names], axis=1)}

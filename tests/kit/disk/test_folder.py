@@ -7,6 +7,7 @@ import pytest
 from runtime.errors import BadContent, InvalidKitfile, NotAModelKit, NotFound, StorageFailed, Unsupported
 from runtime.kit.disk import folder
 from runtime.kit.disk.folder import FolderKit
+from runtime.link.model_files import ModelFacts
 from tests.kit.golden import golden
 
 KITFILE = (
@@ -134,11 +135,6 @@ LINK = (
     "the Kitfile names 'model/iris.onnx', but '{}' is a symbolic link, which is not followed; put the file itself there"
 )
 BAD = {
-    "no-kitfile": (
-        _no_kitfile,
-        NotAModelKit,
-        "folder '{0}' has no Kitfile; write one there that names the model's file under model.path",
-    ),
     "layout": (_layout, NotAModelKit, "folder '{0}' is an OCI layout; write oci:{0}:TAG"),
     "kitfile-link": (_kitfile_link, NotAModelKit, "the Kitfile in folder '{0}' is a symbolic link"),
     "kitfile-folder": (_kitfile_folder, NotAModelKit, "the Kitfile in folder '{0}' is not a regular file"),
@@ -186,7 +182,7 @@ def test_a_folder_that_is_no_kit_says_what_to_do(change, error: type[BadContent]
 def test_a_missing_folder_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
         FolderKit.open(tmp_path / "none")
-    assert str(caught.value) == f"there is no folder '{tmp_path}/none'"
+    assert str(caught.value) == f"there is no folder or file '{tmp_path}/none'"
 
 
 def test_a_path_that_the_disk_refuses_is_an_error_of_the_disk(tmp_path: Path) -> None:
@@ -196,12 +192,32 @@ def test_a_path_that_the_disk_refuses_is_an_error_of_the_disk(tmp_path: Path) ->
     assert str(caught.value) == f"cannot read folder '{path}': {os.strerror(errno.ENAMETOOLONG)}"
 
 
-def test_a_file_is_not_a_folder(kit: Path) -> None:
-    with pytest.raises(NotAModelKit) as caught:
-        FolderKit.open(kit / "model" / "iris.onnx")
-    assert str(caught.value) == (
-        f"'{kit}/model/iris.onnx' is a file; a kit is a folder with a Kitfile, which names the model's file"
-    )
+def test_a_folder_without_a_kitfile_is_what_its_files_are(kit: Path) -> None:
+    _no_kitfile(kit)
+    found = FolderKit.open(kit)
+    assert found.root == kit
+    assert found.kitfile.is_made_up
+    facts = ModelFacts.of(found.kitfile)
+    assert facts.path == "."
+    assert "model/iris.onnx" in facts.files(kit).files
+
+
+def test_a_file_is_a_kit_with_nothing_beside_it(kit: Path) -> None:
+    found = FolderKit.open(kit / "model" / "iris.onnx")
+    assert found.root == kit / "model"
+    facts = ModelFacts.of(found.kitfile)
+    assert (facts.path, facts.files(found.root).files) == ("iris.onnx", ("iris.onnx",))
+
+
+def test_a_file_that_is_no_model_says_what_to_write(kit: Path) -> None:
+    (kit / "kit.tar").touch()
+    with pytest.raises(NotAModelKit, match=f"is an archive; write oci-archive:{kit}/kit.tar"):
+        FolderKit.open(kit / "kit.tar")
+    with pytest.raises(NotAModelKit, match=f"is a Kitfile; write its folder: {kit}"):
+        FolderKit.open(kit / "Kitfile")
+    os.mkfifo(kit / "pipe")
+    with pytest.raises(NotAModelKit, match="is neither a folder nor a regular file"):
+        FolderKit.open(kit / "pipe")
 
 
 @pytest.mark.parametrize(("mode", "who"), [(0o777, "everybody"), (0o775, "group ")])

@@ -14,11 +14,10 @@ import uvloop
 
 from adapters.base import Model
 from runtime.serving.grpc.server import Server
-from runtime.serving.protocol.grpc.codec import GRPC
+from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.grpc.messages import METHODS, SERVICE
-from runtime.serving.protocols import CODECS
 from runtime.serving.served import Models
-from tests.ports import free_port
+from runtime.supervisor.sockets import listen
 from tests.serving.support import Served, app_of
 
 PATIENCE_SECONDS = 60.0
@@ -63,14 +62,21 @@ class Client:
 @contextmanager
 def serving(*models: Model, **options: Any) -> Iterator[tuple[Served, Client]]:
     """The models on a real gRPC server on a free loopback port, in a thread of its own, and a client of it."""
-    served = app_of(*models, codecs=(*CODECS, GRPC), **options)
-    port, started, stopping = free_port(), threading.Event(), asyncio.Event()
+    served = app_of(*models, **options)
+    listener, started, stopping = listen("127.0.0.1", 0), threading.Event(), asyncio.Event()
+
+    def speak(codec: Codec) -> None:
+        codecs = served.app.speak(codec)
+        for one in served.models.values():
+            prepare(one, codecs)
 
     async def main() -> None:
         served.loop = asyncio.get_running_loop()
         models = Models(served.models, served.health, served.slots, served.lines.log)
-        server = Server(models, health=served.health, limits=served.limits, log=served.lines.log)
-        server.bind(f"127.0.0.1:{port}")
+        server = Server(models, [listener], bodies=served.app.bodies, health=served.health, limits=served.limits,
+                        log=served.lines.log, speak=speak)  # fmt: skip
+        served.server, served.port = server, listener.getsockname()[1]
+        await server.start()
         await server.accept()
         started.set()
         await stopping.wait()
@@ -80,7 +86,7 @@ def serving(*models: Model, **options: Any) -> Iterator[tuple[Served, Client]]:
     thread.start()
     try:
         assert started.wait(PATIENCE_SECONDS)
-        with Client(f"127.0.0.1:{port}") as client:
+        with Client(f"127.0.0.1:{listener.getsockname()[1]}") as client:
             yield served, client
     finally:
         served.loop.call_soon_threadsafe(stopping.set)

@@ -11,7 +11,9 @@ import pytest
 
 from tests.serving.wire import Wire, ask, request
 
-ONE_MORE = "import resource; from runtime.serving.http.state import affordable; print(affordable({}), resource.getrlimit(7)[0])"
+ONE_MORE = (
+    "import resource; from runtime.serving.listening import affordable; print(affordable({}), resource.getrlimit(7)[0])"
+)
 
 
 def shell(limits: str, *command: str) -> list[str]:

@@ -16,13 +16,13 @@ from adapters.base import Model, TensorSpec
 from adapters.values import DTYPES
 from runtime.link.limits import Limits
 from runtime.serving.inference import Endpoint, infer
-from runtime.serving.protocol.grpc.codec import CODE, GRPC
+from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.contents import FIELDS
 from runtime.serving.protocol.grpc.messages import METHODS
 from runtime.serving.protocol.json_elements import ALIASES
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocols import CODECS
-from runtime.serving.statuses import Response
+from runtime.serving.statuses import GRPC_CODE, Response
 from tests.serving.protocol.v2.tensors import framed, objects, raw, strings
 from tests.serving.support import app_of, echo, model
 
@@ -124,7 +124,7 @@ def asked(made: Model, head: dict[bytes, bytes] | None, body: bytes, **limits: A
     if answer.status == 200:
         return 200, "", answer
     if codec is GRPC:
-        assert dict(answer.headers)[CODE] == b"INVALID_ARGUMENT"
+        assert dict(answer.headers)[GRPC_CODE] == b"INVALID_ARGUMENT"
         return answer.status, answer.body.decode(), answer
     said = json.loads(answer.body)["error"].partition("; a body that passes: ")[0]
     return answer.status, said.partition("; GET /v2/models/")[0], answer

@@ -4,5 +4,5 @@
 
 May import: adapters.base, adapters.values, runtime.errors, runtime.link.limits, runtime.serving,
 runtime.serving.engine.request, runtime.serving.protocol.
-Imported by: runtime.serving.grpc, runtime.worker.
+Imported by: runtime.serving.grpc.
 """

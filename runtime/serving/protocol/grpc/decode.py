@@ -64,8 +64,10 @@ def decode(_: Head, body: Body, served: Served) -> Request:
 
 def _inputs(given: Iterable[Message], raws: list[memoryview], signature: Signature, limits: Limits) -> Arrays:
     tensors = list(given)
-    if len(tensors) > limits.inputs:
-        raise InputAtFault(f"too many inputs: {len(tensors)}, at most {limits.inputs}")
+    if signature.also is not None:
+        signature = signature.meant([tensor.name for tensor in tensors])
+    if len(tensors) > limits.inputs and len(tensors) > (most := max(limits.inputs, 2 * len(signature.inputs))):
+        raise InputAtFault(f"too many inputs: {len(tensors)}, at most {most}")
     if not tensors and signature.required:
         raise InputAtFault("inputs must be a non-empty array of tensors, got none")
     if raws and len(raws) != len(tensors):

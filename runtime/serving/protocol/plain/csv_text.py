@@ -37,8 +37,10 @@ def read_csv(body: bytes, signature: Signature, limits: Limits) -> Arrays:
         first = next(lines, None)
         if first is None:
             raise InputAtFault("the CSV is empty")
-        columns = _columns(signature, len(first))
         given = [name.strip() for name in first]
+        if signature.also is not None and not signature.also.inputs.keys().isdisjoint(given):
+            signature = signature.also
+        columns = _columns(signature, len(first))
         if set(given).isdisjoint(columns):
             return _read(chain((first,), lines), columns, _without_header(columns, len(first), signature), limits)
         return _read(lines, columns, _with_header(columns, given, signature), limits)
@@ -96,7 +98,8 @@ def _read(lines: Iterator[list[str]], columns: Columns, names: list[str], limits
     places: dict[str, dict[int, int]] = {}
     for index, name in enumerate(names):
         spec, place = columns[name]
-        places.setdefault(spec.name, {})[place] = index
+        if not spec.ignored:
+            places.setdefault(spec.name, {})[place] = index
     specs = {spec.name: spec for spec, _ in columns.values()}
     orders = {name: [at for _, at in sorted(indices.items())] for name, indices in places.items()}
     blocks: dict[str, list[Array]] = {name: [] for name in places}
@@ -116,8 +119,9 @@ def _read(lines: Iterator[list[str]], columns: Columns, names: list[str], limits
 
 def _array(spec: TensorSpec, cells: list[str], row: int, limits: Limits) -> Array:
     try:
-        flat = TensorSpec(spec.name, spec.datatype, (-1,))
-        return array_of(flat, [len(cells)], cells_of(spec.datatype, cells), limits)
+        flat = TensorSpec(spec.name, spec.datatype, (-1,), nullable=spec.nullable)
+        values = [cell or None for cell in cells] if spec.nullable else cells_of(spec.datatype, cells)
+        return array_of(flat, [len(cells)], values, limits)
     except InputAtFault as fault:
         if row:
             raise InputAtFault(f"in the {_BLOCK_ROWS} rows from row {row}: {fault}") from None

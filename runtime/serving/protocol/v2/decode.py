@@ -145,21 +145,23 @@ def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mappin
     if type(given) is not list or (not given and signature.inputs):
         got = "nothing" if given is None else "none" if given == [] else kind_of(given)
         raise InputAtFault(f"inputs must be a non-empty array of tensors, got {got}")
-    if len(given) > limits.inputs:
-        raise InputAtFault(f"too many inputs: {len(given)}, at most {limits.inputs}")
+    if signature.also is not None:
+        signature = signature.meant([entry.get("name") for entry in given if type(entry) is dict])
+    if len(given) > limits.inputs and len(given) > (most := max(limits.inputs, 2 * len(signature.inputs))):
+        raise InputAtFault(f"too many inputs: {len(given)}, at most {most}")
     arrays: Arrays = {}
     if parameters.get("content_type") == "pd":
         names = [entry.get("name") for entry in given if type(entry) is dict]
         columns = columns_of(signature, [name for name in names if type(name) is str])
         if columns is not None and len(columns) == len(given):
             for index, entry in enumerate(given):
-                _add(arrays, entry, index, columns[entry["name"]], served, tail)
+                _add(arrays, entry, index, columns[entry["name"]], signature, limits, tail)
             assert signature.only is not None
             arrays = matrix_of(arrays, signature.only, served.model.properties)
             given = ()
     only = signature.only if len(given) == 1 else None
     for index, entry in enumerate(given):
-        _add(arrays, entry, index, only, served, tail)
+        _add(arrays, entry, index, only, signature, limits, tail)
     if tail is not None:
         tail.check_end()
     if only is None:
@@ -167,7 +169,8 @@ def _inputs(given: object, served: Served, tail: Tail | None, parameters: Mappin
     return arrays
 
 
-def _add(arrays: Arrays, entry: Any, index: int, only: TensorSpec | None, served: Served, tail: Tail | None) -> None:
+def _add(arrays: Arrays, entry: Any, index: int, only: TensorSpec | None, signature: Signature, limits: Limits,
+         tail: Tail | None) -> None:  # fmt: skip
     """Reads one tensor: the input of its name, or the `only` one that is meant, whatever its name."""
     if type(entry) is not dict:
         raise InputAtFault(f"inputs[{index}] must be an object, got {kind_of(entry)}")
@@ -175,7 +178,7 @@ def _add(arrays: Arrays, entry: Any, index: int, only: TensorSpec | None, served
     name = entry.get("name")
     if type(name) is not str:
         raise _bad_field(entry, index, "name")
-    spec, limits = only or served.signature.input(name), served.limits
+    spec = only or signature.input(name)
     if spec.name in arrays:
         raise InputAtFault(f"duplicate input {quoted(name)}")
     try:

@@ -149,9 +149,10 @@ def _texts(name: str, values: list[Any]) -> list[str]:
 
 
 def example_request(model: Model) -> dict[str, Any]:
-    """Returns a request that passes for `model`, of zeros and "": its required inputs, or one if all are optional."""
+    """Returns a request that passes for `model`: its required inputs, or one if all are optional; one row of its
+    example, else of zeros and ""."""
     required = [spec for spec in model.inputs if not spec.optional]
-    return {"inputs": [_zeros(spec) for spec in required or model.inputs[:1]]}
+    return {"inputs": [_row(spec, model) for spec in required or model.inputs[:1]]}
 
 
 def advice(model: Model, name: str) -> str:
@@ -163,7 +164,8 @@ def advice(model: Model, name: str) -> str:
     return f"; GET /v2/models/{name} shows what the model takes"
 
 
-def _zeros(spec: TensorSpec) -> dict[str, Any]:
+def _row(spec: TensorSpec, model: Model) -> dict[str, Any]:
     shape = [1 if size < 0 else size for size in spec.shape]
     zero: object = {"BYTES": "", "BOOL": False}.get(spec.datatype, 0)
-    return {"name": spec.name, "shape": shape, "datatype": spec.datatype, "data": [zero] * prod(shape)}
+    data = list(model.example.get(spec.name, ())) or [zero] * prod(shape)
+    return {"name": spec.name, "shape": shape, "datatype": spec.datatype, "data": data}

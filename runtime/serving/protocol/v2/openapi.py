@@ -91,8 +91,9 @@ def _of_model(served: Served, path: str, parameters: Iterable[Piece]) -> Piece:
 def _request(served: Served) -> Piece:
     model = served.model
     wanted = object_of({"name": {"enum": [spec.name for spec in model.outputs]}}, parameters=_PARAMETERS)
-    inputs = {"type": "array", "minItems": 1, "maxItems": served.limits.inputs,
-              "items": _one_of(_input(spec, any_name=len(model.inputs) == 1) for spec in model.inputs)}  # fmt: skip
+    one = len(model.inputs) == 1
+    inputs = {"type": "array", "minItems": 1, "maxItems": max(served.limits.inputs, 2 * len(model.inputs)),
+              "items": _one_of(_input(spec, any_name=one) for spec in (*model.inputs, *model.also))}  # fmt: skip
     return object_of({"inputs": inputs}, id=TEXT, parameters=_PARAMETERS, outputs=array_of(wanted))
 
 
@@ -107,7 +108,8 @@ def _answer(served: Served) -> Piece:
 
 def _input(spec: TensorSpec, *, any_name: bool) -> Piece:
     name = {"type": "string", "examples": [spec.name]} if any_name else {"const": spec.name}
-    return _tensor(spec, name, {"const": spec.datatype}, {"data": array_of(element(spec.datatype))})
+    data = {"type": ["string", "null"]} if spec.nullable and spec.datatype == "BYTES" else element(spec.datatype)
+    return _tensor(spec, name, {"const": spec.datatype}, {"data": array_of(data)})
 
 
 def _output(spec: TensorSpec) -> Piece:

@@ -17,7 +17,7 @@ register the same ones, and whoever comes second fails.
 
 from typing import Final
 
-FILE: Final = (
+FILE: Final = \
 '''
 
 
@@ -32,8 +32,9 @@ def compiled() -> bytes:
     return file.SerializeToString()
 
 
-def main() -> None:
-    data, lines, start = compiled(), [], 0
+def literal(data: bytes) -> str:
+    """Python's text for `data`, over several lines."""
+    lines, start = list[str](), 0
     while start < len(data):
         end = start + 1
         while end < len(data) and len(ascii(data[start : end + 1])) <= 114:
@@ -41,11 +42,13 @@ def main() -> None:
         text = ascii(data[start:end])
         lines.append("    b" + (text[1:].replace('"', '\\"') if text[1] == "'" else text[1:]))
         start = end
-    lines = [f'    b"{line[6:-1]}"' for line in lines]
-    written = ROOM / "descriptor.py"
-    written.write_text(_HEAD + "\n".join(lines) + "\n)\n")
-    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", written], check=True)
+    return "(\n" + "\n".join(f'    b"{line[6:-1]}"' for line in lines) + "\n)\n"
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", path], check=True)
 
 
 if __name__ == "__main__":
-    main()
+    write(ROOM / "descriptor.py", _HEAD + literal(compiled()))

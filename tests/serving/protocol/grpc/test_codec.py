@@ -15,12 +15,12 @@ from adapters.values import DTYPES
 from runtime.errors import InvalidInput, PredictFailed, UnknownModel
 from runtime.link.limits import Limits
 from runtime.serving.inference import Endpoint, infer
-from runtime.serving.protocol.grpc.codec import CODE, GRPC
+from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.contents import FIELDS
 from runtime.serving.protocol.grpc.decode import names
 from runtime.serving.protocol.grpc.messages import METHODS
 from runtime.serving.protocols import CODECS
-from runtime.serving.statuses import Response
+from runtime.serving.statuses import GRPC_CODE, Response
 from tests.serving.support import app_of, echo, model
 
 Infer, Answer = METHODS["ModelInfer"]
@@ -182,4 +182,4 @@ def test_the_names_of_model_and_version_are_found_before_the_rest_is_read():
 
 def test_a_refusal_carries_its_code():
     response = GRPC.refuse(UnknownModel("unknown\nmodel"))
-    assert (response.status, dict(response.headers)[CODE], response.body) == (404, b"NOT_FOUND", b"unknown model")
+    assert (response.status, dict(response.headers)[GRPC_CODE], response.body) == (404, b"NOT_FOUND", b"unknown model")

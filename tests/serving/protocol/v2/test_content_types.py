@@ -66,7 +66,7 @@ def test_pd_is_a_table_whose_columns_are_the_inputs():
     ("known", "wanted"), [(None, [[1, 2], [3, 4]]), (["b", "a"], [[2, 1], [4, 3]]), (["c", "a"], [[1, 2], [3, 4]])]
 )
 def test_pd_for_a_model_of_one_matrix_is_its_columns(known: Any, wanted: Any):
-    properties = {} if known is None else {"feature_names": json.dumps(known)}
+    properties = {} if known is None else {"columns": json.dumps(known)}
     served = app_of(echo("FP32", (-1, 2), properties=properties), warm=False).model
     found = asked(served, column("a", "INT64", [1, 3]), column("b", "FP64", [2.0, 4.0]), **PD).inputs["x"]
     assert (found.dtype, found.tolist(), found.flags.c_contiguous) == (np.float32, wanted, True)

@@ -1,0 +1,38 @@
+"""What all connections of a server share; whoever answers requests makes a subclass of it."""
+
+from typing import Final, Generic, TypeVar
+
+from runtime.link.limits import Limits
+from runtime.log import Log
+from runtime.serving.health import Health
+from runtime.serving.http2.frames import Broken
+from runtime.serving.http2.hpack import Header
+from runtime.serving.http2.output import Output
+from runtime.serving.http2.stream import Stream
+from runtime.serving.listening import Accounts
+from runtime.serving.tracing import request_id
+
+T = TypeVar("T")
+
+_OTHERS: Final = 256
+"""Streams beside those that may have a permit: health, metadata, streams that wait for their next message."""
+
+
+class State(Accounts, Generic[T]):
+    """`T` is what `understand` makes of a request's headers."""
+
+    def __init__(self, health: Health, limits: Limits, log: Log) -> None:
+        super().__init__(health, limits, log)
+        self.most_streams = limits.in_flight + _OTHERS
+
+    def understand(self, headers: list[Header] | None) -> T:
+        """Returns what `open` gets; `headers` are None where they were too long. Raises nothing."""
+        raise NotImplementedError
+
+    def open(self, output: Output, number: int, head: T) -> Stream:
+        """Returns the stream of a new request."""
+        raise NotImplementedError
+
+    def refused(self, broken: Broken) -> None:
+        """Logs what ended a connection."""
+        self.log.info("request.refused", id=request_id({}), status=400, reason=f"HTTP/2: {broken}")
