@@ -102,8 +102,11 @@ def _reaching(thing: Any) -> Iterator[str]:
             if key in _WRITES_TO_ARGUMENTS or not _is_plain(value):
                 yield f"{name}[{str(key)[:40]!r}], which is no plain number"
     for name in ("func", "inverse_func") if type(thing).__name__ == "FunctionTransformer" else ():
-        if held.get(name) is not None and not _module_and_name(held[name])[0].startswith("numpy"):
-            yield f"{name}={_full_name(held[name])}, which is no function of numpy's"
+        function = held.get(name)  # of a partial, the unpickler has checked the function and its arguments
+        if function is not None and not (
+            isinstance(function, Partial) or _module_and_name(function)[0].startswith("numpy")
+        ):
+            yield f"{name}={_full_name(function)}, which is no function of numpy's"
 
 
 def _is_plain(value: Any) -> bool:
