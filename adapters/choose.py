@@ -116,6 +116,22 @@ def guess(path: str, *, framework: str | None, format: str | None, adapter: str 
     return None
 
 
+def check(path: str, trust: str, *, framework: str | None, format: str | None, adapter: str | None = None) -> None:
+    """Raises AdapterError for a model that cannot be served whatever its files hold. Called before they are fetched.
+
+    What only content decides, as where the Kitfile and the suffix disagree, passes.
+    """
+    check_level(trust)
+    try:
+        chosen = guess(path, framework=framework, format=format, adapter=adapter)
+    except NoAdapter:
+        if adapter is not None or advice(framework, format, path):
+            raise
+        return
+    if chosen and (adapter is not None or not chosen.suffixes or path.casefold().endswith(chosen.suffixes)):
+        chosen.check(path, trust)
+
+
 def load(
     files: ModelFiles,
     options: Options,

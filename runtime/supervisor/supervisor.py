@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import adapters
 from adapters.base import AdapterError
 from runtime.errors import Failure
 from runtime.exits import KILLED
@@ -71,7 +72,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._workers.sweep)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         self._workers.watch()
-        on_bytes, on_kitfile = self._model.note_bytes, partial(self._in_loop, loop, self._prepare)
+        on_bytes, on_kitfile = self._model.note_bytes, partial(self._prepare, loop)
         progress = Progress(self._log, on_bytes=on_bytes, on_phase=self._meter.pull_took, on_kitfile=on_kitfile)
         self._progress, self._model.phase = progress, "pulling"
         threading.Thread(target=self._pull, args=(loop, progress), name="pull", daemon=True).start()
@@ -104,9 +105,13 @@ class Supervisor:
         with suppress(RuntimeError):  # the loop is closed: stopped in the middle of a pull
             loop.call_soon_threadsafe(callback, *arguments)
 
-    def _prepare(self, kitfile: "Kitfile") -> None:
+    def _prepare(self, loop: asyncio.AbstractEventLoop, kitfile: "Kitfile") -> None:
+        """Has workers import the framework. In the thread that pulls: raises AdapterError before a layer is fetched."""
         if kitfile.model and kitfile.model.path:
-            self._workers.tell(Prepare(self.reference.name, ModelFacts.of(kitfile)))
+            facts, settings = ModelFacts.of(kitfile), self._settings
+            named = {"framework": facts.framework, "format": facts.format, "adapter": settings.adapter}
+            adapters.check(facts.path, settings.trust, **named)
+            self._in_loop(loop, self._workers.tell, Prepare(self.reference.name, facts))
 
     def _pulled(self, kit: "Kit") -> None:
         if self._stopping:
