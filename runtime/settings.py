@@ -39,6 +39,8 @@ class Settings(NamedTuple):
     cache_dir: Path
     plain_http: bool
     retry_budget: float  # seconds
+    min_rate: int  # bytes a second
+    keep_blobs: str
     workers: int
     adapter: str | None
     trust: str
@@ -99,7 +101,9 @@ class Settings(NamedTuple):
         """The part of the settings that a pull needs."""
         from runtime.kit.pull import PullOptions  # not needed before the first worker has its order
 
-        return PullOptions(cache_dir=self.cache_dir, plain_http=self.plain_http, retry_budget_seconds=self.retry_budget)
+        return PullOptions(
+            self.cache_dir, self.plain_http, self.retry_budget, self.min_rate, keep_blobs=self.keep_blobs == "always"
+        )
 
     @property
     def gateway(self) -> "Gateway":

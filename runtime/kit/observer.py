@@ -7,7 +7,7 @@ from runtime.kit.format.kitfile import Kitfile
 from runtime.kit.format.manifest import Manifest
 from runtime.kit.format.reference import Reference
 
-Phase = Literal["resolve", "fetch", "unpack"]
+Phase = Literal["resolve", "fetch"]
 
 
 class Observer(Protocol):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtime.errors import InvalidManifest, StorageFailed
-from runtime.kit.cache.kits import unpacked
+from runtime.kit.bring import Bring
 from runtime.kit.cache.store import Store, storing
 from runtime.kit.fetch import Fetch
 from runtime.kit.files import require_room
@@ -28,7 +28,7 @@ from runtime.kit.kit import Kit
 from runtime.kit.observer import Observer, Phase, check
 from runtime.kit.source import PullOptions, RegistrySource
 from runtime.kit.threads import Threads
-from runtime.kit.unpack.walk import Layers
+from runtime.kit.unpack.walk import Layers, check_layers
 
 if TYPE_CHECKING:
     from runtime.kit.fetch import Source
@@ -95,8 +95,10 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
         return _fetch_folder(resolved, resolved.root, observer)
     manifest = resolved.manifest
     assert manifest is not None  # of everything but a plain folder
-    with verified_layers(resolved, options, observer, into_cache=True) as layers, _timed(observer, "unpack"):
-        root, replaced = unpacked(Store(options.cache_dir), manifest.digest, layers, partial(check, observer))
+    with _fetching(resolved, options, observer, into_cache=True) as (source, store):
+        layers, keep = needed(resolved.placed), options.keep_blobs
+        bring = Bring(layers, source, store, resolved.threads, observer, keep=keep)
+        root, replaced = bring.run(manifest.digest)
     if replaced:
         observer.warning("kit.differed", folder=str(root), action="unpacked again from verified blobs")
     done = len(manifest.raw) + manifest.config.size + sum(blob.size for blob in resolved.blobs.values())
@@ -104,22 +106,32 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
 
 
 @contextmanager
-def verified_layers(
-    resolved: Resolved, options: PullOptions, observer: Observer, *, into_cache: bool = False
-) -> Iterator[Layers]:
+def verified_layers(resolved: Resolved, options: PullOptions, observer: Observer) -> Iterator[Layers]:
     """The layers that serving needs, verified, to be gone through inside the block. Not of a folder.
 
-    `into_cache`: whether they are going to be unpacked into the cache, too. Raises as `fetch` does.
+    Raises as `fetch` does.
     """
     check_servable(resolved.kitfile)
-    store = Store(options.cache_dir)
-    assert resolved.source is not None  # of everything but a folder
     with ExitStack() as stack:
-        stack.callback(resolved.source.close)
-        with _timed(observer, "fetch"):
-            _check_room(resolved, store, into_cache=into_cache)
-            layers = Fetch(needed(resolved.placed), resolved.source, resolved.threads, observer).run(stack)
+        with _fetching(resolved, options, observer) as (source, _):
+            layers = Fetch(needed(resolved.placed), source, resolved.threads, observer).run(stack)
         yield layers
+
+
+@contextmanager
+def _fetching(
+    resolved: Resolved, options: PullOptions, observer: Observer, *, into_cache: bool = False
+) -> Iterator[tuple["Source", Store]]:
+    """Refuses what can be known to fail before a layer is fetched; enters what was fetched into the cache's index."""
+    source, store, layers = resolved.source, Store(options.cache_dir), needed(resolved.placed)
+    assert source is not None  # of everything but a folder
+    try:
+        with _timed(observer, "fetch"):
+            _check_room(resolved, store, keep=options.keep_blobs, into_cache=into_cache)
+            check_layers(layers)
+            yield source, store
+    finally:
+        source.close()
     if resolved.reference.kind == "registry":
         _enter(resolved, store, observer)
 
@@ -193,12 +205,12 @@ def _read_head(reference: Reference, options: PullOptions, threads: Threads, obs
     return Resolved(found, kitfile, manifest, placed, config, source, threads=threads)
 
 
-def _check_room(resolved: Resolved, store: Store, *, into_cache: bool) -> None:
+def _check_room(resolved: Resolved, store: Store, *, keep: bool, into_cache: bool) -> None:
     """Refuses what cannot fit. Compressed layers count as they are: the least they can take."""
     assert resolved.manifest is not None
     wanted, blobs = 0, resolved.blobs.values()
     with storing(store.root):
-        if resolved.reference.kind == "registry":
+        if resolved.reference.kind == "registry" and (keep or not into_cache):
             wanted += sum(blob.size for blob in blobs if not store.blob_path(blob.digest).exists())
         if into_cache and not store.kit_path(resolved.manifest.digest).exists():
             wanted += sum(blob.size for blob in blobs)

@@ -17,7 +17,7 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 MODELS = 1  # how many models a slot has room for
 PROTOCOLS = 8  # how many protocols a slot has room for
 OUTCOMES = ("ok", "invalid", "unavailable", "deadline", "error")
-PHASES = ("resolve", "fetch", "unpack")
+PHASES = ("resolve", "fetch")
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds; one more, without bound, follows."""
 _LARGEST = 2.0**63

@@ -90,8 +90,6 @@ def test_a_file_has_no_name_until_it_is_whole(tmp_path: Path) -> None:
     target, beside = tmp_path / "target", tmp_path / "beside"
     beside.mkdir()
     with NewFile(target, beside) as file:
-        file.write(b"wrong")
-        file.restart()
         file.write(DATA)
         assert not target.exists()
         assert len(list(beside.iterdir())) == 1

@@ -218,9 +218,9 @@ def test_the_watch_hears_of_things_in_their_order(lying: Lying, tmp_path: Path) 
     watch = Recorder()
     registry = lying("everything")
     kit = pulled(f"{registry.host}/kits/everything:v1", tmp_path, watch)
-    assert watch.events == ["resolved", "kitfile", "resolve", "progress", "fetch", "unpack"]
+    assert watch.events == ["resolved", "kitfile", "resolve", "progress", "fetch"]
     assert watch.reference == kit.reference
-    assert watch.phases.keys() == {"resolve", "fetch", "unpack"}
+    assert watch.phases.keys() == {"resolve", "fetch"}
     done = [done for _, done, _ in watch.marks]
     assert done == sorted(done)
     assert done[-1] == watch.marks[-1][2] == watch.marks[0][2]

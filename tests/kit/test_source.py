@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,13 +203,18 @@ def test_a_range_past_the_end_means_short_and_its_lying_body_is_not_read(
 
 
 @pytest.mark.slow
-def test_a_server_that_cuts_at_the_same_place_for_ever_is_given_up(
-    big: LyingRegistry, layout: Path, tmp_path: Path
+def test_a_server_that_cuts_at_the_same_place_for_ever_is_given_up_and_the_next_goes_on_there(
+    big: LyingRegistry, lying: Lying, layout: Path, tmp_path: Path
 ) -> None:
     big.lie(model_path(layout), cut(2_000_000, ranges=False))
     with pytest.raises(RegistryUnavailable, match=r"attempts in \d+\.\d s, --retry-budget 1\)"):
         pulled(f"{big.host}/kits/m:v1", tmp_path, retry_budget_seconds=1.0)
-    assert unverified(tmp_path) == leftovers(tmp_path) == []
+    assert unverified(tmp_path) == []
+    assert len(leftovers(tmp_path)) == 1  # its 2 MB, for the next pull
+    other_host = lying(layout)
+    assert tree(pulled(f"{other_host.host}/kits/m:v1", tmp_path).root) == {"m.onnx": MODEL}
+    assert [seen.headers["range"] for seen in other_host.seen(model_path(layout))] == ["bytes=2000000-"]
+    assert leftovers(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -273,6 +279,7 @@ def test_a_spoiled_cached_blob_is_noticed_and_fetched_again(
     path = tmp_path / "blobs/sha256" / model_path(layout).rpartition(":")[2]
     path.chmod(0o644)
     spoil(path)
+    shutil.rmtree(tmp_path / "kits")  # while it is there and whole, no blob is read
     watch = Recorder()
     kit = pulled(f"{big.host}/kits/m:v1", tmp_path, watch)
     assert watch.warned == ["blob.spoiled"]

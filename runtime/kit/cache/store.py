@@ -12,7 +12,8 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -22,11 +23,20 @@ from runtime.kit import files
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.manifest import Descriptor, Manifest
 from runtime.kit.format.media_types import OCI_MANIFEST, REF_NAME
+from runtime.kit.lane import Take, stream_checked
 
 TEMPORARY: Final = ".tmp-"  # how names of unfinished trees begin
-_FOLDERS: Final = ("blobs", "blobs/sha256", "blobs/sha512", "ingest", "kits", "locks")
+_FOLDERS: Final = (
+    *("blobs", "blobs/sha256", "blobs/sha512"),
+    *("skeletons", "skeletons/sha256", "skeletons/sha512"),
+    *("ingest", "kits", "locks"),
+)
 CACHE_NAMES: Final = frozenset({"oci-layout", "index.json", *(folder.partition("/")[0] for folder in _FOLDERS)})
 """Everything that can stand in a cache folder itself."""
+MAX_SKELETON_BYTES: Final = 64 << 20
+RESUMED_BYTES: Final = 1 << 20
+"""A shorter beginning of a blob is not worth to be kept."""
+_RESUMED_SECONDS: Final = 86_400.0
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _TROUBLES: Final = {
     **dict.fromkeys(files.NO_SPACE, "no space left for the cache {root}: free some"),
@@ -64,26 +74,42 @@ class Store:
                 (self.root / folder).mkdir(mode=0o755, exist_ok=True)
             if not (self.root / "oci-layout").exists():
                 self._write("oci-layout", _LAYOUT)
-            for path in (*(self.root / "ingest").iterdir(), *(self.root / "kits").glob(f"{TEMPORARY}*")):
-                with suppress(OSError):
-                    if files.is_abandoned(path):
-                        files.remove(path)
+            self._sweep((self.root / "kits").glob(f"{TEMPORARY}*"))
+            self._sweep((self.root / "ingest").iterdir(), resumed_seconds=_RESUMED_SECONDS)
         self._prepared = True
 
     def open(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO | None:
         """Returns the cached blob, just checked, or None. Raises SizeMismatch; DigestMismatch also if it is exposed."""
-        subject = f"blob {descriptor.digest} in the cache"
         with storing(self.root):
-            try:
-                file = files.open_plain(self.blob_path(descriptor.digest))
-            except FileNotFoundError:
-                return None
-            except files.NotPlain as problem:
-                raise DigestMismatch(f"{subject} {problem.strerror}") from problem
-            if refusal := self._who_else_writes(descriptor.digest, file):
-                file.close()
-                raise DigestMismatch(f"{subject} {refusal}")
-            return files.read_checked(file, DigestCheck(descriptor.digest, descriptor.size, subject), reached)
+            file = self._open(descriptor.digest)
+            return file and files.read_checked(file, self._check(descriptor), reached)
+
+    def stream(self, descriptor: Descriptor, take: Take) -> bool:
+        """Hands the bytes of a cached blob to `take`, and checks them as `open` does. False: there is none."""
+        with storing(self.root):
+            if (file := self._open(descriptor.digest)) is None:
+                return False
+            with file:
+                check = self._check(descriptor)
+                check.check_size(os.fstat(file.fileno()).st_size)
+                stream_checked(file.read, check, descriptor.size, take)
+            return True
+
+    def _open(self, digest: Digest) -> BinaryIO | None:
+        subject = f"blob {digest} in the cache"
+        try:
+            file = files.open_plain(self.blob_path(digest))
+        except FileNotFoundError:
+            return None
+        except files.NotPlain as problem:
+            raise DigestMismatch(f"{subject} {problem.strerror}") from problem
+        if refusal := self._who_else_writes(digest, file):
+            file.close()
+            raise DigestMismatch(f"{subject} {refusal}")
+        return file
+
+    def _check(self, descriptor: Descriptor) -> DigestCheck:
+        return DigestCheck(descriptor.digest, descriptor.size, f"blob {descriptor.digest} in the cache")
 
     def read(self, digest: Digest, most_bytes: int) -> bytes | None:
         """Returns a small cached blob, checked just now. None if it is absent, exposed, wrong or longer."""
@@ -104,6 +130,25 @@ class Store:
         self.prepare()
         with storing(self.root), files.NewFile(self.blob_path(digest), self.root / "ingest") as file:
             yield file
+            self._sweep(self._partials(digest))
+
+    def partial(self, digest: Digest) -> BinaryIO | None:
+        """Returns the longest beginning of a blob that an earlier download left, which nobody has checked; or None."""
+        with suppress(OSError):  # another process may have finished it meanwhile
+            size, path = max(((path.lstat().st_size, path) for path in self._partials(digest)), default=(0, None))
+            return files.open_plain(path) if path and size >= RESUMED_BYTES else None
+        return None
+
+    def skeleton(self, digest: Digest) -> bytes | None:
+        """Returns what `keep_skeleton` was given for this layer, or whatever is there now; or None."""
+        with suppress(OSError), files.open_plain(self._skeleton_path(digest)) as file:
+            return file.read(MAX_SKELETON_BYTES)
+        return None
+
+    def keep_skeleton(self, digest: Digest, data: bytes | bytearray) -> None:
+        """Keeps the bytes of a layer's tar that belong to no file: with its tree they are all of the layer."""
+        with storing(self.root):
+            files.write_whole(self._skeleton_path(digest), data, beside=self.root / "ingest")
 
     def add(self, digest: Digest, data: bytes) -> None:
         """Keeps bytes whose digest was checked by the caller. Nothing is written if they are here already."""
@@ -141,6 +186,21 @@ class Store:
         with suppress(OSError):  # not empty, or a mount
             for folder in (self.root, *self.root.parents):
                 folder.rmdir()
+
+    def _skeleton_path(self, digest: Digest) -> Path:
+        return self.root / "skeletons" / digest.algorithm / digest.hex
+
+    def _partials(self, digest: Digest) -> list[Path]:
+        return list((self.root / "ingest").glob(f"{digest.hex}.*"))
+
+    def _sweep(self, paths: Iterable[Path], resumed_seconds: float = 0.0) -> None:
+        """Removes what no process writes any more; files that a download may begin with, only after so long."""
+        for path in paths:
+            with suppress(OSError):
+                status = path.lstat()
+                is_kept = status.st_size >= RESUMED_BYTES and time.time() - status.st_mtime < resumed_seconds
+                if not is_kept and files.is_abandoned(path):
+                    files.remove(path)
 
     def _check_owners(self) -> None:
         """Refuses folders in which somebody else could exchange what was verified."""

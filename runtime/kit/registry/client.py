@@ -174,9 +174,9 @@ class Body:
         self.close = response.close  # gives the connection back, or closes it if there is more to read
 
     def read(self, most: int) -> bytes:
-        """Returns up to `most` bytes, none at the end. Raises Transient if the connection broke or stalled."""
+        """Returns what has come, up to `most` bytes, none at the end. Raises Transient if it broke or stalled."""
         try:
-            data: bytes = self._response.raw.read(most, decode_content=False)
+            data: bytes = self._response.raw.read1(most, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Transient(_reason(error)) from error
         return data

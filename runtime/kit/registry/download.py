@@ -1,62 +1,84 @@
-"""One blob from a registry into a new file, checked as it comes: size before digest, and never a byte too many."""
+"""One blob from a registry, in order, each byte once: what is cut off goes on at the byte where it stopped."""
 
+import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Final
 
-from runtime.kit.files import CHUNK_BYTES, NewFile
+from runtime.kit.files import CHUNK_BYTES
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.manifest import Descriptor
+from runtime.kit.registry.client import Body
 from runtime.kit.registry.repository import Repository
 from runtime.kit.registry.retry import Transient
 
 _PROGRESS_BYTES: Final = 1024 * 1024  # new bytes after which the retry budget starts again
+WINDOW_SECONDS: Final = 20.0
+"""A connection is replaced that brings less than the minimum rate for this long."""
 
 
 class Download:
-    """One download. `fresh` asks caches on the way for a new copy; `reached` gets each position."""
+    """One download. `take` gets the bytes that are new; `check`, which counts them, knows those that are here already.
+
+    `fresh` asks caches on the way for a new copy.
+    """
 
     def __init__(
-        self, descriptor: Descriptor, file: NewFile, repository: Repository, reached: Callable[[int], None], fresh: bool
-    ) -> None:
-        self._wanted, self._file, self._reached = descriptor, file, reached
+        self, descriptor: Descriptor, check: DigestCheck, repository: Repository, take: Callable[[bytes], object],
+        *, fresh: bool,
+    ) -> None:  # fmt: skip
+        self._wanted, self._check, self._take = descriptor, check, take
         self._repository, self._budget, self._fresh = repository, repository.retry_budget(), fresh
-        self._farthest = self._counted = 0
-        self._ended_at = -1
-        self._check = self._new_check()
+        self._counted, self._ended_at = check.taken_bytes, -1
 
     def run(self) -> None:
-        """Fills the file. Raises SizeMismatch, DigestMismatch, and what attempts raise once the budget is spent."""
+        """Hands on all bytes. Raises SizeMismatch, what `take` raises, and what attempts raise at the budget's end."""
         while self._check.taken_bytes < self._wanted.size:
             try:
                 self._attempt()
             except Transient as cut:
-                self._farthest = max(self._farthest, self._check.taken_bytes)
-                if self._farthest - self._counted >= _PROGRESS_BYTES:  # the same bytes again do not count
-                    self._counted = self._farthest
+                if self._check.taken_bytes - self._counted >= _PROGRESS_BYTES:
+                    self._counted = self._check.taken_bytes
                     self._budget.restart()
                 self._budget.wait_after(cut)
-        self._check.finish()
-
-    def _new_check(self) -> DigestCheck:
-        return DigestCheck(self._wanted.digest, self._wanted.size, f"blob {self._wanted.digest} from the registry")
 
     def _attempt(self) -> None:
-        body = self._repository.open_blob(self._wanted, self._check.taken_bytes, self._budget, fresh=self._fresh)
+        start = self._check.taken_bytes
+        body = self._repository.open_blob(self._wanted, start, self._budget, fresh=self._fresh)
         with closing(body):
-            if body.start != self._check.taken_bytes:  # the server ignored the range
-                self._file.restart()
-                self._check = self._new_check()
             if body.encoding.lower() != "identity":
                 self._check.advice = f" (sent with Content-Encoding {body.encoding[:20]!r})"
             if body.length is not None:
                 self._check.check_size(body.start + body.length)
-            while chunk := body.read(CHUNK_BYTES):
-                self._check.update(chunk)
-                self._file.write(chunk)
-                self._reached(self._check.taken_bytes)
+            self._read(body, start - body.start)
         if (seen := self._check.taken_bytes) < self._wanted.size:
             if self._ended_at == seen:  # cut off once, but too short if it ends twice at the same byte
-                self._check.finish()
+                self._check.check_size(seen)
             self._ended_at = seen
             raise Transient(f"the connection was closed after {seen} of {self._wanted.size} bytes")
+
+    def _read(self, body: Body, known: int) -> None:
+        """Hands on a body, except its first `known` bytes: a server that ignores ranges sends them again."""
+        rate = _Rate(self._repository.min_rate)
+        while chunk := body.read(CHUNK_BYTES):
+            rate.note(len(chunk))
+            if known:
+                known, chunk = max(0, known - len(chunk)), chunk[known:]
+            if chunk:
+                self._take(chunk)
+
+
+class _Rate:
+    """Bytes a second, over windows of time."""
+
+    def __init__(self, least: int) -> None:
+        self._least, self._since, self._bytes = least, time.monotonic(), 0
+
+    def note(self, count: int) -> None:
+        """Counts bytes that came. Raises Transient at the end of a window with too few of them."""
+        self._bytes += count
+        if (seconds := time.monotonic() - self._since) >= WINDOW_SECONDS:
+            if self._bytes < self._least * seconds:
+                slow = f"{self._bytes / seconds:.0f} bytes a second for {seconds:.0f} s"
+                raise Transient(f"the connection brought {slow}, wanted {self._least} (--min-rate)")
+            self._since, self._bytes = time.monotonic(), 0

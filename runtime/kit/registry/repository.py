@@ -30,10 +30,13 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 class Repository:
     """Asks for manifests, blobs and tags. `pause` sleeps between attempts; it may raise to give up."""
 
-    def __init__(self, reference: Reference, budget_seconds: float, pause: Pause, *, plain_http: bool) -> None:
+    def __init__(
+        self, reference: Reference, budget_seconds: float, pause: Pause, *, plain_http: bool, min_rate: int = 0
+    ) -> None:
         origin = registry_origin(reference.registry, plain_http=plain_http)
         self._host, self._name = reference.registry, reference.repository
         self._budget, self._pause = budget_seconds, pause
+        self.min_rate = min_rate  # bytes a second, below which a connection is replaced
         self._client = client = Client(origin, plain_http=plain_http)
         self._names = client.container(reference.repository)
         self._login = client.login = Login(self._host, origin, self._name, find_credential, client.ask_token)

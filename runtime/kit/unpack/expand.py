@@ -3,11 +3,11 @@
 https://www.rfc-editor.org/rfc/rfc1952
 """
 
+import threading
 import zlib
-from typing import BinaryIO
 
 from runtime.errors import UnsafeArchive, Unsupported
-from runtime.kit.files import Check
+from runtime.kit.files import Check, Read
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.limits import UnpackLimits
 
@@ -21,18 +21,21 @@ class Budget:
 
     def __init__(self, limits: UnpackLimits) -> None:
         self.limits = limits
+        self._lock = threading.Lock()  # layers are unpacked side by side
         self.left_bytes = limits.expanded_bytes
         self._left_members = limits.members
 
     def take_member(self, subject: str) -> None:
         """Counts one archive member. Raises UnsafeArchive if there are too many."""
-        self._left_members -= 1
+        with self._lock:
+            self._left_members -= 1
         if self._left_members < 0:
             raise UnsafeArchive(f"{subject} brings the kit to more than {self.limits.members} archive members")
 
     def take(self, size: int, subject: str) -> None:
         """Counts `size` bytes. Raises UnsafeArchive if there are too many."""
-        self.left_bytes -= size
+        with self._lock:
+            self.left_bytes -= size
         self.check(0, subject)
 
     def check(self, size: int, subject: str) -> None:
@@ -42,18 +45,23 @@ class Budget:
             raise UnsafeArchive(f"{subject} expands the kit to more than {limit} bytes, the limit for what is unpacked")
 
 
+def check_compression(compression: str, subject: str) -> None:
+    """Raises Unsupported for a compression that cannot be read."""
+    if compression not in ("", "gzip"):
+        fix = "pack the kit again with --compression gzip or none"
+        raise Unsupported(f"{subject} is compressed with {compression}, which this version cannot read; {fix}")
+
+
 class Expanded:
     """Reads what is inside a layer, counts it and hands it to `digest`. `check` is called before each piece."""
 
     def __init__(
-        self, stream: BinaryIO, compression: str, budget: Budget, subject: str, check: Check, digest: DigestCheck | None
+        self, read: Read, compression: str, budget: Budget, subject: str, check: Check, digest: DigestCheck | None
     ) -> None:
         self._budget, self._subject, self._check, self._digest = budget, subject, check, digest
         self._buffer, self._position = b"", 0
-        if compression not in ("", "gzip"):
-            fix = "pack the kit again with --compression gzip or none"
-            raise Unsupported(f"{subject} is compressed with {compression}, which this version cannot read; {fix}")
-        self._source = _Gunzip(stream, budget.limits, subject).read if compression else stream.read
+        check_compression(compression, subject)
+        self._source = _Gunzip(read, budget.limits, subject).read if compression else read
 
     def read(self, size: int) -> bytes:
         """Returns at most `size` bytes, and none only at the end. Raises UnsafeArchive."""
@@ -79,8 +87,8 @@ class Expanded:
 class _Gunzip:
     """A stream of gzip members, one after another, each with its checksum checked."""
 
-    def __init__(self, stream: BinaryIO, limits: UnpackLimits, subject: str) -> None:
-        self._stream, self._limits, self._subject = stream, limits, subject
+    def __init__(self, read: Read, limits: UnpackLimits, subject: str) -> None:
+        self._read, self._limits, self._subject = read, limits, subject
         self._inflate = zlib.decompressobj(_GZIP)
         self._input = b""
         self._taken_bytes = self._given_bytes = 0
@@ -124,5 +132,5 @@ class _Gunzip:
         return True
 
     def _fill(self) -> None:
-        self._input = self._stream.read(_INPUT_BYTES)
+        self._input = self._read(_INPUT_BYTES)
         self._taken_bytes += len(self._input)

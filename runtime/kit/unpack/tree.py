@@ -8,7 +8,7 @@ CVE-2026-85731).
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
@@ -130,8 +130,11 @@ class ComparedTree(_Folders):
         with contextlib.suppress(OSError), open_plain(parts[-1], dir_fd=self._open(parts[:-1])) as file:
             found = os.fstat(file.fileno())
             if not self._is_exposed(parts, found) and found.st_nlink == 1 and size in (None, found.st_size):
-                return all(file.read(len(chunk)) == chunk for chunk in chunks) and file.read(1) == b""
+                return self._has(file, chunks) and file.read(1) == b""
         return False
+
+    def _has(self, file: BinaryIO, chunks: Iterator[bytes]) -> bool:
+        return all(file.read(len(chunk)) == chunk for chunk in chunks)
 
     def has_only(self, folders: Mapping[Parts, bool]) -> bool:
         """Tells whether the folder holds just these names; the value says whether one is a folder."""
@@ -149,6 +152,35 @@ class ComparedTree(_Folders):
 
     def _is_exposed(self, parts: Parts, status: os.stat_result) -> bool:
         return who_else_writes(self._path.joinpath(*parts), status, self._group) is not None
+
+
+class RejoinedTree(ComparedTree):
+    """Joins the files of one tar layer with its skeleton, the bytes between them: `take` gets the layer's bytes again.
+
+    Their digest says whether folder and skeleton are right. Neither is believed.
+    """
+
+    def __init__(self, root: Path, skeleton: bytes, take: Callable[[bytes], object]) -> None:
+        super().__init__(root)
+        self._skeleton, self._position, self._take = skeleton, 0, take
+        self._file: BinaryIO
+
+    def structure(self, most: int) -> bytes:
+        """Returns the next bytes of the skeleton."""
+        data = self._skeleton[self._position : self._position + most]
+        self._position += len(data)
+        self._take(data)
+        return data
+
+    def content(self, most: int) -> bytes:
+        """Returns the next bytes of the file that was received last."""
+        data = self._file.read(most)
+        self._take(data)
+        return data
+
+    def _has(self, file: BinaryIO, chunks: Iterator[bytes]) -> bool:
+        self._file = file
+        return all(chunks)  # none is empty
 
 
 class FoundTree(_Folders):

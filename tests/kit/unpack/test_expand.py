@@ -15,7 +15,7 @@ DATA = b"".join(b"%d," % number for number in range(200_000))  # 1.3 MB
 
 
 def content_of(stored: bytes, compression: str, budget: Budget, digest: DigestCheck | None = None) -> Expanded:
-    return Expanded(io.BytesIO(stored), compression, budget, "it", lambda: None, digest)
+    return Expanded(io.BytesIO(stored).read, compression, budget, "it", lambda: None, digest)
 
 
 def expand(stored: bytes, compression: str = "gzip", step: int = 1 << 20, **limits: int) -> bytes:
