@@ -13,11 +13,11 @@ import pytest
 from runtime.errors import Cancelled, UnsafeArchive, Unsupported
 from runtime.kit import bring
 from runtime.kit.cache import store
-from runtime.kit.registry import download, retry
+from runtime.kit.registry import download, ranges, retry
 from tests.kit import archives
 from tests.kit.made import KIT, made_kit, named, put
 from tests.kit.pulling import Recorder, leftovers, pulled, tree, unverified
-from tests.lying_registry import Gate, Lie, LyingRegistry, cut, flipped, slow, stalled, truth
+from tests.lying_registry import Gate, Lie, LyingRegistry, claiming, cut, flipped, refusal, slow, stalled, truth, whole
 from tests.registries import digest_of
 
 MODEL = os.urandom(3_000_000)
@@ -232,3 +232,66 @@ def test_a_wrong_beginning_of_an_earlier_pull_costs_one_more_request(
     assert watch.warned == ["blob.differed"]
     asked = [seen.headers.get("range") for seen in registry.seen(model_path(layout))]
     assert asked == ["bytes=2000000-", None]
+
+
+@pytest.fixture
+def many_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob of 3 MB is a long one, and any connection a slow one."""
+    monkeypatch.setattr(download, "RANGES_FROM_BYTES", 1_000_000)
+    monkeypatch.setattr(download, "_PROBED_BYTES", 200_000)
+    monkeypatch.setattr(download, "_FAST", 1e12)
+    monkeypatch.setattr(ranges, "PIECE_BYTES", 300_000)
+
+
+def asked_ranges(registry: LyingRegistry, layout: Path) -> list[tuple[int, int | None]]:
+    """First and last byte of each range that was asked for of the model's blob; the last is None for an open one."""
+    asked = [seen.headers.get("range", "bytes=0-")[6:].partition("-") for seen in registry.seen(model_path(layout))]
+    return [(int(first), int(last) if last else None) for first, _, last in asked]
+
+
+@pytest.mark.usefixtures("many_ranges")
+@pytest.mark.parametrize("keep", [True, False])
+def test_15_a_long_blob_comes_in_bounded_ranges_over_several_connections(
+    registry: LyingRegistry, layout: Path, tmp_path: Path, keep: bool
+) -> None:
+    kit = pulled(f"{registry.host}/kits/m:v1", tmp_path, watch := Recorder(), keep_blobs=keep)
+    assert tree(kit.root) == FILES
+    plain, *bounded = asked_ranges(registry, layout)
+    assert plain == (0, None)
+    assert len(bounded) > 5
+    bounded.sort()
+    assert all(last is not None and last - first < 300_000 for first, last in bounded)
+    assert [first for first, _ in bounded[1:]] == [last + 1 for _, last in bounded[:-1] if last]
+    assert watch.warnings == []
+    done = [done for _, done, _ in watch.marks]
+    assert done == sorted(done)
+    assert done[-1] == watch.marks[-1][2]
+
+
+@pytest.mark.usefixtures("many_ranges")
+@pytest.mark.parametrize(
+    "lies", [[cut(50_000), cut(0)], [refusal(503, Retry_After="0")], [claiming(Content_Range="bytes 1-2/3000")]]
+)
+def test_18_a_range_that_breaks_goes_on_where_it_was(
+    registry: LyingRegistry, layout: Path, tmp_path: Path, lies: list[Lie]
+) -> None:
+    registry.lie(model_path(layout), truth(), times=1)
+    for lie in lies:
+        registry.lie(model_path(layout), lie, times=2)
+    watch = Recorder()
+    kit = pulled(f"{registry.host}/kits/m:v1", tmp_path, watch)
+    assert tree(kit.root) == FILES
+    assert set(watch.warned) <= {"blob.differed"}
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.usefixtures("many_ranges")
+def test_26_a_server_that_ignores_ranges_is_asked_by_one_connection_from_then_on(
+    registry: LyingRegistry, layout: Path, tmp_path: Path
+) -> None:
+    registry.lie(model_path(layout), whole())
+    kit = pulled(f"{registry.host}/kits/m:v1", tmp_path, watch := Recorder())
+    assert tree(kit.root) == FILES
+    assert watch.warnings == []
+    assert asked_ranges(registry, layout)[-1][1] is None
+    assert len(registry.seen(model_path(layout))) <= 2 + ranges.WORKERS

@@ -171,6 +171,7 @@ class Body:
         length = response.headers.get("Content-Length", "")
         self.length = int(length) if length.isdecimal() and len(length) < 20 else None
         self.encoding = response.headers.get("Content-Encoding", "identity")
+        self.takes_ranges = response.status_code == 206 or response.headers.get("Accept-Ranges", "") == "bytes"
         self.close = response.close  # gives the connection back, or closes it if there is more to read
 
     def read(self, most: int) -> bytes:

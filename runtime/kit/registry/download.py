@@ -2,17 +2,23 @@
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Final
 
 from runtime.kit.files import CHUNK_BYTES
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.manifest import Descriptor
 from runtime.kit.registry.client import Body
+from runtime.kit.registry.ranges import Ranges
 from runtime.kit.registry.repository import Repository
-from runtime.kit.registry.retry import Transient
+from runtime.kit.registry.retry import RetryBudget, Transient
 
 _PROGRESS_BYTES: Final = 1024 * 1024  # new bytes after which the retry budget starts again
+RANGES_FROM_BYTES: Final = 64 << 20
+"""What is left of a blob is asked for in ranges from here on."""
+_PROBED_BYTES: Final = 8 << 20
+_PROBED_SECONDS: Final = 1.0
+_FAST: Final = 400e6  # bytes a second: a connection that brings more is not what a pull waits for
 WINDOW_SECONDS: Final = 20.0
 """A connection is replaced that brings less than the minimum rate for this long."""
 
@@ -66,6 +72,55 @@ class Download:
                 known, chunk = max(0, known - len(chunk)), chunk[known:]
             if chunk:
                 self._take(chunk)
+                left = self._wanted.size - self._check.taken_bytes
+                if left >= RANGES_FROM_BYTES and self._may_use_ranges(body) and rate.is_slow_alone():
+                    body.close()
+                    self._read_ranges()
+                    return
+
+    def _may_use_ranges(self, body: Body) -> bool:
+        return body.takes_ranges and self._repository.ranges and not self._fresh
+
+    def _read_ranges(self) -> None:
+        """Hands on the rest, over several connections at once: one alone is slower than the disk."""
+        ranges = Ranges(lambda start, end: self._range(start, end, ranges), self._check.taken_bytes, self._wanted.size)
+        with suppress(_Ignored):
+            for piece in ranges:
+                self._take(piece)
+
+    def _range(self, start: int, end: int, ranges: Ranges) -> bytes:
+        """Returns the bytes of one range, over as many connections as it takes. Raises _Ignored for other bytes."""
+        piece, budget = bytearray(), self._repository.retry_budget()
+        while (position := start + len(piece)) < end:
+            try:
+                with closing(self._open_range(position, end, budget)) as body:
+                    rate = _Rate(self._repository.min_rate)
+                    while len(piece) < end - start and (chunk := body.read(CHUNK_BYTES)):
+                        if ranges.stopped.is_set():
+                            raise _Ignored
+                        rate.note(len(chunk))
+                        piece += chunk
+                cut = Transient("the connection was closed before the end of its range")
+            except Transient as failure:
+                cut = failure
+            if start + len(piece) > position:
+                budget.restart()
+            if start + len(piece) < end:
+                budget.wait_after(cut)
+        del piece[end - start :]
+        return bytes(piece)
+
+    def _open_range(self, start: int, end: int, budget: RetryBudget) -> Body:
+        body = self._repository.open_blob(self._wanted, start, budget, end=end)
+        if body.start != start:
+            body.close()
+            self._repository.ranges = False
+            raise _Ignored
+        return body
+
+
+class _Ignored(Exception):
+    """The server sends something else than the range asked for, or nobody wants it any more."""
 
 
 class _Rate:
@@ -73,12 +128,19 @@ class _Rate:
 
     def __init__(self, least: int) -> None:
         self._least, self._since, self._bytes = least, time.monotonic(), 0
+        self._begun, self._total = self._since, 0
 
     def note(self, count: int) -> None:
         """Counts bytes that came. Raises Transient at the end of a window with too few of them."""
         self._bytes += count
+        self._total += count
         if (seconds := time.monotonic() - self._since) >= WINDOW_SECONDS:
             if self._bytes < self._least * seconds:
                 slow = f"{self._bytes / seconds:.0f} bytes a second for {seconds:.0f} s"
                 raise Transient(f"the connection brought {slow}, wanted {self._least} (--min-rate)")
             self._since, self._bytes = time.monotonic(), 0
+
+    def is_slow_alone(self) -> bool:
+        """Tells, after enough bytes or time, whether more connections could bring more."""
+        seconds = time.monotonic() - self._begun
+        return (self._total >= _PROBED_BYTES or seconds >= _PROBED_SECONDS) and self._total < _FAST * seconds
