@@ -37,6 +37,10 @@ class Settings(NamedTuple):
     model_name: str | None
     registry: str | None
     cache_dir: Path
+    cache_max_bytes: int  # 0: no limit
+    cache_check: str
+    pull: str
+    offline: bool
     plain_http: bool
     retry_budget: float  # seconds
     min_rate: int  # bytes a second
@@ -62,6 +66,7 @@ class Settings(NamedTuple):
     json: bool
     files: bool
     pairs: tuple[tuple[str, Path], ...] = ()  # the references to unpack, each with its folder
+    action: str = ""  # of `cache`
     unknown_variables: tuple[str, ...] = ()  # RUNTIME_… variables that are no option: one warning names them
 
     @classmethod
@@ -89,7 +94,8 @@ class Settings(NamedTuple):
         if delay > most:
             raise InvalidSetting(f"--drain-delay {delay:g} is longer than --drain-timeout {most:g}, which includes it")
         values["kit"] = values["kit"] or ""
-        return cls(command=command, pairs=pairs, unknown_variables=_unknown(environ), **values)
+        action = _action(words) if command == "cache" else ""
+        return cls(command=command, pairs=pairs, action=action, unknown_variables=_unknown(environ), **values)
 
     @property
     def log_style(self) -> Style:
@@ -102,7 +108,14 @@ class Settings(NamedTuple):
         from runtime.kit.pull import PullOptions  # not needed before the first worker has its order
 
         return PullOptions(
-            self.cache_dir, self.plain_http, self.retry_budget, self.min_rate, keep_blobs=self.keep_blobs == "always"
+            self.cache_dir,
+            self.plain_http,
+            self.retry_budget,
+            self.min_rate,
+            keep_blobs=self.keep_blobs == "always",
+            pull="never" if self.offline else self.pull,
+            cache_check=self.cache_check,
+            cache_max_bytes=self.cache_max_bytes,
         )
 
     @property
@@ -160,6 +173,8 @@ def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
     parser = _Parser(prog, usage, description, _epilog(command), formatter_class=_formatter, allow_abbrev=False)
     if command in KIT_COMMANDS:
         parser.add_argument("words", nargs="*", metavar="REF", help="reference of the ModelKit, the same as --kit REF")
+    if command == "cache":
+        parser.add_argument("words", nargs="*", metavar="ls|verify|gc", help="list, check, or remove what no kit needs")
     if command == "unpack":
         parser.add_argument("words", nargs="*", metavar="REF DIR", help="a ModelKit, and the folder to put it into")
     for option in options:
@@ -224,6 +239,12 @@ def _pairs(given: Sequence[str]) -> tuple[tuple[str, Path], ...]:
     if len(given) % 2:
         raise InvalidSetting(f"unpack takes pairs of REF and DIR: {given[-1]!r} has no folder to go to")
     return tuple((reference, _folder(text)) for reference, text in zip(given[::2], given[1::2], strict=True))
+
+
+def _action(given: Sequence[str]) -> str:
+    if len(given) != 1 or given[0] not in ("ls", "verify", "gc"):
+        raise InvalidSetting(f"runtime cache takes one of ls, verify and gc, not {' '.join(given) or 'nothing'!r}")
+    return given[0]
 
 
 def _folder(text: str) -> Path:

@@ -115,7 +115,7 @@ def test_what_may_be_a_reference_is_one(reference):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["serv"], "unknown command 'serv' (did you mean 'serve'?): the commands are serve, pull, inspect, verify, unpack, health;"),
+        (["serv"], "unknown command 'serv' (did you mean 'serve'?): the commands are serve, pull, inspect, verify, unpack, cache, health;"),
         (["inspct", KIT, "--files"], "(did you mean 'inspect'?)"),
         (["iris"], "health; to serve a kit of that name, runtime serve iris"),
         (["--port", "81", "iris"], "unknown command 'iris'"),

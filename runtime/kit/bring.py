@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from runtime.errors import BadContent
 from runtime.kit.cache.kits import building, publish
-from runtime.kit.cache.store import MAX_SKELETON_BYTES, Store
+from runtime.kit.cache.store import MAX_SKELETON_BYTES, Store, Use
 from runtime.kit.files import Read
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.limits import DEFAULT_LIMITS
@@ -25,7 +25,7 @@ from runtime.kit.observer import Observer, check
 from runtime.kit.reached import Reached
 from runtime.kit.source import AskAgain
 from runtime.kit.threads import Threads
-from runtime.kit.unpack.tree import ComparedTree, RejoinedTree, WrittenTree
+from runtime.kit.unpack.tree import ComparedTree, FoundTree, RejoinedTree, WrittenTree
 from runtime.kit.unpack.walk import Walk, rejoined_check
 
 if TYPE_CHECKING:
@@ -68,26 +68,39 @@ class Bring:
         for each in layers:
             groups.setdefault(each.layer.descriptor.digest, []).append(each)
         self._groups = list(groups.values())  # the entries of each blob
+        self.use: Use | None = None
+        """Keeps the kit that `run` brought from being removed."""
 
-    def run(self, kit: Digest) -> tuple[Path, bool]:
+    def run(self, kit: Digest, *, by_stat: bool = False) -> tuple[Path, bool]:
         """Returns the folder that holds exactly what the layers say, and whether one that did not was replaced.
 
+        `by_stat`: a folder that looks as it did after its last check is not read.
         Raises what `Walk` and the source raise, StorageFailed, Cancelled.
         """
+        self.use = self._store.use(kit)
         target = self._store.kit_path(kit)
-        if self._is_whole(target):
+        if by_stat and self._store.stamp(kit) == _stamp(target) != "":
             return target, False
-        with self._store.locked(f"kit-{kit.hex}", partial(check, self._observer)):
+        replaced = not self.is_whole(target) and self._build(kit, target)
+        if by_stat:
+            self._store.keep_stamp(kit, _stamp(target))
+        return target, replaced
+
+    def _build(self, kit: Digest, target: Path) -> bool:
+        """Builds the tree, unless another process is faster. Returns whether one that differed was replaced."""
+        with self._store.locked(f"kit-{kit.hex}", partial(check, self._observer), self._observer.warning):
             found = os.path.lexists(target)
-            if found and self._is_whole(target):
-                return target, False  # another process was faster
+            if found and self.is_whole(target):
+                return False
+            self.use = self._store.use(kit)  # the folder for that is there now
             while True:
                 with building(self._store) as folder:
                     if self._fill(folder):
-                        publish(self._store, folder, target, self._is_whole)
-                        return target, found
+                        publish(self._store, folder, target, self.is_whole)
+                        return found
 
-    def _is_whole(self, root: Path) -> bool:
+    def is_whole(self, root: Path) -> bool:
+        """Tells whether the folder holds just what the layers say."""
         try:
             tree = ComparedTree(root)
         except OSError:
@@ -172,3 +185,12 @@ class Bring:
         else:
             with lanes(*works) as put:
                 self._source.stream(descriptor, both(put, count), keep=keep)
+
+
+def _stamp(root: Path) -> str:
+    """Returns what a tree looks like; "" if there is none."""
+    try:
+        with FoundTree(root) as tree:
+            return tree.stamp()
+    except OSError:
+        return ""

@@ -201,13 +201,15 @@ def open_lock(path: Path) -> int:
 
 
 @contextmanager
-def locked(fd: int, check: Check) -> Iterator[None]:
+def locked(fd: int, check: Check, waits: Callable[[float], bool] = lambda seconds: True) -> Iterator[None]:
     """Holds the lock on an open file or folder, and closes it at the end. While it waits, `check` may raise to give up.
 
-    On a file system without locks nobody waits. https://man7.org/linux/man-pages/man2/flock.2.html
+    `waits` hears for how many seconds it waits, and says whether it shall go on; if not, the block runs without the
+    lock. On a file system without locks nobody waits. https://man7.org/linux/man-pages/man2/flock.2.html
     """
+    began = time.monotonic()
     try:
-        while not _try_lock(fd):
+        while not _try_lock(fd) and waits(time.monotonic() - began):
             check()
             time.sleep(_LOCK_PAUSE_SECONDS)
         yield

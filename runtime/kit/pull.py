@@ -98,11 +98,24 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
     with _fetching(resolved, options, observer, into_cache=True) as (source, store):
         layers, keep = needed(resolved.placed), options.keep_blobs
         bring = Bring(layers, source, store, resolved.threads, observer, keep=keep)
-        root, replaced = bring.run(manifest.digest)
+        root, replaced = bring.run(manifest.digest, by_stat=options.cache_check == "stat")
+    _shrink(store, options.cache_max_bytes, observer)
     if replaced:
         observer.warning("kit.differed", folder=str(root), action="unpacked again from verified blobs")
     done = len(manifest.raw) + manifest.config.size + sum(blob.size for blob in resolved.blobs.values())
-    return Kit(resolved.reference, manifest.digest, resolved.kitfile, root, "true", done, resolved.layers)
+    return Kit(resolved.reference, manifest.digest, resolved.kitfile, root, "true", done, resolved.layers, bring.use)
+
+
+def is_whole(store: Store, digest: Digest, observer: Observer) -> bool:
+    """Tells whether the tree of a kit in the cache is what its manifest says. Raises as `resolve` does."""
+    from runtime.kit.disk.layout import open_layout
+
+    source, threads = open_layout(store.root), Threads(THREADS)
+    raw = source.resolve(Reference("layout", digest.hex, path=store.root, digest=digest))[1]
+    manifest = Manifest.parse(raw, expected=digest)
+    with source.blob(manifest.config, lambda _: check(observer)) as file:
+        layers = needed(place(Kitfile.parse_json(file.read(), manifest.layers), manifest))
+    return Bring(layers, source, store, threads, observer, keep=False).is_whole(store.kit_path(digest))
 
 
 @contextmanager
@@ -127,7 +140,10 @@ def _fetching(
     assert source is not None  # of everything but a folder
     try:
         with _timed(observer, "fetch"):
-            _check_room(resolved, store, keep=options.keep_blobs, into_cache=into_cache)
+            wanted = _wanted_bytes(resolved, store, keep=options.keep_blobs, into_cache=into_cache)
+            if wanted and options.cache_max_bytes:
+                _evict(store, options.cache_max_bytes - wanted)
+            _require_room(resolved, store, wanted)
             check_layers(layers)
             yield source, store
     finally:
@@ -205,8 +221,8 @@ def _read_head(reference: Reference, options: PullOptions, threads: Threads, obs
     return Resolved(found, kitfile, manifest, placed, config, source, threads=threads)
 
 
-def _check_room(resolved: Resolved, store: Store, *, keep: bool, into_cache: bool) -> None:
-    """Refuses what cannot fit. Compressed layers count as they are: the least they can take."""
+def _wanted_bytes(resolved: Resolved, store: Store, *, keep: bool, into_cache: bool) -> int:
+    """Returns how much the cache will grow. Compressed layers count as they are: the least they can take."""
     assert resolved.manifest is not None
     wanted, blobs = 0, resolved.blobs.values()
     with storing(store.root):
@@ -214,8 +230,31 @@ def _check_room(resolved: Resolved, store: Store, *, keep: bool, into_cache: boo
             wanted += sum(blob.size for blob in blobs if not store.blob_path(blob.digest).exists())
         if into_cache and not store.kit_path(resolved.manifest.digest).exists():
             wanted += sum(blob.size for blob in blobs)
+    return wanted
+
+
+def _require_room(resolved: Resolved, store: Store, wanted: int) -> None:
+    """Refuses what cannot fit."""
+    with storing(store.root):
         advice = "free some, or choose another folder with --cache-dir"
         require_room(store.root, wanted, str(resolved.reference), advice)
+
+
+def _shrink(store: Store, most_bytes: int, observer: Observer) -> None:
+    """Removes kits that were used longest ago. What is in use stays, though the cache is too large then."""
+    if not most_bytes:
+        return
+    if (left := _evict(store, most_bytes)) > most_bytes:
+        reason = f"it has {left} bytes, all of kits in use; wanted at most {most_bytes}"
+        observer.warning("cache.too_large", folder=str(store.root), reason=reason)
+
+
+def _evict(store: Store, most_bytes: int) -> int:
+    """Returns how many bytes the cache has then."""
+    from runtime.kit.cache.keeping import evict, total_bytes  # not for a cache without a limit
+
+    evict(store, max(0, most_bytes))
+    return total_bytes(store)
 
 
 def _enter(resolved: Resolved, store: Store, observer: Observer) -> None:

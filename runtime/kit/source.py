@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from runtime.errors import DigestMismatch, SizeMismatch
+from runtime.errors import DigestMismatch, NotFound, SizeMismatch
 from runtime.kit.cache.store import RESUMED_BYTES, Store
 from runtime.kit.files import CHUNK_BYTES
 from runtime.kit.format.digest import Digest, DigestCheck
@@ -29,6 +29,9 @@ class PullOptions(NamedTuple):
     retry_budget_seconds: float = 30.0
     min_rate: int = 1000  # bytes a second
     keep_blobs: bool = True
+    pull: str = "always"  # when a registry is asked what a tag means: always, missing, never
+    cache_check: str = "full"  # or stat
+    cache_max_bytes: int = 0  # 0: no limit
 
 
 class AskAgain(Exception):
@@ -47,8 +50,12 @@ class RegistrySource:
 
     def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
         """Returns the reference with its digest, and the manifest's bytes. Raises NotFound, naming tags that exist."""
-        if reference.digest and (raw := self._store.read(reference.digest, MAX_DOCUMENT_BYTES)) is not None:
-            return reference, raw
+        known = reference.digest
+        if known is None and self._options.pull != "always":
+            name = str(reference)
+            known = next((digest for digest, names in self._store.names().items() if name in names), None)
+        if known and (raw := self._store.read(known, MAX_DOCUMENT_BYTES)) is not None:
+            return replace(reference, digest=known), raw
         self._store.prepare()
         raw = self._repository().manifest(str(reference.digest or reference.tag))
         digest = verified_digest(raw, reference.digest, None)
@@ -83,7 +90,11 @@ class RegistrySource:
         """
         if self._stream_cached(descriptor, take):
             return
-        with self._store.locked(descriptor.digest.hex, self._threads.check) if keep else nullcontext():
+        with (
+            self._store.locked(descriptor.digest.hex, self._threads.check, self._threads.warn)
+            if keep
+            else nullcontext()
+        ):
             if not self._stream_cached(descriptor, take):  # another process was not faster
                 self._stream_new(descriptor, take, keep=keep)
 
@@ -144,6 +155,10 @@ class RegistrySource:
                     take(data)
 
     def _repository(self) -> "Repository":
+        """Returns what asks the registry. Raises NotFound if it may not be asked."""
+        if self._options.pull == "never":
+            what = f"{self._reference} is not whole in the cache {self._store.root}"
+            raise NotFound(f"{what}, and --pull never (or --offline) asks no registry; `runtime pull` it first")
         with self._lock:
             if self._opened is None:
                 from runtime.kit.registry.repository import Repository  # with requests: not for a cached kit

@@ -188,7 +188,7 @@ def test_memory_does_not_grow_with_the_model(lying: Lying, tmp_path: Path) -> No
     puller = Puller(f"{registry.host}/kits/m:v1", tmp_path / "cache")
     puller.go()
     _, peak_kilobytes = puller.end()
-    assert int(peak_kilobytes) < 64_000
+    assert int(peak_kilobytes) < 120_000
 
 
 # --- a disk that fills up

@@ -9,11 +9,12 @@ https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
 import errno
+import fcntl
 import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -37,6 +38,8 @@ MAX_SKELETON_BYTES: Final = 64 << 20
 RESUMED_BYTES: Final = 1 << 20
 """A shorter beginning of a blob is not worth to be kept."""
 _RESUMED_SECONDS: Final = 86_400.0
+WAIT_SAID_SECONDS: Final = 1.0
+WAIT_SECONDS: Final = 120.0
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _TROUBLES: Final = {
     **dict.fromkeys(files.NO_SPACE, "no space left for the cache {root}: free some"),
@@ -120,9 +123,21 @@ class Store:
         return None
 
     def discard(self, digest: Digest) -> None:
-        """Removes a blob. Raises StorageFailed."""
+        """Removes a blob and its skeleton. Raises StorageFailed."""
         with storing(self.root):
             files.remove(self.blob_path(digest))
+            files.remove(self._skeleton_path(digest))
+
+    def stamp(self, kit: Digest) -> str | None:
+        """Returns what `keep_stamp` was given for a kit last; or None."""
+        with suppress(OSError, UnicodeDecodeError):
+            return self._stamp_path(kit).read_text()
+        return None
+
+    def keep_stamp(self, kit: Digest, stamp: str) -> None:
+        """Keeps what the files of a kit looked like when they were checked. A full or read-only cache keeps nothing."""
+        with suppress(OSError):
+            files.write_whole(self._stamp_path(kit), stamp.encode(), beside=self.root / "ingest")
 
     @contextmanager
     def ingest(self, digest: Digest) -> Iterator[files.NewFile]:
@@ -166,17 +181,69 @@ class Store:
             return
         with self.locked("index"), storing(self.root):
             others = [each for each in self._index() if each.get("annotations", {}).get(REF_NAME) != reference]
-            index = {"schemaVersion": 2, "manifests": [*others, entry]}
-            self._write("index.json", json.dumps(index, separators=(",", ":")).encode())
+            self._write_index([*others, entry])
+
+    def names(self) -> dict[Digest, list[str]]:
+        """Returns the names that index.json gives, by their manifest."""
+        found: dict[Digest, list[str]] = {}
+        for each in self._index():
+            with suppress(ValueError, LookupError):
+                found.setdefault(Digest.parse(str(each["digest"])), []).append(str(each["annotations"][REF_NAME]))
+        return found
 
     @contextmanager
-    def locked(self, name: str, check: files.Check = lambda: None) -> Iterator[None]:
-        """Holds the lock `name` between processes and threads. While it waits, `check` may raise to give up."""
+    def locked(
+        self, name: str, check: files.Check = lambda: None, warn: Callable[..., None] = lambda event, **fields: None
+    ) -> Iterator[None]:
+        """Holds the lock `name` between processes and threads. While it waits, `check` may raise to give up.
+
+        A wait is said with `warn`, and ends without the lock once nobody has written to the cache for two minutes.
+        """
         self.prepare()
         with storing(self.root):
             lock = files.open_lock(self.root / "locks" / name)
-        with files.locked(lock, check):
+        said, written, since = False, 0.0, 0.0
+
+        def waits(seconds: float) -> bool:
+            nonlocal said, written, since
+            if not said and seconds > WAIT_SAID_SECONDS:
+                said = True
+                reason = "another process fetches the same"
+                warn("cache.waiting", reason=reason, lock=str(self.root / "locks" / name))
+            if (newest := self._last_written()) != written:
+                written, since = newest, seconds
+            return seconds - since < WAIT_SECONDS
+
+        with files.locked(lock, check, waits):
             yield
+
+    def use(self, digest: Digest) -> "Use | None":
+        """Marks a kit as used now, and as in use as long as what is returned lives. None on a read-only disk."""
+        with suppress(OSError):
+            lock = self.lock_of_use(digest)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            os.utime(lock)
+            return Use(lock)
+        return None
+
+    def lock_of_use(self, digest: Digest) -> int:
+        """Opens the file that processes lock while they use a kit; when it was written is when it was used last.
+
+        Raises OSError.
+        """
+        path = self.root / "locks" / f"use-{digest.hex}"
+        if not path.exists():
+            os.close(files.open_lock(path))
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def forget(self, digest: Digest) -> None:
+        """Removes the tree of a kit, and its names from index.json. Raises StorageFailed."""
+        with self.locked("index"), storing(self.root):
+            self._write_index([each for each in self._index() if str(each.get("digest")) != str(digest)])
+            aside = self.root / "kits" / files.temporary_name(f"{TEMPORARY}kit")
+            with suppress(FileNotFoundError):
+                self.kit_path(digest).rename(aside)  # nobody sees half of it
+                files.remove(aside)
 
     def remove(self) -> None:
         """Removes the cache, its folder, and those above that are empty then. Raises StorageFailed."""
@@ -186,6 +253,16 @@ class Store:
         with suppress(OSError):  # not empty, or a mount
             for folder in (self.root, *self.root.parents):
                 folder.rmdir()
+
+    def _last_written(self) -> float:
+        """Returns when something unfinished was written last, by the clock of the file system."""
+        unfinished = (*(self.root / "ingest").glob("*"), *(self.root / "kits").glob(f"{TEMPORARY}*"))
+        with suppress(OSError):
+            return max((path.lstat().st_mtime for path in unfinished), default=0.0)
+        return time.time()  # something got its name just now
+
+    def _stamp_path(self, kit: Digest) -> Path:
+        return self.root / "locks" / f"stamp-{kit.hex}"
 
     def _skeleton_path(self, digest: Digest) -> Path:
         return self.root / "skeletons" / digest.algorithm / digest.hex
@@ -227,8 +304,22 @@ class Store:
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return []
 
+    def _write_index(self, manifests: Sequence[object]) -> None:
+        index = {"schemaVersion": 2, "manifests": manifests}
+        self._write("index.json", json.dumps(index, separators=(",", ":")).encode())
+
     def _write(self, name: str, data: bytes) -> None:
         files.write_whole(self.root / name, data, beside=self.root / "ingest", mode=0o644)
+
+
+class Use:
+    """Holds a lock until it is deleted, with the kit that it is for."""
+
+    def __init__(self, lock: int) -> None:
+        self._lock, self._close = lock, os.close  # of a module that an interpreter that ends may have emptied
+
+    def __del__(self) -> None:
+        self._close(self._lock)
 
 
 @contextmanager

@@ -86,29 +86,31 @@ class Download:
         ranges = Ranges(lambda start, end: self._range(start, end, ranges), self._check.taken_bytes, self._wanted.size)
         with suppress(_Ignored):
             for piece in ranges:
-                self._take(piece)
+                for start in range(0, len(piece), CHUNK_BYTES):
+                    self._take(bytes(piece[start : start + CHUNK_BYTES]))
 
-    def _range(self, start: int, end: int, ranges: Ranges) -> bytes:
+    def _range(self, start: int, end: int, ranges: Ranges) -> memoryview:
         """Returns the bytes of one range, over as many connections as it takes. Raises _Ignored for other bytes."""
-        piece, budget = bytearray(), self._repository.retry_budget()
-        while (position := start + len(piece)) < end:
+        piece, position, budget = memoryview(bytearray(end - start)), start, self._repository.retry_budget()
+        while position < end:
+            before = position
             try:
                 with closing(self._open_range(position, end, budget)) as body:
                     rate = _Rate(self._repository.min_rate)
-                    while len(piece) < end - start and (chunk := body.read(CHUNK_BYTES)):
+                    while position < end and (chunk := body.read(min(CHUNK_BYTES, end - position))):
                         if ranges.stopped.is_set():
                             raise _Ignored
                         rate.note(len(chunk))
-                        piece += chunk
+                        piece[position - start :][: len(chunk)] = chunk
+                        position += len(chunk)
                 cut = Transient("the connection was closed before the end of its range")
             except Transient as failure:
                 cut = failure
-            if start + len(piece) > position:
+            if position > before:
                 budget.restart()
-            if start + len(piece) < end:
+            if position < end:
                 budget.wait_after(cut)
-        del piece[end - start :]
-        return bytes(piece)
+        return piece
 
     def _open_range(self, start: int, end: int, budget: RetryBudget) -> Body:
         body = self._repository.open_blob(self._wanted, start, budget, end=end)

@@ -6,7 +6,7 @@ from typing import Final
 
 WORKERS: Final = 8
 PIECE_BYTES: Final = 4 << 20
-_AHEAD: Final = 12  # pieces in memory
+_AHEAD: Final = 10  # pieces in memory
 
 
 class Ranges:
@@ -15,14 +15,14 @@ class Ranges:
     `fetch` is to look at `stopped` as it reads. What it raises is raised where its piece would come.
     """
 
-    def __init__(self, fetch: Callable[[int, int], bytes], start: int, end: int) -> None:
+    def __init__(self, fetch: Callable[[int, int], memoryview], start: int, end: int) -> None:
         self._fetch, self._end = fetch, end
         self._next = self._wanted = start  # where the next piece to fetch begins, and the next one to hand on
-        self._pieces: dict[int, bytes | BaseException] = {}
+        self._pieces: dict[int, memoryview | BaseException] = {}
         self._changed = threading.Condition()
         self.stopped = threading.Event()
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[memoryview]:
         for _ in range(WORKERS):
             threading.Thread(target=self._work, name="range", daemon=True).start()
         try:
@@ -35,6 +35,7 @@ class Ranges:
                 yield piece
                 with self._changed:
                     self._wanted += len(piece)
+                    del piece
                     self._changed.notify_all()
         finally:
             self.stopped.set()
@@ -43,7 +44,7 @@ class Ranges:
 
     def _work(self) -> None:
         while (start := self._take_turn()) is not None:
-            piece: bytes | BaseException
+            piece: memoryview | BaseException
             try:
                 piece = self._fetch(start, min(start + PIECE_BYTES, self._end))
             except BaseException as failure:  # noqa: BLE001 - raised again by whoever iterates

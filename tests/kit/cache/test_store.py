@@ -389,6 +389,24 @@ def test_a_lock_is_held_by_one_at_a_time(store: Store) -> None:
     assert most == [1] * 8
 
 
+def test_a_wait_for_a_lock_is_said_and_ends_without_it_if_nobody_writes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.kit.cache.store.WAIT_SAID_SECONDS", 0.0)
+    monkeypatch.setattr("runtime.kit.cache.store.WAIT_SECONDS", 0.3)
+    said: list[str] = []
+    writes = iter(range(4))
+    with store.locked("x"), store.ingest(DIGEST) as ingest:
+
+        def another_writes() -> None:
+            if next(writes, None) is not None:
+                ingest.write(b"more")
+
+        with Store(store.root).locked("x", another_writes, lambda event, **fields: said.append(event)):
+            assert next(writes, None) is None
+    assert said == ["cache.waiting"]
+
+
 def test_who_waits_for_a_lock_may_give_up(store: Store) -> None:
     def give_up() -> None:
         raise InterruptedError
