@@ -45,6 +45,7 @@ class Settings(NamedTuple):
     retry_budget: float  # seconds
     min_rate: int  # bytes a second
     keep_blobs: str
+    progress: str
     workers: int
     adapter: str | None
     trust: str

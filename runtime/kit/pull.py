@@ -218,6 +218,8 @@ def _read_head(reference: Reference, options: PullOptions, threads: Threads, obs
         first = [str(layer.descriptor.digest) for layer in strays[:_SHOWN]]
         kinds = sorted({layer.kind for layer in strays})[:_SHOWN]
         threads.warn("layers.unnamed", count=len(strays), kinds=kinds, first=first)
+    if left_out := [each for each in placed if each not in needed(placed)]:
+        threads.post(partial(observer.left_out, left_out))
     return Resolved(found, kitfile, manifest, placed, config, source, threads=threads)
 
 

@@ -73,7 +73,8 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         self._workers.watch()
         on_bytes, on_kitfile = self._model.note_bytes, partial(self._prepare, loop)
-        progress = Progress(self._log, on_bytes=on_bytes, on_phase=self._meter.pull_took, on_kitfile=on_kitfile)
+        on_phase, style = self._meter.pull_took, self._settings.progress
+        progress = Progress(self._log, style=style, on_bytes=on_bytes, on_phase=on_phase, on_kitfile=on_kitfile)
         self._progress, self._model.phase = progress, "pulling"
         threading.Thread(target=self._pull, args=(loop, progress), name="pull", daemon=True).start()
         try:

@@ -231,6 +231,11 @@ def test_the_watch_hears_of_things_in_their_order(lying: Lying, tmp_path: Path) 
     assert watch.warnings == []
 
 
+def test_what_serving_does_not_need_is_left_out_aloud(tmp_path: Path) -> None:
+    pulled(f"oci:{KITS}/iris-onnx:v1", tmp_path, watch := Recorder())
+    assert watch.left == ["dataset", "docs"]
+
+
 def test_resolving_fetches_manifest_and_config_alone(lying: Lying, tmp_path: Path) -> None:
     registry = lying("iris-onnx")
     resolved = resolve(Reference.parse(f"{registry.host}/kits/iris-onnx:v1"), PullOptions(tmp_path), Recorder())
