@@ -25,6 +25,7 @@ from runtime.kit.pull import pull
 from runtime.link.board import Board
 from runtime.link.messages import Load
 from runtime.link.metrics import WIDTH, Meter
+from runtime.link.model_files import ModelFacts
 from runtime.log import LEVELS, Log, in_words
 from runtime.progress import Progress
 from runtime.serving.app import App
@@ -136,7 +137,10 @@ class _Kit:
         self._served: dict[str, Served] = {}
         health = Health(board, reference.name)
         self.app = App(self._served, health=health, board=board, limits=self._limits, log=self._log)
-        self._progress = Progress(self._log, on_bytes=self._state.note_bytes, on_phase=self._meter.pull_took)
+        self._progress = Progress(
+            self._log, on_bytes=self._state.note_bytes, on_phase=self._meter.pull_took,
+            on_kitfile=lambda kitfile: ModelFacts.checked(kitfile, settings.adapter, settings.trust),
+        )  # fmt: skip
         self.try_again_at = math.inf  # in seconds of time.monotonic(), once it could not be loaded
 
     def load(self) -> Served:

@@ -31,7 +31,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         on_bytes: Callable[[int, int], None] = lambda done, total: None,
         on_phase: Callable[[str, float], None] = lambda name, seconds: None,
-        on_kitfile: Callable[["Kitfile"], None] = lambda kitfile: None,
+        on_kitfile: Callable[["Kitfile"], object] = lambda kitfile: None,
     ) -> None:
         self._log, self._on_bytes, self._on_phase, self._on_kitfile = log, on_bytes, on_phase, on_kitfile
         self._stop, self._clock = threading.Event(), clock

@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import adapters
 from adapters.base import AdapterError
 from runtime.errors import Failure
 from runtime.exits import KILLED
@@ -108,10 +107,7 @@ class Supervisor:
 
     def _prepare(self, loop: asyncio.AbstractEventLoop, kitfile: "Kitfile") -> None:
         """Has workers import the framework. In the thread that pulls: raises AdapterError before a layer is fetched."""
-        if kitfile.model and kitfile.model.path:
-            facts, settings = ModelFacts.of(kitfile), self._settings
-            named = {"framework": facts.framework, "format": facts.format, "adapter": settings.adapter}
-            adapters.check(facts.path, settings.trust, **named)
+        if facts := ModelFacts.checked(kitfile, self._settings.adapter, self._settings.trust):
             self._in_loop(loop, self._workers.tell, Prepare(self.reference.name, facts))
 
     def _pulled(self, kit: "Kit") -> None:

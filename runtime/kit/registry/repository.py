@@ -17,7 +17,7 @@ from runtime.kit.format.manifest import Descriptor
 from runtime.kit.format.media_types import MANIFESTS
 from runtime.kit.format.reference import TAG, Reference, newest
 from runtime.kit.registry.client import Body, Client, raise_if_passing, read_capped
-from runtime.kit.registry.credentials import find_credential
+from runtime.kit.registry.credentials import Credential, find_credential
 from runtime.kit.registry.login import Login
 from runtime.kit.registry.origin import Origin, registry_origin
 from runtime.kit.registry.retry import Pause, RetryBudget, Transient
@@ -40,7 +40,10 @@ class Repository:
         self.ranges = True  # until an answer to a bounded range is something else
         self._client = client = Client(origin, plain_http=plain_http)
         self._names = client.container(reference.repository)
-        self._login = client.login = Login(self._host, origin, self._name, find_credential, client.ask_token)
+        self._login = client.login = Login(self._host, origin, self._name, self._credential, client.ask_token)
+
+    def _credential(self, host: str) -> Credential:
+        return find_credential(host, self._name if host == self._host else "")
 
     def retry_budget(self) -> RetryBudget:
         """Returns a new budget for one thing wanted from here."""
