@@ -40,11 +40,12 @@ print(next(line.split()[1] for line in status.splitlines() if line.startswith("V
 
 
 class Puller:
-    """A process that pulls once `go` is called."""
+    """A process that pulls once `go` is called. With the flag `pod` it has pids of its own, as in a container."""
 
     def __init__(self, reference: str, cache: Path, *flags: str) -> None:
+        pod = ["unshare", "--pid", "--fork", "--mount-proc"] if "pod" in flags and os.geteuid() == 0 else []
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, reference, str(cache), *flags],
+            [*pod, sys.executable, "-c", CHILD, reference, str(cache), *flags],
             cwd=ROOT,
             text=True,
             stdin=subprocess.PIPE,
@@ -124,7 +125,7 @@ def test_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_completes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [(), ("no-locks",)], ids=["locks", "locks that do nothing"])
+@pytest.mark.parametrize("flags", [(), ("no-locks", "pod")], ids=["locks", "pods between which locks do nothing"])
 def test_processes_that_start_together_all_get_the_kit(
     lying: Lying, layout: Path, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
