@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -74,9 +74,9 @@ class RegistrySource:
                     return file
             except (SizeMismatch, DigestMismatch) as mismatch:
                 self._discard(descriptor, mismatch)
-            count = Count(reached)
-            with suppress(AskAgain):
-                self.stream(descriptor, count, keep=True)
+            with suppress(AskAgain), self._locked(descriptor):
+                if not self.holds(descriptor) and (file := self._fetch(descriptor, Count(reached), keep=True)):
+                    return file  # another process was not faster
 
     def holds(self, descriptor: Descriptor) -> bool:
         """Tells whether a blob is here, right or wrong."""
@@ -90,13 +90,9 @@ class RegistrySource:
         """
         if self._stream_cached(descriptor, take):
             return
-        with (
-            self._store.locked(descriptor.digest.hex, self._threads.check, self._threads.warn)
-            if keep
-            else nullcontext()
-        ):
-            if not self._stream_cached(descriptor, take):  # another process was not faster
-                self._stream_new(descriptor, take, keep=keep)
+        with self._locked(descriptor) if keep else nullcontext():
+            if not self._stream_cached(descriptor, take) and (file := self._fetch(descriptor, take, keep=keep)):
+                file.close()
 
     def close(self) -> None:
         """Closes connections: a server that runs for months has no use for them."""
@@ -114,7 +110,11 @@ class RegistrySource:
         self._warn("blob.spoiled", descriptor, mismatch)
         self._store.discard(descriptor.digest)
 
-    def _stream_new(self, descriptor: Descriptor, take: Take, *, keep: bool) -> None:
+    def _locked(self, descriptor: Descriptor) -> AbstractContextManager[None]:
+        return self._store.locked(descriptor.digest.hex, self._threads.check, self._threads.warn)
+
+    def _fetch(self, descriptor: Descriptor, take: Take, *, keep: bool) -> BinaryIO | None:
+        """Asks the registry. Returns the blob at its beginning if it was to be kept. Raises as `stream` does."""
         from runtime.kit.registry.download import Download
 
         digest, repository = descriptor.digest, self._repository()
@@ -144,8 +144,7 @@ class RegistrySource:
                 self._differed.add(digest)
                 self._warn("blob.differed", descriptor, mismatch)
                 raise AskAgain from mismatch
-            if file:
-                file.publish().close()
+            return file.publish() if file else None
 
     def _take_partial(self, digest: Digest, take: Take) -> None:
         """Begins with what an earlier download left: its bytes are as little believed as those from the network."""

@@ -274,9 +274,10 @@ class Store:
         """Removes what no process writes any more; files that a download may begin with, only after so long."""
         for path in paths:
             with suppress(OSError):
-                status = path.lstat()
+                status, digits = path.lstat(), path.name.partition(".")[0]
+                is_whole = any((self.root / "blobs" / kind / digits).exists() for kind in ("sha256", "sha512"))
                 is_kept = status.st_size >= RESUMED_BYTES and time.time() - status.st_mtime < resumed_seconds
-                if not is_kept and files.is_abandoned(path):
+                if (is_whole or not is_kept) and files.is_abandoned(path):
                     files.remove(path)
 
     def _check_owners(self) -> None:

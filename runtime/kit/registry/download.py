@@ -65,9 +65,8 @@ class Download:
 
     def _read(self, body: Body, known: int) -> None:
         """Hands on a body, except its first `known` bytes: a server that ignores ranges sends them again."""
-        rate = _Rate(self._repository.min_rate)
-        while chunk := body.read(CHUNK_BYTES):
-            rate.note(len(chunk))
+        rate = _Rate(body, self._repository.min_rate)
+        while chunk := rate.read(CHUNK_BYTES):
             if known:
                 known, chunk = max(0, known - len(chunk)), chunk[known:]
             if chunk:
@@ -96,11 +95,10 @@ class Download:
             before = position
             try:
                 with closing(self._open_range(position, end, budget)) as body:
-                    rate = _Rate(self._repository.min_rate)
-                    while position < end and (chunk := body.read(min(CHUNK_BYTES, end - position))):
+                    rate = _Rate(body, self._repository.min_rate)
+                    while position < end and (chunk := rate.read(min(CHUNK_BYTES, end - position))):
                         if ranges.stopped.is_set():
                             raise _Ignored
-                        rate.note(len(chunk))
                         piece[position - start :][: len(chunk)] = chunk
                         position += len(chunk)
                 cut = Transient("the connection was closed before the end of its range")
@@ -126,23 +124,28 @@ class _Ignored(Exception):
 
 
 class _Rate:
-    """Bytes a second, over windows of time."""
+    """Reads a body, and counts bytes and the seconds that it was waited for."""
 
-    def __init__(self, least: int) -> None:
-        self._least, self._since, self._bytes = least, time.monotonic(), 0
-        self._begun, self._total = self._since, 0
+    def __init__(self, body: Body, least: int) -> None:
+        self._body, self._least = body, least
+        self._bytes, self._seconds = 0, 0.0  # of the current window
+        self._all_bytes, self._all_seconds = 0, 0.0
 
-    def note(self, count: int) -> None:
-        """Counts bytes that came. Raises Transient at the end of a window with too few of them."""
-        self._bytes += count
-        self._total += count
-        if (seconds := time.monotonic() - self._since) >= WINDOW_SECONDS:
-            if self._bytes < self._least * seconds:
-                slow = f"{self._bytes / seconds:.0f} bytes a second for {seconds:.0f} s"
+    def read(self, most: int) -> bytes:
+        """Reads as `Body.read` does. Raises Transient, too, at the end of a window with too few bytes."""
+        began = time.monotonic()
+        data = self._body.read(most)
+        waited = time.monotonic() - began
+        self._bytes, self._seconds = self._bytes + len(data), self._seconds + waited
+        self._all_bytes, self._all_seconds = self._all_bytes + len(data), self._all_seconds + waited
+        if self._seconds >= WINDOW_SECONDS:
+            if self._bytes < self._least * self._seconds:
+                slow = f"{self._bytes / self._seconds:.0f} bytes a second for {self._seconds:.0f} s"
                 raise Transient(f"the connection brought {slow}, wanted {self._least} (--min-rate)")
-            self._since, self._bytes = time.monotonic(), 0
+            self._bytes, self._seconds = 0, 0.0
+        return data
 
     def is_slow_alone(self) -> bool:
         """Tells, after enough bytes or time, whether more connections could bring more."""
-        seconds = time.monotonic() - self._begun
-        return (self._total >= _PROBED_BYTES or seconds >= _PROBED_SECONDS) and self._total < _FAST * seconds
+        known = self._all_bytes >= _PROBED_BYTES or self._all_seconds >= _PROBED_SECONDS
+        return known and self._all_bytes < _FAST * self._all_seconds
