@@ -1,5 +1,6 @@
 """One blob from a registry, in order, each byte once: what is cut off goes on at the byte where it stopped."""
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -18,7 +19,7 @@ RANGES_FROM_BYTES: Final = 64 << 20
 """What is left of a blob is asked for in ranges from here on."""
 _PROBED_BYTES: Final = 8 << 20
 _PROBED_SECONDS: Final = 1.0
-_FAST: Final = 400e6  # bytes a second: a connection that brings more is not what a pull waits for
+_FAST: Final = 200e6  # bytes a second: a connection that brings more is not what a pull waits for
 WINDOW_SECONDS: Final = 20.0
 """A connection is replaced that brings less than the minimum rate for this long."""
 
@@ -82,24 +83,26 @@ class Download:
 
     def _read_ranges(self) -> None:
         """Hands on the rest, over several connections at once: one alone is slower than the disk."""
-        ranges = Ranges(lambda start, end: self._range(start, end, ranges), self._check.taken_bytes, self._wanted.size)
+        ranges = Ranges(
+            lambda start, to: self._fill(start, to, ranges.stopped), self._check.taken_bytes, self._wanted.size
+        )
         with suppress(_Ignored):
             for piece in ranges:
                 for start in range(0, len(piece), CHUNK_BYTES):
                     self._take(bytes(piece[start : start + CHUNK_BYTES]))
 
-    def _range(self, start: int, end: int, ranges: Ranges) -> memoryview:
-        """Returns the bytes of one range, over as many connections as it takes. Raises _Ignored for other bytes."""
-        piece, position, budget = memoryview(bytearray(end - start)), start, self._repository.retry_budget()
+    def _fill(self, start: int, buffer: memoryview, stopped: threading.Event) -> None:
+        """Fills the buffer from there on, over as many connections as it takes. Raises _Ignored for other bytes."""
+        position, end, budget = start, start + len(buffer), self._repository.retry_budget()
         while position < end:
             before = position
             try:
                 with closing(self._open_range(position, end, budget)) as body:
                     rate = _Rate(body, self._repository.min_rate)
                     while position < end and (chunk := rate.read(min(CHUNK_BYTES, end - position))):
-                        if ranges.stopped.is_set():
+                        if stopped.is_set():
                             raise _Ignored
-                        piece[position - start :][: len(chunk)] = chunk
+                        buffer[position - start :][: len(chunk)] = chunk
                         position += len(chunk)
                 cut = Transient("the connection was closed before the end of its range")
             except Transient as failure:
@@ -108,7 +111,6 @@ class Download:
                 budget.restart()
             if position < end:
                 budget.wait_after(cut)
-        return piece
 
     def _open_range(self, start: int, end: int, budget: RetryBudget) -> Body:
         body = self._repository.open_blob(self._wanted, start, budget, end=end)

@@ -10,13 +10,15 @@ _AHEAD: Final = 10  # pieces in memory
 
 
 class Ranges:
-    """Yields the bytes from `start` to `end`, which `fetch(first, last + 1)` brings piece by piece in several threads.
+    """Yields the bytes from `start` to `end`, which `fetch(position, buffer)` brings piece by piece in several threads.
 
-    `fetch` is to look at `stopped` as it reads. What it raises is raised where its piece would come.
+    What is yielded is good until the next piece is asked for: the buffers are used again. `fetch` fills its buffer, and
+    is to look at `stopped` as it reads. What it raises is raised where its piece would come.
     """
 
-    def __init__(self, fetch: Callable[[int, int], memoryview], start: int, end: int) -> None:
+    def __init__(self, fetch: Callable[[int, memoryview], object], start: int, end: int) -> None:
         self._fetch, self._end = fetch, end
+        self._free: list[memoryview] = []
         self._next = self._wanted = start  # where the next piece to fetch begins, and the next one to hand on
         self._pieces: dict[int, memoryview | BaseException] = {}
         self._changed = threading.Condition()
@@ -35,7 +37,7 @@ class Ranges:
                 yield piece
                 with self._changed:
                     self._wanted += len(piece)
-                    del piece
+                    self._free.append(piece)
                     self._changed.notify_all()
         finally:
             self.stopped.set()
@@ -46,7 +48,8 @@ class Ranges:
         while (start := self._take_turn()) is not None:
             piece: memoryview | BaseException
             try:
-                piece = self._fetch(start, min(start + PIECE_BYTES, self._end))
+                piece = self._buffer(start)
+                self._fetch(start, piece)
             except BaseException as failure:  # noqa: BLE001 - raised again by whoever iterates
                 piece = failure
             with self._changed:
@@ -54,6 +57,11 @@ class Ranges:
                 if isinstance(piece, BaseException):
                     self._next = self._end  # nothing behind it will be wanted
                 self._changed.notify_all()
+
+    def _buffer(self, start: int) -> memoryview:
+        size = min(PIECE_BYTES, self._end - start)
+        with self._changed:
+            return self._free.pop() if self._free and size == PIECE_BYTES else memoryview(bytearray(size))
 
     def _take_turn(self) -> int | None:
         """Returns where the next piece begins, once it may be fetched; None at the end."""
