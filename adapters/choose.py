@@ -24,6 +24,8 @@ ADAPTERS: Final[tuple[Adapter, ...]] = (ONNX, SKLEARN, PYTORCH, XGBOOST, LIGHTGB
 GROUP: Final = "modelkit_runtime.adapters"
 """The entry points of adapters in other packages."""
 HEAD_BYTES: Final = 4096
+LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands for another: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
 SNIFFED_FILES: Final = 256
 """In a folder with more files, only those with a known suffix are read."""
 ELSEWHERE: Final = {
@@ -216,6 +218,9 @@ def _examined(files: ModelFiles, paths: list[str], known: tuple[Adapter, ...]) -
     for path in paths:
         suffixed = by_suffix(path, known)
         head = read_head(files, path) if suffixed or len(paths) <= SNIFFED_FILES else b""
+        if suffixed and head.startswith(LFS_POINTER):
+            fix = "`git lfs pull` where the kit is packed, and pack it again"
+            raise LoadFailed(f"{path} is a Git LFS pointer and not the model's file: {fix}")
         found.append(_Candidate(path, suffixed, tuple(a for a in known if head and a.sniff(head))))
     return found
 

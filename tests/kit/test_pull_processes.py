@@ -1,5 +1,7 @@
 """Several processes, one cache; and processes that die: kill -9 at any moment leaves nothing that is wrong."""
 
+import errno
+import itertools
 import os
 import random
 import signal
@@ -9,11 +11,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import Cancelled, StorageFailed
+from runtime.errors import Cancelled, Failure, StorageFailed
 from tests.kit.made import made_kit
 from tests.kit.pulling import AT_ONCE_SECONDS, Recorder, leftovers, pulled, tree, unverified
 from tests.lying_registry import Gate, LyingRegistry, held, slow, stalled
@@ -265,3 +269,39 @@ def test_a_complete_cache_on_a_read_only_disk_serves_a_pinned_kit(lying: Lying, 
     assert pulled(f"{registry.host}/kits/m:v1", cache).root == kit.root
     with pytest.raises(StorageFailed, match="read-only file system"):
         pulled(f"{registry.host}/kits/m:v1", small_disk / "none")
+
+
+@contextmanager
+def failing_disk(number: int, step: int) -> Iterator[Callable[[], bool]]:
+    """The call number `step` that a pull makes to the disk fails. Yields what tells whether there was one."""
+    names = ("write", "fsync", "rename", "mkdir", "fchmod")
+    real = {name: getattr(os, name) for name in names}
+    calls = itertools.count()
+
+    def called(name: str, *arguments: object, **more: object) -> object:
+        if threading.current_thread().name in ("pull", "MainThread") and next(calls) == step:  # not the registry's
+            raise OSError(number, os.strerror(number))
+        return real[name](*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setattr(os, name, partial(called, name))
+        yield lambda: next(calls) > step
+
+
+@pytest.mark.slow
+def test_32_a_disk_that_fails_at_any_step_gives_a_failure_and_a_cache_that_the_next_pull_completes(
+    lying: Lying, tmp_path: Path
+) -> None:
+    files = {"a.onnx": os.urandom(50_000), "b": b"x"}
+    registry = lying(made_kit(tmp_path / "layout", files))
+    for step in itertools.count():
+        cache = tmp_path / str(step)
+        with failing_disk((errno.ENOSPC, errno.EIO)[step % 2], step) as has_failed, suppress(Failure):
+            assert tree(pulled(f"{registry.host}/kits/m:v1", cache).root) == files
+        assert unverified(cache) == []
+        assert tree(pulled(f"{registry.host}/kits/m:v1", cache).root) == files
+        assert leftovers(cache) == []
+        if not has_failed():
+            break
+    assert step > 20
