@@ -239,5 +239,5 @@ def test_a_framework_that_is_not_installed_is_refused_by_name_unless_the_file_ma
 def test_a_git_lfs_pointer_is_named_as_such(tmp_path: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
     (tmp_path / "m.onnx").write_text(pointer)
-    with pytest.raises(LoadFailed, match="^m.onnx is a Git LFS pointer and not the model's file: `git lfs pull`"):
+    with pytest.raises(LoadFailed, match=r"^m\.onnx is a Git LFS pointer and not the model's file: `git lfs pull`"):
         chosen(tmp_path, "m.onnx", "onnx")

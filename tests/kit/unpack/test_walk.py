@@ -380,8 +380,8 @@ def test_the_diff_id_is_checked(compression: str, root: Path) -> None:
     [
         (
             "tar",
-            "zstd",
-            "is compressed with zstd, which this version cannot read; pack the kit again with --compression",
+            "br",
+            "is compressed with br, which this version cannot read; pack the kit again with --compression",
         ),
         ("squashfs", "", "has the media type application/x, which is not known"),
         ("", "", "has the media type application/x, which is not known"),
