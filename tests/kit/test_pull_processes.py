@@ -104,7 +104,7 @@ class Observer:
 
 
 @pytest.mark.slow
-def test_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_completes(
+def test_19_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_completes(
     lying: Lying, layout: Path, tmp_path: Path
 ) -> None:
     registry = lying(layout)
@@ -130,7 +130,7 @@ def test_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_completes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("no-locks", "pod")], ids=["locks", "pods between which locks do nothing"])
-def test_processes_that_start_together_all_get_the_kit(
+def test_33_processes_that_start_together_all_get_the_kit(
     lying: Lying, layout: Path, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     registry = lying(layout)
@@ -149,7 +149,7 @@ def test_processes_that_start_together_all_get_the_kit(
 
 
 @pytest.mark.slow
-def test_when_the_one_that_downloads_is_killed_the_one_that_waits_takes_over(
+def test_34_when_the_one_that_downloads_is_killed_the_one_that_waits_takes_over(
     lying: Lying, layout: Path, tmp_path: Path
 ) -> None:
     registry, gate = lying(layout), Gate()
@@ -215,7 +215,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_in_the_middle_leaves_nothing_unfinished(
+def test_32_a_disk_that_fills_up_in_the_middle_leaves_nothing_unfinished(
     lying: Lying, layout: Path, small_disk: Path
 ) -> None:
     registry, gate = lying(layout), Gate()

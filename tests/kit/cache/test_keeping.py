@@ -86,7 +86,7 @@ def test_a_pull_makes_room_for_its_kit_but_never_takes_one_that_is_in_use(
 
 
 @pytest.mark.parametrize("policy", ["missing", "never"])
-def test_a_tag_that_the_cache_knows_is_not_asked_for(registry: LyingRegistry, tmp_path: Path, policy: str) -> None:
+def test_04_a_tag_that_the_cache_knows_is_not_asked_for(registry: LyingRegistry, tmp_path: Path, policy: str) -> None:
     kit = pulled(f"{registry.host}/kits/m:one", tmp_path)
     before = len(registry.requests)
     assert pulled(f"{registry.host}/kits/m:one", tmp_path, pull=policy) == kit
@@ -103,7 +103,7 @@ def test_never_says_what_is_missing_and_asks_nobody(registry: LyingRegistry, tmp
     assert pulled(f"{registry.host}/kits/m:one", tmp_path, pull="missing").root.exists()
 
 
-def test_by_stat_a_tree_is_read_only_if_it_looks_otherwise_than_at_its_last_check(
+def test_47_by_stat_a_tree_is_read_only_if_it_looks_otherwise_than_at_its_last_check(
     registry: LyingRegistry, tmp_path: Path
 ) -> None:
     reference = f"{registry.host}/kits/m:one"

@@ -218,7 +218,7 @@ def test_a_blob_that_a_group_may_write_to_is_spoiled_unless_it_is_a_volumes(stor
 
 
 @pytest.mark.parametrize("where", [".", "kits", "blobs"])
-def test_a_folder_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_path: Path, where: str) -> None:
+def test_46_a_folder_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_path: Path, where: str) -> None:
     store.prepare()
     place = store.root / where
     place.rename(tmp_path / "elsewhere")
@@ -227,7 +227,7 @@ def test_a_folder_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_p
         Store(store.root)
 
 
-def test_a_folder_that_everybody_may_write_to_is_refused(store: Store) -> None:
+def test_46_a_folder_that_everybody_may_write_to_is_refused(store: Store) -> None:
     store.prepare()
     for folder in (store.root, store.root / "kits"):
         folder.chmod(0o777)

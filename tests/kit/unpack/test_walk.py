@@ -201,7 +201,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("compression", ["", "gzip"], ids=["plain", "gzip"])
 @pytest.mark.parametrize("members", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_archive_is_refused_and_nothing_is_written_outside(
+def test_44_a_hostile_archive_is_refused_and_nothing_is_written_outside(
     members: bytes, compression: str, root: Path
 ) -> None:
     data = file("fine") + members + END
