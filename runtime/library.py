@@ -51,7 +51,13 @@ class Options(TypedDict, total=False):
     registry: str
     cache_dir: str | Path
     plain_http: bool
+    cache_max_bytes: int
+    cache_check: str
+    pull: str
+    offline: bool
     retry_budget: float
+    min_rate: int
+    keep_blobs: str
     adapter: str
     trust: str
     allow_global: str | Sequence[str]

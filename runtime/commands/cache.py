@@ -77,7 +77,7 @@ def _gc(settings: Settings, _: Progress) -> Report:
     """Removes what no kit needs, and with `--cache-max-bytes` the kits used longest ago."""
     store = Store(settings.cache_dir)
     before = keeping.total_bytes(store)
-    for path in keeping.unfinished(store):
+    for path in keeping.abandoned(store):
         remove(path)
     evicted = keeping.evict(store, settings.cache_max_bytes) if settings.cache_max_bytes else []
     blobs = keeping.remove_unnamed(store, keeping.blob_bytes(store), keeping.held_kits(store))

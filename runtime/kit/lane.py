@@ -87,10 +87,11 @@ def lanes(*works: Callable[[Read], object]) -> Iterator[Take]:
         yield put
     except BaseException:
         for lane in running:
-            lane.abort()
+            lane.end(aborted=True)
         raise
-    for lane in running:
-        lane.close()
+    failures = [failure for lane in running if (failure := lane.end())]
+    if failures:
+        raise failures[0]
 
 
 class Lane:
@@ -107,24 +108,18 @@ class Lane:
     def put(self, data: bytes) -> None:
         """Hands on the next bytes. Raises what ended the work, except BadContent: the bytes may not be the right ones.
 
-        What is wrong with the content is raised by `close`, for a caller that knows then that the bytes are right.
+        What is wrong with the content is said by `end`, to a caller that knows then that the bytes are right.
         """
         if self._failure is not None and not isinstance(self._failure, BadContent):
             raise self._failure
         self._waiting.put(data)
 
-    def close(self) -> None:
-        """Waits until the work is done. Raises what it raised."""
+    def end(self, *, aborted: bool = False) -> BaseException | None:
+        """Waits until the work is done, and returns what it raised. `aborted`: its next `read` raises Cancelled."""
+        self._aborted = aborted
         self._waiting.put(None)
         self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def abort(self) -> None:
-        """Ends the work: its next `read` raises Cancelled."""
-        self._aborted = True
-        self._waiting.put(None)
-        self._thread.join()
+        return self._failure
 
     def _run(self, work: Callable[[Read], object]) -> None:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from runtime.errors import DigestMismatch, NotFound, SizeMismatch
+from runtime.kit.cache.index import names
 from runtime.kit.cache.store import RESUMED_BYTES, Store
 from runtime.kit.files import CHUNK_BYTES
 from runtime.kit.format.digest import Digest, DigestCheck
@@ -53,7 +54,7 @@ class RegistrySource:
         known = reference.digest
         if known is None and self._options.pull != "always":
             name = str(reference)
-            known = next((digest for digest, names in self._store.names().items() if name in names), None)
+            known = next((digest for digest, each in names(self._store.root).items() if name in each), None)
         if known and (raw := self._store.read(known, MAX_DOCUMENT_BYTES)) is not None:
             return replace(reference, digest=known), raw
         self._store.prepare()

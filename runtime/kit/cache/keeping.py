@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from runtime.errors import BadContent
 from runtime.kit import files
-from runtime.kit.cache.store import TEMPORARY, Store, storing
+from runtime.kit.cache.index import names
+from runtime.kit.cache.store import Store, storing
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Manifest
@@ -29,9 +30,9 @@ class Held(NamedTuple):
 def held_kits(store: Store) -> list[Held]:
     """Returns the kits of the cache, the one used longest ago first. Raises StorageFailed."""
     with storing(store.root):
-        names = store.names()
-        digests = {*names, *filter(None, map(_of_folder, _listed(store.root / "kits")))}
-        return sorted((_held(store, each, tuple(names.get(each, ()))) for each in digests), key=lambda kit: kit.used)
+        named = names(store.root)
+        digests = {*named, *filter(None, map(_of_folder, _listed(store.root / "kits")))}
+        return sorted((_held(store, each, tuple(named.get(each, ()))) for each in digests), key=lambda kit: kit.used)
 
 
 def blob_bytes(store: Store) -> dict[Digest, int]:
@@ -72,11 +73,10 @@ def remove_unnamed(store: Store, blobs: Iterable[Digest], kits: Iterable[Held]) 
     return unnamed
 
 
-def unfinished(store: Store) -> list[Path]:
+def abandoned(store: Store) -> list[Path]:
     """Returns the files and trees that no process writes any more. Raises StorageFailed."""
     with storing(store.root):
-        trees = [path for path in _listed(store.root / "kits") if path.name.startswith(TEMPORARY)]
-        return [path for path in (*_listed(store.root / "ingest"), *trees) if files.is_abandoned(path)]
+        return [path for path in store.unfinished() if files.is_abandoned(path)]
 
 
 def _remove(store: Store, kit: Held) -> bool:
@@ -128,8 +128,8 @@ def _listed(folder: Path) -> list[Path]:
 
 def _size(path: Path) -> int:
     size = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
+    for folder, _, found in os.walk(path):
+        for name in found:
             with suppress(FileNotFoundError):  # renamed meanwhile
                 size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - as many as there are
     return size

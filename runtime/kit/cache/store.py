@@ -1,29 +1,30 @@
-"""The cache: an OCI layout (`skopeo` reads it), with the runtime's `ingest`, `kits` and `locks` beside its files.
+"""The cache: an OCI layout (`skopeo` reads it), with `ingest`, `kits`, `skeletons` and `locks` beside its files.
 
 A blob comes in under `ingest`, locked by the process that writes it, and gets its name by one rename, after its size
 and digest were checked and its bytes synced. It is checked again whenever it is opened. A cache that others can write
 into is refused all the same, since a file could be exchanged after its check; a single blob that others can write to
-counts as spoiled. `index.json` names kits whose manifest, config and layers for serving are here: one with datasets or
-docs cannot be copied on as a whole. Locks save work; correctness needs none.
+counts as spoiled. `index.json` names kits whose manifest and config are here, and their layers for serving if blobs are
+kept: one with datasets or docs cannot be copied on as a whole. Locks save work; correctness needs none.
 https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
 import errno
 import fcntl
-import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from runtime.errors import DigestMismatch, StorageFailed
 from runtime.kit import files
+from runtime.kit.cache.index import entry_of, read_index, write_index
+from runtime.kit.cache.waiting import Wait
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.manifest import Descriptor, Manifest
-from runtime.kit.format.media_types import OCI_MANIFEST, REF_NAME
+from runtime.kit.format.media_types import REF_NAME
 from runtime.kit.lane import Take, stream_checked
 
 TEMPORARY: Final = ".tmp-"  # how names of unfinished trees begin
@@ -38,8 +39,6 @@ MAX_SKELETON_BYTES: Final = 64 << 20
 RESUMED_BYTES: Final = 1 << 20
 """A shorter beginning of a blob is not worth to be kept."""
 _RESUMED_SECONDS: Final = 86_400.0
-WAIT_SAID_SECONDS: Final = 1.0
-WAIT_SECONDS: Final = 120.0
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _TROUBLES: Final = {
     **dict.fromkeys(files.NO_SPACE, "no space left for the cache {root}: free some"),
@@ -175,21 +174,12 @@ class Store:
 
     def name(self, reference: str, manifest: Manifest) -> None:
         """Has index.json call the manifest `reference`, and nothing else by that name. Raises StorageFailed."""
-        descriptor = {"mediaType": OCI_MANIFEST, "digest": str(manifest.digest), "size": len(manifest.raw)}
-        entry = {**descriptor, "annotations": {REF_NAME: reference}}
-        if entry in self._index():
+        entry = entry_of(reference, manifest)
+        if entry in read_index(self.root):
             return
         with self.locked("index"), storing(self.root):
-            others = [each for each in self._index() if each.get("annotations", {}).get(REF_NAME) != reference]
-            self._write_index([*others, entry])
-
-    def names(self) -> dict[Digest, list[str]]:
-        """Returns the names that index.json gives, by their manifest."""
-        found: dict[Digest, list[str]] = {}
-        for each in self._index():
-            with suppress(ValueError, LookupError):
-                found.setdefault(Digest.parse(str(each["digest"])), []).append(str(each["annotations"][REF_NAME]))
-        return found
+            others = [each for each in read_index(self.root) if each.get("annotations", {}).get(REF_NAME) != reference]
+            write_index(self.root, [*others, entry])
 
     @contextmanager
     def locked(
@@ -202,28 +192,21 @@ class Store:
         self.prepare()
         with storing(self.root):
             lock = files.open_lock(self.root / "locks" / name)
-        said, written, since = False, 0.0, 0.0
-
-        def waits(seconds: float) -> bool:
-            nonlocal said, written, since
-            if not said and seconds > WAIT_SAID_SECONDS:
-                said = True
-                reason = "another process fetches the same"
-                warn("cache.waiting", reason=reason, lock=str(self.root / "locks" / name))
-            if (newest := self._last_written()) != written:
-                written, since = newest, seconds
-            return seconds - since < WAIT_SECONDS
-
-        with files.locked(lock, check, waits):
+        with files.locked(lock, check, Wait(self.root / "locks" / name, self.unfinished, warn)):
             yield
+
+    def unfinished(self) -> list[Path]:
+        """Returns the files and trees that have no names yet, whoever writes them or has left them. Raises OSError."""
+        return [*(self.root / "ingest").glob("*"), *(self.root / "kits").glob(f"{TEMPORARY}*")]
 
     def use(self, digest: Digest) -> "Use | None":
         """Marks a kit as used now, and as in use as long as what is returned lives. None on a read-only disk."""
         with suppress(OSError):
             lock = self.lock_of_use(digest)
+            use = Use(lock)
             fcntl.flock(lock, fcntl.LOCK_SH)
             os.utime(lock)
-            return Use(lock)
+            return use
         return None
 
     def lock_of_use(self, digest: Digest) -> int:
@@ -239,7 +222,8 @@ class Store:
     def forget(self, digest: Digest) -> None:
         """Removes the tree of a kit, and its names from index.json. Raises StorageFailed."""
         with self.locked("index"), storing(self.root):
-            self._write_index([each for each in self._index() if str(each.get("digest")) != str(digest)])
+            write_index(self.root, [each for each in read_index(self.root) if str(each.get("digest")) != str(digest)])
+            files.remove(self._stamp_path(digest))
             aside = self.root / "kits" / files.temporary_name(f"{TEMPORARY}kit")
             with suppress(FileNotFoundError):
                 self.kit_path(digest).rename(aside)  # nobody sees half of it
@@ -253,13 +237,6 @@ class Store:
         with suppress(OSError):  # not empty, or a mount
             for folder in (self.root, *self.root.parents):
                 folder.rmdir()
-
-    def _last_written(self) -> float:
-        """Returns when something unfinished was written last, by the clock of the file system."""
-        unfinished = (*(self.root / "ingest").glob("*"), *(self.root / "kits").glob(f"{TEMPORARY}*"))
-        with suppress(OSError):
-            return max((path.lstat().st_mtime for path in unfinished), default=0.0)
-        return time.time()  # something got its name just now
 
     def _stamp_path(self, kit: Digest) -> Path:
         return self.root / "locks" / f"stamp-{kit.hex}"
@@ -296,18 +273,6 @@ class Store:
 
     def _who_else_writes(self, digest: Digest, blob: BinaryIO) -> str | None:
         return files.who_else_writes(self.blob_path(digest), os.fstat(blob.fileno()), self._group)
-
-    def _index(self) -> list[dict[str, dict[str, str]]]:
-        """Returns the entries of index.json; none if it is missing or unreadable: nothing else depends on it."""
-        try:
-            manifests = json.loads((self.root / "index.json").read_bytes())["manifests"]
-            return [entry for entry in manifests if isinstance(entry.get("annotations", {}), dict)]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return []
-
-    def _write_index(self, manifests: Sequence[object]) -> None:
-        index = {"schemaVersion": 2, "manifests": manifests}
-        self._write("index.json", json.dumps(index, separators=(",", ":")).encode())
 
     def _write(self, name: str, data: bytes) -> None:
         files.write_whole(self.root / name, data, beside=self.root / "ingest", mode=0o644)

@@ -392,8 +392,8 @@ def test_a_lock_is_held_by_one_at_a_time(store: Store) -> None:
 def test_a_wait_for_a_lock_is_said_and_ends_without_it_if_nobody_writes(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.kit.cache.store.WAIT_SAID_SECONDS", 0.0)
-    monkeypatch.setattr("runtime.kit.cache.store.WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("runtime.kit.cache.waiting.SAID_SECONDS", 0.0)
+    monkeypatch.setattr("runtime.kit.cache.waiting.SILENT_SECONDS", 0.3)
     said: list[str] = []
     writes = iter(range(4))
     with store.locked("x"), store.ingest(DIGEST) as ingest:
