@@ -135,9 +135,17 @@ def temporary_name(name: str, pid: object = None) -> str:
 
 @cache
 def pid_space() -> str:
-    """Returns what differs between machines, boots and containers (pid namespaces), in all of which pids start anew."""
-    space = f"{Path('/proc/sys/kernel/random/boot_id').read_text()} {Path('/proc/self/ns/pid').stat().st_ino}"
-    return f"{zlib.crc32(space.encode()):08x}"
+    """Returns what differs between machines, boots and containers (pid namespaces), in all of which pids start anew.
+
+    Where the kernel says neither, it differs between processes.
+    """
+    try:
+        space = (
+            f"{Path('/proc/sys/kernel/random/boot_id').read_text()} {Path('/proc/self/ns/pid').stat().st_ino}".encode()
+        )
+    except OSError:
+        space = os.urandom(16)
+    return f"{zlib.crc32(space):08x}"
 
 
 def is_abandoned(path: Path) -> bool:
