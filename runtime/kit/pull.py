@@ -106,12 +106,16 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
     return Kit(resolved.reference, manifest.digest, resolved.kitfile, root, "true", done, resolved.layers, bring.use)
 
 
-def is_whole(store: Store, digest: Digest, observer: Observer) -> bool:
-    """Tells whether the tree of a kit in the cache is what its manifest says. Raises as `resolve` does."""
+def is_whole(store: Store, digest: Digest, observer: Observer) -> bool | None:
+    """Tells whether the tree of a kit in the cache is what its manifest says; None if that is not in the cache.
+
+    Raises as `resolve` does.
+    """
     from runtime.kit.disk.layout import open_layout
 
+    if (raw := store.read(digest, MAX_DOCUMENT_BYTES)) is None:
+        return None
     source, threads = open_layout(store.root), Threads(THREADS)
-    raw = source.resolve(Reference("layout", digest.hex, path=store.root, digest=digest))[1]
     manifest = Manifest.parse(raw, expected=digest)
     with source.blob(manifest.config, lambda _: check(observer)) as file:
         layers = needed(place(Kitfile.parse_json(file.read(), manifest.layers), manifest))

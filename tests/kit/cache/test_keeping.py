@@ -17,7 +17,7 @@ from tests.kit.cache.test_store import dead_name
 from tests.kit.made import made_kit
 from tests.kit.pulling import Recorder, pulled, tree
 from tests.lying_registry import LyingRegistry
-from tests.places import ROOT
+from tests.places import KITS, ROOT
 
 Lying = Callable[..., LyingRegistry]
 PULL = """
@@ -123,7 +123,7 @@ def test_47_by_stat_a_tree_is_read_only_if_it_looks_otherwise_than_at_its_last_c
 
 def test_the_command_lists_checks_and_removes(registry: LyingRegistry, tmp_path: Path) -> None:
     def cache(*arguments: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "runtime", "cache", *arguments, "--cache-dir", str(tmp_path)]
+        command = [sys.executable, "-m", "runtime", "cache", "--cache-dir", str(tmp_path), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
         return done.returncode, done.stdout + done.stderr
 
@@ -141,3 +141,6 @@ def test_the_command_lists_checks_and_removes(registry: LyingRegistry, tmp_path:
     assert code == 0
     assert "freed 2.0 MB: 0 kits, 1 blobs of none" in said
     assert cache("list")[0] == 2
+    pulled(f"oci:{KITS}/iris-onnx:v1", tmp_path / "of a layout")
+    code, said = cache("verify", "--cache-dir", str(tmp_path / "of a layout"))
+    assert (code, "0 wrong" in said, "not checked: its manifest lies where it came from" in said) == (0, True, True)
