@@ -296,7 +296,7 @@ def test_26_a_server_that_ignores_ranges_is_asked_by_one_connection_from_then_on
     kit = pulled(f"{registry.host}/kits/m:v1", tmp_path, watch := Recorder())
     assert tree(kit.root) == FILES
     assert watch.warnings == []
-    assert asked_ranges(registry, layout)[-1][1] is None
+    assert any(first and last is None for first, last in asked_ranges(registry, layout))
     assert len(registry.seen(model_path(layout))) <= 2 + ranges.WORKERS
 
 
