@@ -62,8 +62,10 @@ class Options(TypedDict, total=False):
     trust: str
     allow_global: str | Sequence[str]
     threads: int
+    batching: str
     inference_timeout: float
     max_in_flight: int
+    max_in_flight_rows: int
     max_body_bytes: int
     log_inputs: bool
 
@@ -147,6 +149,7 @@ class _Kit:
             self._log, on_bytes=self._state.note_bytes, on_phase=self._meter.pull_took,
             on_kitfile=lambda kitfile: ModelFacts.checked(kitfile, settings.adapter, settings.trust),
         )  # fmt: skip
+        self._trial: asyncio.Task[None] | None = None
         self.try_again_at = math.inf  # in seconds of time.monotonic(), once it could not be loaded
 
     def load(self) -> Served:
@@ -164,7 +167,8 @@ class _Kit:
 
     def in_thread(self) -> Future[None]:
         """Has a thread load the model; the application answers for it then. Daemonic: nothing waits for a pull."""
-        done = Future[None]()
+        done, loop = Future[None](), asyncio.get_running_loop()
+        done.add_done_callback(lambda _: loop.call_soon_threadsafe(self._loaded))
         done.set_running_or_notify_cancel()  # from now on whoever waits cannot cancel it
         threading.Thread(target=self._serve, args=(done,), name="load", daemon=True).start()
         return done
@@ -183,10 +187,16 @@ class _Kit:
         self._state.set_ready(1, True)
         done.set_result(None)
 
+    def _loaded(self) -> None:
+        for served in self._served.values():
+            self._trial = asyncio.get_running_loop().create_task(served.try_batching())
+
     def close(self) -> None:
         """Ends a pull, and lets go of the model's threads."""
         self._progress.cancel()
         self._board.draining = True
+        if self._trial:
+            self._trial.cancel()
         for served in self._served.values():
             served.engine.close()
 

@@ -47,6 +47,15 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
+def _batching(text: str) -> str:
+    if text not in ("auto", "exact", "off"):
+        try:
+            _whole(1, 65_536)(text)
+        except ValueError as wanted:
+            raise ValueError(f"auto, exact, off, or {wanted}") from None
+    return text
+
+
 def _text(text: str) -> str:
     if not text or not text.isprintable():
         raise ValueError("a text that is not empty and has no control characters")
@@ -176,10 +185,14 @@ OPTIONS: Final = (
     Option("sandbox", _one_of("auto", "require", "off"), "auto",
            "confine workers to reading the kit: auto (where the kernel can), require or off", "MODE", _LOADING),
     Option("threads", _whole(0, 1024), 0, "threads of one prediction; 0: the cores of a worker", "N", _LOADING),
+    Option("batching", _batching, "auto",
+           "join requests that wait for the model: auto, exact, off, or the most rows of a batch", "MODE"),
     Option("inference-timeout", _seconds, 30.0,
            "longest time of one prediction, queue included; 0: no limit", "SECONDS"),
     Option("max-in-flight", _whole(1, 1_000_000), 256,
            "predictions at once in a worker; one more is answered 503", "N"),
+    Option("max-in-flight-rows", _whole(1, 2**40), 100_000,
+           "rows of all predictions that wait or run in threads; more are answered 503", "N"),
     Option("max-body-bytes", _whole(1, 2**40), 64 * 2**20,
            "largest request body, in whatever form it comes; a larger one is answered 413", "BYTES"),
     Option("drain-delay", _seconds, 2.0, "after SIGTERM: how long to accept further requests, not ready", "SECONDS"),

@@ -52,8 +52,10 @@ class Settings(NamedTuple):
     allow_global: tuple[str, ...]
     sandbox: str
     threads: int
+    batching: str
     inference_timeout: float  # seconds; 0 is none
     max_in_flight: int
+    max_in_flight_rows: int
     max_body_bytes: int
     drain_delay: float  # seconds
     drain_timeout: float  # seconds, the delay included
@@ -130,7 +132,8 @@ class Settings(NamedTuple):
         """What these settings say about loading a model."""
         from runtime.link.messages import Terms
 
-        return Terms(self.adapter, self.trust, self.allow_global, sandbox, sandbox == "require")
+        return Terms(self.adapter, self.trust, self.allow_global, sandbox, sandbox == "require",
+                     self.batching)  # fmt: skip
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -15,8 +15,10 @@ class Limits(NamedTuple):
     id_bytes: int = 1024
 
     in_flight: int = 256  # permits: requests that are queued or running
+    in_flight_rows: int = 100_000  # rows of those requests, all together; a single one may have more
     in_flight_bytes: int = 256 * 1024 * 1024
-    """Bodies that come in more than one piece, all together; a single one may be longer."""
+    """Bodies of those requests, all together, and as many again of bodies that are still coming in several pieces; a
+    single one may be longer."""
     deadline_seconds: float = 30.0  # from a request's arrival to its answer; 0: none
     inline_seconds: float = 0.0003  # a prediction expected to take less runs on the event loop, without a thread hop
     inline_body_bytes: int = 64 * 1024  # a longer body is decoded off the event loop

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from adapters.base import Model
@@ -20,6 +20,9 @@ from runtime.serving.pictures import NO_PICTURES, Picture
 from runtime.serving.protocol.json_elements import arrays_of
 from runtime.serving.statuses import Header, Response
 from runtime.serving.wording import listed, shown
+
+if TYPE_CHECKING:
+    from runtime.serving.engine.trial import Trial
 
 
 class Provenance(NamedTuple):
@@ -59,6 +62,8 @@ class Served:
         self.engine = Engine(model, self.signature, limits, self.name)
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
+        self.trial: "Trial | None" = None
+        """Shows whether the model may be batched."""
         self.example: Mapping[str, Any] | None = None
         """A request in V2 JSON that the kit has as a sample."""
         self.meters: dict[str, Requests] = {}
@@ -77,6 +82,16 @@ class Served:
         request = Request(arrays_of(inputs, self.signature, self.limits), self.signature.default)
         with self._turn:
             return self.engine.predict(request)
+
+    async def try_batching(self) -> None:
+        """Finds out in the background whether requests may be joined, and joins them from then on if they may."""
+        if self.trial is None:
+            return
+        verdict = await self.engine.try_batching(self.trial)
+        if verdict.reason:
+            self.log.info("batching.off", model=self.name, reason=verdict.reason)
+        else:
+            self.log.info("batching.on", model=self.name, rows=verdict.most_rows, difference=verdict.difference)
 
     def stamp(self, response: Response) -> Response:
         """Returns the answer with the headers that say where the model is from, if it lacks them."""

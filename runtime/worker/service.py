@@ -146,6 +146,7 @@ class Service:
                 await server.accept()
         self._channel.send(ready)
         asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
+        await served.try_batching()
 
 
 def _encode(fields: dict[str, object]) -> str:

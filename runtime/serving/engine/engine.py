@@ -1,54 +1,36 @@
-"""Runs calls on one model: permits, the deadline, and the choice between the event loop and a thread.
+"""Runs calls on one model: permits, the deadline, and the choice between the event loop, a thread and a batch.
 
 A call gets a permit or is refused at once. A model that is known to be cheap for inputs of that size runs on the event
-loop, and the answer is a value; any other runs in a thread, and the answer is an awaitable. A call that outlives its
-deadline is answered with that, interrupted where the framework can, and keeps its permit until it ends.
+loop, and the answer is a value; any other runs in a thread, in a batch where that has been shown to be right, and the
+answer is an awaitable. A call that outlives its deadline is answered with that, interrupted where the framework can,
+and keeps its permit until it ends.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from time import perf_counter
-from typing import Any, Protocol, TypeVar
+from math import inf
+from time import monotonic, perf_counter
+from typing import Any, TypeVar
 
 from adapters.base import Model, WrongInput
 from adapters.values import Arrays
-from adapters.wording import is_ctrl_c
+from adapters.wording import is_ctrl_c, with_class
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed, private
 from runtime.link.limits import Limits
+from runtime.serving.engine.batches import Batches, Verdict
+from runtime.serving.engine.call import Call
 from runtime.serving.engine.costs import Costs
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.engine.threads import Job, Lane, Watch
+from runtime.serving.engine.trial import Ran, Trial
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 _SERIAL = 3
 """Models that are not thread-safe usually hold the GIL, so a thread would only add switching cost (0.3 ms). They may
 run on the event loop up to 3 times as long as others."""
-
-
-class Call(Protocol[T_co]):
-    """One request, as far as the engine needs to know it: how to read it, how to answer it, and its account."""
-
-    arrived: float
-    """`perf_counter()` when the request was whole: the deadline counts from here."""
-    body_bytes: int
-    deadline_seconds: float
-    """Its deadline after that; 0: none. The request may have an earlier one: `decode` writes it here."""
-    queued: float
-    """Seconds that it waited for threads; written by the engine."""
-    computed: float
-    """Seconds that the model and the encoding took; written by the engine."""
-
-    @property
-    def light(self) -> bool:
-        """Whether even a long body is decoded in microseconds."""
-
-    def decode(self) -> Request:
-        """Returns the request. Called once, in a thread if the body is long and not light."""
-
-    def encode(self, request: Request, outputs: Arrays, /) -> T_co:
-        """Returns the answer. Called once, in the thread where the model ran."""
+_PAUSE_SECONDS, _PATIENCE = 0.01, 20
+"""Between two steps of a trial: the least pause, and how many pauses requests may ask for."""
 
 
 class Engine:
@@ -56,11 +38,17 @@ class Engine:
 
     def __init__(self, model: Model, signature: Signature, limits: Limits, name: str) -> None:
         self._model, self._outputs, self._limits = model, signature.outputs, limits
-        self.in_flight = 0
-        """Permits taken by calls off the loop."""
+        self.in_flight = self._rows = self._bytes = 0
+        """Permits taken by calls off the loop, and the rows and bytes of their requests."""
+        self._late: dict[Job[Any], float] = {}
+        self.verdict: Verdict | None = None
+        """What the trial of batching has shown; None while it runs, or if there is none."""
         self._costs = Costs(limits.inline_seconds * (1 if model.threadsafe else _SERIAL))
         self._predicting = Lane(f"predict-{name}", limits.threads if model.threadsafe else 1)
         self._decoding = Lane(f"decode-{name}", 1)
+        self.ran: Callable[[int], None] = lambda _: None
+        """Is told the rows of each prediction off the loop."""
+        self.batches = Batches(self._predicting, self.predict, model.interrupt, lambda rows: self.ran(rows))
         self._watch = Watch(model.interrupt, limits.deadline_seconds)
 
     def run(self, call: Call[T], *, aside: bool = False) -> T | Awaitable[T]:
@@ -74,13 +62,15 @@ class Engine:
             raise Overloaded(f"overloaded: {self.in_flight} requests in flight, at most {most}; try again")
         if aside or (call.body_bytes > self._limits.inline_body_bytes and not call.light):
             job = self._job(call)
-            job.step(self._decoding, call.decode, partial(self._decoded, job, call))
+            job.step(self._decoding, call.decode, partial(self._decoded, job, call, call.deadline_seconds))
             return job.answer
         request = call.decode()
         size = _size(request.inputs)
         if self._may_hold_loop(size):
             return self._on_loop(call, request, size)
-        return self._in_thread(self._job(call), call, request, size)
+        job = self._job(call)
+        self._in_thread(job, call, request, size)
+        return job.answer
 
     def predict(self, request: Request) -> Arrays:
         """Returns the model's outputs, computed in the thread that calls.
@@ -117,26 +107,37 @@ class Engine:
         return self._costs.cheap(size) and (self._model.threadsafe or not self._predicting.jobs)
 
     def _on_loop(self, call: Call[T], request: Request, size: int) -> T:
-        started = perf_counter()
-        self._watch.begun(call.arrived)
+        started, until = perf_counter(), call.arrived + (call.deadline_seconds or inf)
+        if started > until:
+            raise too_late(call.deadline_seconds)
+        self._watch.begun(until)
         try:
             answer = call.encode(request, self.predict(request))
         except PredictFailed:
-            if 0 < call.deadline_seconds < perf_counter() - call.arrived:
+            if perf_counter() > until:
                 raise too_late(call.deadline_seconds) from None
             raise
         finally:
-            self._watch.since = 0.0
+            self._watch.until = inf
         ended = perf_counter()
         call.computed = ended - started
         self._costs.ran_inline(size, call.computed)
-        if 0 < call.deadline_seconds < ended - call.arrived:
+        if ended > until:
             raise too_late(call.deadline_seconds)
         return answer
 
-    def _in_thread(self, job: Job[T], call: Call[T], request: Request, size: int) -> Awaitable[T]:
-        job.step(self._predicting, partial(self._timed, job, call, request, size), job.finish)
-        return job.answer
+    def _in_thread(self, job: Job[T], call: Call[T], request: Request, size: int) -> None:
+        rows, most = request.rows, self._limits.in_flight_rows
+        if self._rows and self._rows + rows > most:
+            job.fail(Overloaded(f"overloaded: {self._rows} rows in flight, at most {most}; try again"))
+            return
+        self._rows, job.rows = self._rows + rows, rows
+        if not self.batches.add(job, call, request):
+            job.step(self._predicting, partial(self._timed, job, call, request, size), partial(self._finish, job))
+
+    def _finish(self, job: Job[T], answer: T) -> None:
+        self.ran(job.rows)
+        job.finish(answer)
 
     def _timed(self, job: Job[T], call: Call[T], request: Request, size: int) -> T:
         started = perf_counter()
@@ -145,37 +146,90 @@ class Engine:
         self._costs.ran_in_thread(size, call.computed)
         return answer
 
-    def _decoded(self, job: Job[T], call: Call[T], request: Request) -> None:
+    def _decoded(self, job: Job[T], call: Call[T], deadline_seconds: float, request: Request) -> None:
+        if call.deadline_seconds != deadline_seconds:  # the request has one of its own
+            self._expire_at_deadline(job, call)
         size = _size(request.inputs)
         call.queued = job.queued
-        if request.deadline_seconds:
-            self._limit(job, call)
         if self._may_hold_loop(size):
             job.finish(self._on_loop(call, request, size))
         else:
             self._in_thread(job, call, request, size)
 
     def _job(self, call: Call[T]) -> Job[T]:
+        bytes_, most = self._bytes + call.body_bytes, self._limits.in_flight_bytes
+        if self._bytes and bytes_ > most:
+            raise Overloaded(f"overloaded: {self._bytes} bytes in flight, at most {most}; try again")
         loop = asyncio.get_running_loop()
         job: Job[T] = Job(loop, self._end)
+        job.bytes, self._bytes = call.body_bytes, bytes_
         self.in_flight += 1
-        if call.deadline_seconds:
-            self._limit(job, call)
+        self._expire_at_deadline(job, call)
         return job
 
-    def _limit(self, job: Job[T], call: Call[T]) -> None:
-        seconds = call.deadline_seconds
-        left = max(0.0, call.arrived + seconds - perf_counter())
-        timer = asyncio.get_running_loop().call_later(left, self._expire, job, seconds)
-        job.answer.add_done_callback(lambda _: timer.cancel())
+    def _expire_at_deadline(self, job: Job[T], call: Call[T]) -> None:
+        if seconds := call.deadline_seconds:
+            left = max(0.0, call.arrived + seconds - perf_counter())
+            timer = asyncio.get_running_loop().call_later(left, self._expire, job, seconds)
+            job.answer.add_done_callback(lambda _: timer.cancel())
 
-    def _end(self) -> None:
+    def _end(self, job: Job[Any]) -> None:
         self.in_flight -= 1
+        self._rows -= job.rows
+        self._bytes -= job.bytes
+        self._late.pop(job, None)
 
     def _expire(self, job: Job[Any], seconds: float) -> None:
         if not job.answer.done():
+            self._late[job] = monotonic()
             job.answer.set_exception(too_late(seconds))
             job.give_up(self._model.interrupt)
+
+    @property
+    def late_since(self) -> float:
+        """When the oldest call that still runs though its deadline has passed was answered, on the clock of
+        `monotonic`; 0: there is none. A model that goes on for long is stuck."""
+        return min(self._late.values(), default=0.0)
+
+    # the trial of batching
+
+    async def try_batching(self, trial: Trial) -> Verdict:
+        """Tries in the background whether the model may be batched, and batches from then on if it may."""
+        ran: Ran | None = None
+        while True:
+            await self._quiet()
+            job: Job[Ran | Verdict] = Job(asyncio.get_running_loop(), lambda _: None)
+            job.step(self._predicting, partial(self._next_step, trial, ran), job.finish)
+            match await job.answer:
+                case Verdict() as verdict:
+                    self.verdict = verdict
+                    self.batches.allow(verdict)
+                    return verdict
+                case ran:
+                    pass
+
+    async def _quiet(self) -> None:
+        """Waits until no request is in flight, or for a moment."""
+        for _ in range(_PATIENCE):
+            await asyncio.sleep(_PAUSE_SECONDS)
+            if not self.in_flight:
+                return
+
+    def _next_step(self, trial: Trial, ran: Ran | None) -> Ran | Verdict:
+        """Has the trial go on with what the last step gave; in a thread."""
+        try:
+            request = next(trial) if ran is None else trial.send(ran)
+        except StopIteration as end:
+            verdict: Verdict = end.value
+            return verdict
+        except Exception as error:  # noqa: BLE001 - what the model answered makes no sense
+            return Verdict(reason=f"its answers cannot be compared: {with_class(error)}")
+        started = perf_counter()
+        try:
+            outputs = self.predict(request)
+        except Exception:  # noqa: BLE001 - a model may refuse what it is tried on
+            return Ran(None, perf_counter() - started)
+        return Ran(outputs, perf_counter() - started)
 
 
 def too_late(seconds: float) -> DeadlinePassed:
