@@ -60,9 +60,10 @@ class Served:
         self.model, self.provenance, self.limits, self.meter, self.log = model, provenance, limits, meter, log
         self.signature = Signature.of(model, pictures)
         self.engine = Engine(model, self.signature, limits, self.name)
+        self.engine.ran = meter.ran
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
-        self.trial: "Trial | None" = None
+        self.trial: Trial | None = None
         """Shows whether the model may be batched."""
         self.example: Mapping[str, Any] | None = None
         """A request in V2 JSON that the kit has as a sample."""
@@ -92,6 +93,16 @@ class Served:
             self.log.info("batching.off", model=self.name, reason=verdict.reason)
         else:
             self.log.info("batching.on", model=self.name, rows=verdict.most_rows, difference=verdict.difference)
+
+    @property
+    def batching(self) -> dict[str, str]:
+        """What the metadata says of batches: the most rows of one, and the largest difference that was measured."""
+        verdict = self.engine.verdict
+        if verdict is None:
+            return {"batching": "off" if self.trial is None else "being tried"}
+        if verdict.reason:
+            return {"batching": f"off: {verdict.reason}"}
+        return {"batching": str(verdict.most_rows), "batching_difference": f"{verdict.difference:.1g}"}
 
     def stamp(self, response: Response) -> Response:
         """Returns the answer with the headers that say where the model is from, if it lacks them."""

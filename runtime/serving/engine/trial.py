@@ -73,10 +73,12 @@ def trial(model: Model, given: Sequence[Arrays], wish: Wish) -> Trial:
 def _forms(model: Model, given: Sequence[Arrays]) -> list[list[Arrays]]:
     """Returns inputs with the same names and shapes together: those given, and all that the model has."""
     forms: dict[frozenset[str], list[Arrays]] = {}
-    for inputs in (*given, {**_zeros(model), **given[0]}):
+    for inputs in given:
         same = forms.setdefault(frozenset(inputs), [])
         if not same or all(inputs[name].shape[1:] == same[0][name].shape[1:] for name in inputs):
             same.append(inputs)
+    whole = {**_zeros(model), **given[0]}
+    forms.setdefault(frozenset(whole), [whole])
     return list(forms.values())
 
 
@@ -124,7 +126,7 @@ def _compared(model: Model, bases: list[Arrays], wish: Wish,
         ran = yield joined([Request(inputs, wanted) for inputs, _ in chosen])
         found = {} if ran.outputs is None else _differences(ran.outputs, [outputs for _, outputs in chosen])
         close = {name for name, difference in found.items() if difference <= (0.0 if wish.exact else CLOSE)}
-        if last > 3 and not same <= close:
+        if last >= 3 and not same <= close:
             break
         same &= close
         if not same:
@@ -171,7 +173,7 @@ def _varied(pool: Arrays, rng: np.random.Generator) -> Arrays:
     made: Arrays = {}
     for name, rows in pool.items():
         row = np.take_along_axis(rows, rng.integers(len(rows), size=(1, *rows.shape[1:])), axis=0)
-        many, kind = len(rows) > 1, row.dtype.kind
+        many, kind = bool((rows != rows[:1]).any()), row.dtype.kind
         if kind == "f":
             spread = 0.01 * rows.std(axis=0) if many else 10 ** rng.uniform(-1, 1)
             row = (row + spread * rng.standard_normal(row.shape)).astype(row.dtype)
