@@ -21,11 +21,11 @@ _SINGLES: Final = 8
 _SIZES: Final = (2, 3, 8, 32)
 _TELLING: Final = 8
 """Rows of a batch that shows whether batches pay."""
-_PAYS: Final = 0.8
-"""A batch has to take less than this part of the time of as many single predictions."""
+_PAYS, _REPEATS = 0.8, 2
+"""A batch has to take less than this part of the time of as many single predictions, one of the times it is tried."""
 _STEP_SECONDS: Final = 0.1
 """What is expected to take longer, and longer than three single predictions, is not tried: clients may wait for it."""
-_TEXTS: Final = (b"a", b"b", b"a longer text", b"1")
+_TEXTS: Final = (b"a", b"1", b"good", b"bad", b"free money, win now", b"see you at the meeting tomorrow")
 
 
 class Wish(NamedTuple):
@@ -120,10 +120,12 @@ def _compared(model: Model, bases: list[Arrays], wish: Wish,
     last, seconds, worst = 1, one, 0.0
     wanted = tuple(spec.name for spec in model.outputs if spec.name in same)
     for size in sorted({size for size in sizes if 2 <= size <= wish.most_rows}):
-        if seconds * size / last > max(_STEP_SECONDS, 3 * one):
+        more = (seconds - one) / (last - 1) if last > 1 else one
+        if seconds + more * (size - last) > max(_STEP_SECONDS, 3 * one):
             break
         chosen = [singles[index] for index in rng.permutation(size) % len(singles)]
-        ran = yield joined([Request(inputs, wanted) for inputs, _ in chosen])
+        request = joined([Request(inputs, wanted) for inputs, _ in chosen])
+        ran = yield request
         found = {} if ran.outputs is None else _differences(ran.outputs, [outputs for _, outputs in chosen])
         close = {name for name, difference in found.items() if difference <= (0.0 if wish.exact else CLOSE)}
         if last >= 3 and not same <= close:
@@ -132,6 +134,9 @@ def _compared(model: Model, bases: list[Arrays], wish: Wish,
         if not same:
             raise _Refuted("joined rows got other answers than single ones")
         last, seconds, worst = size, ran.seconds, max(worst, *(found[name] for name in same))
+        for _ in range(_REPEATS):  # something else may have had the processor
+            if seconds > _PAYS * size * one:
+                seconds = min(seconds, (yield request).seconds)
         if size == _TELLING and wish.must_pay and seconds > _PAYS * size * one:
             break
     if last == 1:
