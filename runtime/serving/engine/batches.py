@@ -70,6 +70,9 @@ class Batches:
         self._lane, self._predict, self._interrupt, self.ran = lane, predict, interrupt, ran
         self.shapes: tuple[Shape, ...] = ()
         self.most_rows, self.delay_seconds = 0, 0.0
+        self.crowded = False
+        """Whether the last batch had several members. Then the next one begins when the event loop has read what other
+        clients have sent by now; that makes batches larger by a third."""
         self._waiting: dict[Hashable, Batch] = {}
 
     def add(self, job: Job[T], call: Call[T], request: Request) -> bool:
@@ -92,7 +95,8 @@ class Batches:
 
     def begin(self, batch: "Batch") -> None:
         """Has a thread predict the batch, which still takes members until that thread begins."""
-        batch.lead.step(self._lane, batch.run, batch.lead.finish)
+        if not batch.lead.given_up:
+            batch.lead.step(self._lane, batch.run, batch.lead.finish)
 
     def over(self, batch: "Batch") -> None:
         """Forgets a batch that takes no more members."""
@@ -147,6 +151,9 @@ class Batch:
         """Waits for a thread, after a delay in which further members may come."""
         if delay_seconds:
             self._timer = asyncio.get_running_loop().call_later(delay_seconds, self._begin)
+        elif self._batches.crowded:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._batches.begin, self)
         else:
             self._batches.begin(self)
 
@@ -203,6 +210,7 @@ class Batch:
 
     def _deliver(self, ended: asyncio.Future[None]) -> None:
         self._batches.over(self)
+        self._batches.crowded = len(self._members) > 1
         failure = ended.exception()
         for rows in self._predicted:
             self._batches.ran(rows)
