@@ -110,7 +110,8 @@ def check(server: Contender, folder: Path) -> None:
     def ask(row: np.ndarray[tuple[int], np.dtype[np.float32]]) -> list[float]:
         request = urllib.request.Request(f"http://127.0.0.1:{server.port}{server.path}", data=body(row))
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)["outputs"][0]["data"]
+            data: list[float] = json.load(answer)["outputs"][0]["data"]
+            return data
 
     with ThreadPoolExecutor(16) as pool:
         got = np.array(list(pool.map(ask, INPUTS)))

@@ -97,9 +97,11 @@ class Served:
     @property
     def batching(self) -> dict[str, str]:
         """What the metadata says of batches: the most rows of one, and the largest difference that was measured."""
+        if self.trial is None:
+            return {}
         verdict = self.engine.verdict
         if verdict is None:
-            return {"batching": "off" if self.trial is None else "being tried"}
+            return {"batching": "being tried"}
         if verdict.reason:
             return {"batching": f"off: {verdict.reason}"}
         return {"batching": str(verdict.most_rows), "batching_difference": f"{verdict.difference:.1g}"}

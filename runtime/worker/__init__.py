@@ -2,6 +2,6 @@
 
 May import: adapters, runtime.errors, runtime.libraries, runtime.link, runtime.log, runtime.serving,
 runtime.serving.engine.trial, runtime.serving.grpc, runtime.serving.http, runtime.serving.protocol,
-runtime.serving.protocol.grpc, runtime.serving.protocol.v2.
+runtime.serving.protocol.v2.
 Imported by: runtime.
 """

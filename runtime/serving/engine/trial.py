@@ -123,29 +123,38 @@ def _compared(model: Model, bases: list[Arrays], wish: Wish,
         more = (seconds - one) / (last - 1) if last > 1 else one
         if seconds + more * (size - last) > max(_STEP_SECONDS, 3 * one):
             break
-        chosen = [singles[index] for index in rng.permutation(size) % len(singles)]
-        request = joined([Request(inputs, wanted) for inputs, _ in chosen])
-        ran = yield request
-        found = {} if ran.outputs is None else _differences(ran.outputs, [outputs for _, outputs in chosen])
+        pays = _PAYS * size * one
+        found, took = yield from _together(singles, wanted, rng.permutation(size), pays)
         close = {name for name, difference in found.items() if difference <= (0.0 if wish.exact else CLOSE)}
         if last >= 3 and not same <= close:
             break
         same &= close
         if not same:
             raise _Refuted("joined rows got other answers than single ones")
-        last, seconds, worst = size, ran.seconds, max(worst, *(found[name] for name in same))
-        for _ in range(_REPEATS):  # something else may have had the processor
-            if seconds > _PAYS * size * one:
-                seconds = min(seconds, (yield request).seconds)
-        if size == _TELLING and wish.must_pay and seconds > _PAYS * size * one:
+        last, seconds, worst = size, took, max(worst, *(found[name] for name in same))
+        if size == _TELLING and wish.must_pay and seconds > pays:
             break
-    if last == 1:
-        raise _Refuted("the most rows of a batch are 1")
     if wish.must_pay and seconds > _PAYS * last * one:
         raise _Refuted(f"it does not pay: {last} rows took {seconds / one:.1f} times as long as one")
     if not any(_vary([outputs[name] for _, outputs in singles]) for name in same):
         raise _Refuted("rows that differ got the same answer: a mix-up would not show")
     return frozenset(same), last, worst
+
+
+def _together(singles: Answers, wanted: tuple[str, ...], order: Array,
+              pays: float) -> Generator[Request, Ran, tuple[dict[str, float], float]]:  # fmt: skip
+    """Returns how far the outputs of joined rows are from those of the rows alone, and the seconds that they take. What
+    takes longer than `pays` is run again: something else may have had the processor."""
+    chosen = [singles[index % len(singles)] for index in order]
+    request = joined([Request(inputs, wanted) for inputs, _ in chosen])
+    ran = yield request
+    if ran.outputs is None:
+        return {}, ran.seconds
+    seconds = ran.seconds
+    for _ in range(_REPEATS):
+        if seconds > pays:
+            seconds = min(seconds, (yield request).seconds)
+    return _differences(ran.outputs, [outputs for _, outputs in chosen]), seconds
 
 
 def _alone(model: Model, bases: list[Arrays],
