@@ -21,6 +21,7 @@ class Limits(NamedTuple):
     single one may be longer."""
     deadline_seconds: float = 30.0  # from a request's arrival to its answer; 0: none
     inline_seconds: float = 0.0003  # a prediction expected to take less runs on the event loop, without a thread hop
+    alone_seconds: float = 0.004  # and one that takes less than this, while no other request is there
     inline_body_bytes: int = 64 * 1024  # a longer body is decoded off the event loop
     threads: int = 4  # concurrent predictions of a model that is safe to call from several threads
 

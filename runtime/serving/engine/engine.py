@@ -31,6 +31,8 @@ T = TypeVar("T")
 _SERIAL = 3
 """Models that are not thread-safe usually hold the GIL, so a thread would only add switching cost (0.3 ms). They may
 run on the event loop up to 3 times as long as others."""
+_CROWDED_SECONDS = 0.05
+"""How long after requests came together one that is alone still goes to a thread."""
 _PAUSE_SECONDS, _PATIENCE = 0.01, 20
 """Between two steps of a trial: the least pause, and how many pauses requests may ask for."""
 
@@ -45,7 +47,9 @@ class Engine:
         self._late: dict[Job[Any], float] = {}
         self.verdict: Verdict | None = None
         """What the trial of batching has shown; None while it runs, or if there is none."""
-        self._costs = Costs(limits.inline_seconds * (1 if model.threadsafe else _SERIAL))
+        serial = 1 if model.threadsafe else _SERIAL
+        self._costs = Costs(limits.inline_seconds * serial, limits.alone_seconds if limits.inline_seconds else 0.0)
+        self._crowded_until, self._rested = 0.0, True
         self._predicting = Lane(f"predict-{name}", limits.threads if model.threadsafe else 1)
         self._decoding = Lane(f"decode-{name}", 1)
         self.ran: Callable[[int], None] = lambda _: None
@@ -70,6 +74,11 @@ class Engine:
         size = _size(request.inputs)
         if self._may_hold_loop(size):
             return self._on_loop(call, request, size)
+        if self._is_alone() and self._costs.bearable(size):
+            self._rested = False
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._rest)
+            return self._on_loop(call, request, size, alone=True)
         job = self._job(call)
         self._in_thread(job, call, request, size)
         return job.answer
@@ -108,7 +117,18 @@ class Engine:
     def _may_hold_loop(self, size: int) -> bool:
         return self._costs.cheap(size) and (self._model.threadsafe or not self._predicting.jobs)
 
-    def _on_loop(self, call: Call[T], request: Request, size: int) -> T:
+    def _is_alone(self) -> bool:
+        """True if nobody else would wait while a request holds the loop: none is under way, none was for a moment, and
+        none came while the last one held the loop."""
+        now = perf_counter()
+        if self.in_flight or not self._rested:
+            self._crowded_until = now + _CROWDED_SECONDS
+        return now > self._crowded_until and not self._predicting.jobs
+
+    def _rest(self) -> None:
+        self._rested = True  # the loop has looked what else has come
+
+    def _on_loop(self, call: Call[T], request: Request, size: int, *, alone: bool = False) -> T:
         started, until = perf_counter(), call.arrived + (call.deadline_seconds or inf)
         if started > until:
             raise too_late(call.deadline_seconds)
@@ -123,7 +143,10 @@ class Engine:
             self._watch.until = inf
         ended = perf_counter()
         call.computed = ended - started
-        self._costs.ran_inline(size, call.computed)
+        if alone:
+            self._costs.ran_alone(size, call.computed)
+        else:
+            self._costs.ran_inline(size, call.computed)
         if ended > until:
             raise too_late(call.deadline_seconds)
         return answer

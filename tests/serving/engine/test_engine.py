@@ -110,10 +110,42 @@ def test_a_model_that_is_not_threadsafe_runs_one_call_at_a_time(threadsafe: bool
 @pytest.mark.parametrize("threadsafe", [True, False])
 def test_a_model_of_one_call_at_a_time_may_hold_the_loop_longer(threadsafe: bool):
     async def main() -> None:
-        engine = engine_of(threadsafe=threadsafe, limits=Limits(inline_seconds=0.001))
+        engine = engine_of(threadsafe=threadsafe, limits=Limits(inline_seconds=0.001, alone_seconds=0))
         engine._costs.seed(63, 0.002)
         thread, _ = await answer(engine)
         assert (thread == threading.get_ident()) is not threadsafe
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_alone_may_hold_the_loop_for_a_few_milliseconds_and_together_they_do_not():
+    async def main() -> None:
+        engine, loop_thread = engine_of(limits=Limits(alone_seconds=60)), threading.get_ident()
+        engine._costs.seed(63, 0.002)
+        assert (await answer(engine))[0] == loop_thread
+        calls = [asyncio.ensure_future(answer(engine)) for _ in range(3)]
+        assert loop_thread not in [thread for thread, _ in await asyncio.gather(*calls)][1:]
+        assert not engine._is_alone()  # they may come again
+        engine._crowded_until = 0.0
+        assert (await answer(engine))[0] == loop_thread
+        engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_request_that_held_the_loop_for_too_long_goes_to_a_thread_next_time():
+    async def main() -> None:
+        held = Held()
+        engine, loop_thread = engine_of(held, limits=Limits(alone_seconds=0.001)), threading.get_ident()
+        engine._costs.seed(63, 0.0009)
+        threading.Timer(0.05, held.let_go).start()
+        assert (await answer(engine))[0] == loop_thread
+        await asyncio.sleep(0.001)
+        second = asyncio.ensure_future(answer(engine))
+        await held.started()
+        await held.started()
+        held.let_go()
+        assert (await second)[0] != loop_thread
 
     asyncio.run(main())
 
