@@ -65,9 +65,9 @@ class Batches:
     """The batches of one model. Everything but what is said to run in a thread is called on the event loop."""
 
     def __init__(self, lane: Lane, predict: Callable[[Request], Arrays], interrupt: Interrupt | None,
-                 ran: Callable[[int], None]) -> None:  # fmt: skip
-        """`ran` is told the rows of each prediction."""
-        self._lane, self._predict, self._interrupt, self.ran = lane, predict, interrupt, ran
+                 ran: Callable[[int], None], alone: Callable[[Request, float], None]) -> None:  # fmt: skip
+        """`ran` is told the rows of each prediction, and `alone` what one took that had no company, in its thread."""
+        self._lane, self._predict, self._interrupt, self.ran, self.alone = lane, predict, interrupt, ran, alone
         self.shapes: tuple[Shape, ...] = ()
         self.most_rows, self.delay_seconds = 0, 0.0
         self.crowded = False
@@ -207,6 +207,8 @@ class Batch:
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
                 member.outcome = error
             member.call.computed = perf_counter() - started
+        if len(members) == 1:
+            self._batches.alone(members[0].request, members[0].call.computed)
 
     def _deliver(self, ended: asyncio.Future[None]) -> None:
         self._batches.over(self)

@@ -54,7 +54,7 @@ class Engine:
         self._decoding = Lane(f"decode-{name}", 1)
         self.ran: Callable[[int], None] = lambda _: None
         """Is told the rows of each prediction off the loop."""
-        self.batches = Batches(self._predicting, self.predict, model.interrupt, lambda rows: self.ran(rows))
+        self.batches = Batches(self._predicting, self.predict, model.interrupt, self._note_rows, self._note_alone)
         self._watch = Watch(model.interrupt, limits.deadline_seconds)
 
     def run(self, call: Call[T], *, aside: bool = False) -> T | Awaitable[T]:
@@ -163,6 +163,12 @@ class Engine:
     def _finish(self, job: Job[T], answer: T) -> None:
         self.ran(job.rows)
         job.finish(answer)
+
+    def _note_rows(self, rows: int) -> None:
+        self.ran(rows)
+
+    def _note_alone(self, request: Request, seconds: float) -> None:
+        self._costs.ran_in_thread(_size(request.inputs), seconds)
 
     def _timed(self, job: Job[T], call: Call[T], request: Request, size: int) -> T:
         started = perf_counter()
