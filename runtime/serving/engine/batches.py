@@ -67,7 +67,7 @@ class Batches:
     def __init__(self, lane: Lane, predict: Callable[[Request], Arrays], interrupt: Interrupt | None,
                  ran: Callable[[int], None], alone: Callable[[Request, float], None]) -> None:  # fmt: skip
         """`ran` is told the rows of each prediction, and `alone` what one took that had no company, in its thread."""
-        self._lane, self._predict, self._interrupt, self.ran, self.alone = lane, predict, interrupt, ran, alone
+        self._lane, self._predict, self.interrupt, self.ran, self.alone = lane, predict, interrupt, ran, alone
         self.shapes: tuple[Shape, ...] = ()
         self.most_rows, self.delay_seconds = 0, 0.0
         self.crowded = False
@@ -106,7 +106,7 @@ class Batches:
     def give_up(self, batch: "Batch") -> None:
         """Ends a batch whose answers nobody waits for."""
         self.over(batch)
-        batch.lead.give_up(self._interrupt)
+        batch.lead.give_up()
 
     def predict(self, members: Sequence[Member[Any]]) -> list[Arrays]:
         """Returns the outputs of each member; in a thread. Raises what the model raises."""
@@ -126,7 +126,7 @@ class Batch:
 
     def __init__(self, batches: Batches, kind: Hashable) -> None:
         self.kind, self._batches = kind, batches
-        self.lead: Job[None] = Job(asyncio.get_running_loop(), lambda _: None)
+        self.lead: Job[None] = Job(asyncio.get_running_loop(), lambda _: None, batches.interrupt)
         self.lead.answer.add_done_callback(self._deliver)
         self._lock = threading.Lock()
         self._members: list[Member[Any]] = []

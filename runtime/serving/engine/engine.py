@@ -191,30 +191,32 @@ class Engine:
         bytes_, most = self._bytes + call.body_bytes, self._limits.in_flight_bytes
         if self._bytes and bytes_ > most:
             raise Overloaded(f"overloaded: {self._bytes} bytes in flight, at most {most}; try again")
-        loop = asyncio.get_running_loop()
-        job: Job[T] = Job(loop, self._end)
+        job: Job[T] = Job(asyncio.get_running_loop(), self._end, self._model.interrupt)
         job.bytes, self._bytes = call.body_bytes, bytes_
         self.in_flight += 1
         self._expire_at_deadline(job, call)
         return job
 
     def _expire_at_deadline(self, job: Job[T], call: Call[T]) -> None:
+        if job.timer:
+            job.timer.cancel()
         if seconds := call.deadline_seconds:
             left = max(0.0, call.arrived + seconds - perf_counter())
-            timer = asyncio.get_running_loop().call_later(left, self._expire, job, seconds)
-            job.answer.add_done_callback(lambda _: timer.cancel())
+            job.timer = asyncio.get_running_loop().call_later(left, self._expire, job, seconds)
 
     def _end(self, job: Job[Any]) -> None:
+        if job.timer:
+            job.timer.cancel()
         self.in_flight -= 1
         self._rows -= job.rows
         self._bytes -= job.bytes
         self._late.pop(job, None)
 
     def _expire(self, job: Job[Any], seconds: float) -> None:
-        if not job.answer.done():
-            self._late[job] = monotonic()
+        self._late[job] = monotonic()
+        if not job.answer.done():  # its client has not left
             job.answer.set_exception(too_late(seconds))
-            job.give_up(self._model.interrupt)
+        job.give_up()
 
     @property
     def late_since(self) -> float:

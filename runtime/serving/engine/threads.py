@@ -59,17 +59,20 @@ class Job(Generic[T]):
     up during a step, the job ends when the step returns. Everything but the steps is called on the loop.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ended: "Callable[[Job[T]], None]") -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ended: "Callable[[Job[T]], None]",
+                 interrupt: Interrupt | None = None) -> None:  # fmt: skip
         self.answer: asyncio.Future[T] = loop.create_future()
         self.answer.add_done_callback(self._answered)
         self.queued = 0.0
         """Seconds that its steps have waited for a thread."""
         self.rows = self.bytes = 0
         """What it counts against the limits."""
+        self.timer: asyncio.TimerHandle | None = None
+        """What happens at its deadline."""
         self.given_up = False
         self.leave: Callable[[], bool] | None = None
         """Takes a job that is given up out of the batch that it is in; returns True if that has not begun."""
-        self._loop, self._ended = loop, ended
+        self._loop, self._ended, self._interrupt = loop, ended, interrupt
         self._lock = threading.Lock()
         self._thread: int | None = None
         self._begun = False
@@ -104,7 +107,7 @@ class Job(Generic[T]):
         if not self.answer.done():
             self.answer.set_exception(error)
 
-    def give_up(self, interrupt: Interrupt | None = None) -> None:
+    def give_up(self) -> None:
         """Ends a job whose answer nobody waits for; interrupts the step that runs, if that is possible."""
         if self.given_up:
             return
@@ -115,8 +118,8 @@ class Job(Generic[T]):
             return
         with self._lock:  # held, so that the thread is not at another job's step when it is interrupted
             self.given_up = True
-            if self._thread is not None and interrupt is not None:
-                interrupt(self._thread)
+            if self._thread is not None and self._interrupt is not None:
+                self._interrupt(self._thread)
             begun = self._begun
         if not begun:
             self._step = None

@@ -198,6 +198,51 @@ def test_at_its_deadline_a_call_is_answered_and_interrupted():
     asyncio.run(main())
 
 
+def test_a_prediction_whose_client_has_left_is_interrupted():
+    async def main() -> None:
+        held = Held()
+        engine = engine_of(held, interrupt=held.interrupt)
+        task = asyncio.ensure_future(answer(engine))
+        await held.started()
+        task.cancel()
+        await settled(engine)
+        assert len(held.interrupted) == 1
+
+    asyncio.run(main())
+
+
+def test_a_prediction_that_nobody_waits_for_and_nothing_can_interrupt_is_late_at_its_deadline():
+    async def main() -> None:
+        held, call = Held(), Call()
+        engine, call.deadline_seconds = engine_of(held), 0.05
+        task = asyncio.ensure_future(answer(engine, call))
+        await held.started()
+        task.cancel()
+        while not engine.late_since:  # noqa: ASYNC110 - a look at a clock, there is no event to wait for
+            await asyncio.sleep(0.005)
+        assert engine.in_flight == 1
+        held.let_go()
+        await settled(engine)
+        assert engine.late_since == 0.0
+
+    asyncio.run(main())
+
+
+def test_without_a_deadline_nothing_watches_the_loop():
+    async def main() -> None:
+        before = threading.active_count()
+        engine = engine_of(limits=Limits(deadline_seconds=0, inline_seconds=1), interrupt=Held().interrupt, warm=True)
+        call = Call()
+        assert (await answer(engine, call))[0] == threading.get_ident()
+        assert threading.active_count() == before
+        call.deadline_seconds = 60
+        await answer(engine, call)
+        assert threading.active_count() == before + 1
+        engine.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.slow
 def test_a_call_that_cannot_be_interrupted_keeps_its_permit_until_it_ends():
     async def main() -> None:
