@@ -35,6 +35,8 @@ _CROWDED_SECONDS = 0.05
 """How long after requests came together one that is alone still goes to a thread."""
 _PAUSE_SECONDS, _PATIENCE = 0.01, 20
 """Between two steps of a trial: the least pause, and how many pauses requests may ask for."""
+_STUCK_SECONDS = 30.0
+"""The deadline of a step of a trial."""
 
 
 class Engine:
@@ -205,11 +207,14 @@ class Engine:
             job.timer = asyncio.get_running_loop().call_later(left, self._expire, job, seconds)
 
     def _end(self, job: Job[Any]) -> None:
-        if job.timer:
-            job.timer.cancel()
         self.in_flight -= 1
         self._rows -= job.rows
         self._bytes -= job.bytes
+        self._forget(job)
+
+    def _forget(self, job: Job[Any]) -> None:
+        if job.timer:
+            job.timer.cancel()
         self._late.pop(job, None)
 
     def _expire(self, job: Job[Any], seconds: float) -> None:
@@ -228,18 +233,19 @@ class Engine:
 
     async def try_batching(self, trial: Trial) -> Verdict:
         """Tries in the background whether the model may be batched, and batches from then on if it may."""
-        ran: Ran | None = None
-        while True:
+        loop, step = asyncio.get_running_loop(), None
+        while not isinstance(step, Verdict):
             await self._quiet()
-            job: Job[Ran | Verdict] = Job(asyncio.get_running_loop(), lambda _: None)
-            job.step(self._predicting, partial(self._next_step, trial, ran), job.finish)
-            match await job.answer:
-                case Verdict() as verdict:
-                    self.verdict = verdict
-                    self.batches.allow(verdict)
-                    return verdict
-                case ran:
-                    pass
+            job: Job[Ran | Verdict] = Job(loop, self._forget, self._model.interrupt)
+            job.timer = loop.call_later(_STUCK_SECONDS, self._expire, job, _STUCK_SECONDS)
+            job.step(self._predicting, partial(self._next_step, trial, step), job.finish)
+            try:
+                step = await job.answer
+            except DeadlinePassed as error:
+                step = Verdict(reason=f"the model is stuck on a row that it was tried on: {error}")
+        self.verdict = step
+        self.batches.allow(step)
+        return step
 
     async def _quiet(self) -> None:
         """Waits until no request is in flight, or for a moment."""

@@ -15,6 +15,7 @@ from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFail
 from runtime.link.limits import Limits
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request
+from runtime.serving.engine.trial import Wish, trial
 from tests.serving.support import app_of, iris_like, model
 
 
@@ -459,5 +460,50 @@ def test_a_client_that_leaves_while_its_large_body_is_decoded_costs_no_predictio
         go.set()
         await settled(engine)
         assert held.gates == {}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("interruptible", [True, False])
+def test_a_trial_that_is_stuck_ends_and_says_so(interruptible: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.serving.engine.engine._STUCK_SECONDS", 0.05)
+
+    async def main() -> None:
+        held = Held()
+        stuck = model(held.predict, batch=True, interrupt=held.interrupt if interruptible else None)
+        engine = app_of(stuck, warm=False).model.engine
+        verdict = await engine.try_batching(trial(stuck, [{"X": np.ones((1, 4), np.float32)}], Wish()))
+        assert verdict.reason.startswith("the model is stuck on a row that it was tried on: deadline exceeded")
+        assert engine.batches.shapes == ()
+        assert (len(held.interrupted) == 1) is interruptible
+        assert interruptible or engine.late_since > 0
+        held.let_go()
+        while engine.late_since:  # noqa: ASYNC110 - a look at a clock, there is no event to wait for
+            await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+
+
+def test_after_its_trial_a_model_is_batched_while_requests_come():
+    async def main() -> None:
+        tried = model(batch=True)
+        engine = app_of(tried, warm=False, limits=Limits(inline_seconds=0)).model.engine
+        steps = trial(tried, [{"X": np.ones((1, 4), np.float32)}], Wish(must_pay=False))
+        trying = asyncio.ensure_future(engine.try_batching(steps))
+        while not trying.done():
+            await answer(engine)
+        assert trying.result() == engine.verdict
+        assert engine.batches.shapes == trying.result().shapes != ()
+
+    asyncio.run(main())
+
+
+def test_answers_that_cannot_be_compared_end_a_trial():
+    async def main() -> None:
+        tried = model(batch=True)
+        engine = app_of(tried, warm=False).model.engine
+        verdict = await engine.try_batching(trial(tried, [{"Y": np.ones((1, 4), np.float32)}], Wish()))
+        assert not verdict.shapes
+        assert verdict.reason
 
     asyncio.run(main())
