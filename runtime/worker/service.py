@@ -8,7 +8,7 @@ import gc
 import os
 import socket
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -34,6 +34,8 @@ from runtime.worker.loading import load
 if TYPE_CHECKING:
     from runtime.serving.grpc.server import Server as GrpcServer
     from runtime.serving.protocol.codec import Codec
+
+_SETTLE_SECONDS: Final = 0.5  # between ready and what may compete with the first requests
 
 
 class Service:
@@ -146,6 +148,7 @@ class Service:
                 await server.accept()
         self._channel.send(ready)
         asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
+        await asyncio.sleep(_SETTLE_SECONDS)
         await served.try_batching()
 
 

@@ -170,6 +170,7 @@ class Batch:
                 self._members.remove(member)
         if not begun:
             self._rows -= member.rows
+            member.job.leave = _cannot_leave
         if all(other.job.given_up for other in self._members):
             if self._timer is not None:
                 self._timer.cancel()
@@ -217,11 +218,16 @@ class Batch:
         for rows in self._predicted:
             self._batches.ran(rows)
         for member in self._members:
+            member.job.leave = _cannot_leave  # which holds nothing: no arrays wait for the garbage collector
             outcome = member.outcome if failure is None else failure
             if isinstance(outcome, BaseException):
                 member.job.fail(outcome)
             else:
                 member.job.finish(outcome)
+
+
+def _cannot_leave() -> bool:
+    return False
 
 
 def _rows(inputs: Arrays) -> int:

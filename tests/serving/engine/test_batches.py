@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from time import perf_counter
 from typing import Any
 
@@ -337,3 +339,27 @@ def test_predictions_are_counted_with_their_rows():
         assert sorted(rows) == [1, 3, 9]
 
     asyncio.run(main())
+
+
+def test_the_arrays_of_a_batch_wait_for_no_garbage_collector():
+    async def main() -> None:
+        gated = Gated()
+        engine = gated.engine()
+        first = await busy(gated, engine)
+        calls = [Call(n) for n in range(4)]
+        arrays = [weakref.ref(call._inputs["x"]) for call in calls]
+        tasks = [asyncio.ensure_future(answer(engine, call)) for call in calls]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        gated.open.set()
+        await asyncio.gather(first, *tasks, return_exceptions=True)
+        await asyncio.to_thread(lambda: None)
+        calls.clear()
+        tasks.clear()
+        assert [array() for array in arrays] == [None] * 4
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
