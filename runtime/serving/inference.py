@@ -109,7 +109,7 @@ class Call:
         self.body_bytes, self.rows, self.queued, self.computed = len(body), 0, 0.0, 0.0
         self.deadline_seconds = served.limits.deadline_seconds if seconds is None else seconds
         if _PATIENCE in head:
-            self.deadline_seconds = sooner(head[_PATIENCE], self.deadline_seconds)
+            self.deadline_seconds = sooner(_patience(head[_PATIENCE]), self.deadline_seconds)
         if REQUEST_ID in head or TRACE in head or ATTRIBUTES in head:
             self.trail: Trail | None
             self.id, self.trail = trail(head, inputs=served.limits.log_inputs)
@@ -126,7 +126,7 @@ class Call:
         self._body = b""
         self.rows = request.rows
         if request.deadline_seconds:
-            self.deadline_seconds = min(request.deadline_seconds, self.deadline_seconds or request.deadline_seconds)
+            self.deadline_seconds = sooner(request.deadline_seconds, self.deadline_seconds)
         if request.id is None:
             request.id = self.id
         elif request.id and (self._served.limits.log_inputs or is_id(request.id)):
@@ -199,10 +199,14 @@ class Call:
         return response._replace(variable=response.variable + headers) if headers else response
 
 
-def sooner(milliseconds: bytes, seconds: float) -> float:
-    """Returns the sooner of two deadlines, in seconds: a header's, if it is a number, and another one; 0: none."""
-    given = int(milliseconds) / 1000 if milliseconds.isdigit() and len(milliseconds) < 10 else 0.0
-    return min(given, seconds) if given and seconds else given or seconds
+def sooner(one: float, other: float) -> float:
+    """Returns the sooner of two deadlines; 0: none."""
+    return min(one, other) if one and other else one or other
+
+
+def _patience(milliseconds: bytes) -> float:
+    """Returns the seconds that a gateway says; 0 if it says none."""
+    return int(milliseconds) / 1000 if milliseconds.isdigit() and len(milliseconds) < 10 else 0.0
 
 
 def told_of(error: Exception, *, inputs: bool) -> tuple[RequestFailed, RequestFailed, dict[str, str]]:

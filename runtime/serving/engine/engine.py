@@ -70,7 +70,7 @@ class Engine:
             raise Overloaded(f"overloaded: {self.in_flight} requests in flight, at most {most}; try again")
         if aside or (call.body_bytes > self._limits.inline_body_bytes and not call.light):
             job = self._job(call)
-            job.step(self._decoding, call.decode, partial(self._decoded, job, call, call.deadline_seconds))
+            job.step(self._decoding, call.decode, partial(self._decoded, job, call))
             return job.answer
         request = call.decode()
         size = _size(request.inputs)
@@ -179,8 +179,8 @@ class Engine:
         self._costs.ran_in_thread(size, call.computed)
         return answer
 
-    def _decoded(self, job: Job[T], call: Call[T], deadline_seconds: float, request: Request) -> None:
-        if call.deadline_seconds != deadline_seconds:  # the request has one of its own
+    def _decoded(self, job: Job[T], call: Call[T], request: Request) -> None:
+        if request.deadline_seconds:
             self._expire_at_deadline(job, call)
         size = _size(request.inputs)
         call.queued = job.queued
