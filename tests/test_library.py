@@ -128,6 +128,7 @@ def test_mounted_with_its_lifespan_it_is_ready_when_the_application_is(cache: Pa
     talk_to(application, exchange)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batching", ["auto", "off"])
 def test_an_application_tries_whether_requests_may_be_joined(cache: Path, batching: str) -> None:
     kit = runtime.app(IRIS, cache_dir=cache, batching=batching)

@@ -59,8 +59,7 @@ class Served:
         self.name = provenance.name
         self.model, self.provenance, self.limits, self.meter, self.log = model, provenance, limits, meter, log
         self.signature = Signature.of(model, pictures)
-        self.engine = Engine(model, self.signature, limits, self.name)
-        self.engine.ran = meter.ran
+        self.engine = Engine(model, self.signature, limits, self.name, meter.ran)
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
         self.trial: Trial | None = None

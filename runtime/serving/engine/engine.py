@@ -13,19 +13,18 @@ from math import inf
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
-import numpy as np
-
 from adapters.base import Model, WrongInput
 from adapters.values import Arrays
-from adapters.wording import is_ctrl_c, with_class
+from adapters.wording import is_ctrl_c
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed, private
 from runtime.link.limits import Limits
+from runtime.serving.engine import trying
 from runtime.serving.engine.batches import Batches, Verdict
 from runtime.serving.engine.call import Call
 from runtime.serving.engine.costs import Costs
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.engine.threads import Job, Lane, Watch
-from runtime.serving.engine.trial import Ran, Trial
+from runtime.serving.engine.trial import Trial
 
 T = TypeVar("T")
 _SERIAL = 3
@@ -33,8 +32,6 @@ _SERIAL = 3
 run on the event loop up to 3 times as long as others."""
 _CROWDED_SECONDS = 0.05
 """How long after requests came together one that is alone still goes to a thread."""
-_PAUSE_SECONDS, _PATIENCE = 0.01, 20
-"""Between two steps of a trial: the least pause, and how many pauses requests may ask for."""
 _STUCK_SECONDS = 30.0
 """The deadline of a step of a trial."""
 
@@ -42,7 +39,9 @@ _STUCK_SECONDS = 30.0
 class Engine:
     """Runs calls on `model`. Everything but `predict` and `learn` is called on the event loop's thread."""
 
-    def __init__(self, model: Model, signature: Signature, limits: Limits, name: str) -> None:
+    def __init__(self, model: Model, signature: Signature, limits: Limits, name: str,
+                 ran: Callable[[int], None]) -> None:  # fmt: skip
+        """`ran` is told the rows of each prediction off the loop."""
         self._model, self._outputs, self._limits = model, signature.outputs, limits
         self.in_flight = self._rows = self._bytes = 0
         """Permits taken by calls off the loop, and the rows and bytes of their requests."""
@@ -54,9 +53,7 @@ class Engine:
         self._crowded_until, self._rested = 0.0, True
         self._predicting = Lane(f"predict-{name}", limits.threads if model.threadsafe else 1)
         self._decoding = Lane(f"decode-{name}", 1)
-        self.ran: Callable[[int], None] = lambda _: None
-        """Is told the rows of each prediction off the loop."""
-        self.batches = Batches(self._predicting, self.predict, model.interrupt, self._note_rows, self._note_alone)
+        self.batches = Batches(self._predicting, self.predict, model.interrupt, ran, self._note_alone)
         self._watch = Watch(model.interrupt, limits.deadline_seconds)
 
     def run(self, call: Call[T], *, aside: bool = False) -> T | Awaitable[T]:
@@ -163,11 +160,8 @@ class Engine:
             job.step(self._predicting, partial(self._timed, job, call, request, size), partial(self._finish, job))
 
     def _finish(self, job: Job[T], answer: T) -> None:
-        self.ran(job.rows)
+        self.batches.ran(job.rows)
         job.finish(answer)
-
-    def _note_rows(self, rows: int) -> None:
-        self.ran(rows)
 
     def _note_alone(self, request: Request, seconds: float) -> None:
         self._costs.ran_in_thread(_size(request.inputs), seconds)
@@ -229,47 +223,19 @@ class Engine:
         `monotonic`; 0: there is none. A model that goes on for long is stuck."""
         return min(self._late.values(), default=0.0)
 
-    # the trial of batching
-
     async def try_batching(self, trial: Trial) -> Verdict:
         """Tries in the background whether the model may be batched, and batches from then on if it may."""
-        loop, step = asyncio.get_running_loop(), None
-        while not isinstance(step, Verdict):
-            await self._quiet()
-            job: Job[Ran | Verdict] = Job(loop, self._forget, self._model.interrupt)
-            job.timer = loop.call_later(_STUCK_SECONDS, self._expire, job, _STUCK_SECONDS)
-            job.step(self._predicting, partial(self._next_step, trial, step), job.finish)
-            try:
-                step = await job.answer
-            except DeadlinePassed as error:
-                step = Verdict(reason=f"the model is stuck on a row that it was tried on: {error}")
-        self.verdict = step
-        self.batches.allow(step)
-        return step
+        verdict = await trying.run(trial, self.predict, self._try_in_thread, lambda: self.in_flight > 0)
+        self.verdict = verdict
+        self.batches.allow(verdict)
+        return verdict
 
-    async def _quiet(self) -> None:
-        """Waits until no request is in flight, or for a moment."""
-        for _ in range(_PATIENCE):
-            await asyncio.sleep(_PAUSE_SECONDS)
-            if not self.in_flight:
-                return
-
-    def _next_step(self, trial: Trial, ran: Ran | None) -> Ran | Verdict:
-        """Has the trial go on with what the last step gave; in a thread."""
-        try:
-            request = next(trial) if ran is None else trial.send(ran)
-        except StopIteration as end:
-            verdict: Verdict = end.value
-            return verdict
-        except Exception as error:  # noqa: BLE001 - what the model answered makes no sense
-            return Verdict(reason=f"its answers cannot be compared: {with_class(error)}")
-        started = perf_counter()
-        try:
-            with np.errstate(all="ignore"):  # warnings about values that no client sent
-                outputs = self.predict(request)
-        except Exception:  # noqa: BLE001 - a model may refuse what it is tried on
-            return Ran(None, perf_counter() - started)
-        return Ran(outputs, perf_counter() - started)
+    def _try_in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
+        loop = asyncio.get_running_loop()
+        job: Job[T] = Job(loop, self._forget, self._model.interrupt)
+        job.timer = loop.call_later(_STUCK_SECONDS, self._expire, job, _STUCK_SECONDS)
+        job.step(self._predicting, work, job.finish)
+        return job.answer
 
 
 def too_late(seconds: float) -> DeadlinePassed:

@@ -331,7 +331,7 @@ def test_predictions_are_counted_with_their_rows():
         gated = Gated()
         engine = gated.engine()
         rows: list[int] = []
-        engine.ran = rows.append
+        engine.batches.ran = rows.append
         first = await busy(gated, engine)
         tasks = [asyncio.ensure_future(answer(engine, Call(*range(n)))) for n in (1, 2, 9)]
         await asyncio.sleep(0)

@@ -484,7 +484,9 @@ def test_a_trial_that_is_stuck_ends_and_says_so(interruptible: bool, monkeypatch
     asyncio.run(main())
 
 
-def test_after_its_trial_a_model_is_batched_while_requests_come():
+def test_after_its_trial_a_model_is_batched_while_requests_come(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.serving.engine.trying._PAUSE_SECONDS", 0)
+
     async def main() -> None:
         tried = model(batch=True)
         engine = app_of(tried, warm=False, limits=Limits(inline_seconds=0)).model.engine
