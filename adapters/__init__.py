@@ -10,6 +10,6 @@ runtime.serving.protocol.grpc, runtime.serving.protocol.plain, runtime.serving.p
 runtime.worker.
 """
 
-from adapters.choose import ADAPTERS, choose, guess, load
+from adapters.choose import ADAPTERS, check, choose, guess, load
 
-__all__ = ["ADAPTERS", "choose", "guess", "load"]
+__all__ = ["ADAPTERS", "check", "choose", "guess", "load"]

@@ -153,3 +153,6 @@ class Adapter:
     load: Callable[[ModelFiles, Options], Model]
     prepare: Callable[[], object] = lambda: None
     """Imports the framework; called while the files are still being pulled. Raises MissingFramework."""
+    check: Callable[[str, str], object] = lambda path, trust: None
+    """Called with `model.path` and the trust level before the model is fetched. Imports nothing. Raises
+    MissingFramework, and Refused where no content of the file could change that."""

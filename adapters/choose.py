@@ -24,6 +24,8 @@ ADAPTERS: Final[tuple[Adapter, ...]] = (ONNX, SKLEARN, PYTORCH, XGBOOST, LIGHTGB
 GROUP: Final = "modelkit_runtime.adapters"
 """The entry points of adapters in other packages."""
 HEAD_BYTES: Final = 4096
+LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands for another: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
 SNIFFED_FILES: Final = 256
 """In a folder with more files, only those with a known suffix are read."""
 ELSEWHERE: Final = {
@@ -116,6 +118,22 @@ def guess(path: str, *, framework: str | None, format: str | None, adapter: str 
     return None
 
 
+def check(path: str, trust: str, *, framework: str | None, format: str | None, adapter: str | None = None) -> None:
+    """Raises AdapterError for a model that cannot be served whatever its files hold. Called before they are fetched.
+
+    What only content decides, as where the Kitfile and the suffix disagree, passes.
+    """
+    check_level(trust)
+    try:
+        chosen = guess(path, framework=framework, format=format, adapter=adapter)
+    except NoAdapter:
+        if adapter is not None or advice(framework, format, path):
+            raise
+        return
+    if chosen and (adapter is not None or not chosen.suffixes or path.casefold().endswith(chosen.suffixes)):
+        chosen.check(path, trust)
+
+
 def load(
     files: ModelFiles,
     options: Options,
@@ -200,6 +218,9 @@ def _examined(files: ModelFiles, paths: list[str], known: tuple[Adapter, ...]) -
     for path in paths:
         suffixed = by_suffix(path, known)
         head = read_head(files, path) if suffixed or len(paths) <= SNIFFED_FILES else b""
+        if suffixed and head.startswith(LFS_POINTER):
+            fix = "`git lfs pull` where the kit is packed, and pack it again"
+            raise LoadFailed(f"{path} is a Git LFS pointer and not the model's file: {fix}")
         found.append(_Candidate(path, suffixed, tuple(a for a in known if head and a.sniff(head))))
     return found
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,22 @@ def framework(module: str, extra: str) -> Any:  # frameworks are optional, and m
         top = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != top:
             raise
-        said = f"this model needs the package {top!r}, which is not installed"
-        raise MissingFramework(f"{said}: pip install 'modelkit-runtime[{extra}]'") from error
+        raise _missing(top, extra) from error
+
+
+def installed(package: str, extra: str) -> Callable[[str, str], None]:
+    """Returns an adapter's `check`: it raises MissingFramework, without an import, if there is no such package."""
+
+    def check(_path: str, _trust: str) -> None:
+        if find_spec(package) is None:
+            raise _missing(package, extra)
+
+    return check
+
+
+def _missing(package: str, extra: str) -> MissingFramework:
+    said = f"this model needs the package {package!r}, which is not installed"
+    return MissingFramework(f"{said}: pip install 'modelkit-runtime[{extra}]'")
 
 
 @contextmanager

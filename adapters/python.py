@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from adapters.base import Arrays
 
 
+def check(path: str, trust: str) -> None:
+    """Raises Refused if the trust level does not let a kit's own code run."""
+    if not allows_code(trust):
+        raise code_refused(path, "its entry point", trust, "export the model to ONNX")
+
+
 def load(files: ModelFiles, options: Options) -> Model:
     """Returns what `serving.options.entrypoint` (module:callable) makes of `files.path`. Raises LoadFailed, Refused.
 
@@ -75,4 +81,5 @@ ADAPTER = Adapter(
     suffixes=(),
     sniff=lambda _head: False,  # it serves what the kit says, not what a file looks like
     load=load,
+    check=check,
 )

@@ -202,7 +202,8 @@ def runtime(case: Case, log: IO[bytes]) -> Iterator[Contender]:
 
 
 @contextmanager
-def started(command: list[str], log: IO[bytes], **environment: str) -> Iterator[psutil.Process]:
+def started(command: list[str], log: IO[bytes], *, core: int | None = None,
+            **environment: str) -> Iterator[psutil.Process]:  # fmt: skip
     # A session of its own for each: Linux schedules by session, and a worker of the runtime has its own.
     process = subprocess.Popen(
         [sys.executable, *command],
@@ -211,6 +212,7 @@ def started(command: list[str], log: IO[bytes], **environment: str) -> Iterator[
         stdout=log,
         stderr=log,
         start_new_session=True,
+        preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
     )
     try:
         yield psutil.Process(process.pid)

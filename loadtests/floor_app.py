@@ -18,7 +18,9 @@ from starlette.routing import Route
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-session = ort.InferenceSession(os.environ["MODEL"], providers=["CPUExecutionProvider"])
+options = ort.SessionOptions()
+options.intra_op_num_threads = len(os.sched_getaffinity(0))  # its default counts cores that a pinned process has not
+session = ort.InferenceSession(os.environ["MODEL"], options, providers=["CPUExecutionProvider"])
 NAMES = [output.name for output in session.get_outputs()]
 DATATYPES = {"tensor(float)": "FP32", "tensor(int64)": "INT64"}
 OUTPUTS = [(output.name, DATATYPES[output.type]) for output in session.get_outputs()]

@@ -77,6 +77,8 @@ def _command(name: str) -> Command:
             from runtime.commands.unpack import run
         case "inspect":
             from runtime.commands.inspect import run
+        case "cache":
+            from runtime.commands.cache import run
         case "health":
             from runtime.commands.health import run
         case _:

@@ -6,5 +6,6 @@ COMMANDS = {
     "inspect": "say what a kit is, without loading or running anything of it",
     "verify": "load a kit as serving does, and say whether it answers its author's samples",
     "unpack": "put verified kits into folders, each with a receipt that serving checks again",
+    "cache": "ls, verify or gc: what the cache holds, whether it is right, and what may go",
     "health": "ask a running server whether it is ready",
 }

@@ -25,6 +25,7 @@ from runtime.kit.pull import pull
 from runtime.link.board import Board
 from runtime.link.messages import Load
 from runtime.link.metrics import WIDTH, Meter
+from runtime.link.model_files import ModelFacts
 from runtime.log import LEVELS, Log, in_words
 from runtime.progress import Progress
 from runtime.serving.app import App
@@ -50,13 +51,21 @@ class Options(TypedDict, total=False):
     registry: str
     cache_dir: str | Path
     plain_http: bool
+    cache_max_bytes: int
+    cache_check: str
+    pull: str
+    offline: bool
     retry_budget: float
+    min_rate: int
+    keep_blobs: str
     adapter: str
     trust: str
     allow_global: str | Sequence[str]
     threads: int
+    batching: str
     inference_timeout: float
     max_in_flight: int
+    max_in_flight_rows: int
     max_body_bytes: int
     log_inputs: bool
 
@@ -136,7 +145,11 @@ class _Kit:
         self._served: dict[str, Served] = {}
         health = Health(board, reference.name)
         self.app = App(self._served, health=health, board=board, limits=self._limits, log=self._log)
-        self._progress = Progress(self._log, on_bytes=self._state.note_bytes, on_phase=self._meter.pull_took)
+        self._progress = Progress(
+            self._log, on_bytes=self._state.note_bytes, on_phase=self._meter.pull_took,
+            on_kitfile=lambda kitfile: ModelFacts.checked(kitfile, settings.adapter, settings.trust),
+        )  # fmt: skip
+        self._trial: asyncio.Task[None] | None = None
         self.try_again_at = math.inf  # in seconds of time.monotonic(), once it could not be loaded
 
     def load(self) -> Served:
@@ -154,7 +167,8 @@ class _Kit:
 
     def in_thread(self) -> Future[None]:
         """Has a thread load the model; the application answers for it then. Daemonic: nothing waits for a pull."""
-        done = Future[None]()
+        done, loop = Future[None](), asyncio.get_running_loop()
+        done.add_done_callback(lambda _: loop.call_soon_threadsafe(self._loaded))
         done.set_running_or_notify_cancel()  # from now on whoever waits cannot cancel it
         threading.Thread(target=self._serve, args=(done,), name="load", daemon=True).start()
         return done
@@ -173,10 +187,16 @@ class _Kit:
         self._state.set_ready(1, True)
         done.set_result(None)
 
+    def _loaded(self) -> None:
+        for served in self._served.values():
+            self._trial = asyncio.get_running_loop().create_task(served.try_batching())
+
     def close(self) -> None:
         """Ends a pull, and lets go of the model's threads."""
         self._progress.cancel()
         self._board.draining = True
+        if self._trial:
+            self._trial.cancel()
         for served in self._served.values():
             served.engine.close()
 

@@ -47,6 +47,15 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
+def _batching(text: str) -> str:
+    if text not in ("auto", "exact", "off"):
+        try:
+            _whole(1, 65_536)(text)
+        except ValueError as wanted:
+            raise ValueError(f"auto, exact, off, or {wanted}") from None
+    return text
+
+
 def _text(text: str) -> str:
     if not text or not text.isprintable():
         raise ValueError("a text that is not empty and has no control characters")
@@ -143,10 +152,28 @@ OPTIONS: Final = (
            "name to serve the model under", "NAME", _CHOOSING, "last path component of the reference"),
     Option("registry", _text, None, "host of references that name none", "HOST", PULL_COMMANDS, "none"),
     Option("cache-dir", path, None,
-           "folder of the verified kits", "FOLDER", PULL_COMMANDS, "~/.cache/modelkit-runtime"),
+           "folder of the verified kits", "FOLDER", PULL_COMMANDS | {"cache"}, "~/.cache/modelkit-runtime"),
+    Option("cache-max-bytes", _whole(0, 2**60), 0,
+           "size of the cache above which kits used longest ago are removed; 0: no limit", "BYTES",
+           KIT_COMMANDS | {"cache"}),
+    Option("cache-check", _one_of("full", "stat"), "full",
+           "how a cached kit is checked: every byte (full), or whether its files look as they did then (stat)",
+           "HOW", KIT_COMMANDS),
+    Option("pull", _one_of("always", "missing", "never"), "always",
+           "when a registry is asked what a tag means: always, if the cache does not know it (missing), or never",
+           "WHEN", PULL_COMMANDS),
+    Option("offline", switch, False, "ask no registry: the same as --pull never", commands=PULL_COMMANDS),
     Option("plain-http", switch, False,
            "use plain HTTP to the registry (as is always done for loopback hosts)", commands=PULL_COMMANDS),
     Option("retry-budget", _seconds, 30.0, "how long to retry an unreachable registry", "SECONDS", PULL_COMMANDS),
+    Option("min-rate", _whole(0, 2**40), 1000,
+           "bytes a second below which a download goes on over a new connection; 0: never", "BYTES", PULL_COMMANDS),
+    Option("keep-blobs", _one_of("always", "never"), "always",
+           "what the cache has beside the unpacked kit: its layers, which skopeo can copy on, or nothing (never)",
+           "WHEN", KIT_COMMANDS),
+    Option("progress", _one_of("auto", "bar", "plain", "json", "none"), "auto",
+           "how a pull is shown: auto (a bar on a terminal, else events), bar, plain or json (events), none",
+           "STYLE", PULL_COMMANDS),
     Option("workers", _whole(1, 256), 1, "serving processes", "N"),
     Option("adapter", _text, None,
            "framework adapter, whatever the Kitfile says", "NAME", _CHOOSING, "chosen by the kit"),
@@ -161,10 +188,14 @@ OPTIONS: Final = (
            "memory that a worker may use; 0: what the container has", "BYTES", _LOADING),
     Option("load-timeout", _seconds, 600.0, "longest time to load a model; 0: no limit", "SECONDS", _LOADING),
     Option("threads", _whole(0, 1024), 0, "threads of one prediction; 0: the cores of a worker", "N", _LOADING),
+    Option("batching", _batching, "auto",
+           "join requests that wait for the model: auto, exact, off, or the most rows of a batch", "MODE"),
     Option("inference-timeout", _seconds, 30.0,
            "longest time of one prediction, queue included; 0: no limit", "SECONDS"),
     Option("max-in-flight", _whole(1, 1_000_000), 256,
            "predictions at once in a worker; one more is answered 503", "N"),
+    Option("max-in-flight-rows", _whole(1, 2**40), 100_000,
+           "rows of all predictions that wait or run in threads; more are answered 503", "N"),
     Option("max-body-bytes", _whole(1, 2**40), 64 * 2**20,
            "largest request body, in whatever form it comes; a larger one is answered 413", "BYTES"),
     Option("drain-delay", _seconds, 2.0, "after SIGTERM: how long to accept further requests, not ready", "SECONDS"),
@@ -181,7 +212,7 @@ OPTIONS: Final = (
     Option("log-format", _one_of("auto", "text", "json"), "auto",
            "text, json, or auto: text on a terminal", "FORMAT", _ALL),
     Option("log-inputs", switch, False, "log the reasons of refused requests with the values that clients sent"),
-    Option("json", switch, False, "print JSON", commands=frozenset({"inspect", "verify"})),
+    Option("json", switch, False, "print JSON", commands=frozenset({"inspect", "verify", "cache"})),
     Option("files", switch, False, "fetch the model too and say what its files are", commands=frozenset({"inspect"})),
 )
 # fmt: on

@@ -1,8 +1,9 @@
-"""How a pull looks while it runs: a bar on a terminal, shared numbers for `ready`, events for the log."""
+"""How a pull looks while it runs: a bar on a terminal, events elsewhere, shared numbers for `ready`."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from runtime.kit.format.reference import Reference
@@ -11,9 +12,12 @@ from runtime.log import Log
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
     from runtime.kit.format.manifest import Manifest
+    from runtime.kit.format.placing import Placed
 
 _BAR_WIDTH: Final = 24
 _REDRAW_SECONDS: Final = 0.1
+_EVENT_SECONDS: Final = 5.0
+_RATE_SECONDS: Final = 5.0  # what the rate is taken from: what was here already came faster than the rest will
 
 
 class Progress:
@@ -23,13 +27,20 @@ class Progress:
         self,
         log: Log,
         *,
+        style: str = "auto",
+        clock: Callable[[], float] = time.monotonic,
         on_bytes: Callable[[int, int], None] = lambda done, total: None,
         on_phase: Callable[[str, float], None] = lambda name, seconds: None,
-        on_kitfile: Callable[["Kitfile"], None] = lambda kitfile: None,
+        on_kitfile: Callable[["Kitfile"], object] = lambda kitfile: None,
     ) -> None:
         self._log, self._on_bytes, self._on_phase, self._on_kitfile = log, on_bytes, on_phase, on_kitfile
-        self._stop = threading.Event()
-        self._started, self._drawn = time.monotonic(), 0.0
+        self._stop, self._clock = threading.Event(), clock
+        self._has_bar = style in ("auto", "bar") and log.has_status
+        self._events: Log | None = None if self._has_bar or style in ("bar", "none") else log
+        if style in ("plain", "json"):
+            self._events = Log(2, style="text" if style == "plain" else "json", level=log.level)
+        self._drawn, self._told = 0.0, clock()
+        self._marks: deque[tuple[float, int]] = deque()  # when how many bytes were there, of the last seconds
 
     def cancel(self) -> None:
         """Makes the pull end with `Cancelled` soon."""
@@ -49,19 +60,47 @@ class Progress:
 
     def kitfile(self, kitfile: "Kitfile") -> None:
         """The Kitfile is there and verified; layers follow."""
-        self._started = time.monotonic()
         self._on_kitfile(kitfile)
+
+    def left_out(self, layers: "Sequence[Placed]") -> None:
+        """These layers of the kit are not fetched."""
+        size, kinds = sum(each.layer.descriptor.size for each in layers), sorted({each.section for each in layers})
+        reason = f"serving needs no {' or '.join(kinds)}"
+        message = f"left out {len(layers)} of its layers, {human_bytes(size)}: {reason}"
+        self._log.info("layers.left_out", message=message, count=len(layers), bytes=size, reason=reason)
 
     def progress(self, layer: str, done_bytes: int, total_bytes: int) -> None:
         """So many bytes of all the needed layers are there and hashed."""
         self._on_bytes(done_bytes, total_bytes)
-        now = time.monotonic()
-        if self._log.has_status and (now - self._drawn > _REDRAW_SECONDS or done_bytes == total_bytes):
+        now = self._clock()
+        self._marks.append((now, done_bytes))
+        while now - self._marks[0][0] > _RATE_SECONDS:
+            self._marks.popleft()
+        if self._has_bar and (now - self._drawn > _REDRAW_SECONDS or done_bytes == total_bytes):
             self._drawn = now
-            self._log.status(_bar(layer, done_bytes, total_bytes, now - self._started))
+            self._log.status(_bar(layer, done_bytes, total_bytes, self._rate()))
+        if self._events and now - self._told >= _EVENT_SECONDS:
+            self._told = now
+            self._tell(self._events, layer, done_bytes, total_bytes)
+
+    def _tell(self, log: Log, layer: str, done: int, total: int) -> None:
+        rate = self._rate()
+        left = round((total - done) / rate) if rate else None
+        share = f"{done / total:.0%}" if total else "100%"
+        rest = "" if left is None else f", {left} s left"
+        message = f"{share}: {human_bytes(done)} of {human_bytes(total)}, {human_bytes(rate)}/s{rest}, {layer}"
+        facts = {"done_bytes": done, "total_bytes": total, "bytes_per_second": round(rate), "left_seconds": left}
+        log.info("pull.progressed", message=message, layer=layer, **facts)
+
+    def _rate(self) -> float:
+        """Returns the bytes a second of the last seconds; 0 if that cannot be said yet."""
+        (first, had), (last, has) = self._marks[0], self._marks[-1]
+        return (has - had) / (last - first) if last > first else 0.0
 
     def phase(self, name: str, seconds: float) -> None:
         """A phase of the pull is over."""
+        if self._events and self._events is not self._log:
+            self._events.close()  # all of it is written then
         self._log.status("")
         self._on_phase(name, seconds)
         self._log.debug("pull.phase_ended", phase=name, seconds=round(seconds, 4))
@@ -80,10 +119,11 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def _bar(layer: str, done: int, total: int, seconds: float) -> str:
+def _bar(layer: str, done: int, total: int, rate: float) -> str:
     share = done / total if total else 1.0
     filled = int(share * _BAR_WIDTH)
-    rate = human_bytes(done / seconds) if seconds > 0 else "-"
+    shown = f"{human_bytes(rate)}/s" if rate else "-"
+    left = f"  {(total - done) / rate:.0f} s left" if rate and done < total else ""
     name = layer if len(layer) <= 32 else "…" + layer[-31:]
     bar = "█" * filled + "░" * (_BAR_WIDTH - filled)
-    return f"  {bar} {share:4.0%}  {human_bytes(done)} of {human_bytes(total)}  {rate}/s  {name}"
+    return f"  {bar} {share:4.0%}  {human_bytes(done)} of {human_bytes(total)}  {shown}{left}  {name}"

@@ -37,8 +37,15 @@ class Settings(NamedTuple):
     model_name: str | None
     registry: str | None
     cache_dir: Path
+    cache_max_bytes: int  # 0: no limit
+    cache_check: str
+    pull: str
+    offline: bool
     plain_http: bool
     retry_budget: float  # seconds
+    min_rate: int  # bytes a second
+    keep_blobs: str
+    progress: str
     workers: int
     adapter: str | None
     trust: str
@@ -47,8 +54,10 @@ class Settings(NamedTuple):
     worker_memory: int  # bytes; 0 is none
     load_timeout: float  # seconds; 0 is none
     threads: int
+    batching: str
     inference_timeout: float  # seconds; 0 is none
     max_in_flight: int
+    max_in_flight_rows: int
     max_body_bytes: int
     drain_delay: float  # seconds
     drain_timeout: float  # seconds, the delay included
@@ -62,6 +71,7 @@ class Settings(NamedTuple):
     json: bool
     files: bool
     pairs: tuple[tuple[str, Path], ...] = ()  # the references to unpack, each with its folder
+    action: str = ""  # of `cache`
     unknown_variables: tuple[str, ...] = ()  # RUNTIME_… variables that are no option: one warning names them
 
     @classmethod
@@ -89,7 +99,8 @@ class Settings(NamedTuple):
         if delay > most:
             raise InvalidSetting(f"--drain-delay {delay:g} is longer than --drain-timeout {most:g}, which includes it")
         values["kit"] = values["kit"] or ""
-        return cls(command=command, pairs=pairs, unknown_variables=_unknown(environ), **values)
+        action = _action(words) if command == "cache" else ""
+        return cls(command=command, pairs=pairs, action=action, unknown_variables=_unknown(environ), **values)
 
     @property
     def log_style(self) -> Style:
@@ -101,7 +112,16 @@ class Settings(NamedTuple):
         """The part of the settings that a pull needs."""
         from runtime.kit.pull import PullOptions  # not needed before the first worker has its order
 
-        return PullOptions(cache_dir=self.cache_dir, plain_http=self.plain_http, retry_budget_seconds=self.retry_budget)
+        return PullOptions(
+            self.cache_dir,
+            self.plain_http,
+            self.retry_budget,
+            self.min_rate,
+            keep_blobs=self.keep_blobs == "always",
+            pull="never" if self.offline else self.pull,
+            cache_check=self.cache_check,
+            cache_max_bytes=self.cache_max_bytes,
+        )
 
     @property
     def gateway(self) -> "Gateway":
@@ -114,7 +134,8 @@ class Settings(NamedTuple):
         """What these settings say about loading a model."""
         from runtime.link.messages import Terms
 
-        return Terms(self.adapter, self.trust, self.allow_global, sandbox, sandbox == "require")
+        return Terms(self.adapter, self.trust, self.allow_global, sandbox, sandbox == "require",
+                     self.batching)  # fmt: skip
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -158,6 +179,8 @@ def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
     parser = _Parser(prog, usage, description, _epilog(command), formatter_class=_formatter, allow_abbrev=False)
     if command in KIT_COMMANDS:
         parser.add_argument("words", nargs="*", metavar="REF", help="reference of the ModelKit, the same as --kit REF")
+    if command == "cache":
+        parser.add_argument("words", nargs="*", metavar="ls|verify|gc", help="list, check, or remove what no kit needs")
     if command == "unpack":
         parser.add_argument("words", nargs="*", metavar="REF DIR", help="a ModelKit, and the folder to put it into")
     for option in options:
@@ -222,6 +245,12 @@ def _pairs(given: Sequence[str]) -> tuple[tuple[str, Path], ...]:
     if len(given) % 2:
         raise InvalidSetting(f"unpack takes pairs of REF and DIR: {given[-1]!r} has no folder to go to")
     return tuple((reference, _folder(text)) for reference, text in zip(given[::2], given[1::2], strict=True))
+
+
+def _action(given: Sequence[str]) -> str:
+    if len(given) != 1 or given[0] not in ("ls", "verify", "gc"):
+        raise InvalidSetting(f"runtime cache takes one of ls, verify and gc, not {' '.join(given) or 'nothing'!r}")
+    return given[0]
 
 
 def _folder(text: str) -> Path:

@@ -195,13 +195,14 @@ class LyingRegistry:
         except FileNotFoundError:
             return _error(404, "BLOB_UNKNOWN")
         headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
-        wanted = re.fullmatch(r"bytes=(\d+)-", seen.headers.get("range", ""))
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", seen.headers.get("range", ""))
         if wanted is None:
             return 200, headers, data
         start = int(wanted[1])
         if start >= len(data):
             return 416, {**headers, "Content-Range": f"bytes */{len(data)}"}, b""
-        return 206, {**headers, "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}, data[start:]
+        data, size = data[: int(wanted[2] or len(data)) + 1], len(data)
+        return 206, {**headers, "Content-Range": f"bytes {start}-{len(data) - 1}/{size}"}, data[start:]
 
     def _read(self, digest: str) -> bytes:
         assert self._layout is not None

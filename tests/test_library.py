@@ -128,6 +128,23 @@ def test_mounted_with_its_lifespan_it_is_ready_when_the_application_is(cache: Pa
     talk_to(application, exchange)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("batching", ["auto", "off"])
+def test_an_application_tries_whether_requests_may_be_joined(cache: Path, batching: str) -> None:
+    kit = runtime.app(IRIS, cache_dir=cache, batching=batching)
+    application = Starlette(routes=[Mount("/iris", kit)], lifespan=kit.lifespan)
+
+    async def exchange(client: httpx.AsyncClient) -> None:
+        async with application.router.lifespan_context(application):
+            facts = {"batching": "being tried"}
+            while facts.get("batching") == "being tried":
+                facts = (await client.get("/iris/v2/models/iris-onnx")).json()["properties"]
+                await asyncio.sleep(0.005)
+            assert ("batching" in facts) is (batching == "auto")
+
+    talk_to(application, exchange)
+
+
 def test_mounted_without_a_lifespan_the_first_request_has_it_loaded(cache: Path) -> None:
     application = Starlette(routes=[Mount("/iris", runtime.app(IRIS, cache_dir=cache))])
 

@@ -1,8 +1,12 @@
+import json
 import re
 
 import pytest
 
-from runtime.kit.format.manifest import Manifest
+from runtime.kit.format.digest import Digest
+from runtime.kit.format.kitfile import Entry
+from runtime.kit.format.manifest import Descriptor, Layer, Manifest
+from runtime.kit.format.placing import Placed
 from runtime.kit.format.reference import Reference
 from runtime.log import Log
 from runtime.progress import Progress, human_bytes
@@ -78,3 +82,46 @@ def test_numbers_go_to_whoever_asked_and_cancelling_is_seen():
     assert not progress.cancelled()
     progress.cancel()
     assert progress.cancelled()
+
+
+def test_an_event_every_five_seconds_says_how_far_it_is_and_how_long_it_takes_also_after_a_resume(capfd):
+    now = [0.0]
+    log = Log(2, style="json")
+    progress = Progress(log, clock=lambda: now[0])
+    progress.progress("", 0, 1000)
+    progress.progress("m", 500, 1000)  # from an earlier pull
+    for now[0], done in ((1.0, 510), (4.9, 549), (5.5, 555), (6.0, 560), (10.6, 606)):
+        progress.progress("m", done, 1000)
+    log.close()
+    first, second = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (first["event"], first["layer"], first["done_bytes"], first["total_bytes"]) == (
+        "pull.progressed",
+        "m",
+        555,
+        1000,
+    )
+    assert (first["bytes_per_second"], first["left_seconds"]) == (10, 44)
+    assert (second["bytes_per_second"], second["left_seconds"]) == (10, 39)
+
+
+@pytest.mark.parametrize(
+    ("style", "shown"), [("plain", "50%: 1 B of 2 B, 0 B/s, m"), ("json", '"event":"pull.progressed"')]
+)
+def test_events_can_be_had_in_either_form_and_not_at_all(capfd, style, shown):
+    for each in (style, "none", "bar"):
+        clock = iter((0.0, 5.0))
+        progress = Progress(Log(2, style="text"), style=each, clock=clock.__next__)
+        progress.progress("m", 1, 2)
+        progress.phase("fetch", 5.0)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert shown in line
+
+
+def test_what_is_not_fetched_is_said_with_its_reason(terminal):
+    log, text = terminal
+    blob = Descriptor("x", Digest.of(b""), 5, {})
+    layers = [
+        Placed(Entry("d"), section, Layer(blob, section, "tar", "", False)) for section in ("docs", "dataset", "docs")
+    ]
+    Progress(log).left_out(layers)
+    assert text() == "left out 3 of its layers, 15 B: serving needs no dataset or docs\n"

@@ -39,6 +39,7 @@ def test_port_comes_from(environ, port):
         (["--port", "99999"], "--port is '99999', wanted a whole number from 0 to 65535"),
         (["--port", "1.5"], "--port is '1.5', wanted a whole number from 0 to 65535"),
         (["--workers", "0"], "--workers is '0', wanted a whole number from 1 to 256"),
+        (["--batching", "always"], "--batching is 'always', wanted auto, exact, off, or a whole number from 1 to 65536"),
         (["--drain-delay", "soon"], "--drain-delay is 'soon', wanted seconds, from 0 to 86400"),
         (["--drain-delay", "nan"], "--drain-delay is 'nan', wanted seconds, from 0 to 86400"),
         (["--drain-delay", "9"], "--drain-delay 9 is longer than --drain-timeout 7, which includes it"),
@@ -115,7 +116,7 @@ def test_what_may_be_a_reference_is_one(reference):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["serv"], "unknown command 'serv' (did you mean 'serve'?): the commands are serve, pull, inspect, verify, unpack, health;"),
+        (["serv"], "unknown command 'serv' (did you mean 'serve'?): the commands are serve, pull, inspect, verify, unpack, cache, health;"),
         (["inspct", KIT, "--files"], "(did you mean 'inspect'?)"),
         (["iris"], "health; to serve a kit of that name, runtime serve iris"),
         (["--port", "81", "iris"], "unknown command 'iris'"),

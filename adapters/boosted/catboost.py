@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adapters.base import Adapter, LoadFailed, Model, ModelFiles, Options, TensorSpec
-from adapters.imports import framework
+from adapters.imports import framework, installed
 from adapters.wording import failing
 
 KINDS: Final = {"predict": "Class", "predict_proba": "Probability", "raw": "RawFormulaVal"}
@@ -85,4 +85,5 @@ ADAPTER = Adapter(
     sniff=lambda head: head.startswith(b"CBM1"),
     load=load,
     prepare=lambda: framework("catboost", "catboost"),
+    check=installed("catboost", "catboost"),
 )

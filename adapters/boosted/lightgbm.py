@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from adapters.base import Adapter, Model, ModelFiles, Options
-from adapters.imports import framework
+from adapters.imports import framework, installed
 from adapters.wording import failing
 
 
@@ -61,4 +61,5 @@ ADAPTER = Adapter(
     sniff=lambda head: head.startswith((b"tree\nversion=", b"tree\r\nversion=")),
     load=load,
     prepare=lambda: framework("lightgbm", "lightgbm"),
+    check=installed("lightgbm", "lightgbm"),
 )

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from adapters.base import Adapter, Model, ModelFiles, Options
-from adapters.imports import framework
+from adapters.imports import framework, installed
 from adapters.wording import failing, reason
 
 
@@ -84,4 +84,5 @@ ADAPTER = Adapter(
     sniff=sniff,
     load=load,
     prepare=lambda: framework("xgboost", "xgboost"),
+    check=installed("xgboost", "xgboost"),
 )

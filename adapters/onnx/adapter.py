@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from adapters.base import Adapter, Model, ModelFiles, Options
-from adapters.imports import framework
+from adapters.imports import framework, installed
 from adapters.onnx.file import looks_like_onnx
 
 
@@ -36,4 +36,5 @@ ADAPTER = Adapter(
     sniff=looks_like_onnx,
     load=load,
     prepare=onnxruntime,
+    check=installed("onnxruntime", "onnx"),
 )

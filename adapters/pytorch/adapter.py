@@ -3,7 +3,7 @@
 from typing import Final
 
 from adapters.base import Adapter, Model, ModelFiles, Options
-from adapters.imports import framework
+from adapters.imports import framework, installed
 from adapters.pickles.file import TORCH_MAGIC
 
 MEMBERS: Final = (
@@ -37,4 +37,5 @@ ADAPTER = Adapter(
     sniff=sniff,
     load=load,
     prepare=lambda: framework("torch", "pytorch"),
+    check=installed("torch", "pytorch"),
 )

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from adapters.base import Adapter, Model, ModelFiles, Options
 from adapters.boosted import lightgbm, xgboost
-from adapters.imports import framework, hidden
+from adapters.imports import framework, hidden, installed
 from adapters.pickles.file import looks_like_pickle, looks_like_skops
 
 BOOSTERS: Final[Mapping[str, Callable[[Any, Options], Model]]] = {
@@ -39,4 +39,5 @@ ADAPTER = Adapter(
     sniff=lambda head: looks_like_pickle(head) or looks_like_skops(head),
     load=load,
     prepare=_sklearn,
+    check=installed("sklearn", "sklearn"),
 )

@@ -24,7 +24,7 @@ _END_SECONDS: Final = 1.0  # for processes that the one that looked at the files
 
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
     """Reports on the kit, in text or JSON. Raises Failure if it cannot be resolved, or with `--files` not examined."""
-    return until_stopped(lambda progress: _inspect(settings, progress, log), log)
+    return until_stopped(lambda progress: _inspect(settings, progress, log), log, settings.progress)
 
 
 def _inspect(settings: Settings, progress: Progress, log: Log) -> list[str]:

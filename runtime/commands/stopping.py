@@ -10,9 +10,9 @@ from runtime.log import Log
 from runtime.progress import Progress
 
 
-def until_stopped(work: Callable[[Progress], list[str]], log: Log) -> tuple[int, list[str]]:
+def until_stopped(work: Callable[[Progress], list[str]], log: Log, style: str = "auto") -> tuple[int, list[str]]:
     """Returns 0 and the lines of `work`, or the exit code that tells a caller that the work is not done."""
-    progress, signals = Progress(log), list[int]()
+    progress, signals = Progress(log, style=style), list[int]()
     listen(log, stderr=True)
 
     def stop(signum: int, _: object) -> None:

@@ -24,7 +24,7 @@ from runtime.settings import Settings
 
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
     """Unpacks every pair; the lines are the kits' digests. Raises Failure if a kit or a folder cannot be used."""
-    return until_stopped(lambda progress: _unpack(settings, progress, log), log)
+    return until_stopped(lambda progress: _unpack(settings, progress, log), log, settings.progress)
 
 
 def _unpack(settings: Settings, progress: Progress, log: Log) -> list[str]:

@@ -5,15 +5,16 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from runtime.kit.format.digest import Digest
 from runtime.kit.format.manifest import Descriptor
 from runtime.kit.format.placing import Placed
 from runtime.kit.observer import Observer, check
+from runtime.kit.reached import Reached
 from runtime.kit.threads import Threads
 from runtime.kit.unpack.walk import Layers, Opened
 
 if TYPE_CHECKING:
     from runtime.kit.disk.layout import LayoutSource
+    from runtime.kit.format.digest import Digest
     from runtime.kit.source import RegistrySource
 
     Source = RegistrySource | LayoutSource
@@ -26,23 +27,19 @@ class Fetch:
 
     def __init__(self, layers: Sequence[Placed], source: "Source", threads: Threads, observer: Observer) -> None:
         self._layers, self._source, self._threads, self._observer = layers, source, threads, observer
-        self._paths = {each.layer.descriptor.digest: each.entry.path for each in reversed(layers)}
         self._blobs = {each.layer.descriptor.digest: each.layer.descriptor for each in layers}
-        self._total = sum(blob.size for blob in self._blobs.values())
+        self._reached = Reached(layers, threads, observer)
         self._files: dict[Digest, BinaryIO] = {}
-        self._positions = dict.fromkeys(self._blobs, 0)
-        self._done = 0
 
     def run(self, stack: ExitStack) -> Layers:
         """Returns the layers, open until the stack closes."""
         stack.callback(lambda: [file.close() for file in self._files.values()])
-        self._observer.progress("", 0, self._total)
         self._threads.run([partial(self._fetch, blob) for blob in self._blobs.values()], self._observer)
         return self._opened
 
     def _fetch(self, blob: Descriptor) -> None:
         with ExitStack() as stack:
-            file = stack.enter_context(self._source.blob(blob, partial(self._reached, blob.digest)))
+            file = stack.enter_context(self._source.blob(blob, partial(self._reached.at, blob.digest)))
             self._threads.check()
             if len(self._files) < MOST_OPEN:
                 self._files[blob.digest] = file
@@ -58,13 +55,3 @@ class Fetch:
             else:
                 with self._source.blob(blob, lambda _: check(self._observer)) as again:
                     yield each, again
-
-    def _reached(self, digest: Digest, position: int) -> None:
-        self._threads.check()
-        self._threads.post(partial(self._tell, digest, position))
-
-    def _tell(self, digest: Digest, position: int) -> None:
-        if position > self._positions[digest]:  # else the bytes came before: a download begins again
-            self._done += position - self._positions[digest]
-            self._positions[digest] = position
-            self._observer.progress(self._paths[digest], self._done, self._total)

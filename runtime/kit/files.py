@@ -8,8 +8,10 @@ import fcntl
 import os
 import stat
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
@@ -17,10 +19,12 @@ from runtime.errors import Failure, StorageFailed
 from runtime.kit.format.digest import DigestCheck
 
 Check = Callable[[], None]  # called at every step of what takes long; may raise to give up
+Read = Callable[[int], bytes]  # returns at most so many bytes, and none only at the end
 CHUNK_BYTES: Final = 256 << 10
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PLAIN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOBODY: Final = "-"  # in place of the pid of a writer
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCK_PAUSE_SECONDS: Final = 0.05
 _ABANDONED_SECONDS: Final = 3600.0
@@ -78,8 +82,11 @@ def read_checked(file: BinaryIO, check: DigestCheck, reached: Callable[[int], No
 class NewFile:
     """A file that gets its name when it is whole, by one rename. Until then it is `beside`; unpublished, it is removed.
 
-    Its temporary name has this process's pid, and it is locked, so that `is_abandoned` can tell. Raises OSError.
+    Not if it is `resumable` then: the next one may begin with its bytes. Its temporary name says whose it is, and it is
+    locked, so that `is_abandoned` can tell. Raises OSError.
     """
+
+    resumable = False
 
     def __init__(self, target: Path, beside: Path) -> None:
         self._target, self._path = target, beside / temporary_name(target.name)
@@ -91,19 +98,17 @@ class NewFile:
 
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
-            self._path.unlink(missing_ok=True)
+            if self.resumable:
+                self._path.rename(self._path.with_name(temporary_name(self._target.name, pid=_NOBODY)))
+            else:
+                self._path.unlink(missing_ok=True)
             os.close(self._fd)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Appends."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
-
-    def restart(self) -> None:
-        """Removes what was written."""
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
 
     def publish(self, mode: int = 0o444) -> BinaryIO:
         """Gives the file its name; returns it, open at its beginning. A crash leaves the whole file or none."""
@@ -116,38 +121,67 @@ class NewFile:
         return open(fd, "rb", buffering=0)  # noqa: PTH123 - by descriptor
 
 
-def write_whole(target: Path, data: bytes, *, beside: Path, mode: int = 0o444) -> None:
+def write_whole(target: Path, data: bytes | bytearray, *, beside: Path, mode: int = 0o444) -> None:
     """Writes a small file, or replaces it, as a whole. Raises OSError."""
     with NewFile(target, beside) as file:
         file.write(data)
         file.publish(mode).close()
 
 
-def temporary_name(name: str) -> str:
-    """Returns a new name for something unfinished, with the pid of its writer."""
-    return f"{name}.{os.getpid()}.{os.urandom(4).hex()}"
+def temporary_name(name: str, pid: object = None) -> str:
+    """Returns a new name for something unfinished, with the pid of its writer, this process, and where pids count."""
+    return f"{name}.{pid_space()}.{pid or os.getpid()}.{os.urandom(4).hex()}"
+
+
+@cache
+def pid_space() -> str:
+    """Returns what differs between machines, boots and containers (pid namespaces), in all of which pids start anew.
+
+    Where the kernel says neither, it differs between processes.
+    """
+    try:
+        space = (
+            f"{Path('/proc/sys/kernel/random/boot_id').read_text()} {Path('/proc/self/ns/pid').stat().st_ino}".encode()
+        )
+    except OSError:
+        space = os.urandom(16)
+    return f"{zlib.crc32(space):08x}"
 
 
 def is_abandoned(path: Path) -> bool:
-    """Tells whether no process writes this file or folder any more: its lock is free and the pid in its name unused.
+    """Tells whether no process writes this file or folder any more: its lock is free, and its writer's pid unused.
 
-    Where that proves nothing, it is abandoned after an hour: file systems without locks, whose writer may be on another
-    machine, and a pid that is used, since pids start anew in each container.
+    A pid of another container says nothing, and some file systems have no locks. Then it is abandoned an hour after it
+    was last written, by the clock of its file system.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.kill(int(path.name.split(".")[-2]), 0)
-    except BlockingIOError:
-        return False
-    except (ProcessLookupError, ValueError, IndexError, OverflowError):
-        return True
-    except OSError:
-        pass
+        if not _try_lock(fd):
+            return False
+        *_, space, pid, _ = ("", "", *path.name.split("."))
+        if space == pid_space() and not _is_running(pid):
+            return True
+        return _now(path.parent) - os.fstat(fd).st_mtime > _ABANDONED_SECONDS
     finally:
-        modified = os.fstat(fd).st_mtime
         os.close(fd)
-    return time.time() - modified > _ABANDONED_SECONDS
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except OSError:  # another user's
+        pass
+    return True
+
+
+def _now(folder: Path) -> float:
+    """Returns the time that a file gets which is written in this folder now: on a network disk, its server's."""
+    path = folder / temporary_name("now")
+    with open(path, "xb") as file:  # noqa: PTH123 - as a context
+        path.unlink()
+        return os.fstat(file.fileno()).st_mtime
 
 
 def remove(path: Path) -> None:
@@ -175,13 +209,15 @@ def open_lock(path: Path) -> int:
 
 
 @contextmanager
-def locked(fd: int, check: Check) -> Iterator[None]:
+def locked(fd: int, check: Check, waits: Callable[[float], bool] = lambda seconds: True) -> Iterator[None]:
     """Holds the lock on an open file or folder, and closes it at the end. While it waits, `check` may raise to give up.
 
-    On a file system without locks nobody waits. https://man7.org/linux/man-pages/man2/flock.2.html
+    `waits` hears for how many seconds it waits, and says whether it shall go on; if not, the block runs without the
+    lock. On a file system without locks nobody waits. https://man7.org/linux/man-pages/man2/flock.2.html
     """
+    began = time.monotonic()
     try:
-        while not _try_lock(fd):
+        while not _try_lock(fd) and waits(time.monotonic() - began):
             check()
             time.sleep(_LOCK_PAUSE_SECONDS)
         yield

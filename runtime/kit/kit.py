@@ -29,3 +29,4 @@ class Kit:
     verified: Verified
     verified_bytes: int
     layers: Mapping[str, Digest] = field(default_factory=dict)
+    use: object = field(default=None, repr=False, compare=False)  # keeps it from being removed from the cache

@@ -1,13 +1,15 @@
 """What somebody who waits for a pull is told, and the one thing they can say: stop."""
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from runtime.errors import Cancelled
 from runtime.kit.format.kitfile import Kitfile
 from runtime.kit.format.manifest import Manifest
+from runtime.kit.format.placing import Placed
 from runtime.kit.format.reference import Reference
 
-Phase = Literal["resolve", "fetch", "unpack"]
+Phase = Literal["resolve", "fetch"]
 
 
 class Observer(Protocol):
@@ -21,6 +23,9 @@ class Observer(Protocol):
 
     def kitfile(self, kitfile: Kitfile) -> None:
         """The Kitfile is verified. Called before any layer is fetched."""
+
+    def left_out(self, layers: Sequence[Placed]) -> None:
+        """These layers of the kit are not fetched, since serving does not need them. Not called if there are none."""
 
     def progress(self, layer: str, done_bytes: int, total_bytes: int) -> None:
         """Bytes of all needed layers were verified; `layer` is the path of the last one, "" at the beginning."""

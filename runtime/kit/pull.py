@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtime.errors import InvalidManifest, StorageFailed
-from runtime.kit.cache.kits import unpacked
+from runtime.kit.bring import Bring
 from runtime.kit.cache.store import Store, storing
 from runtime.kit.fetch import Fetch
 from runtime.kit.files import require_room
@@ -28,7 +28,7 @@ from runtime.kit.kit import Kit
 from runtime.kit.observer import Observer, Phase, check
 from runtime.kit.source import PullOptions, RegistrySource
 from runtime.kit.threads import Threads
-from runtime.kit.unpack.walk import Layers
+from runtime.kit.unpack.walk import Layers, check_layers
 
 if TYPE_CHECKING:
     from runtime.kit.fetch import Source
@@ -95,31 +95,63 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
         return _fetch_folder(resolved, resolved.root, observer)
     manifest = resolved.manifest
     assert manifest is not None  # of everything but a plain folder
-    with verified_layers(resolved, options, observer, into_cache=True) as layers, _timed(observer, "unpack"):
-        root, replaced = unpacked(Store(options.cache_dir), manifest.digest, layers, partial(check, observer))
+    with _fetching(resolved, options, observer, into_cache=True) as (source, store):
+        layers, keep = needed(resolved.placed), options.keep_blobs
+        bring = Bring(layers, source, store, resolved.threads, observer, keep=keep)
+        root, replaced = bring.run(manifest.digest, by_stat=options.cache_check == "stat")
+    _shrink(store, options.cache_max_bytes, observer)
     if replaced:
         observer.warning("kit.differed", folder=str(root), action="unpacked again from verified blobs")
     done = len(manifest.raw) + manifest.config.size + sum(blob.size for blob in resolved.blobs.values())
-    return Kit(resolved.reference, manifest.digest, resolved.kitfile, root, "true", done, resolved.layers)
+    return Kit(resolved.reference, manifest.digest, resolved.kitfile, root, "true", done, resolved.layers, bring.use)
+
+
+def is_whole(store: Store, digest: Digest, observer: Observer) -> bool | None:
+    """Tells whether the tree of a kit in the cache is what its manifest says; None if that is not in the cache.
+
+    Raises as `resolve` does.
+    """
+    from runtime.kit.disk.layout import open_layout
+
+    if (raw := store.read(digest, MAX_DOCUMENT_BYTES)) is None:
+        return None
+    source, threads = open_layout(store.root), Threads(THREADS)
+    manifest = Manifest.parse(raw, expected=digest)
+    with source.blob(manifest.config, lambda _: check(observer)) as file:
+        layers = needed(place(Kitfile.parse_json(file.read(), manifest.layers), manifest))
+    return Bring(layers, source, store, threads, observer, keep=False).is_whole(store.kit_path(digest))
 
 
 @contextmanager
-def verified_layers(
-    resolved: Resolved, options: PullOptions, observer: Observer, *, into_cache: bool = False
-) -> Iterator[Layers]:
+def verified_layers(resolved: Resolved, options: PullOptions, observer: Observer) -> Iterator[Layers]:
     """The layers that serving needs, verified, to be gone through inside the block. Not of a folder.
 
-    `into_cache`: whether they are going to be unpacked into the cache, too. Raises as `fetch` does.
+    Raises as `fetch` does.
     """
     check_servable(resolved.kitfile)
-    store = Store(options.cache_dir)
-    assert resolved.source is not None  # of everything but a folder
     with ExitStack() as stack:
-        stack.callback(resolved.source.close)
-        with _timed(observer, "fetch"):
-            _check_room(resolved, store, into_cache=into_cache)
-            layers = Fetch(needed(resolved.placed), resolved.source, resolved.threads, observer).run(stack)
+        with _fetching(resolved, options, observer) as (source, _):
+            layers = Fetch(needed(resolved.placed), source, resolved.threads, observer).run(stack)
         yield layers
+
+
+@contextmanager
+def _fetching(
+    resolved: Resolved, options: PullOptions, observer: Observer, *, into_cache: bool = False
+) -> Iterator[tuple["Source", Store]]:
+    """Refuses what can be known to fail before a layer is fetched; enters what was fetched into the cache's index."""
+    source, store, layers = resolved.source, Store(options.cache_dir), needed(resolved.placed)
+    assert source is not None  # of everything but a folder
+    try:
+        with _timed(observer, "fetch"):
+            wanted = _wanted_bytes(resolved, store, keep=options.keep_blobs, into_cache=into_cache)
+            if wanted and options.cache_max_bytes:
+                _evict(store, options.cache_max_bytes - wanted)
+            _require_room(resolved, store, wanted)
+            check_layers(layers)
+            yield source, store
+    finally:
+        source.close()
     if resolved.reference.kind == "registry":
         _enter(resolved, store, observer)
 
@@ -190,20 +222,45 @@ def _read_head(reference: Reference, options: PullOptions, threads: Threads, obs
         first = [str(layer.descriptor.digest) for layer in strays[:_SHOWN]]
         kinds = sorted({layer.kind for layer in strays})[:_SHOWN]
         threads.warn("layers.unnamed", count=len(strays), kinds=kinds, first=first)
+    if left_out := [each for each in placed if each not in needed(placed)]:
+        threads.post(partial(observer.left_out, left_out))
     return Resolved(found, kitfile, manifest, placed, config, source, threads=threads)
 
 
-def _check_room(resolved: Resolved, store: Store, *, into_cache: bool) -> None:
-    """Refuses what cannot fit. Compressed layers count as they are: the least they can take."""
+def _wanted_bytes(resolved: Resolved, store: Store, *, keep: bool, into_cache: bool) -> int:
+    """Returns how much the cache will grow. Compressed layers count as they are: the least they can take."""
     assert resolved.manifest is not None
     wanted, blobs = 0, resolved.blobs.values()
     with storing(store.root):
-        if resolved.reference.kind == "registry":
+        if resolved.reference.kind == "registry" and (keep or not into_cache):
             wanted += sum(blob.size for blob in blobs if not store.blob_path(blob.digest).exists())
         if into_cache and not store.kit_path(resolved.manifest.digest).exists():
             wanted += sum(blob.size for blob in blobs)
+    return wanted
+
+
+def _require_room(resolved: Resolved, store: Store, wanted: int) -> None:
+    """Refuses what cannot fit."""
+    with storing(store.root):
         advice = "free some, or choose another folder with --cache-dir"
         require_room(store.root, wanted, str(resolved.reference), advice)
+
+
+def _shrink(store: Store, most_bytes: int, observer: Observer) -> None:
+    """Removes kits that were used longest ago. What is in use stays, though the cache is too large then."""
+    if not most_bytes:
+        return
+    if (left := _evict(store, most_bytes)) > most_bytes:
+        reason = f"it has {left} bytes, all of kits in use; wanted at most {most_bytes}"
+        observer.warning("cache.too_large", folder=str(store.root), reason=reason)
+
+
+def _evict(store: Store, most_bytes: int) -> int:
+    """Returns how many bytes the cache has then."""
+    from runtime.kit.cache.keeping import evict, total_bytes  # not for a cache without a limit
+
+    evict(store, max(0, most_bytes))
+    return total_bytes(store)
 
 
 def _enter(resolved: Resolved, store: Store, observer: Observer) -> None:

@@ -2,15 +2,20 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from runtime.errors import DigestMismatch, SizeMismatch
-from runtime.kit.cache.store import Store
+from runtime.errors import DigestMismatch, NotFound, SizeMismatch
+from runtime.kit.cache.index import names
+from runtime.kit.cache.store import RESUMED_BYTES, Store
+from runtime.kit.files import CHUNK_BYTES
+from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, verified_digest
 from runtime.kit.format.reference import Reference
+from runtime.kit.lane import Count, Take, checking
 from runtime.kit.threads import Threads
 
 if TYPE_CHECKING:
@@ -23,6 +28,15 @@ class PullOptions(NamedTuple):
     cache_dir: Path
     plain_http: bool = False
     retry_budget_seconds: float = 30.0
+    min_rate: int = 1000  # bytes a second
+    keep_blobs: bool = True
+    pull: str = "always"  # when a registry is asked what a tag means: always, missing, never
+    cache_check: str = "full"  # or stat
+    cache_max_bytes: int = 0  # 0: no limit
+
+
+class AskAgain(Exception):
+    """A blob had other bytes than its digest says: whoever took them has to begin again. A warning was given."""
 
 
 class RegistrySource:
@@ -33,11 +47,16 @@ class RegistrySource:
         self._store = Store(options.cache_dir)
         self._lock = threading.Lock()
         self._opened: Repository | None = None
+        self._differed: set[Digest] = set()  # what came with other bytes once
 
     def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
         """Returns the reference with its digest, and the manifest's bytes. Raises NotFound, naming tags that exist."""
-        if reference.digest and (raw := self._store.read(reference.digest, MAX_DOCUMENT_BYTES)) is not None:
-            return reference, raw
+        known = reference.digest
+        if known is None and self._options.pull != "always":
+            name = str(reference)
+            known = next((digest for digest, each in names(self._store.root).items() if name in each), None)
+        if known and (raw := self._store.read(known, MAX_DOCUMENT_BYTES)) is not None:
+            return replace(reference, digest=known), raw
         self._store.prepare()
         raw = self._repository().manifest(str(reference.digest or reference.tag))
         digest = verified_digest(raw, reference.digest, None)
@@ -50,51 +69,105 @@ class RegistrySource:
         `reached` gets each position in the blob, and an earlier one when bytes are read again. Raises SizeMismatch,
         DigestMismatch, NotFound, and what `reached` raises (so a pull can be cancelled).
         """
-        if (file := self._cached(descriptor, reached)) is not None:
-            return file
-        with self._store.locked(descriptor.digest.hex, self._threads.check):
-            if (file := self._cached(descriptor, reached)) is not None:
-                return file  # another process was faster
-            return self._fetch(descriptor, reached)
+        while True:
+            try:
+                if (file := self._store.open(descriptor, reached)) is not None:
+                    return file
+            except (SizeMismatch, DigestMismatch) as mismatch:
+                self._discard(descriptor, mismatch)
+            with suppress(AskAgain), self._locked(descriptor):
+                if not self.holds(descriptor) and (file := self._fetch(descriptor, Count(reached), keep=True)):
+                    return file  # another process was not faster
+
+    def holds(self, descriptor: Descriptor) -> bool:
+        """Tells whether a blob is here, right or wrong."""
+        return self._store.blob_path(descriptor.digest).exists()
+
+    def stream(self, descriptor: Descriptor, take: Take, *, keep: bool) -> None:
+        """Hands all bytes of a blob to `take` in order. Only once it returns it is known that they were the right ones.
+
+        With `keep` the blob is in the cache then. Raises AskAgain if the bytes were wrong, and can be asked for again;
+        else what `blob` raises.
+        """
+        if self._stream_cached(descriptor, take):
+            return
+        with self._locked(descriptor) if keep else nullcontext():
+            if not self._stream_cached(descriptor, take) and (file := self._fetch(descriptor, take, keep=keep)):
+                file.close()
 
     def close(self) -> None:
         """Closes connections: a server that runs for months has no use for them."""
         if self._opened is not None:
             self._opened.close()
 
-    def _cached(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO | None:
+    def _stream_cached(self, descriptor: Descriptor, take: Take) -> bool:
         try:
-            return self._store.open(descriptor, reached)
+            return self._store.stream(descriptor, take)
         except (SizeMismatch, DigestMismatch) as mismatch:
-            self._warn("blob.spoiled", descriptor, mismatch)
-            self._store.discard(descriptor.digest)
-            return None
+            self._discard(descriptor, mismatch)
+            raise AskAgain from mismatch
 
-    def _fetch(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
-        try:
-            return self._download(descriptor, reached, fresh=False)
-        except (SizeMismatch, DigestMismatch) as mismatch:
-            self._warn("blob.differed", descriptor, mismatch)
-        try:  # once more, past any cache on the way
-            return self._download(descriptor, reached, fresh=True)
-        except (SizeMismatch, DigestMismatch) as mismatch:
-            way_out = "push the kit again, or look for what changes it on the way"
-            raise type(mismatch)(f"{mismatch}, also when asked again; {way_out}") from mismatch
+    def _discard(self, descriptor: Descriptor, mismatch: Exception) -> None:
+        self._warn("blob.spoiled", descriptor, mismatch)
+        self._store.discard(descriptor.digest)
 
-    def _download(self, descriptor: Descriptor, reached: Callable[[int], None], *, fresh: bool) -> BinaryIO:
+    def _locked(self, descriptor: Descriptor) -> AbstractContextManager[None]:
+        return self._store.locked(descriptor.digest.hex, self._threads.check, self._threads.warn)
+
+    def _fetch(self, descriptor: Descriptor, take: Take, *, keep: bool) -> BinaryIO | None:
+        """Asks the registry. Returns the blob at its beginning if it was to be kept. Raises as `stream` does."""
         from runtime.kit.registry.download import Download
 
-        with self._store.ingest(descriptor.digest) as file:
-            Download(descriptor, file, self._repository(), reached, fresh).run()
-            return file.publish()
+        digest, repository = descriptor.digest, self._repository()
+        again = digest in self._differed  # past any cache on the way
+        check = DigestCheck(digest, descriptor.size, f"blob {digest} from the registry")
+        with ExitStack() as stack:
+            file = stack.enter_context(self._store.ingest(digest)) if keep else None
+            try:
+                with checking(check, descriptor.size) as update:
+
+                    def taken(data: bytes) -> None:
+                        update(data)
+                        if file:
+                            file.write(data)
+                            file.resumable = check.taken_bytes >= RESUMED_BYTES
+                        take(data)
+
+                    if file and not again:
+                        self._take_partial(digest, taken)
+                    Download(descriptor, check, repository, taken, fresh=again).run()
+            except (SizeMismatch, DigestMismatch) as mismatch:
+                if file:
+                    file.resumable = False
+                if again:
+                    way_out = "push the kit again, or look for what changes it on the way"
+                    raise type(mismatch)(f"{mismatch}, also when asked again; {way_out}") from mismatch
+                self._differed.add(digest)
+                self._warn("blob.differed", descriptor, mismatch)
+                raise AskAgain from mismatch
+            return file.publish() if file else None
+
+    def _take_partial(self, digest: Digest, take: Take) -> None:
+        """Begins with what an earlier download left: its bytes are as little believed as those from the network."""
+        if (partial := self._store.partial(digest)) is not None:
+            with partial:
+                while data := partial.read(CHUNK_BYTES):
+                    take(data)
 
     def _repository(self) -> "Repository":
+        """Returns what asks the registry. Raises NotFound if it may not be asked."""
+        if self._options.pull == "never":
+            what = f"{self._reference} is not whole in the cache {self._store.root}"
+            raise NotFound(f"{what}, and --pull never (or --offline) asks no registry; `runtime pull` it first")
         with self._lock:
             if self._opened is None:
                 from runtime.kit.registry.repository import Repository  # with requests: not for a cached kit
 
-                budget, pause = self._options.retry_budget_seconds, self._threads.pause
-                self._opened = Repository(self._reference, budget, pause, plain_http=self._options.plain_http)
+                options = self._options
+                self._opened = Repository(
+                    self._reference, options.retry_budget_seconds, self._threads.pause,
+                    plain_http=options.plain_http, min_rate=options.min_rate,
+                )  # fmt: skip
             return self._opened
 
     def _warn(self, event: str, descriptor: Descriptor, reason: Exception) -> None:

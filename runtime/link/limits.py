@@ -15,10 +15,13 @@ class Limits(NamedTuple):
     id_bytes: int = 1024
 
     in_flight: int = 256  # permits: requests that are queued or running
+    in_flight_rows: int = 100_000  # rows of those requests, all together; a single one may have more
     in_flight_bytes: int = 256 * 1024 * 1024
-    """Bodies that come in more than one piece, all together; a single one may be longer."""
+    """Bodies of those requests, all together, and as many again of bodies that are still coming in several pieces; a
+    single one may be longer."""
     deadline_seconds: float = 30.0  # from a request's arrival to its answer; 0: none
     inline_seconds: float = 0.0003  # a prediction expected to take less runs on the event loop, without a thread hop
+    alone_seconds: float = 0.004  # and one that takes less than this, while no other request is there
     inline_body_bytes: int = 64 * 1024  # a longer body is decoded off the event loop
     memory_bytes: int = 0  # of one worker; 0: what the container or the machine has
     threads: int = 4  # concurrent predictions of a model that is safe to call from several threads

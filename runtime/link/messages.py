@@ -51,6 +51,7 @@ class Terms(NamedTuple):
     allow_globals: tuple[str, ...]
     sandbox: str  # as the operator asked; later how this process is confined
     require_sandbox: bool
+    batching: str = "auto"  # auto, exact, off, or the most rows of a batch
 
 
 class Order(NamedTuple):

@@ -17,9 +17,11 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 MODELS = 1  # how many models a slot has room for
 PROTOCOLS = 8  # how many protocols a slot has room for
 OUTCOMES = ("ok", "invalid", "unavailable", "deadline", "error")
-PHASES = ("resolve", "fetch", "unpack")
+PHASES = ("resolve", "fetch")
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds; one more, without bound, follows."""
+ROWS = tuple(2.0**power for power in range(len(BUCKETS)))
+"""Upper bounds of histograms of rows."""
 _LARGEST = 2.0**63
 
 Cell = tuple[int | str, ...]
@@ -42,6 +44,11 @@ class Family(NamedTuple):
         return tuple(product(*(_VALUES[label] for label in self.labels)))
 
     @property
+    def bounds(self) -> tuple[float, ...]:
+        """Upper bounds of a histogram's buckets."""
+        return ROWS if self.unit == "rows" else BUCKETS
+
+    @property
     def width(self) -> int:
         """Doubles that one slot holds for it."""
         if self.kind == "info":
@@ -56,15 +63,17 @@ _VALUES: dict[str, Sequence[int | str]] = {
     "phase": PHASES,
 }
 RUN = len(BUCKETS) + 2
-"""Doubles of one histogram: each bucket's own count, the one without bound, then the sum of seconds."""
+"""Doubles of one histogram: each bucket's own count, the one without bound, then the sum."""
 
 FAMILIES = (
     Family("runtime_request_duration_seconds", "histogram", ("model", "protocol", "outcome"), "seconds",
            "Time from a whole request to its whole answer, network excluded."),
     Family("runtime_requests_in_flight", "gauge", ("model",), "requests", "Inference requests being worked on."),
     Family("runtime_rows_total", "counter", ("model",), "rows", "Rows (first axis of the first input) predicted."),
+    Family("runtime_batch_rows", "histogram", ("model",), "rows",
+           "Rows of each prediction that ran in a thread; those of requests that were joined are one."),
     Family("runtime_queue_seconds_total", "counter", ("model",), "seconds",
-           "Time that answered requests waited for a thread."),
+           "Time that answered requests waited for a thread or in a batch."),
     Family("runtime_compute_seconds_total", "counter", ("model",), "seconds",
            "Time that answered requests took in the model, their answers' encoding included."),
     Family("runtime_last_answer_timestamp_seconds", "gauge", ("model",), "seconds",
@@ -162,6 +171,12 @@ class Meter:
     def pull_took(self, phase: str, seconds: float) -> None:
         """Notes what one of the PHASES of a pull took."""
         self._slot[OFFSETS["runtime_pull_seconds"] + PHASES.index(phase)] = seconds
+
+    def ran(self, rows: int) -> None:
+        """Counts a prediction of so many rows that ran in a thread."""
+        at = OFFSETS["runtime_batch_rows"]
+        self._slot[at + bisect_left(ROWS, rows)] += 1.0
+        self._slot[at + RUN - 1] += rows
 
     def add(self, counter: str, count: int) -> None:
         """Counts `count` more of what one of this process's counters without labels counts."""

@@ -34,6 +34,20 @@ class ModelFacts(NamedTuple):
         alone = kitfile.is_made_up and model.path != "."
         return cls(model.path, model.framework, model.format, model.parameters, parts, code, alone)
 
+    @classmethod
+    def checked(cls, kitfile: "Kitfile", adapter: str | None, trust: str) -> "ModelFacts | None":
+        """Returns the facts; None for a kit without a model.
+
+        Raises AdapterError for a model that cannot be served under these terms whatever its files hold.
+        """
+        if kitfile.model is None or kitfile.model.path is None:
+            return None
+        import adapters
+
+        facts = cls.of(kitfile)
+        adapters.check(facts.path, trust, framework=facts.framework, format=facts.format, adapter=adapter)
+        return facts
+
     def files(self, root: Path) -> "ModelFiles":
         """Returns the model's files in the verified folder `root`."""
         from adapters.base import ModelFiles  # not before there are files: a supervisor never needs it

@@ -23,6 +23,9 @@ from runtime.serving.statuses import Response, check_lines, status_of
 from runtime.serving.tracing import ATTRIBUTES, LOGGED_ID, NUMBERS, PREFIX, REQUEST_ID, TRACE, Trail, is_id, trail
 
 _OK: Final = OUTCOME_RUNS["ok"]
+_PATIENCE: Final = b"x-envoy-expected-rq-timeout-ms"
+"""How long a gateway waits for the answer:
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter"""
 _REHEARSAL_SECONDS: Final = 0.5
 _ON_ITS_WAY_SECONDS: Final = 0.05
 """A gRPC client cancels a call at its deadline, which begins when it sends the request: it may be first to do so."""
@@ -105,6 +108,8 @@ class Call:
         self._body: Body = body
         self.body_bytes, self.rows, self.queued, self.computed = len(body), 0, 0.0, 0.0
         self.deadline_seconds = served.limits.deadline_seconds if seconds is None else seconds
+        if _PATIENCE in head:
+            self.deadline_seconds = sooner(_patience(head[_PATIENCE]), self.deadline_seconds)
         if REQUEST_ID in head or TRACE in head or ATTRIBUTES in head:
             self.trail: Trail | None
             self.id, self.trail = trail(head, inputs=served.limits.log_inputs)
@@ -124,7 +129,7 @@ class Call:
         self._body = b""
         self.rows = request.rows
         if request.deadline_seconds:
-            self.deadline_seconds = min(request.deadline_seconds, self.deadline_seconds or request.deadline_seconds)
+            self.deadline_seconds = sooner(request.deadline_seconds, self.deadline_seconds)
         if request.id is None:
             request.id = self.id
         elif request.id and (self._served.limits.log_inputs or is_id(request.id)):
@@ -203,6 +208,16 @@ class Call:
     def _told(self, response: Response) -> Response:
         headers = self.trail.headers if self.trail else ()
         return response._replace(variable=response.variable + headers) if headers else response
+
+
+def sooner(one: float, other: float) -> float:
+    """Returns the sooner of two deadlines; 0: none."""
+    return min(one, other) if one and other else one or other
+
+
+def _patience(milliseconds: bytes) -> float:
+    """Returns the seconds that a gateway says; 0 if it says none."""
+    return int(milliseconds) / 1000 if milliseconds.isdigit() and len(milliseconds) < 10 else 0.0
 
 
 def told_of(error: Exception, *, inputs: bool) -> tuple[RequestFailed, RequestFailed, dict[str, str]]:

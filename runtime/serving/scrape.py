@@ -9,10 +9,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from runtime.link.board import Board
-from runtime.link.metrics import BUCKETS, FAMILIES, OFFSETS, RUN, Family, merged
+from runtime.link.metrics import FAMILIES, OFFSETS, RUN, Family, merged
 from runtime.serving.served import Provenance
 
-_BOUNDS: Final = [*map(str, BUCKETS), "+Inf"]
 _KINDS: Final[dict[str, Any]] = {"counter": CounterMetricFamily, "histogram": HistogramMetricFamily,
                                  "gauge": GaugeMetricFamily, "info": GaugeMetricFamily}  # fmt: skip
 
@@ -48,7 +47,8 @@ class _Collector:
                 continue
             if family.kind == "histogram":
                 *run, total = self._values[at : at + RUN]
-                metric.add_metric(labels, list(zip(_BOUNDS, accumulate(run), strict=True)), total)
+                bounds = [*map(str, family.bounds), "+Inf"]
+                metric.add_metric(labels, list(zip(bounds, accumulate(run), strict=True)), total)
             else:
                 metric.add_metric(labels, self._values[at])
         return metric

@@ -22,6 +22,7 @@ from runtime.serving.statuses import Header, Response
 from runtime.serving.wording import listed, shown
 
 if TYPE_CHECKING:
+    from runtime.serving.engine.trial import Trial
     from runtime.serving.in_hand import InHand
 
 
@@ -59,11 +60,13 @@ class Served:
         self.name = provenance.name
         self.model, self.provenance, self.limits, self.meter, self.log = model, provenance, limits, meter, log
         self.signature = Signature.of(model, pictures)
-        self.engine = Engine(model, self.signature, limits, self.name)
+        self.engine = Engine(model, self.signature, limits, self.name, meter.ran)
         self.in_hand: InHand | None = None
         """Where requests are noted that might end this process; a program without a supervisor has none."""
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
+        self.trial: Trial | None = None
+        """Shows whether the model may be batched."""
         self.example: Mapping[str, Any] | None = None
         """A request in V2 JSON that the kit has as a sample."""
         self.meters: dict[str, Requests] = {}
@@ -82,6 +85,28 @@ class Served:
         request = Request(arrays_of(inputs, self.signature, self.limits), self.signature.default)
         with self._turn:
             return self.engine.predict(request)
+
+    async def try_batching(self) -> None:
+        """Finds out in the background whether requests may be joined, and joins them from then on if they may."""
+        if self.trial is None:
+            return
+        verdict = await self.engine.try_batching(self.trial)
+        if verdict.reason:
+            self.log.info("batching.off", model=self.name, reason=verdict.reason)
+        else:
+            self.log.info("batching.on", model=self.name, rows=verdict.most_rows, difference=verdict.difference)
+
+    @property
+    def batching(self) -> dict[str, str]:
+        """What the metadata says of batches: the most rows of one, and the largest difference that was measured."""
+        if self.trial is None:
+            return {}
+        verdict = self.engine.verdict
+        if verdict is None:
+            return {"batching": "being tried"}
+        if verdict.reason:
+            return {"batching": f"off: {verdict.reason}"}
+        return {"batching": str(verdict.most_rows), "batching_difference": f"{verdict.difference:.1g}"}
 
     def stamp(self, response: Response) -> Response:
         """Returns the answer with the headers that say where the model is from, if it lacks them."""

@@ -83,6 +83,7 @@ def limits_of(settings: Settings, allowed: Allowance) -> Limits:
     return Limits(
         body_bytes=min(settings.max_body_bytes, bodies),
         in_flight=settings.max_in_flight,
+        in_flight_rows=settings.max_in_flight_rows,
         in_flight_bytes=min(Limits().in_flight_bytes, bodies),
         deadline_seconds=settings.inference_timeout,
         memory_bytes=settings.worker_memory,

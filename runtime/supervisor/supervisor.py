@@ -73,8 +73,9 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._workers.sweep)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         self._workers.watch()
-        on_bytes, on_kitfile = self._model.note_bytes, partial(self._in_loop, loop, self._prepare)
-        progress = Progress(self._log, on_bytes=on_bytes, on_phase=self._meter.pull_took, on_kitfile=on_kitfile)
+        on_bytes, on_kitfile = self._model.note_bytes, partial(self._prepare, loop)
+        on_phase, style = self._meter.pull_took, self._settings.progress
+        progress = Progress(self._log, style=style, on_bytes=on_bytes, on_phase=on_phase, on_kitfile=on_kitfile)
         self._progress, self._model.phase = progress, "pulling"
         threading.Thread(target=self._pull, args=(loop, progress), name="pull", daemon=True).start()
         try:
@@ -106,9 +107,10 @@ class Supervisor:
         with suppress(RuntimeError):  # the loop is closed: stopped in the middle of a pull
             loop.call_soon_threadsafe(callback, *arguments)
 
-    def _prepare(self, kitfile: "Kitfile") -> None:
-        if kitfile.model and kitfile.model.path:
-            self._workers.tell(Prepare(self.reference.name, ModelFacts.of(kitfile)))
+    def _prepare(self, loop: asyncio.AbstractEventLoop, kitfile: "Kitfile") -> None:
+        """Has workers import the framework. In the thread that pulls: raises AdapterError before a layer is fetched."""
+        if facts := ModelFacts.checked(kitfile, self._settings.adapter, self._settings.trust):
+            self._in_loop(loop, self._workers.tell, Prepare(self.reference.name, facts))
 
     def _pulled(self, kit: "Kit") -> None:
         if self._stopping:

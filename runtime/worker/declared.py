@@ -20,11 +20,18 @@ T = TypeVar("T")
 _WHERE: Final = "model.parameters.serving"
 
 
+class Batching(NamedTuple):
+    """What a kit says about joining requests."""
+
+    max_size: int  # rows
+    max_delay_ms: float = 0.0
+
+
 class Declared(NamedTuple):
     """What a kit declares; everything is optional."""
 
     options: Options = Options()  # what the adapter gets, as far as the kit says it
-    batching: bool = False  # whether it says how requests may be joined
+    batching: Batching | None = None  # how requests may be joined
     samples: str | None = None  # the path of a file in the kit
     images: Mapping[str, Mapping[str, Any]] = MappingProxyType({})  # what `image` says, by the input's name
 
@@ -36,7 +43,7 @@ class Declared(NamedTuple):
             return cls()
         given = _object(serving, _WHERE, _KEYS)
         read = {key: _KEYS[key](value, f"{_WHERE}.{key}") for key, value in given.items() if value is not None}
-        own = {"batching": read.pop("batching", False), "samples": read.pop("samples", None)}
+        own = {"batching": read.pop("batching", None), "samples": read.pop("samples", None)}
         inputs = read.pop("inputs", ())
         images = {spec.name: image for spec, image in inputs if image is not None}
         specs = tuple(spec for spec, _ in inputs)
@@ -137,12 +144,12 @@ def _numbers(value: object, where: str, *, zero: bool = True) -> tuple[float, ..
     return _each(value, where, number) if isinstance(value, list | tuple) else (number(value, where),)
 
 
-def _batching(value: object, where: str) -> bool:
-    given = _object(value, where, ("max_size", "max_delay_ms"), ("max_size",))
+def _batching(value: object, where: str) -> Batching:
+    given = _object(value, where, Batching._fields, ("max_size",))
     delay = given.get("max_delay_ms", 0)
     if type(delay) not in (int, float) or not 0 <= delay < 60_000:
         raise _wrong(f"{where}.max_delay_ms", "a number of milliseconds from 0 to 60000", delay)
-    return bool(_whole(given["max_size"], f"{where}.max_size", 1))
+    return Batching(_whole(given["max_size"], f"{where}.max_size", 1), delay)
 
 
 def _samples(value: object, where: str) -> str:

@@ -20,6 +20,7 @@ from runtime.link.messages import Load, Ready, Terms
 from runtime.link.metrics import Meter
 from runtime.link.model_files import in_layer
 from runtime.log import Log
+from runtime.serving.engine.trial import Wish, trial
 from runtime.serving.inference import rehearse
 from runtime.serving.pictures import pictures
 from runtime.serving.protocol.codec import Codec, prepare
@@ -27,7 +28,7 @@ from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocol.v2.encode import example_request
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Provenance, Served
-from runtime.worker.declared import Declared
+from runtime.worker.declared import Batching, Declared
 from runtime.worker.harden import FULL
 from runtime.worker.samples import Sample, common_inputs, first_inputs, read_samples
 
@@ -47,8 +48,6 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
     confined = _say_terms(terms, meter, log)
     facts, root = kit.facts, Path(kit.root)
     declared = Declared.parse(facts.parameters)
-    if declared.batching:
-        log.warning("batching.not_used", reason="this version predicts every request by itself, whatever the kit says")
     samples = read_samples(root / declared.samples) if declared.samples else ()
     options = replace(
         declared.options,
@@ -75,14 +74,27 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
     for number, sample in enumerate(samples, 1):
         replay(served, number, sample)
     request = served.example or example_request(model)
+    bodies = [sample.body for sample in samples] or [orjson.dumps(request)]
     try:
-        rehearse(served, V2_JSON, samples[0].body if samples else orjson.dumps(request), times=_WARM_UPS)
+        rehearse(served, V2_JSON, bodies[0], times=_WARM_UPS)
+        if wish := _wish(terms.batching, declared.batching):
+            served.trial = trial(model, [V2_JSON.decode({}, body, served).inputs for body in bodies], wish)
     except RequestFailed as error:  # zeros need not be a valid input of this model
         log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))
     example = shown(request) or shown(example_request(model))
     seconds = time.monotonic() - started
     meter.set("runtime_model_load_seconds", seconds)
     return served, Ready(kit.model, adapter.name, terms.sandbox, len(samples), round(seconds, 4), example)
+
+
+def _wish(mode: str, declared: Batching | None) -> Wish | None:
+    """Returns what the operator's `--batching` and the kit together say; None: no batching."""
+    wish = Wish(exact=mode == "exact")
+    if declared:
+        wish = wish._replace(most_rows=declared.max_size, delay_seconds=declared.max_delay_ms / 1000, must_pay=False)
+    if mode.isdigit():
+        wish = wish._replace(most_rows=int(mode), must_pay=False)
+    return None if mode == "off" or wish.most_rows < 2 else wish
 
 
 def _say_terms(terms: Terms, meter: Meter, log: Log) -> bool:

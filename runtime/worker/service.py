@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from runtime.serving.protocol.codec import Codec
 _BEAT_SECONDS: Final = 0.5
 
+_SETTLE_SECONDS: Final = 0.5  # between ready and what may compete with the first requests
+
 
 class Service:
     """What a worker does, from its first order to its end."""
@@ -172,6 +174,8 @@ class Service:
                 await server.accept()
         self._channel.send(ready)
         asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
+        await asyncio.sleep(_SETTLE_SECONDS)
+        await served.try_batching()
 
 
 def _encode(fields: dict[str, object]) -> str:

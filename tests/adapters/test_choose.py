@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from adapters import ADAPTERS, choose, guess
-from adapters.base import AmbiguousModel, LoadFailed, MissingFramework, NoAdapter
+from adapters import ADAPTERS, check, choose, guess
+from adapters.base import AdapterError, AmbiguousModel, LoadFailed, MissingFramework, NoAdapter
 from adapters.choose import spellings
 
 from .kits import files_in, unpack
@@ -199,3 +199,45 @@ def test_adapters_print_nothing_when_they_load(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "framework", "more", "error"),
+    [
+        ("m.gguf", None, {}, "GGUF models are not served"),
+        ("m.weird", "TensorFlow", {}, "TensorFlow models are not served"),
+        ("m.onnx", None, {"adapter": "kerras"}, "no adapter is called 'kerras'"),
+        ("m.onnx", None, {"trust": "signed"}, "--trust signed loads signed kits only"),
+        ("m", "python", {}, "would run Python code from the kit"),
+    ],
+)
+def test_what_no_file_could_change_is_refused_by_name(
+    path: str, framework: str | None, more: dict[str, str], error: str
+) -> None:
+    with pytest.raises(AdapterError, match=error):
+        check(path, more.pop("trust", "restricted"), framework=framework, format=None, **more)
+
+
+@pytest.mark.parametrize("path", ["m.onnx", "m.weird", ".", "models"])
+@pytest.mark.parametrize("framework", [None, "onnx", "Mistral-7B"])
+def test_what_files_may_decide_is_not_refused_by_name(path: str, framework: str | None) -> None:
+    check(path, "restricted", framework=framework, format=None)
+
+
+def test_a_framework_that_is_not_installed_is_refused_by_name_unless_the_file_may_be_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.imports.find_spec", lambda name: None)
+    with pytest.raises(
+        MissingFramework, match=r"needs the package 'sklearn', .*pip install 'modelkit-runtime\[sklearn\]'$"
+    ):
+        check("m.pkl", "restricted", framework="sklearn", format=None)
+    check("m.bin", "restricted", framework="sklearn", format=None)
+    check("m.weird", "restricted", framework=None, format=None)
+
+
+def test_a_git_lfs_pointer_is_named_as_such(tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (tmp_path / "m.onnx").write_text(pointer)
+    with pytest.raises(LoadFailed, match=r"^m\.onnx is a Git LFS pointer and not the model's file: `git lfs pull`"):
+        chosen(tmp_path, "m.onnx", "onnx")

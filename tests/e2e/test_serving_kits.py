@@ -148,13 +148,15 @@ def test_samples_that_are_none_end_in_one_line(tmp_path):
     ends(kit, 65, ["samples.json: sample 1: outputs[0]: datatype is missing"], tmp_path / "cache")
 
 
-def test_batching_that_a_kit_asks_for_in_vain_is_said(tmp_path):
+def test_batching_that_a_kit_asks_for_is_tried_and_said(tmp_path):
     (tmp_path / "iris.onnx").write_bytes(_model_bytes())
     serving = "parameters: {serving: {batching: {max_size: 8}}}"
     (tmp_path / "Kitfile").write_text(f"package: {{name: iris}}\nmodel: {{path: iris.onnx, {serving}}}\n")
     with Server(str(tmp_path), "--drain-delay", "0", cache=tmp_path / "cache") as server:
         server.event("server.ready")
-        assert server.event("batching.not_used")
+        event = server.event("batching.on")
+        assert (event["model"], event["rows"]) == (tmp_path.name, 8)
+        assert 0 <= event["difference"] <= 1e-5
         assert server.stop() == 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from runtime.kit.pull import Kit, PullOptions, pull
 if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
     from runtime.kit.format.manifest import Manifest
+    from runtime.kit.format.placing import Placed
     from runtime.kit.observer import Phase
 
 
@@ -31,6 +32,7 @@ class Recorder:
     phases: dict[str, float] = field(default_factory=dict)
     warnings: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     marks: list[tuple[str, int, int]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     reference: Reference | None = None
 
     def phase(self, name: Phase, seconds: float) -> None:
@@ -43,6 +45,9 @@ class Recorder:
 
     def kitfile(self, kitfile: Kitfile) -> None:
         self.events.append("kitfile")
+
+    def left_out(self, layers: Sequence[Placed]) -> None:
+        self.left += [each.section for each in layers]
 
     def progress(self, layer: str, done_bytes: int, total_bytes: int) -> None:
         if self.events[-1] != "progress":

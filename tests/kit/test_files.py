@@ -21,6 +21,7 @@ from runtime.kit.files import (
     locked,
     open_lock,
     open_plain,
+    pid_space,
     read_checked,
     remove,
     require_room,
@@ -90,8 +91,6 @@ def test_a_file_has_no_name_until_it_is_whole(tmp_path: Path) -> None:
     target, beside = tmp_path / "target", tmp_path / "beside"
     beside.mkdir()
     with NewFile(target, beside) as file:
-        file.write(b"wrong")
-        file.restart()
         file.write(DATA)
         assert not target.exists()
         assert len(list(beside.iterdir())) == 1
@@ -121,6 +120,17 @@ def test_a_file_is_abandoned_once_its_writer_is_dead(tmp_path: Path) -> None:
     assert is_abandoned(next(tmp_path.glob("mine.*")))
     with locked(open_lock(next(tmp_path.glob("mine.*"))), lambda: None):
         assert not is_abandoned(next(tmp_path.glob("mine.*")))
+
+
+def test_pids_are_told_apart_by_where_they_count_and_where_nothing_says_it_by_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreadable(_: Path) -> str:
+        raise PermissionError
+
+    assert pid_space.__wrapped__() == pid_space.__wrapped__()
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    assert pid_space.__wrapped__() != pid_space.__wrapped__()
 
 
 def test_who_waits_for_a_lock_may_give_up(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ Lying = Callable[..., LyingRegistry]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "tag"), SERVED)
-def test_a_golden_kit_is_the_same_tree_from_a_registry_and_a_layout(
+def test_01_a_golden_kit_is_the_same_tree_from_a_registry_and_a_layout(
     registry: Registry, tmp_path: Path, name: str, tag: str
 ) -> None:
     far = pulled(registry.push(KITS / name, tag), tmp_path / "far")
@@ -153,7 +153,7 @@ def test_only_model_parts_and_code_are_fetched(lying: Lying, tmp_path: Path, nam
     assert len(registry.seen("/manifests/")) == 1
 
 
-def test_a_pull_by_tag_costs_one_request_when_all_is_cached(lying: Lying, tmp_path: Path) -> None:
+def test_05_a_pull_by_tag_costs_one_request_when_all_is_cached(lying: Lying, tmp_path: Path) -> None:
     registry = lying("iris-onnx")
     first = pulled(f"{registry.host}/kits/iris-onnx:v1", tmp_path)
     before = len(registry.requests)
@@ -166,7 +166,7 @@ def test_a_pull_by_tag_costs_one_request_when_all_is_cached(lying: Lying, tmp_pa
     assert "application/vnd.oci.image.manifest.v1+json" in registry.requests[-1].headers["accept"]
 
 
-def test_a_pinned_digest_that_is_cached_makes_no_request_and_imports_no_http(lying: Lying, tmp_path: Path) -> None:
+def test_04_a_pinned_digest_that_is_cached_makes_no_request_and_imports_no_http(lying: Lying, tmp_path: Path) -> None:
     registry = lying("iris-onnx")
     pinned = f"{registry.host}/kits/iris-onnx@{digest_of(KITS / 'iris-onnx', 'v1')}"
     kit = pulled(pinned, tmp_path)
@@ -182,7 +182,7 @@ def test_a_pinned_digest_that_is_cached_makes_no_request_and_imports_no_http(lyi
     assert done.stdout.splitlines() == [str(kit.root), "[]"]
 
 
-def test_of_tag_and_digest_the_digest_counts(lying: Lying, tmp_path: Path) -> None:
+def test_02_03_of_tag_and_digest_the_digest_counts(lying: Lying, tmp_path: Path) -> None:
     registry = lying("iris-onnx")
     digest = digest_of(KITS / "iris-onnx", "gzip")
     kit = pulled(f"{registry.host}/kits/iris-onnx:v1@{digest}", tmp_path)
@@ -214,13 +214,13 @@ def test_the_only_tag_of_a_layout_need_not_be_given_and_is_said(tmp_path: Path) 
     assert (fields["reference"], fields["pin"]) == (f"oci:{layout}:v1", str(kit.reference))
 
 
-def test_the_watch_hears_of_things_in_their_order(lying: Lying, tmp_path: Path) -> None:
+def test_16_the_watch_hears_of_things_in_their_order(lying: Lying, tmp_path: Path) -> None:
     watch = Recorder()
     registry = lying("everything")
     kit = pulled(f"{registry.host}/kits/everything:v1", tmp_path, watch)
-    assert watch.events == ["resolved", "kitfile", "resolve", "progress", "fetch", "unpack"]
+    assert watch.events == ["resolved", "kitfile", "resolve", "progress", "fetch"]
     assert watch.reference == kit.reference
-    assert watch.phases.keys() == {"resolve", "fetch", "unpack"}
+    assert watch.phases.keys() == {"resolve", "fetch"}
     done = [done for _, done, _ in watch.marks]
     assert done == sorted(done)
     assert done[-1] == watch.marks[-1][2] == watch.marks[0][2]
@@ -229,6 +229,11 @@ def test_the_watch_hears_of_things_in_their_order(lying: Lying, tmp_path: Path) 
         "models/main/iris.onnx", "models/main/labels.txt", "models/naïve ünïcode.txt", "src", "src/nested/deep"
     }  # fmt: skip
     assert watch.warnings == []
+
+
+def test_what_serving_does_not_need_is_left_out_aloud(tmp_path: Path) -> None:
+    pulled(f"oci:{KITS}/iris-onnx:v1", tmp_path, watch := Recorder())
+    assert watch.left == ["dataset", "docs"]
 
 
 def test_resolving_fetches_manifest_and_config_alone(lying: Lying, tmp_path: Path) -> None:
@@ -240,7 +245,7 @@ def test_resolving_fetches_manifest_and_config_alone(lying: Lying, tmp_path: Pat
     assert not (tmp_path / "index.json").exists()
 
 
-def test_a_layer_that_stands_at_two_entries_is_fetched_once(tmp_path: Path) -> None:
+def test_07_a_layer_that_stands_at_two_entries_is_fetched_once(tmp_path: Path) -> None:
     layout = made_kit(tmp_path / "layout", {"m.onnx": b"model"})
     manifest = json.loads((layout / "blobs/sha256" / digest_of(layout, "v1")[7:]).read_bytes())
     config = {"manifestVersion": "1.0.0", "model": {"path": ".", "digest": manifest["layers"][0]["digest"]}}
@@ -253,7 +258,7 @@ def test_a_layer_that_stands_at_two_entries_is_fetched_once(tmp_path: Path) -> N
     assert tree(kit.root) == {"m.onnx": b"model"}
 
 
-def test_a_layer_of_another_kit_is_not_fetched_again(tmp_path: Path) -> None:
+def test_06_a_layer_of_another_kit_is_not_fetched_again(tmp_path: Path) -> None:
     layout = made_kit(tmp_path / "layout", {"m.onnx": b"model", "a.txt": b"one"})
     made_kit(layout, {"m.onnx": b"model", "a.txt": b"two"}, tag="v2")
     with LyingRegistry(layout) as registry:
@@ -310,7 +315,7 @@ def test_a_tag_that_moves_during_the_pull_gives_one_kit_and_its_digest(tmp_path:
 # --- the cache as others see it
 
 
-def test_skopeo_reads_a_kit_back_from_the_cache(registry: Registry, tmp_path: Path) -> None:
+def test_17_skopeo_reads_a_kit_back_from_the_cache(registry: Registry, tmp_path: Path) -> None:
     reference = registry.push(KITS / "iris-bare", "v1")
     pulled(reference, tmp_path / "cache")
     raw = skopeo("inspect", "--raw", f"oci:{tmp_path}/cache:{reference}")
@@ -361,7 +366,7 @@ def test_the_cache_is_made_for_its_owner_only(lying: Lying, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_cancelled_pull_stops_at_once_in_the_middle_of_a_blob(lying: Lying, tmp_path: Path) -> None:
+def test_35_a_cancelled_pull_stops_at_once_in_the_middle_of_a_blob(lying: Lying, tmp_path: Path) -> None:
     registry, gate = lying("iris-onnx"), Gate()
     registry.lie("/blobs/", stalled(10, gate))
     with pytest.raises(Cancelled):
@@ -388,7 +393,7 @@ def test_what_the_watch_raises_ends_the_pull(lying: Lying, tmp_path: Path) -> No
 # --- room
 
 
-def test_a_kit_that_cannot_fit_is_refused_before_it_is_tried(tmp_path: Path) -> None:
+def test_32_a_kit_that_cannot_fit_is_refused_before_it_is_tried(tmp_path: Path) -> None:
     layout = made_kit(tmp_path / "layout", {"m.onnx": b"model"}, size=10**17)
     with LyingRegistry(layout) as registry, pytest.raises(StorageFailed, match=r"has \d+ bytes free, .* needs 2000+;"):
         pulled(f"{registry.host}/kits/m:v1", tmp_path / "cache")

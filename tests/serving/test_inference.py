@@ -136,6 +136,29 @@ def test_row_65_a_deadline_is_504():
     assert (answer.status, json.loads(answer.body)) == (504, {"error": "deadline exceeded: no answer within 0.05 s"})
 
 
+@pytest.mark.parametrize(
+    ("header", "own", "deadline"),
+    [
+        (b"20", 30.0, "0.02"),
+        (b"20", 0.0, "0.02"),
+        (b"60000", 0.02, "0.02"),
+        (b"soon", 0.02, "0.02"),
+        (b"", 0.02, "0.02"),
+    ],
+)
+def test_a_gateways_patience_is_a_deadline_if_it_is_the_sooner_one(header: bytes, own: float, deadline: str):
+    import threading
+
+    gate = threading.Event()
+    served = app_of(model(lambda a, w: gate.wait(20) and {}), warm=False, limits=Limits(deadline_seconds=own))
+    answer = ask(served, head={b"x-envoy-expected-rq-timeout-ms": header})
+    gate.set()
+    assert (answer.status, json.loads(answer.body)) == (
+        504,
+        {"error": f"deadline exceeded: no answer within {deadline} s"},
+    )
+
+
 def test_an_output_that_is_not_what_the_signature_says_is_our_failure_not_a_wrong_answer():
     served = app_of(
         model(outputs=(TensorSpec("label", "INT32", (-1,)), TensorSpec("scores", "FP32", (-1, 3)))), warm=False

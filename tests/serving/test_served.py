@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 
 from adapters.base import TensorSpec
 from runtime.errors import InvalidInput, PredictFailed
+from runtime.link.limits import Limits
+from runtime.serving.engine.trial import Wish, trial
 from runtime.serving.served import Served
-from tests.serving.support import app_of, echo, iris_like, model
+from tests.serving.asking import call
+from tests.serving.support import BODY, app_of, echo, iris_like, model
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 
@@ -143,3 +147,30 @@ def test_only_a_threadsafe_model_is_called_by_several_threads_at_once(threadsafe
     gate.set()
     for thread in threads:
         thread.join(20)
+
+
+def test_log_metadata_and_metrics_say_what_became_of_batching(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.serving.engine.trying._PAUSE_SECONDS", 0)
+    served = app_of(model(batch=True), warm=False, limits=Limits(inline_seconds=0))
+    rows = [{"X": np.ones((1, 4), np.float32)}]
+
+    def facts() -> dict[str, str]:
+        properties = call(served, "GET", "/v2/models/iris").json()["properties"]
+        return {name: text for name, text in properties.items() if name.startswith("batching")}
+
+    assert facts() == {}
+    asyncio.run(served.model.try_batching())  # nobody asked for it
+    served.model.trial = trial(served.model.model, rows, Wish(must_pay=False))
+    assert facts() == {"batching": "being tried"}
+    asyncio.run(served.model.try_batching())
+    assert facts() == {"batching": "64", "batching_difference": "0"}
+    served.model.trial = trial(model(), rows, Wish())
+    asyncio.run(served.model.try_batching())
+    assert facts() == {"batching": "off: the model has no batch axis"}
+    assert call(served, "POST", "/v2/models/iris/infer", content=BODY).status_code == 200
+    metrics = call(served, "GET", "/metrics").text
+    assert 'runtime_batch_rows_bucket{le="1.0",model="iris"} 1.0' in metrics
+    assert 'runtime_batch_rows_sum{model="iris"} 1.0' in metrics
+    on, off = served.lines.events("batching.on"), served.lines.events("batching.off")
+    assert [(event["model"], event["rows"], event["difference"]) for event in on] == [("iris", 64, 0.0)]
+    assert [event["reason"] for event in off] == ["the model has no batch axis"]

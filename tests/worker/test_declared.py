@@ -6,7 +6,7 @@ import pytest
 
 from adapters.base import Options, TensorSpec
 from runtime.errors import InvalidKitfile
-from runtime.worker.declared import Declared
+from runtime.worker.declared import Batching, Declared
 
 
 def test_everything_a_kit_may_declare_is_read():
@@ -29,7 +29,7 @@ def test_everything_a_kit_may_declare_is_read():
         labels=("a", "b"),
         own={"intra_op_threads": 2},
     )
-    assert (declared.batching, declared.samples) == (True, "samples.json")
+    assert (declared.batching, declared.samples) == (Batching(64, 0.5), "samples.json")
 
 
 @pytest.mark.parametrize("parameters", [None, {}, [], "text", 3, {"serving": None}, {"other": {"inputs": 1}}])

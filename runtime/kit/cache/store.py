@@ -1,32 +1,44 @@
-"""The cache: an OCI layout (`skopeo` reads it), with the runtime's `ingest`, `kits` and `locks` beside its files.
+"""The cache: an OCI layout (`skopeo` reads it), with `ingest`, `kits`, `skeletons` and `locks` beside its files.
 
 A blob comes in under `ingest`, locked by the process that writes it, and gets its name by one rename, after its size
 and digest were checked and its bytes synced. It is checked again whenever it is opened. A cache that others can write
 into is refused all the same, since a file could be exchanged after its check; a single blob that others can write to
-counts as spoiled. `index.json` names kits whose manifest, config and layers for serving are here: one with datasets or
-docs cannot be copied on as a whole. Locks save work; correctness needs none.
+counts as spoiled. `index.json` names kits whose manifest and config are here, and their layers for serving if blobs are
+kept: one with datasets or docs cannot be copied on as a whole. Locks save work; correctness needs none.
 https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
 import errno
-import json
+import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from runtime.errors import DigestMismatch, StorageFailed
 from runtime.kit import files
+from runtime.kit.cache.index import entry_of, read_index, write_index
+from runtime.kit.cache.waiting import Wait
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.manifest import Descriptor, Manifest
-from runtime.kit.format.media_types import OCI_MANIFEST, REF_NAME
+from runtime.kit.format.media_types import REF_NAME
+from runtime.kit.lane import Take, stream_checked
 
 TEMPORARY: Final = ".tmp-"  # how names of unfinished trees begin
-_FOLDERS: Final = ("blobs", "blobs/sha256", "blobs/sha512", "ingest", "kits", "locks")
+_FOLDERS: Final = (
+    *("blobs", "blobs/sha256", "blobs/sha512"),
+    *("skeletons", "skeletons/sha256", "skeletons/sha512"),
+    *("ingest", "kits", "locks"),
+)
 CACHE_NAMES: Final = frozenset({"oci-layout", "index.json", *(folder.partition("/")[0] for folder in _FOLDERS)})
 """Everything that can stand in a cache folder itself."""
+MAX_SKELETON_BYTES: Final = 64 << 20
+RESUMED_BYTES: Final = 1 << 20
+"""A shorter beginning of a blob is not worth to be kept."""
+_RESUMED_SECONDS: Final = 86_400.0
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _TROUBLES: Final = {
     **dict.fromkeys(files.NO_SPACE, "no space left for the cache {root}: free some"),
@@ -64,26 +76,42 @@ class Store:
                 (self.root / folder).mkdir(mode=0o755, exist_ok=True)
             if not (self.root / "oci-layout").exists():
                 self._write("oci-layout", _LAYOUT)
-            for path in (*(self.root / "ingest").iterdir(), *(self.root / "kits").glob(f"{TEMPORARY}*")):
-                with suppress(OSError):
-                    if files.is_abandoned(path):
-                        files.remove(path)
+            self._sweep((self.root / "kits").glob(f"{TEMPORARY}*"))
+            self._sweep((self.root / "ingest").iterdir(), resumed_seconds=_RESUMED_SECONDS)
         self._prepared = True
 
     def open(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO | None:
         """Returns the cached blob, just checked, or None. Raises SizeMismatch; DigestMismatch also if it is exposed."""
-        subject = f"blob {descriptor.digest} in the cache"
         with storing(self.root):
-            try:
-                file = files.open_plain(self.blob_path(descriptor.digest))
-            except FileNotFoundError:
-                return None
-            except files.NotPlain as problem:
-                raise DigestMismatch(f"{subject} {problem.strerror}") from problem
-            if refusal := self._who_else_writes(descriptor.digest, file):
-                file.close()
-                raise DigestMismatch(f"{subject} {refusal}")
-            return files.read_checked(file, DigestCheck(descriptor.digest, descriptor.size, subject), reached)
+            file = self._open(descriptor.digest)
+            return file and files.read_checked(file, self._check(descriptor), reached)
+
+    def stream(self, descriptor: Descriptor, take: Take) -> bool:
+        """Hands the bytes of a cached blob to `take`, and checks them as `open` does. False: there is none."""
+        with storing(self.root):
+            if (file := self._open(descriptor.digest)) is None:
+                return False
+            with file:
+                check = self._check(descriptor)
+                check.check_size(os.fstat(file.fileno()).st_size)
+                stream_checked(file.read, check, descriptor.size, take)
+            return True
+
+    def _open(self, digest: Digest) -> BinaryIO | None:
+        subject = f"blob {digest} in the cache"
+        try:
+            file = files.open_plain(self.blob_path(digest))
+        except FileNotFoundError:
+            return None
+        except files.NotPlain as problem:
+            raise DigestMismatch(f"{subject} {problem.strerror}") from problem
+        if refusal := self._who_else_writes(digest, file):
+            file.close()
+            raise DigestMismatch(f"{subject} {refusal}")
+        return file
+
+    def _check(self, descriptor: Descriptor) -> DigestCheck:
+        return DigestCheck(descriptor.digest, descriptor.size, f"blob {descriptor.digest} in the cache")
 
     def read(self, digest: Digest, most_bytes: int) -> bytes | None:
         """Returns a small cached blob, checked just now. None if it is absent, exposed, wrong or longer."""
@@ -94,9 +122,21 @@ class Store:
         return None
 
     def discard(self, digest: Digest) -> None:
-        """Removes a blob. Raises StorageFailed."""
+        """Removes a blob and its skeleton. Raises StorageFailed."""
         with storing(self.root):
             files.remove(self.blob_path(digest))
+            files.remove(self._skeleton_path(digest))
+
+    def stamp(self, kit: Digest) -> str | None:
+        """Returns what `keep_stamp` was given for a kit last; or None."""
+        with suppress(OSError, UnicodeDecodeError):
+            return self._stamp_path(kit).read_text()
+        return None
+
+    def keep_stamp(self, kit: Digest, stamp: str) -> None:
+        """Keeps what the files of a kit looked like when they were checked. A full or read-only cache keeps nothing."""
+        with suppress(OSError):
+            files.write_whole(self._stamp_path(kit), stamp.encode(), beside=self.root / "ingest")
 
     @contextmanager
     def ingest(self, digest: Digest) -> Iterator[files.NewFile]:
@@ -104,6 +144,25 @@ class Store:
         self.prepare()
         with storing(self.root), files.NewFile(self.blob_path(digest), self.root / "ingest") as file:
             yield file
+            self._sweep(self._partials(digest))
+
+    def partial(self, digest: Digest) -> BinaryIO | None:
+        """Returns the longest beginning of a blob that an earlier download left, which nobody has checked; or None."""
+        with suppress(OSError):  # another process may have finished it meanwhile
+            size, path = max(((path.lstat().st_size, path) for path in self._partials(digest)), default=(0, None))
+            return files.open_plain(path) if path and size >= RESUMED_BYTES else None
+        return None
+
+    def skeleton(self, digest: Digest) -> bytes | None:
+        """Returns what `keep_skeleton` was given for this layer, or whatever is there now; or None."""
+        with suppress(OSError), files.open_plain(self._skeleton_path(digest)) as file:
+            return file.read(MAX_SKELETON_BYTES)
+        return None
+
+    def keep_skeleton(self, digest: Digest, data: bytes | bytearray) -> None:
+        """Keeps the bytes of a layer's tar that belong to no file: with its tree they are all of the layer."""
+        with storing(self.root):
+            files.write_whole(self._skeleton_path(digest), data, beside=self.root / "ingest")
 
     def add(self, digest: Digest, data: bytes) -> None:
         """Keeps bytes whose digest was checked by the caller. Nothing is written if they are here already."""
@@ -115,23 +174,60 @@ class Store:
 
     def name(self, reference: str, manifest: Manifest) -> None:
         """Has index.json call the manifest `reference`, and nothing else by that name. Raises StorageFailed."""
-        descriptor = {"mediaType": OCI_MANIFEST, "digest": str(manifest.digest), "size": len(manifest.raw)}
-        entry = {**descriptor, "annotations": {REF_NAME: reference}}
-        if entry in self._index():
+        entry = entry_of(reference, manifest)
+        if entry in read_index(self.root):
             return
         with self.locked("index"), storing(self.root):
-            others = [each for each in self._index() if each.get("annotations", {}).get(REF_NAME) != reference]
-            index = {"schemaVersion": 2, "manifests": [*others, entry]}
-            self._write("index.json", json.dumps(index, separators=(",", ":")).encode())
+            others = [each for each in read_index(self.root) if each.get("annotations", {}).get(REF_NAME) != reference]
+            write_index(self.root, [*others, entry])
 
     @contextmanager
-    def locked(self, name: str, check: files.Check = lambda: None) -> Iterator[None]:
-        """Holds the lock `name` between processes and threads. While it waits, `check` may raise to give up."""
+    def locked(
+        self, name: str, check: files.Check = lambda: None, warn: Callable[..., None] = lambda event, **fields: None
+    ) -> Iterator[None]:
+        """Holds the lock `name` between processes and threads. While it waits, `check` may raise to give up.
+
+        A wait is said with `warn`, and ends without the lock once nobody has written to the cache for two minutes.
+        """
         self.prepare()
         with storing(self.root):
             lock = files.open_lock(self.root / "locks" / name)
-        with files.locked(lock, check):
+        with files.locked(lock, check, Wait(self.root / "locks" / name, self.unfinished, warn)):
             yield
+
+    def unfinished(self) -> list[Path]:
+        """Returns the files and trees that have no names yet, whoever writes them or has left them. Raises OSError."""
+        return [*(self.root / "ingest").glob("*"), *(self.root / "kits").glob(f"{TEMPORARY}*")]
+
+    def use(self, digest: Digest) -> "Use | None":
+        """Marks a kit as used now, and as in use as long as what is returned lives. None on a read-only disk."""
+        with suppress(OSError):
+            lock = self.lock_of_use(digest)
+            use = Use(lock)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            os.utime(lock)
+            return use
+        return None
+
+    def lock_of_use(self, digest: Digest) -> int:
+        """Opens the file that processes lock while they use a kit; when it was written is when it was used last.
+
+        Raises OSError.
+        """
+        path = self.root / "locks" / f"use-{digest.hex}"
+        if not path.exists():
+            os.close(files.open_lock(path))
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def forget(self, digest: Digest) -> None:
+        """Removes the tree of a kit, and its names from index.json. Raises StorageFailed."""
+        with self.locked("index"), storing(self.root):
+            write_index(self.root, [each for each in read_index(self.root) if str(each.get("digest")) != str(digest)])
+            files.remove(self._stamp_path(digest))
+            aside = self.root / "kits" / files.temporary_name(f"{TEMPORARY}kit")
+            with suppress(FileNotFoundError):
+                self.kit_path(digest).rename(aside)  # nobody sees half of it
+                files.remove(aside)
 
     def remove(self) -> None:
         """Removes the cache, its folder, and those above that are empty then. Raises StorageFailed."""
@@ -141,6 +237,25 @@ class Store:
         with suppress(OSError):  # not empty, or a mount
             for folder in (self.root, *self.root.parents):
                 folder.rmdir()
+
+    def _stamp_path(self, kit: Digest) -> Path:
+        return self.root / "locks" / f"stamp-{kit.hex}"
+
+    def _skeleton_path(self, digest: Digest) -> Path:
+        return self.root / "skeletons" / digest.algorithm / digest.hex
+
+    def _partials(self, digest: Digest) -> list[Path]:
+        return list((self.root / "ingest").glob(f"{digest.hex}.*"))
+
+    def _sweep(self, paths: Iterable[Path], resumed_seconds: float = 0.0) -> None:
+        """Removes what no process writes any more; files that a download may begin with, only after so long."""
+        for path in paths:
+            with suppress(OSError):
+                status, digits = path.lstat(), path.name.partition(".")[0]
+                is_whole = any((self.root / "blobs" / kind / digits).exists() for kind in ("sha256", "sha512"))
+                is_kept = status.st_size >= RESUMED_BYTES and time.time() - status.st_mtime < resumed_seconds
+                if (is_whole or not is_kept) and files.is_abandoned(path):
+                    files.remove(path)
 
     def _check_owners(self) -> None:
         """Refuses folders in which somebody else could exchange what was verified."""
@@ -159,16 +274,18 @@ class Store:
     def _who_else_writes(self, digest: Digest, blob: BinaryIO) -> str | None:
         return files.who_else_writes(self.blob_path(digest), os.fstat(blob.fileno()), self._group)
 
-    def _index(self) -> list[dict[str, dict[str, str]]]:
-        """Returns the entries of index.json; none if it is missing or unreadable: nothing else depends on it."""
-        try:
-            manifests = json.loads((self.root / "index.json").read_bytes())["manifests"]
-            return [entry for entry in manifests if isinstance(entry.get("annotations", {}), dict)]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return []
-
     def _write(self, name: str, data: bytes) -> None:
         files.write_whole(self.root / name, data, beside=self.root / "ingest", mode=0o644)
+
+
+class Use:
+    """Holds a lock until it is deleted, with the kit that it is for."""
+
+    def __init__(self, lock: int) -> None:
+        self._lock, self._close = lock, os.close  # of a module that an interpreter that ends may have emptied
+
+    def __del__(self) -> None:
+        self._close(self._lock)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, parse_descriptor, verified_digest
 from runtime.kit.format.media_types import REF_NAME
 from runtime.kit.format.reference import LATEST, Reference, newest
+from runtime.kit.lane import Take, stream_checked
 from runtime.kit.unpack.tar import TarReader
 
 if TYPE_CHECKING:
@@ -84,11 +85,32 @@ class LayoutSource:
 
     def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
         """Opens a blob and checks it."""
+        return read_checked(self._open_blob(descriptor), self._check(descriptor), reached)
+
+    def holds(self, descriptor: Descriptor) -> bool:
+        """Tells whether a blob is here, right or wrong."""
+        file = self._open(descriptor.digest.blob_path)
+        if file is not None:
+            file.close()
+        return file is not None
+
+    def stream(self, descriptor: Descriptor, take: Take, *, keep: bool) -> None:  # noqa: ARG002 - the registry's
+        """Hands the bytes of a blob to `take`, and checks them at the end; there is no cache to `keep` them in."""
+        with self._open_blob(descriptor) as file:
+            check = self._check(descriptor)
+            check.check_size(file.seek(0, os.SEEK_END))
+            file.seek(0)
+            stream_checked(file.read, check, descriptor.size, take)
+
+    def _open_blob(self, descriptor: Descriptor) -> BinaryIO:
         file = self._open(descriptor.digest.blob_path)
         if file is None:
             raise NotFound(f"{self._name} has no blob {descriptor.digest}; {_AGAIN}")
+        return file
+
+    def _check(self, descriptor: Descriptor) -> DigestCheck:
         subject = f"blob {descriptor.digest} in {self._name}"
-        return read_checked(file, DigestCheck(descriptor.digest, descriptor.size, subject, f"; {_AGAIN}"), reached)
+        return DigestCheck(descriptor.digest, descriptor.size, subject, f"; {_AGAIN}")
 
     def close(self) -> None:
         """Nothing stays open."""

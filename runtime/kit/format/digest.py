@@ -65,9 +65,17 @@ class DigestCheck:
 
     def update(self, data: bytes) -> None:
         """Takes the next bytes. Raises SizeMismatch as soon as there are more than wanted."""
-        self.taken_bytes += len(data)
+        self.count(len(data))
+        self.hash(data)
+
+    def count(self, size: int) -> None:
+        """The first half of `update`, for whoever hashes in another thread: `size` more bytes came."""
+        self.taken_bytes += size
         if self._size is not None and self.taken_bytes > self._size:
             raise SizeMismatch(f"{self._subject} has more than the {self._size} bytes wanted{self.advice}")
+
+    def hash(self, data: bytes) -> None:
+        """The second half of `update`."""
         self._hash.update(data)
 
     def check_size(self, size: int) -> None:

@@ -171,12 +171,13 @@ class Body:
         length = response.headers.get("Content-Length", "")
         self.length = int(length) if length.isdecimal() and len(length) < 20 else None
         self.encoding = response.headers.get("Content-Encoding", "identity")
+        self.takes_ranges = response.status_code == 206 or response.headers.get("Accept-Ranges", "") == "bytes"
         self.close = response.close  # gives the connection back, or closes it if there is more to read
 
     def read(self, most: int) -> bytes:
-        """Returns up to `most` bytes, none at the end. Raises Transient if the connection broke or stalled."""
+        """Returns what has come, up to `most` bytes, none at the end. Raises Transient if it broke or stalled."""
         try:
-            data: bytes = self._response.raw.read(most, decode_content=False)
+            data: bytes = self._response.raw.read1(most, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Transient(_reason(error)) from error
         return data

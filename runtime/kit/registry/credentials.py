@@ -1,8 +1,9 @@
-"""The login for a registry, from Docker's `config.json`: `auths`, `credHelpers`, `credsStore`.
+"""The login for a repository, from `$REGISTRY_AUTH_FILE` and Docker's `config.json`: `auths`, helpers, `credsStore`.
 
-Order: the helper of this registry, then the store for all, then `auths`, as Docker has it. Nothing is read before a
-registry has asked for a login. Secrets never appear in a repr or a message; `source` says where the login came from.
-https://docs.docker.com/reference/cli/docker/login/#credential-stores
+Order: the helper of this registry, then the store for all, then `auths`, as Docker has it. Of several keys for a host
+the one with the longest path counts (https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md).
+Nothing is read before a registry has asked for a login. Secrets never appear in a repr or a message; `source` says
+where the login came from. https://docs.docker.com/reference/cli/docker/login/#credential-stores
 """
 
 import base64
@@ -47,21 +48,31 @@ class Credential:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
-def find_credential(registry: str, environ: Mapping[str, str] = os.environ) -> Credential:
-    """Returns the login for `registry` (HOST or HOST:PORT), or an anonymous one. Raises LoginRefused if that breaks."""
+def find_credential(registry: str, repository: str = "", environ: Mapping[str, str] = os.environ) -> Credential:
+    """Returns the login for a repository of `registry` (HOST or HOST:PORT), or an anonymous one, which says why.
+
+    Raises LoginRefused if a file or a helper breaks.
+    """
+    notes: list[str] = []
+    for path in _files(environ):
+        if (config := _read(path)) is None:
+            notes.append(f"no Docker config at {path}")
+            continue
+        of_helpers: list[str] = []
+        for helper in _helpers(config, registry, repository, path):
+            if credential := _ask_helper(helper, registry, path, environ, of_helpers):
+                return credential
+        if credential := _from_auths(config, registry, repository, path):
+            return credential
+        notes += [f"no login for {registry} in {path}", *of_helpers]
+    return Credential("; ".join(notes) or "no Docker config: neither DOCKER_CONFIG nor HOME is set")
+
+
+def _files(environ: Mapping[str, str]) -> list[Path]:
     home = environ.get("HOME")
     folder = environ.get("DOCKER_CONFIG") or (home and f"{home}/.docker")
-    if not folder:
-        return Credential("no Docker config: neither DOCKER_CONFIG nor HOME is set")
-    path = Path(folder) / "config.json"
-    config = _read(path)
-    if config is None:
-        return Credential(f"no Docker config at {path}")
-    notes: list[str] = []
-    for helper in _helpers(config, registry, path):
-        if credential := _ask_helper(helper, registry, path, environ, notes):
-            return credential
-    return _from_auths(config, registry, path) or Credential("; ".join([f"no login for {registry} in {path}", *notes]))
+    named = environ.get("REGISTRY_AUTH_FILE")
+    return [Path(path) for path in (named, folder and f"{folder}/config.json") if path]
 
 
 _OPAQUE: Final = re.compile(r"[\x21-\x7e]+")
@@ -84,24 +95,29 @@ def _read(path: Path) -> Mapping[str, object] | None:
     return config
 
 
-def _same_registry(key: str, registry: str) -> bool:
-    """Tells whether a key of the file, in any of its historic spellings, means this registry."""
-    host = re.sub(r"^https?://", "", key.strip().lower()).partition("/")[0]
-    registry = registry.lower()
-    return host == registry or {host, registry} <= _DOCKER_HUB_NAMES
+def _place(key: str) -> str:
+    """Returns HOST or HOST/PATH for a key of the file, in any of its historic spellings."""
+    host, _, path = re.sub(r"^https?://", "", key.strip()).partition("/")
+    host = DOCKER_HUB if host.lower() in _DOCKER_HUB_NAMES else host.lower()
+    path = path.strip("/")
+    return f"{host}/{path}" if path not in ("", "v1", "v2") else host
 
 
-def _lookup(table: object, registry: str) -> object:
-    """Returns the value of the exact key, else of a key that means the same registry, else None."""
+def _lookup(table: object, registry: str, repository: str) -> tuple[str, object]:
+    """Returns the key with the longest path that leads to the repository, and its value; "" and None without one."""
     if not isinstance(table, dict):
-        return None
-    if registry in table:
-        return table[registry]
-    return next((table[key] for key in sorted(table) if _same_registry(key, registry)), None)
+        return "", None
+    place = f"{_place(registry)}/{repository}".rstrip("/")
+    while place:
+        keys = sorted((key for key in table if _place(key) == place), key=lambda key: (key != place, key))
+        if keys:
+            return keys[0], table[keys[0]]
+        place = place.rpartition("/")[0]
+    return "", None
 
 
-def _helpers(config: Mapping[str, object], registry: str, path: Path) -> list[str]:
-    named = [_lookup(config.get("credHelpers"), registry), config.get("credsStore")]
+def _helpers(config: Mapping[str, object], registry: str, repository: str, path: Path) -> list[str]:
+    named = [_lookup(config.get("credHelpers"), registry, repository)[1], config.get("credsStore")]
     helpers = [name for name in named if isinstance(name, str) and name]
     for name in helpers:
         if not _HELPER_NAME.fullmatch(name):
@@ -109,12 +125,12 @@ def _helpers(config: Mapping[str, object], registry: str, path: Path) -> list[st
     return list(dict.fromkeys(helpers))
 
 
-def _from_auths(config: Mapping[str, object], registry: str, path: Path) -> Credential | None:
+def _from_auths(config: Mapping[str, object], registry: str, repository: str, path: Path) -> Credential | None:
     """Returns the login in `auths`; None if there is none, or the empty entry that a helper leaves there."""
-    entry = _lookup(config.get("auths"), registry)
+    key, entry = _lookup(config.get("auths"), registry, repository)
     if not isinstance(entry, dict):
         return None
-    source = f"the entry {registry} of {path}"
+    source = f"the entry {key} of {path}"
     text = {key: value if isinstance(value, str) else "" for key, value in entry.items()}
     username, password = text.get("username", ""), text.get("password", "")
     if auth := text.get("auth"):

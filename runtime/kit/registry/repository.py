@@ -17,7 +17,7 @@ from runtime.kit.format.manifest import Descriptor
 from runtime.kit.format.media_types import MANIFESTS
 from runtime.kit.format.reference import TAG, Reference, newest
 from runtime.kit.registry.client import Body, Client, raise_if_passing, read_capped
-from runtime.kit.registry.credentials import find_credential
+from runtime.kit.registry.credentials import Credential, find_credential
 from runtime.kit.registry.login import Login
 from runtime.kit.registry.origin import Origin, registry_origin
 from runtime.kit.registry.retry import Pause, RetryBudget, Transient
@@ -30,13 +30,20 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 class Repository:
     """Asks for manifests, blobs and tags. `pause` sleeps between attempts; it may raise to give up."""
 
-    def __init__(self, reference: Reference, budget_seconds: float, pause: Pause, *, plain_http: bool) -> None:
+    def __init__(
+        self, reference: Reference, budget_seconds: float, pause: Pause, *, plain_http: bool, min_rate: int = 0
+    ) -> None:
         origin = registry_origin(reference.registry, plain_http=plain_http)
         self._host, self._name = reference.registry, reference.repository
         self._budget, self._pause = budget_seconds, pause
+        self.min_rate = min_rate  # bytes a second, below which a connection is replaced
+        self.ranges = True  # until an answer to a bounded range is something else
         self._client = client = Client(origin, plain_http=plain_http)
         self._names = client.container(reference.repository)
-        self._login = client.login = Login(self._host, origin, self._name, find_credential, client.ask_token)
+        self._login = client.login = Login(self._host, origin, self._name, self._credential, client.ask_token)
+
+    def _credential(self, host: str) -> Credential:
+        return find_credential(host, self._name if host == self._host else "")
 
     def retry_budget(self) -> RetryBudget:
         """Returns a new budget for one thing wanted from here."""
@@ -47,16 +54,18 @@ class Repository:
         budget = self.retry_budget()
         return budget.run(lambda: self._manifest(tag_or_digest, budget))
 
-    def open_blob(self, descriptor: Descriptor, offset: int, budget: RetryBudget, *, fresh: bool) -> Body:
+    def open_blob(
+        self, descriptor: Descriptor, offset: int, budget: RetryBudget, *, fresh: bool = False, end: int | None = None
+    ) -> Body:
         """Makes one attempt at a blob's bytes from `offset` on; `fresh` asks caches on the way for a new copy.
 
         The body may start at 0 in spite of the offset. Raises Transient, NotFound, SizeMismatch, LoginRefused.
         """
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        headers = {"Range": f"bytes={offset}-{'' if end is None else end - 1}"} if offset else {}
         headers |= {"Cache-Control": "no-cache"} if fresh else {}
         response = self._get(self._names.get_blob_url(str(descriptor.digest)), headers, budget)
         try:
-            return self._body(response, descriptor, offset)
+            return self._body(response, descriptor, offset, end or descriptor.size)
         except BaseException:
             response.close()
             raise
@@ -90,11 +99,11 @@ class Repository:
             self._check_headers(response, raw)
         return raw
 
-    def _body(self, response: requests.Response, descriptor: Descriptor, offset: int) -> Body:
+    def _body(self, response: requests.Response, descriptor: Descriptor, offset: int, end: int) -> Body:
         if response.status_code == 200:
             return Body(response, 0)
         if response.status_code == 206:
-            return Body(response, _range_start(response, descriptor, offset))
+            return Body(response, _range_start(response, descriptor, offset, end))
         if response.status_code == 404:
             raise NotFound(f"{self._host}/{self._name} has no blob {descriptor.digest}, though its manifest names it")
         if response.status_code == 416 and offset:  # its body is not read: docker-registry sends a wrong length
@@ -139,13 +148,13 @@ class Repository:
         return RegistryUnavailable(f"{origin} answered {status} for {what} of {self._name}{said}")
 
 
-def _range_start(response: requests.Response, descriptor: Descriptor, offset: int) -> int:
+def _range_start(response: requests.Response, descriptor: Descriptor, offset: int, end: int) -> int:
     """Returns where a 206 starts (https://www.rfc-editor.org/rfc/rfc9110#section-14.4), which must be as asked for."""
     claimed = response.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(claimed)
     if match and match[3] not in ("*", str(descriptor.size)):
         raise SizeMismatch(f"blob {descriptor.digest} has {match[3]} bytes at the registry, wanted {descriptor.size}")
-    if not match or int(match[1]) != offset or int(match[2]) != descriptor.size - 1:
+    if not match or int(match[1]) != offset or int(match[2]) != end - 1:
         raise Transient(f"the registry sent the range {claimed[:60]!r}, asked for from {offset} on")
     return offset
 

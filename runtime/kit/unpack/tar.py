@@ -34,11 +34,19 @@ class TarReader:
     """Iterates over the members of one tar stream; `data()` yields the bytes of the member just yielded.
 
     `read(n)` returns at most n bytes, and none only at the end. `skip(n)`, if given, passes over n bytes at less cost.
+    `content(n)`, if given, is read for the bytes of members in place of `read`.
     Raises UnsafeArchive, whose message begins with `subject`.
     """
 
-    def __init__(self, read: Callable[[int], bytes], subject: str, skip: Callable[[int], object] | None = None) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        subject: str,
+        skip: Callable[[int], object] | None = None,
+        content: Callable[[int], bytes] | None = None,
+    ) -> None:
         self._read, self._skip, self._subject = read, skip, subject
+        self._content = content or read
         self.offset = 0  # bytes from the stream's beginning to the next one that will be read
         self._left = 0  # bytes of the current member that were not read yet
         self._name = ""
@@ -53,7 +61,7 @@ class TarReader:
     def data(self) -> Iterator[bytes]:
         """Yields the current member's bytes, at most CHUNK_BYTES at a time."""
         while self._left:
-            chunk = self._read(min(self._left, CHUNK_BYTES))
+            chunk = self._content(min(self._left, CHUNK_BYTES))
             if not chunk:
                 raise self._refused(f"it ends in the middle of {self._name[:200]!r}")
             self._left -= len(chunk)

@@ -6,9 +6,10 @@ CVE-2026-85731).
 """
 
 import contextlib
+import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
@@ -130,8 +131,11 @@ class ComparedTree(_Folders):
         with contextlib.suppress(OSError), open_plain(parts[-1], dir_fd=self._open(parts[:-1])) as file:
             found = os.fstat(file.fileno())
             if not self._is_exposed(parts, found) and found.st_nlink == 1 and size in (None, found.st_size):
-                return all(file.read(len(chunk)) == chunk for chunk in chunks) and file.read(1) == b""
+                return self._has(file, chunks) and file.read(1) == b""
         return False
+
+    def _has(self, file: BinaryIO, chunks: Iterator[bytes]) -> bool:
+        return all(file.read(len(chunk)) == chunk for chunk in chunks)
 
     def has_only(self, folders: Mapping[Parts, bool]) -> bool:
         """Tells whether the folder holds just these names; the value says whether one is a folder."""
@@ -151,6 +155,35 @@ class ComparedTree(_Folders):
         return who_else_writes(self._path.joinpath(*parts), status, self._group) is not None
 
 
+class RejoinedTree(ComparedTree):
+    """Joins the files of one tar layer with its skeleton, the bytes between them: `take` gets the layer's bytes again.
+
+    Their digest says whether folder and skeleton are right. Neither is believed.
+    """
+
+    def __init__(self, root: Path, skeleton: bytes, take: Callable[[bytes], object]) -> None:
+        super().__init__(root)
+        self._skeleton, self._position, self._take = skeleton, 0, take
+        self._file: BinaryIO
+
+    def structure(self, most: int) -> bytes:
+        """Returns the next bytes of the skeleton."""
+        data = self._skeleton[self._position : self._position + most]
+        self._position += len(data)
+        self._take(data)
+        return data
+
+    def content(self, most: int) -> bytes:
+        """Returns the next bytes of the file that was received last."""
+        data = self._file.read(most)
+        self._take(data)
+        return data
+
+    def _has(self, file: BinaryIO, chunks: Iterator[bytes]) -> bool:
+        self._file = file
+        return all(chunks)  # none is empty
+
+
 class FoundTree(_Folders):
     """Reads a folder as it is, whoever filled it. Raises OSError."""
 
@@ -165,6 +198,14 @@ class FoundTree(_Folders):
                 if stat.S_ISDIR(status.st_mode):
                     waiting.append(below)
                 yield "/".join(below), status
+
+    def stamp(self) -> str:
+        """Returns what is the same as long as nobody writes here: of names, sizes, times, owners, modes and inodes."""
+        hasher = hashlib.sha256()
+        for path, status in sorted(self.members()):
+            facts = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_uid, status.st_mode, status.st_ino
+            hasher.update(f"{path!r} {facts}\n".encode())
+        return hasher.hexdigest()
 
     def open(self, path: str) -> BinaryIO:
         """Opens a regular file by its relative path. Raises NotPlain."""

@@ -5,21 +5,22 @@ cache is not believed: it is compared with the blobs, which have been verified.
 """
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from runtime.errors import InvalidManifest, SizeMismatch, UnsafeArchive, Unsupported
-from runtime.kit.files import CHUNK_BYTES, Check
+from runtime.kit.files import CHUNK_BYTES, Check, Read
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.limits import DEFAULT_LIMITS, UnpackLimits
 from runtime.kit.format.manifest import FILE_METADATA, FILE_PATH
 from runtime.kit.format.paths import Parts, checked_parts, entry_path, lies_under
 from runtime.kit.format.placing import Placed
-from runtime.kit.unpack.expand import Budget, Expanded
+from runtime.kit.unpack.expand import Budget, Expanded, check_compression
 from runtime.kit.unpack.names import Names
 from runtime.kit.unpack.tar import TarReader
-from runtime.kit.unpack.tree import ComparedTree, Tree, WrittenTree
+from runtime.kit.unpack.tree import ComparedTree, RejoinedTree, Tree, WrittenTree
 
 Opened = Iterable[tuple[Placed, BinaryIO]]  # blobs at their beginning, each read before the next entry is asked for
 Layers = Callable[[], Opened]  # goes through the entries of a kit; may be called several times
@@ -52,63 +53,77 @@ def same(layers: Opened, root: Path, *, limits: UnpackLimits = DEFAULT_LIMITS, c
 
 def walk(layers: Opened, tree: Tree, limits: UnpackLimits, check: Check) -> Names | None:
     """Hands every file and folder of the layers to `tree`, checked. Returns their names; None once the tree stops."""
-    walk = _Walk(tree, limits, check)
-    return walk.names if all(walk.layer(placed, stream) for placed, stream in layers) else None
+    walk = Walk(limits, check)
+    return walk.names if all(walk.layer(tree, placed, stream.read) for placed, stream in layers) else None
 
 
-class _Walk:
-    """One pass over the members of a kit's layers. Names are checked across all layers."""
+class Walk:
+    """One pass over the members of a kit's layers, which may go on side by side. Names are checked across all of them.
 
-    def __init__(self, tree: Tree, limits: UnpackLimits, check: Check) -> None:
+    `check` is called at every step and may raise to give up.
+    """
+
+    def __init__(self, limits: UnpackLimits, check: Check) -> None:
         self.names = Names(limits)
-        self._tree, self._limits, self._check = tree, limits, check
-        self._budget = Budget(limits)
+        self._limits, self._check = limits, check
+        self._budget, self._lock = Budget(limits), threading.Lock()
 
-    def layer(self, placed: Placed, stream: BinaryIO) -> bool:
-        """Hands one layer to the tree. Returns False as soon as the tree does."""
-        subject = f"layer {placed.layer.descriptor.digest} ({placed.section} {placed.entry.path!r})"
+    def layer(self, tree: Tree, placed: Placed, read: Read, record: Callable[[bytes], object] | None = None) -> bool:
+        """Hands one layer, which `read` gives, to the tree. Returns False as soon as the tree does.
+
+        `record` gets the bytes of a tar that belong to no file.
+        """
+        check_format(placed)
+        subject = _subject(placed)
         diff_id, compression = _diff_id(placed, subject), placed.layer.compression
-        content = Expanded(stream, compression, self._budget, subject, self._check, diff_id)
-        steps = {"tar": self._tar, "raw": self._raw}.get(placed.layer.format)
-        if steps is None:
-            raise Unsupported(f"{subject} has the media type {placed.layer.descriptor.media_type}, which is not known")
-        whole = steps(placed, content, subject)
+        content = Expanded(read, compression, self._budget, subject, self._check, diff_id)
+        structure = content.read if record is None else _recorded(content.read, record)
+        whole = self._members(tree, placed, structure, content.read)
         if whole and diff_id is not None:
             diff_id.finish()
         return whole
 
-    def _tar(self, placed: Placed, content: Expanded, subject: str) -> bool:
-        reader = TarReader(content.read, subject)
+    def rejoin(self, tree: RejoinedTree, placed: Placed) -> bool:
+        """Reads one layer back from the tree, which has the rest of it. Returns False as soon as the tree does."""
+        return self._members(tree, placed, tree.structure, tree.content)
+
+    def _members(self, tree: Tree, placed: Placed, structure: Read, content: Read) -> bool:
+        if placed.layer.format == "raw":
+            return self._raw(tree, placed, content)
+        subject = _subject(placed)
+        reader = TarReader(structure, subject, content=content)
         for member in reader:
             self._budget.take_member(subject)
             self._budget.check(member.size, subject)
             chunks = None if member.is_folder else reader.data()
-            if not self._member(placed, member.name, member.size, chunks, subject):
+            if not self._member(tree, placed, member.name, member.size, chunks):
                 return False
         return True
 
-    def _raw(self, placed: Placed, content: Expanded, subject: str) -> bool:
+    def _raw(self, tree: Tree, placed: Placed, content: Read) -> bool:
         # https://github.com/kitops-ml/kitops/blob/main/pkg/lib/filesystem/raw.go
-        if placed.layer.path is None:
-            raise InvalidManifest(f"{subject} is a raw file without the annotation {FILE_PATH}, which names it")
-        descriptor = placed.layer.descriptor
+        subject, descriptor = _subject(placed), placed.layer.descriptor
+        assert placed.layer.path is not None  # check_format passed
         stated = _stated_size(descriptor.annotations.get(FILE_METADATA))
         size = stated if placed.layer.compression else descriptor.size
         if stated not in (None, size):
             raise SizeMismatch(f"{subject} has {descriptor.size} bytes, its annotation says {stated}")
-        chunks = _counted(iter(lambda: content.read(CHUNK_BYTES), b""), stated, subject)
-        return self._member(placed._replace(prefix=""), placed.layer.path, size, chunks, subject)
+        chunks = _counted(iter(lambda: content(CHUNK_BYTES), b""), stated, subject)
+        return self._member(tree, placed._replace(prefix=""), placed.layer.path, size, chunks)
 
-    def _member(self, placed: Placed, name: str, size: int | None, data: Iterator[bytes] | None, subject: str) -> bool:
+    def _member(self, tree: Tree, placed: Placed, name: str, size: int | None, data: Iterator[bytes] | None) -> bool:
         """Hands a file to the tree, or a folder, which has no data."""
-        try:
-            parts = self._parts(placed, name, is_folder=data is None)
-            new = self.names.add(parts, is_folder=data is None)
-        except ValueError as problem:
-            raise UnsafeArchive(f"{subject} has a member {name[:200]!r} that is refused: {problem}") from problem
-        if not all(self._tree.folder(folder) for folder in new):
-            return False
-        return data is None or self._tree.file(parts, size, data)
+        with self._lock:  # until the folders are there that another layer may put files into
+            try:
+                parts = self._parts(placed, name, is_folder=data is None)
+                new = self.names.add(parts, is_folder=data is None)
+            except ValueError as problem:
+                raise UnsafeArchive(
+                    f"{_subject(placed)} has a member {name[:200]!r} that is refused: {problem}"
+                ) from problem
+            if not all(tree.folder(folder) for folder in new):
+                return False
+        return data is None or tree.file(parts, size, data)
 
     def _parts(self, placed: Placed, name: str, *, is_folder: bool) -> Parts:
         parts = checked_parts(name, self._limits)
@@ -117,6 +132,46 @@ class _Walk:
         if not lies_under(parts, entry_path(placed.entry.path), is_folder=is_folder):
             raise ValueError(f"it is outside of its entry's path, {placed.entry.path!r}")
         return parts
+
+
+def check_layers(layers: Iterable[Placed], limits: UnpackLimits = DEFAULT_LIMITS) -> None:
+    """Refuses what `Walk` would refuse whatever the bytes are. Raises Unsupported, InvalidManifest, UnsafeArchive."""
+    budget = Budget(limits)
+    for placed in layers:
+        check_format(placed)
+        check_compression(placed.layer.compression, _subject(placed))
+        if not placed.layer.compression:
+            budget.take(placed.layer.descriptor.size, _subject(placed))
+
+
+def check_format(placed: Placed) -> None:
+    """Raises Unsupported for a format that is not known, InvalidManifest for a raw file whose path is not said."""
+    layer, subject = placed.layer, _subject(placed)
+    if layer.format not in ("tar", "raw"):
+        raise Unsupported(f"{subject} has the media type {layer.descriptor.media_type}, which is not known")
+    if layer.format == "raw" and layer.path is None:
+        raise InvalidManifest(f"{subject} is a raw file without the annotation {FILE_PATH}, which names it")
+
+
+def rejoined_check(placed: Placed) -> DigestCheck | None:
+    """Returns the check of what `Walk.rejoin` reads; None if neither manifest nor Kitfile says what that should be."""
+    descriptor, subject = placed.layer.descriptor, f"the content of {_subject(placed)}"
+    if not placed.layer.compression:
+        return DigestCheck(descriptor.digest, descriptor.size, subject)
+    return DigestCheck(placed.entry.diff_id, None, subject) if placed.entry.diff_id else None
+
+
+def _subject(placed: Placed) -> str:
+    return f"layer {placed.layer.descriptor.digest} ({placed.section} {placed.entry.path!r})"
+
+
+def _recorded(read: Read, record: Callable[[bytes], object]) -> Read:
+    def recording(most: int) -> bytes:
+        data = read(most)
+        record(data)
+        return data
+
+    return recording
 
 
 def _diff_id(placed: Placed, subject: str) -> DigestCheck | None:

@@ -22,14 +22,26 @@ _SIZES = 64
 class Costs:
     """Estimates in seconds, per size."""
 
-    def __init__(self, inline_seconds: float) -> None:
-        self._limit, self._since = inline_seconds, [0.0] * _SIZES
+    def __init__(self, inline_seconds: float, alone_seconds: float = 0.0) -> None:
+        self._limit, self._alone, self._since = inline_seconds, alone_seconds, [0.0] * _SIZES
         self._expected, self._least = [inf] * _SIZES, [inf] * _SIZES
         self._proof, self._left = [_FIRST_PROOF] * _SIZES, [_FIRST_PROOF] * _SIZES
 
     def cheap(self, size: int) -> bool:
         """True if a call of this size (the bit length of its bytes) is expected to be short enough for the loop."""
         return self._expected[size] < self._limit
+
+    def bearable(self, size: int) -> bool:
+        """True if a call of this size may hold the loop while nobody else waits for it."""
+        return self._expected[size] < self._alone
+
+    def ran_alone(self, size: int, seconds: float) -> None:
+        """Notes what a call took that held the loop because nobody else waited for it."""
+        if seconds < max(self._alone, _HOLDING_SECONDS):
+            self.ran_in_thread(size, seconds)
+        else:  # from now on in a thread, until several calls there were short
+            self._expected[size] = seconds
+            self._left[size], self._least[size] = self._proof[size], inf
 
     def ran_inline(self, size: int, seconds: float) -> None:
         """Notes what a call on the event loop took."""

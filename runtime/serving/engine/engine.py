@@ -1,15 +1,17 @@
-"""Runs calls on one model: permits, the deadline, and the choice between the event loop and a thread.
+"""Runs calls on one model: permits, the deadline, and the choice between the event loop, a thread and a batch.
 
 A call gets a permit or is refused at once. A model that is known to be cheap for inputs of that size runs on the event
-loop, and the answer is a value; any other runs in a thread, and the answer is an awaitable. A call that outlives its
-deadline is answered with that, interrupted where the framework can, and keeps its permit until it ends.
+loop, and the answer is a value; any other runs in a thread, in a batch where that has been shown to be right, and the
+answer is an awaitable. A call that outlives its deadline is answered with that, interrupted where the framework can,
+and keeps its permit until it ends.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from math import inf
 from time import monotonic, perf_counter
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,52 +20,42 @@ from adapters.values import Arrays
 from adapters.wording import is_ctrl_c
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed, private
 from runtime.link.limits import Limits
+from runtime.serving.engine import trying
+from runtime.serving.engine.batches import Batches, Verdict
+from runtime.serving.engine.call import Call
 from runtime.serving.engine.costs import Costs
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.engine.threads import Job, Lane, Watch
+from runtime.serving.engine.trial import Trial
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 _SERIAL = 3
 """Models that are not thread-safe usually hold the GIL, so a thread would only add switching cost (0.3 ms). They may
 run on the event loop up to 3 times as long as others."""
-
-
-class Call(Protocol[T_co]):
-    """One request, as far as the engine needs to know it: how to read it, how to answer it, and its account."""
-
-    arrived: float
-    """`perf_counter()` when the request was whole: the deadline counts from here."""
-    body_bytes: int
-    deadline_seconds: float
-    """Its deadline after that; 0: none. The request may have an earlier one: `decode` writes it here."""
-    queued: float
-    """Seconds that it waited for threads; written by the engine."""
-    computed: float
-    """Seconds that the model and the encoding took; written by the engine."""
-
-    @property
-    def light(self) -> bool:
-        """Whether even a long body is decoded in microseconds."""
-
-    def decode(self) -> Request:
-        """Returns the request. Called once, in a thread if the body is long and not light."""
-
-    def encode(self, request: Request, outputs: Arrays, /) -> T_co:
-        """Returns the answer. Called once, in the thread where the model ran."""
+_CROWDED_SECONDS = 0.05
+"""How long after requests came together one that is alone still goes to a thread."""
+_STUCK_SECONDS = 30.0
+"""The deadline of a step of a trial."""
 
 
 class Engine:
     """Runs calls on `model`. Everything but `predict` and `learn` is called on the event loop's thread."""
 
-    def __init__(self, model: Model, signature: Signature, limits: Limits, name: str) -> None:
+    def __init__(self, model: Model, signature: Signature, limits: Limits, name: str,
+                 ran: Callable[[int], None]) -> None:  # fmt: skip
+        """`ran` is told the rows of each prediction off the loop."""
         self._model, self._outputs, self._limits = model, signature.outputs, limits
-        self.in_flight = 0
-        """Permits taken by calls off the loop."""
+        self.in_flight = self._rows = self._bytes = 0
+        """Permits taken by calls off the loop, and the rows and bytes of their requests."""
         self._late: dict[Job[Any], float] = {}
-        self._costs = Costs(limits.inline_seconds * (1 if model.threadsafe else _SERIAL))
+        self.verdict: Verdict | None = None
+        """What the trial of batching has shown; None while it runs, or if there is none."""
+        serial = 1 if model.threadsafe else _SERIAL
+        self._costs = Costs(limits.inline_seconds * serial, limits.alone_seconds if limits.inline_seconds else 0.0)
+        self._crowded_until, self._rested = 0.0, True
         self._predicting = Lane(f"predict-{name}", limits.threads if model.threadsafe else 1)
         self._decoding = Lane(f"decode-{name}", 1)
+        self.batches = Batches(self._predicting, self.predict, model.interrupt, ran, self._note_alone)
         self._watch = Watch(model.interrupt, limits.deadline_seconds)
 
     def run(self, call: Call[T], *, aside: bool = False) -> T | Awaitable[T]:
@@ -83,7 +75,14 @@ class Engine:
         size = _size(request.inputs)
         if self._may_hold_loop(size):
             return self._on_loop(call, request, size)
-        return self._in_thread(self._job(call), call, request, size)
+        if self._is_alone() and self._costs.bearable(size):
+            self._rested = False
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._rest)
+            return self._on_loop(call, request, size, alone=True)
+        job = self._job(call)
+        self._in_thread(job, call, request, size)
+        return job.answer
 
     def predict(self, request: Request) -> Arrays:
         """Returns the model's outputs, computed in the thread that calls.
@@ -121,27 +120,55 @@ class Engine:
     def _may_hold_loop(self, size: int) -> bool:
         return self._costs.cheap(size) and (self._model.threadsafe or not self._predicting.jobs)
 
-    def _on_loop(self, call: Call[T], request: Request, size: int) -> T:
-        started = perf_counter()
-        self._watch.begun(call.arrived)
+    def _is_alone(self) -> bool:
+        """True if nobody else would wait while a request holds the loop: none is under way, none was for a moment, and
+        none came while the last one held the loop."""
+        now = perf_counter()
+        if self.in_flight or not self._rested:
+            self._crowded_until = now + _CROWDED_SECONDS
+        return now > self._crowded_until and not self._predicting.jobs
+
+    def _rest(self) -> None:
+        self._rested = True  # the loop has looked what else has come
+
+    def _on_loop(self, call: Call[T], request: Request, size: int, *, alone: bool = False) -> T:
+        started, until = perf_counter(), call.arrived + (call.deadline_seconds or inf)
+        if started > until:
+            raise too_late(call.deadline_seconds)
+        self._watch.begun(until)
         try:
             answer = call.encode(request, self.predict(request))
         except PredictFailed:
-            if 0 < call.deadline_seconds < perf_counter() - call.arrived:
+            if perf_counter() > until:
                 raise too_late(call.deadline_seconds) from None
             raise
         finally:
-            self._watch.since = 0.0
+            self._watch.until = inf
         ended = perf_counter()
         call.computed = ended - started
-        self._costs.ran_inline(size, call.computed)
-        if 0 < call.deadline_seconds < ended - call.arrived:
+        if alone:
+            self._costs.ran_alone(size, call.computed)
+        else:
+            self._costs.ran_inline(size, call.computed)
+        if ended > until:
             raise too_late(call.deadline_seconds)
         return answer
 
-    def _in_thread(self, job: Job[T], call: Call[T], request: Request, size: int) -> Awaitable[T]:
-        job.step(self._predicting, partial(self._timed, job, call, request, size), job.finish)
-        return job.answer
+    def _in_thread(self, job: Job[T], call: Call[T], request: Request, size: int) -> None:
+        rows, most = request.rows, self._limits.in_flight_rows
+        if self._rows and self._rows + rows > most:
+            job.fail(Overloaded(f"overloaded: {self._rows} rows in flight, at most {most}; try again"))
+            return
+        self._rows, job.rows = self._rows + rows, rows
+        if not self.batches.add(job, call, request):
+            job.step(self._predicting, partial(self._timed, job, call, request, size), partial(self._finish, job))
+
+    def _finish(self, job: Job[T], answer: T) -> None:
+        self.batches.ran(job.rows)
+        job.finish(answer)
+
+    def _note_alone(self, request: Request, seconds: float) -> None:
+        self._costs.ran_in_thread(_size(request.inputs), seconds)
 
     def _timed(self, job: Job[T], call: Call[T], request: Request, size: int) -> T:
         started = perf_counter()
@@ -151,44 +178,68 @@ class Engine:
         return answer
 
     def _decoded(self, job: Job[T], call: Call[T], request: Request) -> None:
+        if request.deadline_seconds:
+            self._expire_at_deadline(job, call)
         size = _size(request.inputs)
         call.queued = job.queued
-        if request.deadline_seconds:
-            self._limit(job, call)
         if self._may_hold_loop(size):
             job.finish(self._on_loop(call, request, size))
         else:
             self._in_thread(job, call, request, size)
 
     def _job(self, call: Call[T]) -> Job[T]:
-        loop = asyncio.get_running_loop()
-        job: Job[T] = Job(loop, self._end)
+        bytes_, most = self._bytes + call.body_bytes, self._limits.in_flight_bytes
+        if self._bytes and bytes_ > most:
+            raise Overloaded(f"overloaded: {self._bytes} bytes in flight, at most {most}; try again")
+        job: Job[T] = Job(asyncio.get_running_loop(), self._end, self._model.interrupt)
+        job.bytes, self._bytes = call.body_bytes, bytes_
         self.in_flight += 1
-        if call.deadline_seconds:
-            self._limit(job, call)
+        self._expire_at_deadline(job, call)
         return job
 
-    def _limit(self, job: Job[T], call: Call[T]) -> None:
-        seconds = call.deadline_seconds
-        left = max(0.0, call.arrived + seconds - perf_counter())
-        timer = asyncio.get_running_loop().call_later(left, self._expire, job, seconds)
-        job.answer.add_done_callback(lambda _: timer.cancel())
+    def _expire_at_deadline(self, job: Job[T], call: Call[T]) -> None:
+        if job.timer:
+            job.timer.cancel()
+        if seconds := call.deadline_seconds:
+            left = max(0.0, call.arrived + seconds - perf_counter())
+            job.timer = asyncio.get_running_loop().call_later(left, self._expire, job, seconds)
 
-    def _end(self) -> None:
+    def _end(self, job: Job[Any]) -> None:
         self.in_flight -= 1
+        self._rows -= job.rows
+        self._bytes -= job.bytes
+        self._forget(job)
+
+    def _forget(self, job: Job[Any]) -> None:
+        if job.timer:
+            job.timer.cancel()
+        self._late.pop(job, None)
 
     def _expire(self, job: Job[Any], seconds: float) -> None:
-        if not job.answer.done():
-            self._late[job] = monotonic()
+        self._late[job] = monotonic()
+        if not job.answer.done():  # its client has not left
             job.answer.set_exception(too_late(seconds))
-            job.give_up(self._model.interrupt)
+        job.give_up()
 
     @property
     def late_since(self) -> float:
         """When the oldest call that still runs though its deadline has passed was answered, on the clock of
         `monotonic`; 0: there is none. A model that goes on for long is stuck."""
-        self._late = {job: since for job, since in self._late.items() if job.runs}
         return min(self._late.values(), default=0.0)
+
+    async def try_batching(self, trial: Trial) -> Verdict:
+        """Tries in the background whether the model may be batched, and batches from then on if it may."""
+        verdict = await trying.run(trial, self.predict, self._try_in_thread, lambda: self.in_flight > 0)
+        self.verdict = verdict
+        self.batches.allow(verdict)
+        return verdict
+
+    def _try_in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
+        loop = asyncio.get_running_loop()
+        job: Job[T] = Job(loop, self._forget, self._model.interrupt)
+        job.timer = loop.call_later(_STUCK_SECONDS, self._expire, job, _STUCK_SECONDS)
+        job.step(self._predicting, work, job.finish)
+        return job.answer
 
     def _of_nothing(self, request: Request) -> Arrays:
         """Returns the outputs for no rows; frameworks abort the process for some of these. Raises InvalidInput."""

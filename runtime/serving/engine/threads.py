@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, Generic, TypeVar
@@ -58,24 +59,27 @@ class Job(Generic[T]):
     up during a step, the job ends when the step returns. Everything but the steps is called on the loop.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ended: "Callable[[Job[T]], None]",
+                 interrupt: Interrupt | None = None) -> None:  # fmt: skip
         self.answer: asyncio.Future[T] = loop.create_future()
         self.answer.add_done_callback(self._answered)
         self.queued = 0.0
         """Seconds that its steps have waited for a thread."""
-        self._loop, self._ended = loop, ended
+        self.rows = self.bytes = 0
+        """What it counts against the limits."""
+        self.timer: asyncio.TimerHandle | None = None
+        """What happens at its deadline."""
+        self.given_up = False
+        self.leave: Callable[[], bool] | None = None
+        """Takes a job that is given up out of the batch that it is in; returns True if that has not begun."""
+        self._loop, self._ended, self._interrupt = loop, ended, interrupt
         self._lock = threading.Lock()
         self._thread: int | None = None
-        self._begun = self._given_up = False
+        self._begun = False
         self._lane: Lane | None = None
         self._step: tuple[Callable[[], Any], Callable[[Any], None]] | None = None
         """What waits in the lane: let go of when given up, or a model that is stuck would keep every request."""
         self._since = 0.0
-
-    @property
-    def runs(self) -> bool:
-        """Whether a thread is at one of its steps."""
-        return self._thread is not None
 
     def step(self, lane: Lane, work: Callable[[], S], then: Callable[[S], None]) -> None:
         """Has a thread of `lane` do `work`, then the loop do `then` with what it returned."""
@@ -83,33 +87,48 @@ class Job(Generic[T]):
         try:
             lane.submit(self._run)
         except RuntimeError as error:
-            self._fail(error)
+            self.fail(error)
             return
         self._lane = lane
         lane.jobs += 1
 
     def finish(self, answer: T) -> None:
         """Ends the job with its answer."""
-        self._ended()
-        self.answer.set_result(answer)
+        self._ended(self)
+        if not self.answer.done():
+            self.answer.set_result(answer)
 
-    def give_up(self, interrupt: Interrupt | None = None) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Ends the job with what went wrong."""
+        self._ended(self)
+        if isinstance(error, StopIteration):  # no future takes one
+            error, cause = RuntimeError("a step raised StopIteration"), error
+            error.__cause__ = cause
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def give_up(self) -> None:
         """Ends a job whose answer nobody waits for; interrupts the step that runs, if that is possible."""
-        if self._given_up:
+        if self.given_up:
+            return
+        if self.leave is not None:
+            self.given_up = True
+            if self.leave():
+                self._ended(self)
             return
         with self._lock:  # held, so that the thread is not at another job's step when it is interrupted
-            self._given_up = True
-            if self._thread is not None and interrupt is not None:
-                interrupt(self._thread)
+            self.given_up = True
+            if self._thread is not None and self._interrupt is not None:
+                self._interrupt(self._thread)
             begun = self._begun
         if not begun:
             self._step = None
             self._left_lane()
-            self._ended()
+            self._ended(self)
 
     def _run(self) -> None:
         with self._lock:
-            if self._given_up or self._step is None:
+            if self.given_up or self._step is None:
                 return
             (work, then), self._step = self._step, None
             self._begun, self._thread = True, threading.get_ident()
@@ -117,11 +136,11 @@ class Job(Generic[T]):
         try:
             next_step = partial(then, work())
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
-            next_step = partial(self._fail, error)
+            next_step = partial(self.fail, error)
         except BaseException as error:  # noqa: BLE001 - a CancelledError would mean a client that left
             failure = PredictFailed("the model raised")
             failure.__cause__ = error
-            next_step = partial(self._fail, failure)
+            next_step = partial(self.fail, failure)
         with self._lock:
             self._thread = None
         try:
@@ -132,19 +151,12 @@ class Job(Generic[T]):
     def _stepped(self, next_step: Callable[[], None]) -> None:
         self._left_lane()
         if self.answer.done():
-            self._ended()
+            self._ended(self)
             return
         try:
             next_step()
         except Exception as error:  # noqa: BLE001 - as in _run
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        if isinstance(error, StopIteration):  # no future takes one
-            error, cause = RuntimeError("a step raised StopIteration"), error
-            error.__cause__ = cause
-        self.answer.set_exception(error)
-        self._ended()
+            self.fail(error)
 
     def _left_lane(self) -> None:
         if self._lane is not None:
@@ -156,29 +168,31 @@ class Job(Generic[T]):
 
 
 class Watch:
-    """Interrupts a call on the event loop that outlives the deadline: the loop itself cannot, the call holds it."""
+    """Interrupts a call on the event loop that outlives its deadline: the loop itself cannot, the call holds it."""
 
     def __init__(self, interrupt: Interrupt | None, seconds: float) -> None:
-        self._interrupt, self._seconds = interrupt if seconds else None, seconds
-        self.since = 0.0
-        """When the call that holds the loop arrived; 0 between calls."""
+        """`seconds` is the usual deadline, 0 if there is none."""
+        self._interrupt, self._pause = interrupt, min(1.0, seconds / 4) or 1.0
+        self.until = inf
+        """The deadline of the call that holds the loop, on the clock of `perf_counter`; inf between calls."""
         self._holder = 0
         self._closed = threading.Event()
 
-    def begun(self, since: float) -> None:
-        """Notes that a call which arrived at `since` begins on this thread."""
-        if not self._holder and self._interrupt is not None:
+    def begun(self, until: float) -> None:
+        """Notes that a call with this deadline begins on this thread."""
+        if not self._holder and self._interrupt is not None and until < inf:
             self._holder = threading.get_ident()
             threading.Thread(target=self._run, name="watch", daemon=True).start()
-        self.since = since
+        self.until = until
 
     def close(self) -> None:
         """Ends the watch."""
         self._closed.set()
 
     def _run(self) -> None:
-        while not self._closed.wait(min(1.0, self._seconds / 4)):
-            since = self.since
+        assert self._interrupt is not None
+        while not self._closed.wait(self._pause):
+            until = self.until
             # Between the look and the interrupt the call may end and another begin: that one is answered as late, too.
-            if since and perf_counter() - since > self._seconds and since == self.since and self._interrupt:
+            if until < perf_counter() and until == self.until:
                 self._interrupt(self._holder)

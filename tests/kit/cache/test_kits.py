@@ -53,7 +53,7 @@ SPOILS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS)
-def test_a_tree_that_differs_is_built_anew_with_a_warning(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
+def test_47_a_tree_that_differs_is_built_anew_with_a_warning(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     kit = pulled(f"oci:{KITS}/everything:v1", tmp_path)
     right = tree(kit.root)
     spoil(kit.root)

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import DigestMismatch, SizeMismatch, StorageFailed
-from runtime.kit.cache.store import Store
+from runtime.kit.cache.store import RESUMED_BYTES, Store
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.manifest import Descriptor, Manifest
 from tests.kit.golden import golden
 from tests.kit.pulling import leftovers, unverified
+from tests.places import ROOT
 
 DATA = os.urandom(700_000)
 DIGEST = Digest.of(DATA)
@@ -69,13 +70,30 @@ def test_what_was_not_published_is_gone(store: Store) -> None:
     assert not store.blob_path(DIGEST).exists()
 
 
-def test_a_restart_throws_away_what_was_written(store: Store) -> None:
-    with store.ingest(DIGEST) as ingest:
-        ingest.write(b"wrong start")
-        ingest.restart()
-        ingest.write(DATA)
-        ingest.publish().close()
-    assert unverified(store.root) == []
+def test_a_beginning_that_is_long_enough_is_there_for_the_next_one_for_a_day(store: Store) -> None:
+    data = os.urandom(RESUMED_BYTES)
+    for beginning, kept in ((data, 1), (data[:-1], 0)):
+        with store.ingest(DIGEST) as ingest:
+            ingest.write(beginning)
+            ingest.resumable = len(beginning) >= RESUMED_BYTES
+        assert len(leftovers(store.root)) == kept
+        if kept:
+            with store.partial(DIGEST) as file:  # type: ignore[union-attr]
+                assert file.read() == data
+            Store(store.root).prepare()
+            assert len(leftovers(store.root)) == 1
+            os.utime(leftovers(store.root)[0], (0, 0))
+            Store(store.root).prepare()
+            assert leftovers(store.root) == []
+    assert store.partial(DIGEST) is None
+
+
+def dead_name(name: str) -> str:
+    """A temporary name of a process that has ended."""
+    code = f"from runtime.kit.files import temporary_name; print(temporary_name({name!r}))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout[
+        :-1
+    ]
 
 
 @pytest.mark.parametrize(
@@ -93,10 +111,7 @@ def test_a_blob_with_other_bytes_is_spoiled(store: Store, wrong: bytes) -> None:
 
 def test_files_of_a_dead_process_are_swept_and_those_of_a_living_one_are_not(store: Store) -> None:
     store.prepare()
-    process = subprocess.Popen(["true"])
-    dead = process.pid
-    process.wait()
-    for name in (f"ingest/hex.{dead}.00", "ingest/odd", f"kits/.tmp-kit.{dead}.00/sub/file"):
+    for name in (f"ingest/{dead_name('hex')}", f"kits/{dead_name('.tmp-kit')}/sub/file"):
         (store.root / name).parent.mkdir(parents=True, exist_ok=True)
         (store.root / name).write_bytes(b"left")
     with store.ingest(DIGEST) as ingest:
@@ -106,6 +121,21 @@ def test_files_of_a_dead_process_are_swept_and_those_of_a_living_one_are_not(sto
         ingest.publish().close()
     assert leftovers(store.root) == []
     assert unverified(store.root) == []
+
+
+def test_what_another_container_writes_is_not_swept_until_an_hour_after_its_last_byte(store: Store) -> None:
+    """Its pids say nothing here, and its lock may not be seen; the hour is by the clock of the file system."""
+    store.prepare()
+    theirs = store.root / "ingest" / f"{DIGEST.hex}.00000000.1.00"
+    tree = store.root / "kits" / ".tmp-kit.00000000.1.00"
+    theirs.write_bytes(b"half")
+    tree.mkdir()
+    Store(store.root).prepare()
+    assert leftovers(store.root) == [str(theirs), str(tree)]
+    for path in (theirs, tree):
+        os.utime(path, (time.time() - 3700,) * 2)
+    Store(store.root).prepare()
+    assert leftovers(store.root) == []
 
 
 @pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOLCK], ids=["never", "not now"])
@@ -188,7 +218,7 @@ def test_a_blob_that_a_group_may_write_to_is_spoiled_unless_it_is_a_volumes(stor
 
 
 @pytest.mark.parametrize("where", [".", "kits", "blobs"])
-def test_a_folder_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_path: Path, where: str) -> None:
+def test_46_a_folder_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_path: Path, where: str) -> None:
     store.prepare()
     place = store.root / where
     place.rename(tmp_path / "elsewhere")
@@ -197,7 +227,7 @@ def test_a_folder_that_is_a_link_is_refused_and_not_followed(store: Store, tmp_p
         Store(store.root)
 
 
-def test_a_folder_that_everybody_may_write_to_is_refused(store: Store) -> None:
+def test_46_a_folder_that_everybody_may_write_to_is_refused(store: Store) -> None:
     store.prepare()
     for folder in (store.root, store.root / "kits"):
         folder.chmod(0o777)
@@ -250,7 +280,7 @@ def _as_user(user: int, root: Path) -> str:
         if folder.is_relative_to("/tmp") and folder != Path("/tmp") and folder.stat().st_mode & 0o777 == 0o700:
             folder.chmod(0o711)  # pytest's folders, else another user gets no farther
     code = (
-        "import os, sys; from pathlib import Path; from runtime.errors import StorageFailed; from runtime.kit.cache.store import Store\n"
+        "import os, sys; from pathlib import Path; from runtime.errors import StorageFailed; from runtime.kit.cache.store import RESUMED_BYTES, Store\n"
         "os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))\n"
         "try: Store(Path(sys.argv[2])).prepare(); print('fine')\n"
         "except StorageFailed as error: print(str(error).removeprefix('the cache folder '))"
@@ -357,6 +387,24 @@ def test_a_lock_is_held_by_one_at_a_time(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert most == [1] * 8
+
+
+def test_a_wait_for_a_lock_is_said_and_ends_without_it_if_nobody_writes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.kit.cache.waiting.SAID_SECONDS", 0.0)
+    monkeypatch.setattr("runtime.kit.cache.waiting.SILENT_SECONDS", 0.3)
+    said: list[str] = []
+    writes = iter(range(4))
+    with store.locked("x"), store.ingest(DIGEST) as ingest:
+
+        def another_writes() -> None:
+            if next(writes, None) is not None:
+                ingest.write(b"more")
+
+        with Store(store.root).locked("x", another_writes, lambda event, **fields: said.append(event)):
+            assert next(writes, None) is None
+    assert said == ["cache.waiting"]
 
 
 def test_who_waits_for_a_lock_may_give_up(store: Store) -> None:

@@ -31,7 +31,7 @@ def test_a_digest_prints_back_to_itself(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD.keys())
-def test_a_bad_digest_says_what_is_wrong(text: str, message: str) -> None:
+def test_39_a_bad_digest_says_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared below
         Digest.parse(text)
     assert str(caught.value) == message

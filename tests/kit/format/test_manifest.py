@@ -251,14 +251,14 @@ RAW = {
 
 
 @pytest.mark.parametrize(("raw", "message"), RAW.values(), ids=RAW.keys())
-def test_bytes_that_are_no_manifest_are_refused(raw: bytes, message: str) -> None:
+def test_38_bytes_that_are_no_manifest_are_refused(raw: bytes, message: str) -> None:
     with pytest.raises(InvalidManifest) as caught:
         Manifest.parse(raw, expected=None, subject="it")
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe{}", b'{"a":"\\ud800"}', b'{"a":' + b"9" * 5000 + b"}"])
-def test_json_that_readers_take_differently_is_refused(raw: bytes) -> None:
+def test_38_json_that_readers_take_differently_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidManifest, match=r"^it is not JSON: "):
         Manifest.parse(raw, expected=None, subject="it")
 

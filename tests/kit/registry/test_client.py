@@ -79,7 +79,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("named")
-def test_tls_is_spoken_to_every_other_host_and_its_authority_can_be_given(
+def test_11_tls_is_spoken_to_every_other_host_and_its_authority_can_be_given(
     lying: Lying, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = lying("iris-bare", certificate=certificate)
@@ -127,7 +127,7 @@ def test_plain_http_where_tls_belongs_is_recognised(lying: Lying, tmp_path: Path
         ("https://[broken/x", "redirects to an address that is not followed"),
     ],
 )
-def test_a_redirect_to_where_it_must_not_lead_is_not_followed(
+def test_41_a_redirect_to_where_it_must_not_lead_is_not_followed(
     lying: Lying, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, said: str
 ) -> None:
     registry = lying("iris-bare", certificate=certificate)
@@ -150,7 +150,7 @@ def test_a_plain_http_redirect_off_this_machine_needs_the_option(lying: Lying, t
     assert pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, plain_http=True).verified == "true"
 
 
-def test_redirects_in_a_circle_end(lying: Lying, tmp_path: Path) -> None:
+def test_41_redirects_in_a_circle_end(lying: Lying, tmp_path: Path) -> None:
     registry = lying("iris-bare")
     registry.lie("/manifests/", redirect(lambda each: each.seen.path))
     with pytest.raises(RegistryUnavailable, match="redirects more than 5 times"):
@@ -181,7 +181,7 @@ def test_five_redirects_are_followed_and_the_range_goes_along(lying: Lying, tmp_
     assert registry.requests[-1].headers["range"] == "bytes=900-"
 
 
-def test_a_proxy_is_used_for_other_hosts_and_never_for_loopback(
+def test_11_a_proxy_is_used_for_other_hosts_and_never_for_loopback(
     lying: Lying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, registry = lying(None), lying("iris-bare")
@@ -194,7 +194,9 @@ def test_a_proxy_is_used_for_other_hosts_and_never_for_loopback(
     assert proxy.requests[0].path == "http://registry.example/v2/kits/iris-bare/manifests/v1"
 
 
-def test_storage_that_no_longer_knows_a_signed_address_is_asked_for_by_a_new_one(lying: Lying, tmp_path: Path) -> None:
+def test_25_storage_that_no_longer_knows_a_signed_address_is_asked_for_by_a_new_one(
+    lying: Lying, tmp_path: Path
+) -> None:
     registry, storage = lying("iris-bare"), lying("iris-bare")
     registry.lie("/blobs/", redirect(lambda each: storage.url + each.seen.path))
     storage.lie("/blobs/", refusal(403, "EXPIRED"), times=1)

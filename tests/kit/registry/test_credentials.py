@@ -51,13 +51,13 @@ def helper(folder: Path, name: str, script: str) -> dict[str, str]:
     ],
 )
 def test_a_login_is_found_under_every_spelling_of_its_host(tmp_path: Path, key: str, registry: str) -> None:
-    found = find_credential(registry, found_in(tmp_path, {"auths": {key: auth("ada:pass:word")}}))
+    found = find_credential(registry, environ=found_in(tmp_path, {"auths": {key: auth("ada:pass:word")}}))
     assert (found.username, found.password) == ("ada", "pass:word")
 
 
 @pytest.mark.parametrize("registry", ["ghcr.io:5000", "evil.ghcr.io", "ghcr.io.evil.example", "docker.io"])
 def test_a_login_is_not_found_for_another_host(tmp_path: Path, registry: str) -> None:
-    found = find_credential(registry, found_in(tmp_path, {"auths": {"ghcr.io": auth("ada:secret")}}))
+    found = find_credential(registry, environ=found_in(tmp_path, {"auths": {"ghcr.io": auth("ada:secret")}}))
     assert found.anonymous
     assert found.source == f"no login for {registry} in {tmp_path}/config.json"
 
@@ -76,22 +76,22 @@ def test_a_login_is_not_found_for_another_host(tmp_path: Path, registry: str) ->
     ids=["plain", "auth wins", "utf-8", "identity", "registry", "empty", "number"],
 )
 def test_an_entry_may_hold_any_kind_of_login(tmp_path: Path, entry: dict[str, object], wanted: tuple[str, ...]) -> None:
-    found = find_credential("r.example", found_in(tmp_path, {"auths": {"r.example": entry}}))
+    found = find_credential("r.example", environ=found_in(tmp_path, {"auths": {"r.example": entry}}))
     assert (found.username, found.password, found.identity_token, found.registry_token) == wanted
 
 
 def test_the_config_is_the_one_that_docker_config_names_else_the_one_at_home(tmp_path: Path) -> None:
     environ = {"DOCKER_CONFIG": str(tmp_path / "from variable"), "HOME": str(tmp_path / "home")}
-    assert find_credential("r", environ).source == f"no Docker config at {tmp_path}/from variable/config.json"
+    assert find_credential("r", environ=environ).source == f"no Docker config at {tmp_path}/from variable/config.json"
     home = {"HOME": str(tmp_path / "home")}
-    assert find_credential("r", home).source == f"no Docker config at {tmp_path}/home/.docker/config.json"
+    assert find_credential("r", environ=home).source == f"no Docker config at {tmp_path}/home/.docker/config.json"
 
 
 def test_no_config_is_no_login_and_says_where_it_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     environ = {"DOCKER_CONFIG": str(tmp_path / "file")}
-    assert find_credential("r.example", environ).source == f"no Docker config at {tmp_path}/file/config.json"
-    assert find_credential("r.example", {}).source == "no Docker config: neither DOCKER_CONFIG nor HOME is set"
+    assert find_credential("r.example", environ=environ).source == f"no Docker config at {tmp_path}/file/config.json"
+    assert find_credential("r.example", environ={}).source == "no Docker config: neither DOCKER_CONFIG nor HOME is set"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_no_config_is_no_login_and_says_where_it_was_looked_for(tmp_path: Path) 
 )
 def test_a_broken_config_is_refused_without_quoting_it(tmp_path: Path, config: object, reason: str) -> None:
     with pytest.raises(LoginRefused) as caught:
-        find_credential("r.example", found_in(tmp_path, config))
+        find_credential("r.example", environ=found_in(tmp_path, config))
     assert reason in str(caught.value)
     assert "c2VjcmV0" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -117,21 +117,21 @@ def test_a_helper_of_the_registry_comes_before_the_store_and_the_file(tmp_path: 
     helper(tmp_path, "two", """echo '{"Username":"u","Secret":"from two"}'""")
     config = {"auths": {"r.example": auth("file:file")}, "credHelpers": {"r.example": "one"}, "credsStore": "two"}
     write(tmp_path, config)
-    assert find_credential("r.example", environ).password == "from one"
-    assert find_credential("r.example", environ).username == "r.example"
-    assert find_credential("other.example", environ).password == "from two"
+    assert find_credential("r.example", environ=environ).password == "from one"
+    assert find_credential("r.example", environ=environ).username == "r.example"
+    assert find_credential("other.example", environ=environ).password == "from two"
 
 
 def test_a_helper_is_asked_for_docker_hub_by_its_old_address(tmp_path: Path) -> None:
     environ = helper(tmp_path, "hub", """read host; echo '{"Username":"'$host'","Secret":"s"}'""")
     write(tmp_path, {"credsStore": "hub"})
-    assert find_credential("docker.io", environ).username == "https://index.docker.io/v1/"
+    assert find_credential("docker.io", environ=environ).username == "https://index.docker.io/v1/"
 
 
 def test_a_helper_may_answer_with_an_identity_token(tmp_path: Path) -> None:
     environ = helper(tmp_path, "acr", """echo '{"Username":"<token>","Secret":"identity"}'""")
     write(tmp_path, {"credsStore": "acr"})
-    found = find_credential("r.example", environ)
+    found = find_credential("r.example", environ=environ)
     assert (found.identity_token, found.username) == ("identity", "")
     assert found.source == "the credential helper docker-credential-acr"
 
@@ -141,8 +141,8 @@ def test_a_helper_that_knows_nothing_or_is_missing_leaves_the_file(tmp_path: Pat
     write(
         tmp_path, {"credHelpers": {"r.example": "missing"}, "credsStore": "empty", "auths": {"r.example": auth("a:b")}}
     )
-    assert find_credential("r.example", environ).username == "a"
-    source = find_credential("s.example", environ).source
+    assert find_credential("r.example", environ=environ).username == "a"
+    source = find_credential("s.example", environ=environ).source
     assert source.endswith("docker-credential-empty has none either (exit code 1)")
 
 
@@ -151,7 +151,7 @@ def test_a_helper_that_answers_nonsense_is_refused_without_quoting_it(tmp_path: 
     environ = helper(tmp_path, "bad", f"echo '{answer}'")
     write(tmp_path, {"credsStore": "bad"})
     with pytest.raises(LoginRefused, match=r"docker-credential-bad gave no Username and Secret for r\.example$"):
-        find_credential("r.example", environ)
+        find_credential("r.example", environ=environ)
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_a_helper_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
     environ = helper(tmp_path, "slow", "exec sleep 30")
     write(tmp_path, {"credsStore": "slow"})
     with pytest.raises(LoginRefused, match=r"docker-credential-slow .* did not answer for r\.example in 0\.2 s"):
-        find_credential("r.example", environ)
+        find_credential("r.example", environ=environ)
 
 
 def test_secrets_are_not_in_a_repr() -> None:
@@ -174,5 +174,34 @@ def test_a_token_that_no_header_may_hold_is_refused_unquoted(kind: str, tmp_path
     config = {"auths": {"r.example.com": {kind: "secret-1\r\nX: y"}}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(LoginRefused, match=f'"{kind}" in .* has characters that no header may have') as caught:
-        find_credential("r.example.com", {"DOCKER_CONFIG": str(tmp_path)})
+        find_credential("r.example.com", environ={"DOCKER_CONFIG": str(tmp_path)})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("repository", "user"),
+    [
+        ("team-a/iris", "ann"),
+        ("team-a/deep/iris", "dora"),
+        ("team-b/iris", "bob"),
+        ("team-ab/iris", "host"),
+        ("", "host"),
+    ],
+)
+def test_the_longest_path_that_leads_to_the_repository_counts(tmp_path: Path, repository: str, user: str) -> None:
+    keys = {"r.example/team-a": "ann", "https://R.example/team-a/deep/": "dora", "r.example/team-b": "bob"}
+    auths = {key: auth(f"{name}:x") for key, name in {**keys, "r.example": "host"}.items()}
+    found = find_credential("r.example", repository, found_in(tmp_path, {"auths": auths}))
+    assert found.username == user
+    del auths["r.example"]
+    assert (find_credential("r.example", "other", found_in(tmp_path, {"auths": auths}))).anonymous
+
+
+def test_a_file_of_containers_is_looked_at_first_and_then_dockers(tmp_path: Path) -> None:
+    environ = found_in(tmp_path, {"auths": {"r.example": auth("docker:x"), "s.example": auth("docker:x")}})
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": {"r.example": auth("podman:x")}}))
+    environ["REGISTRY_AUTH_FILE"] = str(tmp_path / "auth.json")
+    assert find_credential("r.example", environ=environ).username == "podman"
+    assert find_credential("s.example", environ=environ).username == "docker"
+    source = find_credential("t.example", environ=environ).source
+    assert source == f"no login for t.example in {tmp_path}/auth.json; no login for t.example in {tmp_path}/config.json"

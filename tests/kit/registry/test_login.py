@@ -46,7 +46,7 @@ def token_registry(make_registry: Callable[..., Registry], tokens: TokenService,
 # --- the real registry
 
 
-def test_basic_logs_in_with_one_more_request(basic_registry: Registry, tmp_path: Path) -> None:
+def test_10_basic_logs_in_with_one_more_request(basic_registry: Registry, tmp_path: Path) -> None:
     config = docker_config(tmp_path / "docker", {basic_registry.host: (USER, PASSWORD)})
     kit = pulled(f"{basic_registry.host}/kits/iris-onnx:v1", tmp_path / "cache", docker_config=config)
     assert kit.verified == "true"
@@ -62,7 +62,7 @@ def test_docker_config_is_read_from_the_environment(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["basic_registry", "token_registry"])
-def test_a_wrong_password_is_refused_at_once_naming_where_it_came_from(
+def test_30_a_wrong_password_is_refused_at_once_naming_where_it_came_from(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     registry, tokens = request.getfixturevalue(kind), request.getfixturevalue("tokens")
@@ -93,7 +93,7 @@ def test_no_login_is_refused_at_once_naming_where_it_was_looked_for(
     assert f"used: no login for {registry.host} in {tmp_path}/config.json" in str(caught.value)
 
 
-def test_bearer_asks_for_one_token_for_all_requests(
+def test_10_bearer_asks_for_one_token_for_all_requests(
     token_registry: Registry, tokens: TokenService, tmp_path: Path
 ) -> None:
     config = docker_config(tmp_path / "docker", dict.fromkeys((token_registry.host, tokens.host), (USER, PASSWORD)))
@@ -108,7 +108,9 @@ def test_bearer_asks_for_one_token_for_all_requests(
     assert question.authorization == basic(USER, PASSWORD)
 
 
-def test_an_identity_token_is_exchanged_by_post(token_registry: Registry, tokens: TokenService, tmp_path: Path) -> None:
+def test_10_an_identity_token_is_exchanged_by_post(
+    token_registry: Registry, tokens: TokenService, tmp_path: Path
+) -> None:
     (tmp_path / "config.json").write_text(
         json.dumps({"auths": {host: {"identitytoken": IDENTITY_TOKEN} for host in (token_registry.host, tokens.host)}})
     )
@@ -171,7 +173,7 @@ def _bearer(registry: LyingRegistry, kit: str = "iris-onnx") -> Callable[[str], 
     return guarded
 
 
-def test_a_token_that_ends_between_manifest_and_blobs_is_renewed_once_for_all_threads(
+def test_24_a_token_that_ends_between_manifest_and_blobs_is_renewed_once_for_all_threads(
     lying: Lying, tmp_path: Path
 ) -> None:
     registry = lying("everything")
@@ -182,7 +184,7 @@ def test_a_token_that_ends_between_manifest_and_blobs_is_renewed_once_for_all_th
     assert len(registry.seen("/token")) == 2
 
 
-def test_a_token_that_ends_in_the_middle_of_a_blob_is_renewed_and_the_blob_goes_on(
+def test_24_a_token_that_ends_in_the_middle_of_a_blob_is_renewed_and_the_blob_goes_on(
     lying: Lying, tmp_path: Path
 ) -> None:
     registry = lying("iris-bare")
@@ -282,7 +284,7 @@ def seen_secrets(registry: LyingRegistry) -> list[str]:
 @pytest.mark.parametrize(
     "header", ['Bearer realm="{url}/token",service="s"', 'Bearer realm="{url}/token?account=ada",scope="x"']
 )
-def test_a_strangers_token_service_never_sees_the_login(lying: Lying, tmp_path: Path, header: str) -> None:
+def test_41_a_strangers_token_service_never_sees_the_login(lying: Lying, tmp_path: Path, header: str) -> None:
     registry, stranger = lying("iris-bare"), _strange(lying)
     registry.lie("/manifests/", challenge(header.format(url=stranger.url)))
     with pytest.raises(LoginRefused) as caught:
@@ -317,7 +319,7 @@ def test_a_token_bought_with_anothers_login_is_for_reading_the_repository_that_w
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("where", ["/manifests/", "/blobs/"])
-def test_a_redirect_to_a_stranger_leaves_the_login_behind(
+def test_12_a_redirect_to_a_stranger_leaves_the_login_behind(
     lying: Lying, tmp_path: Path, where: str, status: int, scheme: str
 ) -> None:
     registry, stranger = lying("iris-bare"), _strange(lying)

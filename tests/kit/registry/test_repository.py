@@ -61,7 +61,7 @@ def failed(reference: str, cache: Path, **options: object) -> tuple[Failure, flo
 
 
 @pytest.mark.slow
-def test_an_unknown_tag_names_the_newest_that_exist(registry: Registry, kits: Path, tmp_path: Path) -> None:
+def test_31_an_unknown_tag_names_the_newest_that_exist(registry: Registry, kits: Path, tmp_path: Path) -> None:
     for tag in ("v1", "v2", "v10", "latest"):
         registry.push(kits / "iris-bare", "v1", new_tag=tag)
     error, seconds = failed(f"{registry.host}/kits/iris-bare:v3", tmp_path)
@@ -70,7 +70,7 @@ def test_an_unknown_tag_names_the_newest_that_exist(registry: Registry, kits: Pa
     assert seconds < AT_ONCE_SECONDS
 
 
-def test_an_unknown_repository_is_said_to_be_that(registry: Registry, tmp_path: Path) -> None:
+def test_31_an_unknown_repository_is_said_to_be_that(registry: Registry, tmp_path: Path) -> None:
     error, seconds = failed(f"{registry.host}/kits/no-such-kit:v1", tmp_path)
     assert type(error) is NotFound
     assert str(error) == f"{registry.host} has no repository kits/no-such-kit, or does not show it to this login"
@@ -125,7 +125,7 @@ def test_a_list_of_tags_that_cannot_be_had_is_no_second_failure(
     ],
     ids=["web page", "gzip", "text", "deep", "digest header", "index", "endless"],
 )  # fmt: skip
-def test_a_wrong_manifest_is_refused_before_any_blob(
+def test_37_a_wrong_manifest_is_refused_before_any_blob(
     lying: Lying, tmp_path: Path, lie: Lie, kind: type[Failure], said: str
 ) -> None:
     registry = lying("iris-bare")
@@ -137,7 +137,7 @@ def test_a_wrong_manifest_is_refused_before_any_blob(
     assert seconds < AT_ONCE_SECONDS
 
 
-def test_a_manifest_sent_as_another_type_than_its_own_is_refused(tmp_path: Path) -> None:
+def test_38_a_manifest_sent_as_another_type_than_its_own_is_refused(tmp_path: Path) -> None:
     with LyingRegistry(made_kit(tmp_path / "layout", {"m.onnx": b"model"})) as registry:
         registry.lie("/manifests/", claiming(Content_Type="application/vnd.oci.image.index.v1+json"))
         error, _ = failed(f"{registry.host}/kits/m:v1", tmp_path / "cache")
@@ -145,7 +145,7 @@ def test_a_manifest_sent_as_another_type_than_its_own_is_refused(tmp_path: Path)
     assert "image.index.v1+json, it calls itself application/vnd.oci.image.manifest.v1+json" in str(error)
 
 
-def test_a_manifest_that_differs_from_the_pinned_digest_is_refused(lying: Lying, tmp_path: Path) -> None:
+def test_37_a_manifest_that_differs_from_the_pinned_digest_is_refused(lying: Lying, tmp_path: Path) -> None:
     registry, kit = lying("iris-onnx"), golden("iris-onnx", "gzip")
     registry.lie(
         "/manifests/",
@@ -193,7 +193,7 @@ def test_other_refusals_are_final_and_show_the_registrys_words(lying: Lying, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_failure_that_does_not_pass_ends_with_the_budget(lying: Lying, tmp_path: Path, status: int) -> None:
+def test_23_a_failure_that_does_not_pass_ends_with_the_budget(lying: Lying, tmp_path: Path, status: int) -> None:
     registry = lying("iris-bare")
     registry.lie("/manifests/", refusal(status))
     error, seconds = failed(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=0.3)
@@ -207,7 +207,7 @@ def test_a_failure_that_does_not_pass_ends_with_the_budget(lying: Lying, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_retry_after_is_waited_for(lying: Lying, tmp_path: Path, form: str) -> None:
+def test_22_retry_after_is_waited_for(lying: Lying, tmp_path: Path, form: str) -> None:
     from email.utils import formatdate
 
     registry = lying("iris-bare")
@@ -244,7 +244,7 @@ def test_a_host_without_an_address_is_said_after_the_budget(tmp_path: Path) -> N
     assert str(error).startswith("no-such-host.invalid is unavailable: ")
 
 
-def test_a_registry_that_comes_up_late_is_waited_for(tmp_path: Path, kits: Path, lying: Lying) -> None:
+def test_29_a_registry_that_comes_up_late_is_waited_for(tmp_path: Path, kits: Path, lying: Lying) -> None:
     registry, gate = lying("iris-bare"), Gate()
     registry.lie("/manifests/", refusal(503), times=2)
     registry.lie("/manifests/", held(gate), times=1)
@@ -278,7 +278,7 @@ def test_requests_say_who_asks_and_carry_nothing_else(lying: Lying, tmp_path: Pa
         assert set(seen.headers) <= {"host", "user-agent", "accept-encoding", "accept", "connection"}
 
 
-def test_a_sha512_digest_is_verified(tmp_path: Path) -> None:
+def test_09_a_sha512_digest_is_verified(tmp_path: Path) -> None:
     from tests.kit.made import named, put
     from tests.registries import digest_of
 

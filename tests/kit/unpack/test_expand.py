@@ -1,5 +1,6 @@
 import gzip
 import io
+import sys
 import zlib
 
 import pytest
@@ -15,7 +16,7 @@ DATA = b"".join(b"%d," % number for number in range(200_000))  # 1.3 MB
 
 
 def content_of(stored: bytes, compression: str, budget: Budget, digest: DigestCheck | None = None) -> Expanded:
-    return Expanded(io.BytesIO(stored), compression, budget, "it", lambda: None, digest)
+    return Expanded(io.BytesIO(stored).read, compression, budget, "it", lambda: None, digest)
 
 
 def expand(stored: bytes, compression: str = "gzip", step: int = 1 << 20, **limits: int) -> bytes:
@@ -79,7 +80,7 @@ def test_damaged_gzip_is_refused(stored: bytes, message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_a_gzip_bomb_is_stopped_by_its_ratio() -> None:
+def test_45_a_gzip_bomb_is_stopped_by_its_ratio() -> None:
     stored = gzip.compress(bytes(10 << 20))
     assert len(expand(stored)) == 10 << 20  # under 64 MiB nobody minds
     with pytest.raises(UnsafeArchive) as caught:
@@ -100,7 +101,39 @@ def test_gzip_members_are_limited() -> None:
         expand(gzip.compress(b"") * 60, gzip_members=50)
 
 
-@pytest.mark.parametrize("compression", ["zstd", "xz"])
+def test_without_its_package_zstd_is_named_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr("runtime.kit.unpack.expand.import_module", missing)
+    with pytest.raises(Unsupported) as caught:
+        expand(b"", "zstd")
+    assert str(caught.value) == (
+        "it is compressed with zstd, which needs the package backports.zstd before Python 3.14: "
+        "pip install backports.zstd, or pack the kit again with --compression gzip or none"
+    )
+
+
+def test_zstd_frames_are_read_one_after_another_and_damage_is_refused() -> None:
+    zstd = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    frames = zstd.compress(DATA[:1000]) + zstd.compress(
+        DATA[1000:], options={zstd.CompressionParameter.checksum_flag: 1}
+    )
+    assert expand(frames, "zstd") == DATA
+    assert expand(frames, "zstd", step=100) == DATA
+    for damaged, reason in (
+        (frames[:-5], "it has zstd data that is cut off"),
+        (frames[:-1] + bytes([frames[-1] ^ 1]), "it has damaged zstd data: "),
+        (b"junk", "it has damaged zstd data: "),
+        (b"", "it has zstd data that is cut off"),
+    ):
+        with pytest.raises(UnsafeArchive, match=reason):
+            expand(damaged, "zstd")
+    with pytest.raises(UnsafeArchive, match="expands to more than 200 times its size: a zstd bomb"):
+        expand(zstd.compress(bytes(10 << 20)), "zstd", ratio_from_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("compression", ["br", "xz"])
 def test_another_compression_is_named(compression: str) -> None:
     with pytest.raises(Unsupported) as caught:
         expand(b"", compression)

@@ -16,6 +16,7 @@ from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFail
 from runtime.link.limits import Limits
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request
+from runtime.serving.engine.trial import Wish, trial
 from tests.serving.support import app_of, iris_like, model
 
 
@@ -113,10 +114,42 @@ def test_a_model_that_is_not_threadsafe_runs_one_call_at_a_time(threadsafe: bool
 @pytest.mark.parametrize("threadsafe", [True, False])
 def test_a_model_of_one_call_at_a_time_may_hold_the_loop_longer(threadsafe: bool):
     async def main() -> None:
-        engine = engine_of(threadsafe=threadsafe, limits=Limits(inline_seconds=0.001))
+        engine = engine_of(threadsafe=threadsafe, limits=Limits(inline_seconds=0.001, alone_seconds=0))
         engine._costs.seed(63, 0.002)
         thread, _ = await answer(engine)
         assert (thread == threading.get_ident()) is not threadsafe
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_alone_may_hold_the_loop_for_a_few_milliseconds_and_together_they_do_not():
+    async def main() -> None:
+        engine, loop_thread = engine_of(limits=Limits(alone_seconds=60)), threading.get_ident()
+        engine._costs.seed(63, 0.002)
+        assert (await answer(engine))[0] == loop_thread
+        calls = [asyncio.ensure_future(answer(engine)) for _ in range(3)]
+        assert loop_thread not in [thread for thread, _ in await asyncio.gather(*calls)][1:]
+        assert not engine._is_alone()  # they may come again
+        engine._crowded_until = 0.0
+        assert (await answer(engine))[0] == loop_thread
+        engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_request_that_held_the_loop_for_too_long_goes_to_a_thread_next_time():
+    async def main() -> None:
+        held = Held()
+        engine, loop_thread = engine_of(held, limits=Limits(alone_seconds=0.001)), threading.get_ident()
+        engine._costs.seed(63, 0.0009)
+        threading.Timer(0.05, held.let_go).start()
+        assert (await answer(engine))[0] == loop_thread
+        await asyncio.sleep(0.001)
+        second = asyncio.ensure_future(answer(engine))
+        await held.started()
+        await held.started()
+        held.let_go()
+        assert (await second)[0] != loop_thread
 
     asyncio.run(main())
 
@@ -165,6 +198,51 @@ def test_at_its_deadline_a_call_is_answered_and_interrupted():
             await answer(engine)
         assert len(held.interrupted) == 1
         await settled(engine)
+
+    asyncio.run(main())
+
+
+def test_a_prediction_whose_client_has_left_is_interrupted():
+    async def main() -> None:
+        held = Held()
+        engine = engine_of(held, interrupt=held.interrupt)
+        task = asyncio.ensure_future(answer(engine))
+        await held.started()
+        task.cancel()
+        await settled(engine)
+        assert len(held.interrupted) == 1
+
+    asyncio.run(main())
+
+
+def test_a_prediction_that_nobody_waits_for_and_nothing_can_interrupt_is_late_at_its_deadline():
+    async def main() -> None:
+        held, call = Held(), Call()
+        engine, call.deadline_seconds = engine_of(held), 0.05
+        task = asyncio.ensure_future(answer(engine, call))
+        await held.started()
+        task.cancel()
+        while not engine.late_since:  # noqa: ASYNC110 - a look at a clock, there is no event to wait for
+            await asyncio.sleep(0.005)
+        assert engine.in_flight == 1
+        held.let_go()
+        await settled(engine)
+        assert engine.late_since == 0.0
+
+    asyncio.run(main())
+
+
+def test_without_a_deadline_nothing_watches_the_loop():
+    async def main() -> None:
+        before = threading.active_count()
+        engine = engine_of(limits=Limits(deadline_seconds=0, inline_seconds=1), interrupt=Held().interrupt, warm=True)
+        call = Call()
+        assert (await answer(engine, call))[0] == threading.get_ident()
+        assert threading.active_count() == before
+        call.deadline_seconds = 60
+        await answer(engine, call)
+        assert threading.active_count() == before + 1
+        engine.close()
 
     asyncio.run(main())
 
@@ -417,3 +495,50 @@ def test_else_an_input_without_elements_is_the_clients_mistake(changes: dict[str
     engine = engine_of(predict=never, takes_nothing=False, **changes)
     with pytest.raises(InvalidInput, match="takes at least one row"):
         engine.predict(Request({"X": np.empty(shape, np.float32)}, ("label",)))
+
+
+@pytest.mark.parametrize("interruptible", [True, False])
+def test_a_trial_that_is_stuck_ends_and_says_so(interruptible: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.serving.engine.engine._STUCK_SECONDS", 0.05)
+
+    async def main() -> None:
+        held = Held()
+        stuck = model(held.predict, batch=True, interrupt=held.interrupt if interruptible else None)
+        engine = app_of(stuck, warm=False).model.engine
+        verdict = await engine.try_batching(trial(stuck, [{"X": np.ones((1, 4), np.float32)}], Wish()))
+        assert verdict.reason.startswith("the model is stuck on a row that it was tried on: deadline exceeded")
+        assert engine.batches.shapes == ()
+        assert (len(held.interrupted) == 1) is interruptible
+        assert interruptible or engine.late_since > 0
+        held.let_go()
+        while engine.late_since:  # noqa: ASYNC110 - a look at a clock, there is no event to wait for
+            await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+
+
+def test_after_its_trial_a_model_is_batched_while_requests_come(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.serving.engine.trying._PAUSE_SECONDS", 0)
+
+    async def main() -> None:
+        tried = model(batch=True)
+        engine = app_of(tried, warm=False, limits=Limits(inline_seconds=0)).model.engine
+        steps = trial(tried, [{"X": np.ones((1, 4), np.float32)}], Wish(must_pay=False))
+        trying = asyncio.ensure_future(engine.try_batching(steps))
+        while not trying.done():
+            await answer(engine)
+        assert trying.result() == engine.verdict
+        assert engine.batches.shapes == trying.result().shapes != ()
+
+    asyncio.run(main())
+
+
+def test_answers_that_cannot_be_compared_end_a_trial():
+    async def main() -> None:
+        tried = model(batch=True)
+        engine = app_of(tried, warm=False).model.engine
+        verdict = await engine.try_batching(trial(tried, [{"Y": np.ones((1, 4), np.float32)}], Wish()))
+        assert not verdict.shapes
+        assert verdict.reason
+
+    asyncio.run(main())

@@ -16,7 +16,7 @@ from runtime.serving.engine.threads import Job, Lane
 async def given_up(when: str) -> list[str]:
     """What happened to a job that was given up at some moment of its life."""
     seen: list[str] = []
-    job: Job[None] = Job(asyncio.get_running_loop(), lambda: seen.append("over"))
+    job: Job[None] = Job(asyncio.get_running_loop(), lambda _: seen.append("over"))
     lane, go, ran = Lane("test", 1), threading.Event(), threading.Event()
     lane.submit(lambda: go.wait(20) and None)
     job.step(lane, lambda: seen.append("ran"), job.finish)
@@ -52,7 +52,7 @@ def test_a_step_that_raises_what_is_no_exception_fails_and_is_no_cancellation(er
         raise error
 
     async def main() -> None:
-        lane, job = Lane("test", 1), Job[None](asyncio.get_running_loop(), lambda: None)
+        lane, job = Lane("test", 1), Job[None](asyncio.get_running_loop(), lambda _: None)
         job.step(lane, step, job.finish)
         with pytest.raises(PredictFailed) as failure:
             await asyncio.wait_for(job.answer, 20)
@@ -67,7 +67,7 @@ def test_a_job_given_up_before_it_began_keeps_nothing_of_its_request():
         lane, go = Lane("test", 1), threading.Event()
         lane.submit(lambda: go.wait(20) and None)
         array = np.zeros(1)
-        job, kept = Job[int](asyncio.get_running_loop(), lambda: None), weakref.ref(array)
+        job, kept = Job[int](asyncio.get_running_loop(), lambda _: None), weakref.ref(array)
         job.step(lane, array.sum, job.finish)
         del array
         job.answer.cancel()
@@ -83,7 +83,7 @@ def test_a_job_given_up_before_it_began_keeps_nothing_of_its_request():
 def test_a_step_that_raises_stop_iteration_fails_its_job_once():
     async def main() -> list[str]:
         ended: list[str] = []
-        lane, job = Lane("test", 1), Job[int](asyncio.get_running_loop(), lambda: ended.append("over"))
+        lane, job = Lane("test", 1), Job[int](asyncio.get_running_loop(), lambda _: ended.append("over"))
         job.step(lane, lambda: next(iter(())), job.finish)
         with pytest.raises(RuntimeError) as raised:
             await asyncio.wait_for(job.answer, 10)
@@ -98,7 +98,7 @@ def test_a_step_that_raises_stop_iteration_fails_its_job_once():
 def test_without_a_thread_left_a_call_fails_or_waits_for_those_that_run(threads_already: int):
     async def main() -> str:
         ended: list[str] = []
-        lane, job = Lane("test", 2), Job[str](asyncio.get_running_loop(), lambda: ended.append("over"))
+        lane, job = Lane("test", 2), Job[str](asyncio.get_running_loop(), lambda _: ended.append("over"))
         if threads_already:
             lane.submit(lambda: None)
         size = threading.stack_size(2**46)  # more than there is address space: no thread can start
@@ -118,7 +118,7 @@ def test_a_step_that_returns_after_the_loop_is_closed_ends_in_silence():
     lane, running, go = Lane("test", 1), threading.Event(), threading.Event()
 
     async def main() -> None:
-        job: Job[bool] = Job(asyncio.get_running_loop(), lambda: None)
+        job: Job[bool] = Job(asyncio.get_running_loop(), lambda _: None)
         job.step(lane, lambda: running.set() or go.wait(20), job.finish)  # type: ignore[func-returns-value]
         await asyncio.to_thread(running.wait)
 

@@ -39,7 +39,7 @@ def _model(models: Models, parameters: Parameters) -> Response:
     served = models.find(**parameters)
     model, origin = served.model, served.provenance._asdict()
     # Where the model came from, and the adapter's own facts: strings, none of them empty.
-    facts = {**model.properties, **{key: origin[key] for key in _ORIGIN}}
+    facts = {**model.properties, **{key: origin[key] for key in _ORIGIN}, **served.batching}
     facts["labels"] = "" if model.labels is None else orjson.dumps(model.labels).decode()
     return _json({"name": served.name, "versions": origin["versions"], "platform": model.platform,
                   "inputs": _tensors(model.inputs), "outputs": _tensors(model.outputs),

@@ -1,0 +1,143 @@
+"""A thread beside the one that brings bytes: hashing and unpacking go on while the network or the disk is read.
+
+hashlib, sockets and files release the GIL for pieces of this size.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import Queue
+from typing import Final
+
+from runtime.errors import BadContent, Cancelled
+from runtime.kit.files import CHUNK_BYTES, Read
+from runtime.kit.format.digest import DigestCheck
+
+_DEPTH: Final = 8  # pieces that wait
+SMALL_BYTES: Final = 1 << 20
+"""What is shorter is not worth a thread."""
+
+Take = Callable[[bytes], object]
+
+
+def both(first: Take, second: Take) -> Take:
+    """Returns what hands bytes to both."""
+
+    def take(data: bytes) -> None:
+        first(data)
+        second(data)
+
+    return take
+
+
+class Count:
+    """Takes bytes, and tells how many there were so far."""
+
+    def __init__(self, reached: Callable[[int], None]) -> None:
+        self._taken, self._reached = 0, reached
+
+    def __call__(self, data: bytes) -> None:
+        """Takes the next bytes."""
+        self._taken += len(data)
+        self._reached(self._taken)
+
+
+def stream_checked(read: Read, check: DigestCheck, size: int, take: Take) -> None:
+    """Hands all that `read` gives to `take`, and to `check`. Raises what that raises, at the end."""
+    with checking(check, size) as update:
+        while data := read(CHUNK_BYTES):
+            update(data)
+            take(data)
+
+
+@contextmanager
+def checking(check: DigestCheck, size: int) -> Iterator[Take]:
+    """Yields what takes the `size` bytes that `check` is for, and hashes long ones in a thread.
+
+    At the end it raises what `DigestCheck.finish` raises.
+    """
+    if size < SMALL_BYTES:
+        yield check.update
+    else:
+
+        def hash_all(read: Read) -> None:
+            while data := read(CHUNK_BYTES):
+                check.hash(data)
+
+        with lanes(hash_all) as put:
+
+            def update(data: bytes) -> None:
+                check.count(len(data))
+                put(data)
+
+            yield update
+    check.finish()
+
+
+@contextmanager
+def lanes(*works: Callable[[Read], object]) -> Iterator[Take]:
+    """Yields what hands bytes to all of the works, each in a thread. At the end it raises what one of them raised."""
+    running = [Lane(work) for work in works]
+
+    def put(data: bytes) -> None:
+        for lane in running:
+            lane.put(data)
+
+    try:
+        yield put
+    except BaseException:
+        for lane in running:
+            lane.end(aborted=True)
+        raise
+    failures = [failure for lane in running if (failure := lane.end())]
+    if failures:
+        raise failures[0]
+
+
+class Lane:
+    """Runs `work(read)` in a thread; `read` returns what `put` gets, in order."""
+
+    def __init__(self, work: Callable[[Read], object]) -> None:
+        self._waiting: Queue[bytes | None] = Queue(_DEPTH)
+        self._piece, self._position, self._ended = b"", 0, False
+        self._aborted = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), name="lane", daemon=True)
+        self._thread.start()
+
+    def put(self, data: bytes) -> None:
+        """Hands on the next bytes. Raises what ended the work, except BadContent: the bytes may not be the right ones.
+
+        What is wrong with the content is said by `end`, to a caller that knows then that the bytes are right.
+        """
+        if self._failure is not None and not isinstance(self._failure, BadContent):
+            raise self._failure
+        self._waiting.put(data)
+
+    def end(self, *, aborted: bool = False) -> BaseException | None:
+        """Waits until the work is done, and returns what it raised. `aborted`: its next `read` raises Cancelled."""
+        self._aborted = aborted
+        self._waiting.put(None)
+        self._thread.join()
+        return self._failure
+
+    def _run(self, work: Callable[[Read], object]) -> None:
+        try:
+            work(self._read)
+        except BaseException as failure:  # noqa: BLE001 - raised again by whoever puts or closes
+            self._failure = failure
+        while not self._ended:  # whoever puts must not wait for ever
+            self._next()
+
+    def _read(self, most: int) -> bytes:
+        if self._position == len(self._piece) and not self._ended:
+            self._next()
+        if self._aborted:
+            raise Cancelled("the pull was cancelled")
+        data = self._piece[self._position : self._position + most]
+        self._position += len(data)
+        return data
+
+    def _next(self) -> None:
+        data = self._waiting.get()
+        self._piece, self._position, self._ended = data or b"", 0, data is None

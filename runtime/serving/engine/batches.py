@@ -1,0 +1,255 @@
+"""Batches: requests that wait for the model together are predicted together, and each gets its own rows of the answer.
+
+A thread that is free begins a batch at once, with whatever is in it: an idle server never waits. While all threads are
+busy, the batch that waits for one takes every request of its kind, up to the most rows. A batch that fails is halved
+until the request at fault is alone.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from adapters.values import Array, Arrays
+from runtime.serving.engine.call import Call
+from runtime.serving.engine.request import Request
+from runtime.serving.engine.threads import Interrupt, Job, Lane
+
+T = TypeVar("T")
+
+
+class Shape(NamedTuple):
+    """Requests that have been shown to give the same answers joined as alone."""
+
+    inputs: frozenset[str]
+    """The names of their inputs: all of these, and no others."""
+    outputs: frozenset[str]
+    """The outputs that they may want."""
+    trailing: frozenset[tuple[str, tuple[int, ...]]] | None
+    """Name and shape behind the first axis of each input; None: any."""
+
+    def holds(self, request: Request) -> bool:
+        """True if `request` is one of them."""
+        if self.inputs != request.inputs.keys() or not self.outputs.issuperset(request.wanted):
+            return False
+        return self.trailing is None or self.trailing.issuperset(
+            (name, a.shape[1:]) for name, a in request.inputs.items()
+        )
+
+
+class Verdict(NamedTuple):
+    """What a trial has shown. Without a shape the model is not batched, for that reason."""
+
+    shapes: tuple[Shape, ...] = ()
+    most_rows: int = 0
+    delay_seconds: float = 0.0
+    difference: float = 0.0
+    reason: str = ""
+
+
+class Member(Generic[T]):
+    """One request's place in a batch."""
+
+    __slots__ = ("call", "job", "joined", "outcome", "request", "rows")
+
+    def __init__(self, job: Job[T], call: Call[T], request: Request, rows: int) -> None:
+        self.job, self.call, self.request, self.rows, self.joined = job, call, request, rows, perf_counter()
+        self.outcome: T | Exception | None = None
+
+
+class Batches:
+    """The batches of one model. Everything but what is said to run in a thread is called on the event loop."""
+
+    def __init__(self, lane: Lane, predict: Callable[[Request], Arrays], interrupt: Interrupt | None,
+                 ran: Callable[[int], None], alone: Callable[[Request, float], None]) -> None:  # fmt: skip
+        """`ran` is told the rows of each prediction, and `alone` what one took that had no company, in its thread."""
+        self._lane, self._predict, self.interrupt, self.ran, self.alone = lane, predict, interrupt, ran, alone
+        self.shapes: tuple[Shape, ...] = ()
+        self.most_rows, self.delay_seconds = 0, 0.0
+        self.crowded = False
+        """Whether the last batch had several members. Then the next one begins when the event loop has read what other
+        clients have sent by now; that makes batches larger by a third."""
+        self._waiting: dict[Hashable, Batch] = {}
+
+    def add(self, job: Job[T], call: Call[T], request: Request) -> bool:
+        """Puts a request into a batch; False: it has to be predicted by itself."""
+        rows = _rows(request.inputs)
+        if not 0 < rows < self.most_rows or not any(shape.holds(request) for shape in self.shapes):
+            return False
+        kind = (request.wanted, *((name, array.dtype, array.shape[1:]) for name, array in request.inputs.items()))
+        member = Member(job, call, request, rows)
+        batch = self._waiting.get(kind)
+        if batch is None or not batch.take(member):
+            batch = self._waiting[kind] = Batch(self, kind)
+            batch.take(member)
+            batch.start(self.delay_seconds)
+        return True
+
+    def allow(self, verdict: Verdict) -> None:
+        """Has the requests that a trial has shown to be fit joined from now on."""
+        self.shapes, self.most_rows, self.delay_seconds = verdict.shapes, verdict.most_rows, verdict.delay_seconds
+
+    def begin(self, batch: "Batch") -> None:
+        """Has a thread predict the batch, which still takes members until that thread begins."""
+        if not batch.lead.given_up:
+            batch.lead.step(self._lane, batch.run, batch.lead.finish)
+
+    def over(self, batch: "Batch") -> None:
+        """Forgets a batch that takes no more members."""
+        if self._waiting.get(batch.kind) is batch:
+            del self._waiting[batch.kind]
+
+    def give_up(self, batch: "Batch") -> None:
+        """Ends a batch whose answers nobody waits for."""
+        self.over(batch)
+        batch.lead.give_up()
+
+    def predict(self, members: Sequence[Member[Any]]) -> list[Arrays]:
+        """Returns the outputs of each member; in a thread. Raises what the model raises."""
+        request = members[0].request
+        if len(members) == 1:
+            return [self._predict(request)]
+        outputs = self._predict(joined([member.request for member in members]))
+        parts = parted(outputs, request.wanted, [member.rows for member in members])
+        if parts is None:  # not what it has been shown to do: never again
+            self.shapes = ()
+            raise ValueError("the model returned other rows than it was given")
+        return parts
+
+
+class Batch:
+    """Requests that are predicted together, in one step of the job `lead`."""
+
+    def __init__(self, batches: Batches, kind: Hashable) -> None:
+        self.kind, self._batches = kind, batches
+        self.lead: Job[None] = Job(asyncio.get_running_loop(), lambda _: None, batches.interrupt)
+        self.lead.answer.add_done_callback(self._deliver)
+        self._lock = threading.Lock()
+        self._members: list[Member[Any]] = []
+        self._rows, self._begun = 0, False
+        self._timer: asyncio.TimerHandle | None = None
+        self._predicted: list[int] = []
+        """The rows of each prediction that it took."""
+
+    def take(self, member: Member[Any]) -> bool:
+        """Takes a member, if there is room and no thread has begun."""
+        with self._lock:
+            if self._begun or self._rows + member.rows > self._batches.most_rows:
+                return False
+            self._members.append(member)
+        self._rows += member.rows
+        member.job.leave = partial(self._leave, member)
+        if self._rows == self._batches.most_rows and self._timer is not None:
+            self._begin()
+        return True
+
+    def start(self, delay_seconds: float) -> None:
+        """Waits for a thread, after a delay in which further members may come."""
+        if delay_seconds:
+            self._timer = asyncio.get_running_loop().call_later(delay_seconds, self._begin)
+        elif self._batches.crowded:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._batches.begin, self)
+        else:
+            self._batches.begin(self)
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._batches.begin(self)
+
+    def _leave(self, member: Member[Any]) -> bool:
+        with self._lock:
+            begun = self._begun
+            if not begun:
+                self._members.remove(member)
+        if not begun:
+            self._rows -= member.rows
+            member.job.leave = _cannot_leave
+        if all(other.job.given_up for other in self._members):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._batches.give_up(self)
+        return not begun
+
+    def run(self) -> None:
+        """Gives each member its outcome; in a thread."""
+        with self._lock:
+            self._begun = True
+        began = perf_counter()
+        for member in self._members:
+            member.call.queued = member.job.queued + began - member.joined
+        self._answer(self._members)
+
+    def _answer(self, members: list[Member[Any]]) -> None:
+        members = [member for member in members if not member.job.given_up]
+        if not members:
+            return
+        started = perf_counter()
+        try:
+            parts = self._batches.predict(members)
+        except Exception as error:  # noqa: BLE001 - of whichever member is at fault
+            if len(members) == 1:
+                members[0].outcome = error
+            else:
+                middle = len(members) // 2
+                self._answer(members[:middle])
+                self._answer(members[middle:])
+            return
+        self._predicted.append(sum(member.rows for member in members))
+        for member, outputs in zip(members, parts, strict=True):
+            try:
+                member.outcome = member.call.encode(member.request, outputs)
+            except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
+                member.outcome = error
+            member.call.computed = perf_counter() - started
+        if len(members) == 1:
+            self._batches.alone(members[0].request, members[0].call.computed)
+
+    def _deliver(self, ended: asyncio.Future[None]) -> None:
+        self._batches.over(self)
+        self._batches.crowded = len(self._members) > 1
+        failure = ended.exception()
+        for rows in self._predicted:
+            self._batches.ran(rows)
+        for member in self._members:
+            member.job.leave = _cannot_leave  # which holds nothing: no arrays wait for the garbage collector
+            outcome = member.outcome if failure is None else failure
+            if isinstance(outcome, BaseException):
+                member.job.fail(outcome)
+            else:
+                member.job.finish(outcome)
+
+
+def _cannot_leave() -> bool:
+    return False
+
+
+def _rows(inputs: Arrays) -> int:
+    """Returns the length of the first axis that all inputs have in common; 0 if there is none."""
+    lengths = {len(array) if array.ndim else 0 for array in inputs.values()}
+    return lengths.pop() if len(lengths) == 1 else 0
+
+
+def joined(requests: Sequence[Request]) -> Request:
+    """Returns one request with the rows of all, which are of one kind."""
+    first = requests[0]
+    inputs: Arrays = {name: np.concatenate([request.inputs[name] for request in requests]) for name in first.inputs}
+    return Request(inputs, first.wanted)
+
+
+def parted(outputs: Arrays, wanted: Sequence[str], rows: Sequence[int]) -> list[Arrays] | None:
+    """Returns the outputs of each request that was joined, in turn; None if there are not as many rows as went in."""
+    total, parts, at = sum(rows), list[Arrays](), 0
+    arrays: list[tuple[str, Array]] = [(name, outputs[name]) for name in wanted]
+    if any(not array.ndim or len(array) != total for _, array in arrays):
+        return None
+    for count in rows:
+        parts.append({name: array[at : at + count] for name, array in arrays})
+        at += count
+    return parts

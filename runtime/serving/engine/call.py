@@ -1,0 +1,32 @@
+"""A call: one request, as far as the engine needs to know it."""
+
+from typing import Protocol, TypeVar
+
+from adapters.values import Arrays
+from runtime.serving.engine.request import Request
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Call(Protocol[T_co]):
+    """How to read a request, how to answer it, and its account."""
+
+    arrived: float
+    """`perf_counter()` when the request was whole: the deadline counts from here."""
+    body_bytes: int
+    deadline_seconds: float
+    """Its deadline after that; 0: none. `decode` may bring it forward."""
+    queued: float
+    """Seconds that it waited for threads; written by the engine."""
+    computed: float
+    """Seconds that the model and the encoding took, of all requests of its batch; written by the engine."""
+
+    @property
+    def light(self) -> bool:
+        """Whether even a long body is decoded in microseconds."""
+
+    def decode(self) -> Request:
+        """Returns the request. Called once, in a thread if the body is long and not light."""
+
+    def encode(self, request: Request, outputs: Arrays, /) -> T_co:
+        """Returns the answer. Called once, in the thread where the model ran."""
