@@ -1,4 +1,4 @@
-"""The table of options: flag, variable, default, and what each does. README and `--help` show it."""
+"""The table of options: flag, variable, default, and what each does. `docs/options.md` and `--help` show it."""
 
 import re
 from collections.abc import Callable
