@@ -221,7 +221,7 @@ def test_any_python_of_the_kit_is_served_where_it_may_run(tmp_path):
     )
     with Server(f"oci:{layout}:v1", cache=tmp_path / "cache") as server:
         code, reason = server.failure()
-        assert (code, "'serve:load' would run Python code from the kit" in reason) == (79, True), reason
+        assert (code, "its entry point would run Python code from the kit" in reason) == (79, True), reason
     with Server(f"oci:{layout}:v1", "--drain-delay", "0", *UNSAFE, cache=tmp_path / "cache") as server:
         with server.ready() as client:
             request = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [2], "data": [1.0, 2.0]}]}

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from runtime.errors import InvalidKitfile, NotAModelKit, NotFound, Unsupported
 from runtime.kit.files import open_plain, reading, volume_group, who_else_writes
 from runtime.kit.format.kitfile import Entry, Kitfile
-from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, entry_path
+from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, STAGING_NAME, entry_path
 
 _KITFILE_NAMES = (KITFILE_NAME, "kitfile", ".kitfile")  # in the order in which Kit looks for them
 _MAX_KITFILE_BYTES = 1 << 20
@@ -79,6 +79,12 @@ def _read_kitfile(root: Path) -> str | None:
     if name is None:
         if (root / "oci-layout").exists():
             raise NotAModelKit(f"folder {str(root)!r} is an OCI layout; write oci:{root}:TAG")
+        if (root / STAGING_NAME).exists():
+            raise NotAModelKit(
+                f"a kit was not unpacked to its end into folder {str(root)!r}; run `runtime unpack` again"
+            )
+        if not any(root.iterdir()):
+            raise NotAModelKit(f"folder {str(root)!r} is empty: there is no Kitfile and no model")
         return None
     subject = f"the {name} in folder {str(root)!r}"
     with reading(subject, NotAModelKit), open_plain(root / name) as file:
