@@ -32,9 +32,11 @@ def check(own: Mapping[str, object], known: Mapping[str, Check], adapter: str) -
     for key, value in own.items():
         if key not in known:
             keys = listed(sorted(known), at_most=len(known))
-            raise LoadFailed(f"serving.options.{key} is not an option of the {adapter} adapter; it knows {keys}")
+            raise LoadFailed(
+                f"model.parameters.serving.options.{key} is not an option of the {adapter} adapter; it knows {keys}"
+            )
         if not known[key].holds(value):
-            raise LoadFailed(f"serving.options.{key} is {value!r:.64}; it must be {known[key].wanted}")
+            raise LoadFailed(f"model.parameters.serving.options.{key} is {value!r:.64}; it must be {known[key].wanted}")
     return dict(own)
 
 

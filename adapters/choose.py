@@ -152,7 +152,7 @@ def load(
         warn(model.properties["warning"])
     names = [spec.name for spec in model.outputs]
     if unknown := [name for name in options.outputs if name not in names]:
-        raise LoadFailed(f"serving.outputs names {unknown[0]!r}; {found.path} gives {listed(names)}")
+        raise LoadFailed(f"model.parameters.serving.outputs names {unknown[0]!r}; {found.path} gives {listed(names)}")
     labels = model.labels if options.labels is None else options.labels
     return chosen, replace(model, labels=labels, default_outputs=options.outputs or model.default_outputs)
 

@@ -1,17 +1,22 @@
 """Imports what a model needs when it needs it: its framework, and the kit's own code if the model may run it."""
 
 import posixpath
+import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from adapters.base import LoadFailed, MissingFramework, ModelFiles
 from adapters.wording import failing, with_class
+
+_IMAGE: Final = "/opt/venv"
+"""Where the Dockerfile installs everything."""
 
 
 def framework(module: str, extra: str) -> Any:  # frameworks are optional, and most of them carry no types
@@ -37,7 +42,20 @@ def installed(package: str, extra: str) -> Callable[[str, str], None]:
 
 def _missing(package: str, extra: str) -> MissingFramework:
     said = f"this model needs the package {package!r}, which is not installed"
-    return MissingFramework(f"{said}: pip install 'modelkit-runtime[{extra}]'")
+    return MissingFramework(f"{said}: {how_to_install(extra)}")
+
+
+def how_to_install(extra: str) -> str:
+    """Returns what installs an extra of ours where this process runs: in our image, a checkout or any environment."""
+    if sys.prefix == _IMAGE:
+        return f"build the image with --build-arg EXTRAS={extra}"
+    wanted, packages = re.compile(rf"""extra == ["']{extra}["']"""), list[str]()
+    with suppress(PackageNotFoundError):
+        found = (text.partition(";") for text in requires("modelkit-runtime") or ())
+        packages = [f"'{package.strip()}'" for package, _, marker in found if wanted.search(marker)]
+    if not packages:  # a checkout that was not installed, or that is newer than its installation
+        return f"pip install '.[{extra}]' in the folder of the runtime"
+    return f"{sys.executable} -m pip install {' '.join(packages)}"
 
 
 @contextmanager
@@ -106,7 +124,7 @@ def entrypoint(files: ModelFiles, text: str) -> Callable[..., Any]:
     """Returns the callable that `module:callable` names in the kit's code. Raises LoadFailed."""
     module, _, name = text.partition(":")
     if not module or not name:
-        raise LoadFailed(f"serving.options.entrypoint is {text!r}; it must be module:callable")
+        raise LoadFailed(f"model.parameters.serving.options.entrypoint is {text!r}; it must be module:callable")
     with kit_on_path(files), failing(f"the entry point {text!r} cannot be imported", with_class):
         imported = import_module(module)
         _check_origin(files, module, may_be_installed=module.partition(".")[0] not in _modules(files))

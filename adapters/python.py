@@ -28,7 +28,9 @@ def load(files: ModelFiles, options: Options) -> Model:
     """
     text = options.own.get("entrypoint")
     if not isinstance(text, str):
-        raise LoadFailed("the python adapter needs serving.options.entrypoint: module:callable, in the kit's code")
+        raise LoadFailed(
+            "the python adapter needs model.parameters.serving.options.entrypoint: module:callable, in the kit's code"
+        )
     if not allows_code(options.trust):
         raise code_refused(files.path, f"the entry point {text!r}", options.trust, "export the model to ONNX")
     make = imports.entrypoint(files, text)
@@ -41,7 +43,9 @@ def load(files: ModelFiles, options: Options) -> Model:
         raise LoadFailed(f"the entry point {text!r} made a {type(made).__name__}, neither a Model nor a callable")
     inputs = options.inputs or options.sampled
     if not inputs:
-        raise LoadFailed(f"{text!r} made a plain callable, whose inputs serving.inputs must say: name, datatype, shape")
+        raise LoadFailed(
+            f"{text!r} made a plain callable: say its inputs in model.parameters.serving.inputs (name, datatype, shape)"
+        )
     with failing(f"what {text!r} made cannot be run on zeros", with_class):
         outputs = _outputs(made, inputs)
 

@@ -64,7 +64,7 @@ def _columns(catboost: Any, model: Any, options: Options, names: list[str]) -> A
     kinds = ["BYTES" if i in (*categories, *texts) else sampled.get(n, "FP32") for i, n in enumerate(named)]
     specs = options.inputs or tuple(TensorSpec(n, k, (-1,)) for n, k in zip(named, kinds, strict=True))
     if sorted(s.name for s in specs) != sorted(named):
-        raise LoadFailed(f"serving.inputs must name the model's features: {', '.join(named)}")
+        raise LoadFailed(f"model.parameters.serving.inputs must name the model's features: {', '.join(named)}")
     ordered = sorted(specs, key=lambda s: named.index(s.name))
 
     def build(arrays: dict[str, Any]) -> Any:

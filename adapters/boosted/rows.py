@@ -58,9 +58,9 @@ def rows_of(
 
 def _as_matrix(spec: TensorSpec, width: int) -> TensorSpec:
     if spec.shape[1] not in (-1, width):
-        raise LoadFailed(f"serving.inputs says {spec.shape[1]} features; the model has {width}")
+        raise LoadFailed(f"model.parameters.serving.inputs says {spec.shape[1]} features; the model has {width}")
     if spec.datatype == "BYTES":
-        raise LoadFailed(f"serving.inputs says {spec.name!r} is BYTES; the model takes numbers")
+        raise LoadFailed(f"model.parameters.serving.inputs says {spec.name!r} is BYTES; the model takes numbers")
     return replace(spec, shape=(spec.shape[0], width))
 
 
@@ -68,10 +68,14 @@ def _check_columns(told: Sequence[TensorSpec], kinds: Mapping[str, str], width: 
     given = [spec.name for spec in told]
     if sorted(given) != sorted(kinds):
         features = ", ".join(kinds) or width
-        raise LoadFailed(f"serving.inputs names {', '.join(given)}; the model's features are {features}")
+        raise LoadFailed(
+            f"model.parameters.serving.inputs names {', '.join(given)}; the model's features are {features}"
+        )
     if odd := [s.name for s in told if (s.datatype == "BYTES") != (kinds[s.name] == "BYTES") or len(s.shape) != 1]:
         wanted = "texts" if kinds[odd[0]] == "BYTES" else "numbers"
-        raise LoadFailed(f"serving.inputs says that {odd[0]!r} is no column of {wanted}; the model takes {wanted}")
+        raise LoadFailed(
+            f"model.parameters.serving.inputs says that {odd[0]!r} is no column of {wanted}; the model takes {wanted}"
+        )
 
 
 def _sampled(specs: tuple[TensorSpec, ...], width: int, kinds: Mapping[str, str]) -> tuple[TensorSpec, ...]:

@@ -144,7 +144,9 @@ def _inputs(session: Any, facts: Facts, options: Options, name: str) -> tuple[tu
     required = session.get_inputs()
     told = {spec.name: spec.shape for spec in options.inputs}
     if unknown := set(told) - {i.name for i in required}:
-        raise LoadFailed(f"serving.inputs names {min(unknown)!r}; {name} has {listed(i.name for i in required)}")
+        raise LoadFailed(
+            f"model.parameters.serving.inputs names {min(unknown)!r}; {name} has {listed(i.name for i in required)}"
+        )
     one = len(required) == len(options.sampled) == 1  # then its name is free, as in requests
     sampled = {required[0].name if one else spec.name: spec.shape for spec in options.sampled}
     specs: list[TensorSpec] = []
@@ -154,7 +156,9 @@ def _inputs(session: Any, facts: Facts, options: Options, name: str) -> tuple[tu
         shape = told[given.name] if given.name in told else _shape(given, facts)
         shape = sampled.get(given.name) if shape is None else shape
         if shape is None:
-            raise LoadFailed(f"input {given.name!r} of {name} has no shape in the file; say it in serving.inputs")
+            raise LoadFailed(
+                f"input {given.name!r} of {name} has no shape in the file; say it in model.parameters.serving.inputs"
+            )
         specs.append(TensorSpec(given.name, datatype, shape, optional=len(specs) >= len(required)))
         if read is not None:
             readers[given.name] = read

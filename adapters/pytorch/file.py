@@ -115,7 +115,9 @@ def _weights(files: ModelFiles, options: Options, device: torch.device) -> Loade
         with kit_on_path(files):
             state = torch.load(files.root / files.path, map_location=device, weights_only=weights_only)
     except pickle.UnpicklingError as error:
-        instead = "save model.state_dict(), or say weights_only: false in serving.options to unpickle it all"
+        instead = (
+            "save model.state_dict(), or say weights_only: false in model.parameters.serving.options to unpickle it all"
+        )
         raise LoadFailed(f"{files.path} holds more than weights ({export.wanted(error)}); {instead}") from error
     return _with_state(files, options, text, state)
 
@@ -155,7 +157,7 @@ def _told_entrypoint(files: ModelFiles, options: Options) -> str:
         if whole := _class_in(files):
             instead = f"save model.state_dict() and name the code that makes the model, or export it: {EXPORT}"
             raise LoadFailed(f"{files.path} holds a whole pickled module ({whole}), which needs its code: {instead}")
-        wanted = "serving.options.entrypoint must name the code that makes the model (module:callable)"
+        wanted = "model.parameters.serving.options.entrypoint must name the code that makes the model (module:callable)"
         raise LoadFailed(f"{files.path} holds weights only; {wanted}, or export the whole model: {EXPORT}")
     if not allows_code(options.trust):
         raise code_refused(files.path, f"{files.path} with the entry point {text!r}", options.trust, EXPORT)

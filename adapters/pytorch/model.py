@@ -44,7 +44,9 @@ def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.
     outputs = _dry_run(_runner(_copied(module), loaded, inputs, device, dtype), inputs, options)
     if isinstance(outputs, Exception):
         if not loaded.outputs:
-            hint = "give the kit a sample, or say another number than 0 for an input in serving.options.example"
+            hint = (
+                "give the kit a sample, or an input another number than 0 in model.parameters.serving.options.example"
+            )
             said = f"{files.path} cannot be run on zeros or ones, so its outputs are not known ({hint})"
             raise LoadFailed(f"{said}: {reason(outputs, longest=10_000)[-200:]}") from outputs
         outputs = loaded.outputs
@@ -66,11 +68,15 @@ def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.
 def _inputs(loaded: Loaded, options: Options, name: str) -> tuple[TensorSpec, ...]:
     specs = options.inputs or loaded.inputs or options.sampled
     if not specs:
-        raise LoadFailed(f"{name} does not say what it takes; say it in serving.inputs: name, datatype, shape of each")
+        raise LoadFailed(
+            f"{name} does not say what it takes; say it in model.parameters.serving.inputs (name, datatype, shape)"
+        )
     if loaded.inputs and len(specs) != len(loaded.inputs):
-        raise LoadFailed(f"serving.inputs names {len(specs)} inputs; {name} takes {len(loaded.inputs)}")
+        raise LoadFailed(
+            f"model.parameters.serving.inputs names {len(specs)} inputs; {name} takes {len(loaded.inputs)}"
+        )
     if texts := [spec.name for spec in specs if spec.datatype == "BYTES"]:
-        raise LoadFailed(f"serving.inputs says {texts[0]!r} is BYTES, which PyTorch has no tensors of")
+        raise LoadFailed(f"model.parameters.serving.inputs says {texts[0]!r} is BYTES, which PyTorch has no tensors of")
     return specs
 
 
@@ -80,7 +86,9 @@ def _prepared(module: Any, options: Options, device: torch.device, dtype: torch.
     if not options.own.get("compile"):
         return module
     if options.confined:
-        said = "serving.options.compile wants to run a C++ compiler, which a worker confined by Landlock may not"
+        said = (
+            "model.parameters.serving.options.compile runs a C++ compiler, which a worker confined by Landlock may not"
+        )
         raise LoadFailed(f"{said}; serve with --sandbox off, or without compile")
     return torch.compile(module)
 

@@ -103,7 +103,9 @@ def _without_width(estimator: Any, first: Any, sampled: tuple[TensorSpec, ...]) 
         return _single(TensorSpec("x", "FP64", (-1,)))
     if hasattr(estimator, "predict") or hasattr(estimator, "transform"):
         return _single(TensorSpec("x", "FP64", (-1, -1)))
-    raise LoadFailed(f"a {type(estimator).__name__} does not say what it takes; say it in serving.inputs")
+    raise LoadFailed(
+        f"a {type(estimator).__name__} does not say what it takes; say it in model.parameters.serving.inputs"
+    )
 
 
 def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Rows:
@@ -117,7 +119,7 @@ def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Rows:
     kinds = {spec.name: spec.datatype for spec in specs}
     if names and set(kinds) != set(names):
         odd = min(set(kinds) - set(names) or set(names) - set(kinds))
-        said = f"serving.inputs and the columns the model was fitted on differ in {odd!r}"
+        said = f"model.parameters.serving.inputs and the columns the model was fitted on differ in {odd!r}"
         raise LoadFailed(f"{said}; it wants {', '.join(names)}")
     learnt = columns_of(estimator, len(kinds), names) if names else [Column() for _ in kinds]
     told = [replace(column, kind=kinds[name]) for column, name in zip(learnt, names or kinds, strict=True)]

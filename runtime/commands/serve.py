@@ -52,8 +52,10 @@ def listener_for_grpc(settings: Settings, log: Log) -> Listener | None:
     asked, unix = settings.grpc_port, settings.host.startswith("unix:")
     if asked == OFF:
         return None
+    from adapters.imports import how_to_install
+
     missing = find_spec("google") is None or find_spec("google.protobuf") is None
-    wanted = "it needs a TCP --host" if unix else "pip install 'modelkit-runtime[grpc]' first" if missing else ""
+    wanted = "it needs a TCP --host" if unix else f"it needs more packages: {how_to_install('grpc')}" if missing else ""
     if not wanted:
         try:
             return listen(settings.host, GRPC_PORT if asked is None else asked, option="--grpc-port")

@@ -55,7 +55,9 @@ def test_kit_says_labels_and_default_outputs(tmp_path: Path) -> None:
     _, model, _ = kit.load(outputs=("probabilities",))
     assert model.labels == ("setosa", "versicolor", "virginica")
     assert model.default_outputs == ("probabilities",)
-    with pytest.raises(LoadFailed, match=r"serving.outputs names 'nope'; .* gives label, probabilities"):
+    with pytest.raises(
+        LoadFailed, match=r"model.parameters.serving.outputs names 'nope'; .* gives label, probabilities"
+    ):
         kit.load(outputs=("nope",))
 
 
@@ -128,7 +130,9 @@ def test_types_without_a_datatype_are_refused_by_name(kind: int, named: str, tmp
 
 def test_input_without_a_shape_needs_the_kit_to_say_it(tmp_path: Path) -> None:
     identity(tmp_path, shape=None)
-    with pytest.raises(LoadFailed, match=r"input 'x' of m\.onnx has no shape in the file; say it in serving.inputs"):
+    with pytest.raises(
+        LoadFailed, match=r"input 'x' of m\.onnx has no shape in the file; say it in model.parameters.serving.inputs"
+    ):
         opened(tmp_path)
     assert opened(tmp_path, sampled=(TensorSpec("any", "FP32", (-1, 3)),)).inputs == (TensorSpec("x", "FP32", (-1, 3)),)
     model = opened(tmp_path, inputs=(TensorSpec("x", "FP32", (-1, 2)),), sampled=(TensorSpec("x", "FP32", (-1, 3)),))
@@ -366,7 +370,7 @@ def test_plain_leaves_the_reason_without_paths_and_positions(text: str, reason: 
     [
         (
             {"threads": 2},
-            "serving.options.threads is not an option of the onnx adapter; it knows allow_spinning, device",
+            "model.parameters.serving.options.threads is not an option of the onnx adapter; it knows allow_spinning, device",
         ),
         ({"intra_op_threads": -1}, "must be a whole number"),
         ({"intra_op_threads": True}, "must be a whole number"),

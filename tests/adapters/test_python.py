@@ -108,7 +108,7 @@ def test_kit_code_needs_trust(kit: Any, trust: str) -> None:
 @pytest.mark.parametrize(
     ("name", "inputs", "words"),
     [
-        (None, X, r"needs serving\.options\.entrypoint"),
+        (None, X, r"needs model\.parameters\.serving\.options\.entrypoint"),
         ("nocolon", X, "must be module:callable"),
         ("no_such_code:load", X, "ModuleNotFoundError: No module named 'no_such_code'"),
         ("code_of_the_kit:nope", X, "AttributeError"),
@@ -119,7 +119,7 @@ def test_kit_code_needs_trust(kit: Any, trust: str) -> None:
         ("code_of_the_kit:cancels", X, "failed: CancelledError"),
         ("code_of_the_kit:closes", X, "failed: GeneratorExit"),
         ("code_of_the_kit:stumbles", X, "cannot be run on zeros: ZeroDivisionError"),
-        ("code_of_the_kit:plain", (), r"whose inputs serving\.inputs must say"),
+        ("code_of_the_kit:plain", (), r"say its inputs in model\.parameters\.serving\.inputs"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(kit: Any, name: str | None, inputs: Any, words: str) -> None:

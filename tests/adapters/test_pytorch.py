@@ -332,7 +332,7 @@ def test_arguments_dtype_and_threads_are_taken(kit: Path) -> None:
 @pytest.mark.parametrize(
     ("own", "words"),
     [
-        ({"entrypoint": None}, r"holds weights only; serving\.options\.entrypoint must name"),
+        ({"entrypoint": None}, r"holds weights only; model\.parameters\.serving\.options\.entrypoint must name"),
         ({"entrypoint": "net_of_test:number"}, "made a int, not a torch"),
         ({"arguments": {"width": 3}}, "size mismatch"),
         ({"device": "cuda"}, "the device 'cuda' was asked for and cannot be used"),

@@ -47,8 +47,7 @@ def _table(body: bytes) -> Any:
         import pyarrow
         from pyarrow import ipc
     except ModuleNotFoundError:
-        hint = "its operator can: pip install 'modelkit-runtime[arrow]'"
-        raise UnsupportedMedia(f"this server reads no Arrow; {hint}") from None
+        raise UnsupportedMedia("this server reads no Arrow; its operator can install the extra `arrow`") from None
     buffer = pyarrow.py_buffer(body)
     try:
         for message in ipc.MessageReader.open_stream(buffer):

@@ -119,5 +119,5 @@ def test_a_server_without_the_extra_says_so(monkeypatch: pytest.MonkeyPatch):
     status, said = post(people(), body, **{"Content-Type": KIND})
     assert (status, said) == (
         415,
-        "this server reads no Arrow; its operator can: pip install 'modelkit-runtime[arrow]'",
+        "this server reads no Arrow; its operator can install the extra `arrow`",
     )
