@@ -141,6 +141,7 @@ class _Kit:
         for file in board.files:  # mapped already; no other process gets them
             os.close(file)
         self._board, self._state, self._meter = board, board.models[0], Meter(board.slot(1))
+        self._meter.set("runtime_start_timestamp_seconds", time.time())
         self._limits = limits_of(settings, allowance())
         self._served: dict[str, Served] = {}
         health = Health(board, reference.name)

@@ -89,6 +89,7 @@ FAMILIES = (
     Family("runtime_poisoned_requests_total", "counter", (), "requests",
            "Requests that were refused because a worker had ended with the same one in hand."),
     Family("runtime_workers_ready", "gauge", (), "workers", "Workers that answer predictions."),
+    Family("runtime_start_timestamp_seconds", "gauge", (), "seconds", "When this server started, since 1970.", "max"),
     Family("runtime_log_dropped_total", "counter", (), "lines", "Log lines dropped because nobody read them."),
     Family("runtime_unsafe_loading", "gauge", (), "1 or 0", "1 while the trust level is unsafe.", "max"),
     Family("runtime_sandboxed", "gauge", (), "1 or 0", "1 while workers are confined to reading the kit.", "max"),

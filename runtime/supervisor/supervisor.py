@@ -52,6 +52,7 @@ class Supervisor:
         self._settings, self._board, self._log = launcher.settings, launcher.board, launcher.log
         self._model = self._board.models[0]
         self._meter = Meter(self._board.slot(0))
+        self._meter.set("runtime_start_timestamp_seconds", time.time())
         self._log.dropped = partial(self._meter.add, "runtime_log_dropped_total")
         listen(self._log, stderr=True)
         self._workers = Workers(launcher, self._meter, first, self)

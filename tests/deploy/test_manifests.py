@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+import runtime
+from tests.adapters.kits import unpack
 from tests.places import ROOT
 
 if TYPE_CHECKING:
@@ -167,3 +169,16 @@ def test_the_operators_rules_are_prometheus_rules() -> None:
     rules = yaml.safe_load((DEPLOY / "monitoring/rules.yaml").read_text())
     operator = yaml.safe_load((DEPLOY / "kubernetes/overlays/monitoring/prometheusrule.yaml").read_text())
     assert operator["spec"] == rules
+
+
+def test_kserve_is_told_of_no_format_that_the_image_does_not_serve(tmp_path: Path) -> None:
+    """The image has the core alone; KServe puts files without a Kitfile into a folder."""
+    runtime_ = yaml.safe_load((DEPLOY / "kserve/clusterservingruntime.yaml").read_text())
+    formats = {each["name"] for each in runtime_["spec"]["supportedModelFormats"]}
+    assert formats == {"modelkit", "onnx"}
+    unpack("iris-onnx", tmp_path / "kit")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "kit/model/iris.onnx").rename(tmp_path / "models/model.onnx")
+    assert runtime.load(tmp_path / "models", model_name="iris").predict({"X": [[5.1, 3.5, 1.4, 0.2]]})[
+        "label"
+    ].tolist() == [0]

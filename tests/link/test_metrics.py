@@ -121,7 +121,7 @@ def test_before_a_model_is_known_only_the_metrics_of_the_process_appear():
 def test_the_number_of_series_is_fixed():
     assert (
         len(samples(rendered(Slots())))
-        == len(PROTOCOLS) * (len(OUTCOMES) * (len(BUCKETS) + 3) + 2) + 3 + len(PHASES) + 8 + 3 + len(BUCKETS) + 3
+        == len(PROTOCOLS) * (len(OUTCOMES) * (len(BUCKETS) + 3) + 2) + 3 + len(PHASES) + 9 + 3 + len(BUCKETS) + 3
     )
 
 
