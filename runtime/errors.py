@@ -101,6 +101,10 @@ class NotExamined(Failure):
     """The process that looks at a kit's files takes too long, or says what cannot be."""
 
 
+class WrongRow(Failure):
+    """A row that `runtime predict` was given does not fit the model, or the model fails on it."""
+
+
 class SamplesDiffer(Failure):
     """The model's answers differ from the samples in its kit."""
 

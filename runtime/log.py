@@ -7,6 +7,7 @@ A thread of its own writes the lines: a reader that has stopped reading holds up
 
 import json
 import os
+import re
 import select
 import threading
 import time
@@ -25,7 +26,8 @@ _GATHER_SECONDS: Final = 0.02
 _WHOLE_BYTES: Final = select.PIPE_BUF  # written by one of several processes to a pipe in one piece: pipe(7)
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 _ERASE_LINE: Final = "\r\x1b[K"
-_COLOURS: Final = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
+_COLOURS: Final = {"debug": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m"}
+_DIGEST: Final = re.compile(r"(\bsha(?:256|512):[0-9a-f]{12})[0-9a-f]{52,}")
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
@@ -42,7 +44,8 @@ class Log:
         self.style, self.level = style, level
         self.has_status = style == "text" and os.isatty(fd)  # whether there is a line for a status
         self._threshold = LEVELS[level]
-        self._format = _as_json(encode or _encode) if style == "json" else _as_text
+        colours = os.isatty(fd) and not os.environ.get("NO_COLOR")  # https://no-color.org
+        self._format = _as_json(encode or _encode) if style == "json" else _as_text(_COLOURS if colours else {})
         erase = gather and self.has_status  # a worker does not know whether its supervisor's status line is shown
         self._writer = _Writer(fd, gather=gather, erase=erase, lost=lambda lines: self.dropped(lines))
         self.dropped: Callable[[int], None] = lambda _: None
@@ -192,11 +195,19 @@ def _as_json(encode: Encode) -> Callable[[str, str, dict[str, object]], str]:
     return line
 
 
-def _as_text(level: str, event: str, fields: dict[str, object]) -> str:
-    message = fields.get("message") or in_words(event, fields)
-    lines = message if isinstance(message, tuple) else (message,)
-    text = "\n".join(str(line).translate(_CONTROL) for line in lines)
-    return f"{_COLOURS[level]}{text}\x1b[0m\n" if _COLOURS[level] else f"{text}\n"
+def _as_text(colours: Mapping[str, str]) -> Callable[[str, str, dict[str, object]], str]:
+    def line(level: str, event: str, fields: dict[str, object]) -> str:
+        message = fields.get("message") or in_words(event, fields)
+        lines = message if isinstance(message, tuple) else (message,)
+        text = "\n".join(with_short_digests(str(line)).translate(_CONTROL) for line in lines)
+        return f"{colour}{text}\x1b[0m\n" if (colour := colours.get(level)) else f"{text}\n"
+
+    return line
+
+
+def with_short_digests(text: str) -> str:
+    """Returns a text for people: 12 digits of a digest tell two apart. JSON has all of them."""
+    return _DIGEST.sub(r"\1", text)
 
 
 def in_words(event: str, fields: Mapping[str, object]) -> str:

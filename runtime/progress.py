@@ -60,6 +60,9 @@ class Progress:
 
     def kitfile(self, kitfile: "Kitfile") -> None:
         """The Kitfile is there and verified; layers follow."""
+        if kitfile.misplaced:
+            reason = f"the Kitfile has {kitfile.misplaced}, which nothing reads; it belongs to model.parameters.serving"
+            self._log.warning("kitfile.misplaced", message=reason, reason=reason)
         self._on_kitfile(kitfile)
 
     def left_out(self, layers: "Sequence[Placed]") -> None:

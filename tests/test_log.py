@@ -151,3 +151,31 @@ def test_lines_of_two_processes_on_one_slow_pipe_stay_whole(pipe):
     lines = pipe.text().splitlines()
     assert [(process.stdout.close(), process.wait()) for process in processes] == [(None, 0), (None, 0)]
     assert [json.loads(line)["event"] for line in lines] == ["request.answered"] * 8000
+
+
+@pytest.mark.parametrize(("no_color", "shown"), [("", "\x1b[33mkit.odd\x1b[0m\n"), ("1", "kit.odd\n")])
+def test_colours_are_for_terminals_and_for_who_wants_them(no_color, shown, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", no_color)
+    terminal = Terminal()
+    log = Log(terminal.fd, style="text")
+    log.warning("kit.odd")
+    log.close()
+    assert terminal.shown() == shown
+
+
+def test_text_elsewhere_has_no_colours(pipe):
+    log = Log(pipe.write_end, style="text")
+    log.error("kit.lost")
+    log.close()
+    assert pipe.text() == "kit.lost\n"
+
+
+@pytest.mark.parametrize(("style", "digits"), [("text", 12), ("json", 64)])
+def test_text_has_the_first_digits_of_a_digest_and_json_all(style, digits, pipe):
+    log = Log(pipe.write_end, style=style)
+    log.info("kit.resolved", reference="host.example/m:v1@sha256:" + "ab" * 32, tag="sha256:abc")
+    log.close()
+    text = pipe.text()
+    assert f"@sha256:{('ab' * 32)[:digits]}" in text
+    assert f"{('ab' * 32)[:digits]}a" not in text
+    assert "sha256:abc" in text

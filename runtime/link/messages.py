@@ -35,7 +35,9 @@ _LONGEST_NAME: Final = 200
 _LARGEST_NUMBER: Final = 1e9
 _CAUSES: Final = {
     **dict.fromkeys(("AmbiguousModel", "LoadFailed", "MissingFramework", "NoAdapter", "Refused"), "adapters.base"),
-    **dict.fromkeys(("InvalidKitfile", "SamplesDiffer", "Failure"), "runtime.errors"),
+    **dict.fromkeys(
+        ("InvalidKitfile", "SamplesDiffer", "StorageFailed", "Unsupported", "WrongRow", "Failure"), "runtime.errors"
+    ),
 }
 """Classes of what a worker may meet while it loads a model, by module: importing them takes 20 ms, and waits until one
 is met. `Failure` is all that should not happen."""
@@ -87,6 +89,7 @@ class Load(NamedTuple):
     digest: str | None
     verified: str
     layers: Mapping[str, str]  # digests of layers by the path that each filled
+    about: Mapping[str, str] = {}  # what people want to know of the kit
 
     @classmethod
     def of(cls, kit: "Kit") -> Self:
@@ -94,7 +97,7 @@ class Load(NamedTuple):
         reference, digest = kit.reference, str(kit.digest) if kit.digest else None
         layers = {path: str(digest) for path, digest in kit.layers.items()}
         return cls(reference.name, ModelFacts.of(kit.kitfile), str(kit.root), str(reference), reference.tag, digest,
-                   kit.verified, layers)  # fmt: skip
+                   kit.verified, layers, kit.kitfile.about)  # fmt: skip
 
 
 class Stop(NamedTuple):
@@ -150,7 +153,28 @@ class Verdict(NamedTuple):
     reason: str | None
 
 
-Message = Order | Prepare | Load | Stop | Ready | Failed | Examine | Verdict
+class Predict(NamedTuple):
+    """To the process of `runtime predict`. The log, the file with rows and the one for predictions come with it."""
+
+    kit: Load
+    terms: Terms
+    limits: Limits
+    log_style: str
+    log_level: str
+    form: str  # of both files; "": the first bytes say it
+    columns: tuple[str, ...]
+    alone: bool
+    skip: bool  # wrong rows, instead of ending at the first
+
+
+class Predicted(NamedTuple):
+    """From that process: all rows are done."""
+
+    rows: int
+    skipped: int
+
+
+Message = Order | Prepare | Load | Stop | Ready | Failed | Examine | Verdict | Predict | Predicted
 
 
 def write(message: Message) -> bytes:

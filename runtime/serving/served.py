@@ -45,6 +45,8 @@ class Provenance(NamedTuple):
     trust: str
     sandbox: str = "off"
     """How the worker is confined: `landlock-6`, `none: why`, `off`."""
+    about: Mapping[str, str] = {}
+    """What its author says of the kit, for people."""
 
     def headers(self) -> tuple[Header, ...]:
         """Returns `modelkit-digest`, `-reference` and `-verified`, the headers of every answer about this model."""

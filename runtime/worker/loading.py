@@ -24,6 +24,7 @@ from runtime.serving.engine.trial import Wish, trial
 from runtime.serving.inference import rehearse
 from runtime.serving.pictures import pictures
 from runtime.serving.protocol.codec import Codec, prepare
+from runtime.serving.protocol.examples import as_written
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocol.v2.encode import example_request
 from runtime.serving.protocols import CODECS
@@ -68,7 +69,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
     images = pictures(model.inputs, declared.images)
     check_size(model, limits)
     served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log, images)
-    served.example = samples[0].request if samples else None
+    served.example = as_written(samples[0].request) if samples else None
     prepare(served, codecs)
     predicts()
     for number, sample in enumerate(samples, 1):
@@ -81,10 +82,9 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
             served.trial = trial(model, [V2_JSON.decode({}, body, served).inputs for body in bodies], wish)
     except RequestFailed as error:  # zeros need not be a valid input of this model
         log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))
-    example = shown(request) or shown(example_request(model))
     seconds = time.monotonic() - started
     meter.set("runtime_model_load_seconds", seconds)
-    return served, Ready(kit.model, adapter.name, terms.sandbox, len(samples), round(seconds, 4), example)
+    return served, Ready(kit.model, adapter.name, terms.sandbox, len(samples), round(seconds, 4), shown(request))
 
 
 def _wish(mode: str, declared: Batching | None) -> Wish | None:
@@ -133,6 +133,7 @@ def _provenance(kit: Load, terms: Terms, adapter: str) -> Provenance:
         verified=kit.verified,
         trust=terms.trust,
         sandbox=terms.sandbox,
+        about=kit.about,
     )
 
 

@@ -46,6 +46,9 @@ def test_the_model_says_what_it_takes_and_where_it_came_from(served: Served, pat
         ],
         "properties": {
             "made_by": "hand",
+            "max_body_bytes": "67108864",
+            "max_in_flight": "256",
+            "inference_timeout": "30.0",
             "reference": PROVENANCE.reference,
             "digest": DIGEST,
             "framework": "onnx",
@@ -59,6 +62,29 @@ def test_the_model_says_what_it_takes_and_where_it_came_from(served: Served, pat
     assert answer.headers["modelkit-digest"] == DIGEST
     assert answer.headers["modelkit-reference"] == PROVENANCE.reference
     assert answer.headers["modelkit-verified"] == "true"
+
+
+def test_the_model_says_what_its_author_says_of_it():
+    about = {
+        "package": "iris 1.0",
+        "description": "Tells irises apart",
+        "authors": "A, B",
+        "license": "MIT",
+        "trust": "me",
+    }
+    said = call(app_of(model(), provenance=PROVENANCE._replace(about=about)), "GET", "/v2/models/iris").json()[
+        "properties"
+    ]
+    assert {key: said[key] for key in about} == {**about, "trust": "restricted"}
+
+
+def test_a_model_has_a_request_that_it_answers():
+    sample = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
+    for given in (None, sample):
+        served = app_of(model(), sample=given)
+        example = call(served, "GET", "/v2/models/iris/example")
+        assert call(served, "POST", INFER, content=example.content).status_code == 200
+        assert given is None or example.json() == sample
 
 
 def test_models_and_readiness_are_listed(served: Served):

@@ -58,6 +58,10 @@ class Kitfile(NamedTuple):
     description: str
     model: ModelEntry | None
     entries: tuple[tuple[Section, Entry], ...]
+    authors: tuple[str, ...] = ()
+    license: str = ""
+    misplaced: str = ""
+    """Where a `serving` block is that belongs into `model.parameters`, so that nothing reads it; "": there is none."""
     is_made_up: bool = False
     """True for what stands in for the Kitfile of a folder or a file that has none."""
 
@@ -89,18 +93,27 @@ class Kitfile(NamedTuple):
     def _from_document(cls, document: _Document, *, is_file: _IsFile) -> Self:
         package = _map(document, "package")
         name, version, description = (_text(package, key, "package.") for key in ("name", "version", "description"))
-        model = _model(_map(document, "model"), is_file)
+        said = _map(document, "model")
+        licence = _text(package, "license", "package.") or _text(said, "license", "model.")
+        authors, model = _authors(package), _model(said, is_file)
         entries: list[tuple[Section, Entry]] = []
         if model and model.path is not None:
             entries.append(("model", Entry(model.path, model.digest, model.diff_id)))
         entries += [("part", part) for part in (model.parts if model else ())]
         entries += [(section, entry) for section, key in _LISTS for entry in _entries(document, key, key)]
-        kitfile = cls(name, version, description, model, tuple(entries))
+        kitfile = cls(name, version, description, model, tuple(entries), authors, licence, _misplaced(document))
         bare = [entry.path for entry in kitfile.layered if entry.digest is None]
         if bare and len(bare) != len(kitfile.layered):  # as KitOps 1.6 writes it
             seen = f"gives a digest for some entries and none for {bare[0]!r}"
             raise InvalidKitfile(f"the Kitfile {seen}, so its layers cannot be told apart; pack the kit again")
         return kitfile
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What people want to know of the kit, as far as its author says it."""
+        package = " ".join(filter(None, (self.name, self.version)))
+        facts = {"package": package, "description": self.description, "authors": ", ".join(self.authors)}
+        return {key: text for key, text in {**facts, "license": self.license}.items() if text}
 
     @property
     def layered(self) -> tuple[Entry, ...]:
@@ -124,6 +137,17 @@ def check_servable(kitfile: Kitfile) -> None:
         held = [f"{section} {entry.path[:_SHOWN]!r}" for section, entry in kitfile.entries]
         holds = f"only {', '.join(held[:5])}" + (", …" if len(held) > 5 else "") if held else "nor anything else"
         raise NoModel(f"{name} has no model to serve, {holds}; give model.path in the Kitfile and pack it again")
+
+
+def _authors(package: _Document) -> tuple[str, ...]:
+    authors = package.get("authors")
+    return tuple(map(str, authors)) if isinstance(authors, list) else ()
+
+
+def _misplaced(document: _Document) -> str:
+    inner = {f"{key}.serving": document.get(key) for key in ("model", "parameters", "package")}
+    places = {"serving": document, **inner}
+    return next((where for where, block in places.items() if isinstance(block, dict) and "serving" in block), "")
 
 
 def _model(model: _Document, is_file: _IsFile) -> ModelEntry | None:

@@ -11,6 +11,7 @@ import orjson
 from adapters.base import TensorSpec
 from runtime.serving.engine.request import Signature
 from runtime.serving.protocol.image import blank
+from runtime.serving.protocol.rows import short
 
 _LONGEST_SHOWN: Final = 1024
 
@@ -51,6 +52,22 @@ def _example(spec: TensorSpec, elements: Sequence[object]) -> Any:
     for size in reversed(sizes):
         zero = [zero] * size
     return zero
+
+
+def as_written(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a request in V2 JSON with the digits that a person writes for FP32: 5.1, not 5.099999904632568."""
+    try:
+        return {**request, "inputs": [{**tensor, "data": _as_written(tensor)} for tensor in request["inputs"]]}
+    except (KeyError, TypeError, ValueError, OverflowError):  # of a sample that is wrong the replay says so
+        return request
+
+
+def _as_written(tensor: Mapping[str, Any]) -> Any:
+    if tensor["datatype"] != "FP32":
+        return tensor["data"]
+    with np.errstate(over="ignore"):
+        array = np.array(tensor["data"], np.float32)
+    return tensor["data"] if np.isinf(array).any() else short(array)
 
 
 def advice(signature: Signature, name: str, sample: Mapping[str, Any] | None, write: Callable[[list[Any]], Any]) -> str:

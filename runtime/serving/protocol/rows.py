@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import orjson
 
 from adapters.base import TensorSpec
 from adapters.values import Array, Arrays
@@ -20,6 +21,7 @@ from runtime.serving.protocol.json_document import kind_of
 from runtime.serving.protocol.json_elements import array_of
 from runtime.serving.wording import listed, quoted, shown
 
+_DOUBLE: Final = 8  # bytes
 _OBJECTS: Final = frozenset({dict})
 _LISTS: Final = frozenset({list})
 
@@ -158,12 +160,21 @@ def values_of(name: str, array: Array) -> Any:
         texts[:] = [_text(name, value) for value in array.reshape(-1).tolist()]
         return texts.reshape(array.shape).tolist()
     if kind == "f":
-        array = array.astype(np.float64)
         if (endless := np.isinf(array)).any():
-            mixed = array.astype(np.object_)
+            mixed = np.array(short(array), np.object_)
             mixed[endless & (array > 0)], mixed[endless & (array < 0)] = "Infinity", "-Infinity"
             return mixed.tolist()
+        return short(array)
     return array.tolist()
+
+
+def short(array: Array) -> Any:
+    """Returns floats with as few digits as tell them apart: 5.1 for FP32, not 5.099999904632568. NaN may be None."""
+    if array.itemsize == _DOUBLE:
+        return array.tolist()
+    shape = array.shape or (1,)
+    values = orjson.loads(orjson.dumps(np.ascontiguousarray(array).reshape(shape), option=orjson.OPT_SERIALIZE_NUMPY))
+    return values if array.shape else values[0]
 
 
 def _text(name: str, value: object) -> object:

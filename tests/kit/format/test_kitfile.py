@@ -33,7 +33,7 @@ def test_every_golden_kitfile_is_read(kit: Golden) -> None:
 def test_every_field_is_read() -> None:
     kitfile = parse(
         manifestVersion="1.0.0",
-        package={"name": "n", "version": "2.0", "description": "d", "license": "MIT"},
+        package={"name": "n", "version": "2.0", "description": "d", "license": "MIT", "authors": ["A", "B"]},
         model={
             "name": "m",
             "path": "./model/",
@@ -58,6 +58,19 @@ def test_every_field_is_read() -> None:
         diff_id=Digest.parse(OTHER),
     )
     assert (kitfile.name, kitfile.version, kitfile.description) == ("n", "2.0", "d")
+    assert kitfile.about == {"package": "n 2.0", "description": "d", "authors": "A, B", "license": "MIT"}
+
+
+def test_the_model_may_say_the_licence_and_nothing_has_to() -> None:
+    assert parse(model={"path": "m", "license": "MIT"}).about == {"license": "MIT"}
+    assert parse(package={"authors": "nobody"}).about == {}
+
+
+@pytest.mark.parametrize("where", ["serving", "model.serving", "parameters.serving", "package.serving"])
+def test_a_block_that_nothing_reads_is_found(where: str) -> None:
+    *outer, last = where.split(".")
+    assert parse(**({outer[0]: {last: {}}} if outer else {last: {}})).misplaced == where
+    assert parse(model={"path": "m", "parameters": {"serving": {}}}).misplaced == ""
 
 
 def test_unknown_keys_are_left_alone() -> None:

@@ -11,7 +11,7 @@ import orjson
 from adapters.base import TensorSpec
 from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.protocol.v2.decode import binary_at, decode, text_bytes
-from runtime.serving.protocol.v2.encode import NAME, Form, encode
+from runtime.serving.protocol.v2.encode import NAME, Form, encode, example_request
 from runtime.serving.served import Models
 from runtime.serving.statuses import JSON, RETRY, Response, error_response
 from runtime.version import __version__
@@ -22,6 +22,8 @@ EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuratio
 """What works as a whole. Of others a part does: the repository's index, settings that can be read
 (https://github.com/triton-inference-server/server/tree/main/docs/protocol)."""
 _ORIGIN: Final = ("reference", "framework", "adapter", "trust", "sandbox", "verified", "digest")
+_LIMITS: Final = {"max_body_bytes": "body_bytes", "max_in_flight": "in_flight", "inference_timeout": "deadline_seconds"}
+"""Properties by the names of the options that set them: a worker's share of a container may be less."""
 _SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": list(EXTENSIONS)}
 _MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
@@ -38,12 +40,19 @@ def _ready(models: Models, _: Parameters) -> Response:
 def _model(models: Models, parameters: Parameters) -> Response:
     served = models.find(**parameters)
     model, origin = served.model, served.provenance._asdict()
-    # Where the model came from, and the adapter's own facts: strings, none of them empty.
-    facts = {**model.properties, **{key: origin[key] for key in _ORIGIN}, **served.batching}
+    # What its author says, the adapter's own facts, our limits, where the model came from: strings, none of them empty.
+    limits = {name: str(getattr(served.limits, field)) for name, field in _LIMITS.items()}
+    ours = {**limits, **{key: origin[key] for key in _ORIGIN}, **served.batching}
+    facts = {**served.provenance.about, **model.properties, **ours}
     facts["labels"] = "" if model.labels is None else orjson.dumps(model.labels).decode()
     return _json({"name": served.name, "versions": origin["versions"], "platform": model.platform,
                   "inputs": _tensors(model.inputs), "outputs": _tensors(model.outputs),
                   "properties": {key: text for key, text in facts.items() if text}})  # fmt: skip
+
+
+def _example(models: Models, parameters: Parameters) -> Response:
+    served = models.find(**parameters)
+    return _json(served.example or example_request(served.model))
 
 
 def _model_ready(models: Models, parameters: Parameters) -> Response:
@@ -72,6 +81,7 @@ _PAGES: Final = (
     Page("/v2/health/ready", _ready, quiet=True),
     Page("/v2/models", lambda models, _: _json({"models": list(models.served)})),
     *(Page(path, _model) for path in _MODEL),
+    *(Page(f"{path}/example", _example) for path in _MODEL),
     *(Page(f"{path}/ready", _model_ready, quiet=True) for path in _MODEL),
 )
 

@@ -82,6 +82,7 @@ def _of_model(served: Served, path: str, parameters: Iterable[Piece]) -> Piece:
     return {
         path: about("What the model takes and gives", metadata),
         f"{path}/ready": about("Whether the model can be asked", object_of({"name": TEXT, "ready": FLAG})),
+        f"{path}/example": about("A request that the model answers", OBJECT),
         f"{path}/config": about("The model as Triton's tools configure it", config),
         f"{path}/stats": about("Statistics of the model", _STATS),
         f"{path}/infer": {"post": predict},

@@ -118,8 +118,7 @@ def test_answers():
         ("text", "BYTES", (-1,)), ("n", "FP32", (-1, 2)), ("flag", "BOOL", (-1,)), ("big", "UINT64", (-1,))))  # fmt: skip
     two = model(answer, outputs=outputs, labels=None)
     assert csv(two, "1,2,3,4\n1,2,3,4", Accept="text/csv") == (
-        'text,n[0],n[1],flag,big\r\n"a,b",,Infinity,true,18446744073709551615\r\n'
-        "\u00e9,0.10000000149011612,-Infinity,false,0\r\n"
+        'text,n[0],n[1],flag,big\r\n"a,b",,Infinity,true,18446744073709551615\r\n\u00e9,0.1,-Infinity,false,0\r\n'
     )
 
 
