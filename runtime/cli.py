@@ -73,10 +73,14 @@ def _command(name: str) -> Command:
             from runtime.commands.verify import run
         case "pull":
             from runtime.commands.pull import run
+        case "predict":
+            from runtime.commands.predict import run
         case "unpack":
             from runtime.commands.unpack import run
         case "inspect":
             from runtime.commands.inspect import run
+        case "schema":
+            from runtime.commands.schema import run
         case "cache":
             from runtime.commands.cache import run
         case "health":

@@ -5,7 +5,9 @@ COMMANDS = {
     "pull": "fetch and verify a kit into the cache, print its digest",
     "inspect": "say what a kit is, without loading or running anything of it",
     "verify": "load a kit as serving does, and say whether it answers its author's samples",
+    "predict": "predict every row of a file, without a server",
     "unpack": "put verified kits into folders, each with a receipt that serving checks again",
+    "schema": "print the JSON schema of a Kitfile, with what serving reads of it",
     "cache": "ls, verify or gc: what the cache holds, whether it is right, and what may go",
     "health": "ask a running server whether it is ready",
 }

@@ -14,6 +14,7 @@ EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.CannotListen, 3),
     (errors.BadContent, 65),
     (base.AmbiguousModel, 65),
+    (errors.WrongRow, 65),
     (errors.NotFound, 66),
     (errors.RegistryUnavailable, 69),
     (base.LoadFailed, 70),

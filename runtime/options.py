@@ -86,6 +86,14 @@ def origins(text: str) -> tuple[str, ...]:
     return found
 
 
+def columns(text: str) -> tuple[str, ...]:
+    """Reads names of columns with commas between; a flag of this kind may be repeated."""
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(found):
+        raise ValueError("names of columns, with commas between")
+    return found
+
+
 def _route(text: str) -> str:
     if not re.fullmatch(r"(?:/[\w.~:@!$&'()*+,;=-]*)+", text, re.ASCII):
         raise ValueError("a path such as /predict")
@@ -133,11 +141,35 @@ class Option(NamedTuple):
 
 
 _LISTENING: Final = frozenset({"serve", "health"})
-_LOADING: Final = frozenset({"serve", "verify"})
+_LOADING: Final = frozenset({"serve", "verify", "predict"})
+_PREDICTING: Final = frozenset({"predict"})
 _CHOOSING: Final = _LOADING | {"inspect"}
 KIT_COMMANDS: Final = _CHOOSING | {"pull"}
 PULL_COMMANDS: Final = KIT_COMMANDS | {"unpack"}
 _ALL: Final = frozenset(COMMANDS)
+
+GROUPS: Final = {
+    "the kit": (
+        "kit",
+        "model-name",
+        "registry",
+        "plain-http",
+        "pull",
+        "offline",
+        "retry-budget",
+        "min-rate",
+        "cache-dir",
+        "cache-max-bytes",
+        "cache-check",
+        "keep-blobs",
+    ),
+    "the model": ("adapter", "trust", "allow-global", "sandbox", "threads", "workers"),
+    "rows": ("output", "columns", "alone", "on-error"),
+    "listening": ("host", "port", "grpc-port", "root-path", "predict-route", "health-route", "cors-origin"),
+    "limits": ("inference-timeout", "max-in-flight", "max-body-bytes", "drain-delay", "drain-timeout"),
+    "what is printed": ("json", "files", "progress", "log-level", "log-format", "log-inputs"),
+}
+"""How `--help` puts the options together."""
 
 # fmt: off
 OPTIONS: Final = (
@@ -212,6 +244,12 @@ OPTIONS: Final = (
     Option("log-format", _one_of("auto", "text", "json"), "auto",
            "text, json, or auto: text on a terminal", "FORMAT", _ALL),
     Option("log-inputs", switch, False, "log the reasons of refused requests with the values that clients sent"),
+    Option("output", _text, "-", "file for the predictions; - is standard output", "FILE", _PREDICTING),
+    Option("columns", columns, (), "columns of the file that the model takes, in its order; may be repeated", "NAME",
+           _PREDICTING, "those with the inputs' names"),
+    Option("alone", switch, False, "write predictions without the rows beside them", commands=_PREDICTING),
+    Option("on-error", _one_of("stop", "skip"), "stop", "what to do with a wrong row: stop, or skip it", "WHAT",
+           _PREDICTING),
     Option("json", switch, False, "print JSON", commands=frozenset({"inspect", "verify", "cache"})),
     Option("files", switch, False, "fetch the model too and say what its files are", commands=frozenset({"inspect"})),
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 from runtime.command_names import COMMANDS
 from runtime.errors import InvalidSetting
 from runtime.log import Style
-from runtime.options import KIT_COMMANDS, OPTIONS, PULL_COMMANDS, Option, names, origins, path, switch
+from runtime.options import GROUPS, KIT_COMMANDS, OPTIONS, PULL_COMMANDS, Option, columns, names, origins, path, switch
 from runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ a reference is one of
   [NAME=]oci-archive:FILE.tar[:TAG|@DIGEST]      the same in one file
   [NAME=]./FOLDER                                a folder with a Kitfile
 """
+
+
+_WORDS: Final = (
+    "reference of the ModelKit, the same as --kit REF",
+    "the ModelKit, and a file of rows: .csv, .json, .jsonl, .npy, .parquet, .arrow; - is standard input",
+)
 
 
 class Settings(NamedTuple):
@@ -68,9 +74,14 @@ class Settings(NamedTuple):
     log_level: str
     log_format: str
     log_inputs: bool
+    output: str
+    columns: tuple[str, ...]
+    alone: bool
+    on_error: str
     json: bool
     files: bool
     pairs: tuple[tuple[str, Path], ...] = ()  # the references to unpack, each with its folder
+    rows: str = "-"  # the file to predict, - for standard input
     action: str = ""  # of `cache`
     unknown_variables: tuple[str, ...] = ()  # RUNTIME_… variables that are no option: one warning names them
 
@@ -84,6 +95,7 @@ class Settings(NamedTuple):
         options = [option for option in OPTIONS if command in option.commands]
         given = vars(_parser(command, options).parse_intermixed_args(rest))
         words = given.pop("words", [])
+        rows = words.pop() if command == "predict" and len(words) + bool(given["kit"]) > 1 else "-"
         if command in KIT_COMMANDS:
             if rest is arguments:  # no command was named
                 _check_words(words)
@@ -99,8 +111,8 @@ class Settings(NamedTuple):
         if delay > most:
             raise InvalidSetting(f"--drain-delay {delay:g} is longer than --drain-timeout {most:g}, which includes it")
         values["kit"] = values["kit"] or ""
-        action = _action(words) if command == "cache" else ""
-        return cls(command=command, pairs=pairs, action=action, unknown_variables=_unknown(environ), **values)
+        unknown, action = _unknown(environ), _action(words) if command == "cache" else ""
+        return cls(command=command, pairs=pairs, rows=rows, action=action, unknown_variables=unknown, **values)
 
     @property
     def log_style(self) -> Style:
@@ -178,21 +190,29 @@ def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
         description = "Serves a ModelKit: pulls it, verifies every byte, answers predictions."
     parser = _Parser(prog, usage, description, _epilog(command), formatter_class=_formatter, allow_abbrev=False)
     if command in KIT_COMMANDS:
-        parser.add_argument("words", nargs="*", metavar="REF", help="reference of the ModelKit, the same as --kit REF")
+        predicts = command == "predict"
+        parser.add_argument("words", nargs="*", metavar="REF [FILE]" if predicts else "REF", help=_WORDS[predicts])
     if command == "cache":
         parser.add_argument("words", nargs="*", metavar="ls|verify|gc", help="list, check, or remove what no kit needs")
     if command == "unpack":
         parser.add_argument("words", nargs="*", metavar="REF DIR", help="a ModelKit, and the folder to put it into")
-    for option in options:
-        if option.read is switch:
-            parser.add_argument(f"--{option.name}", action="store_const", const="true", help=option.help)
-            continue
-        shown = f"{option.help} ({option.shown_default or option.default})"
-        action = "append" if option.read in (names, origins) or option.name == "kit" else "store"
-        parser.add_argument(f"--{option.name}", metavar=option.metavar, action=action, help=shown)
+    by_name = {option.name: option for option in options}
+    for title, members in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for option in filter(None, map(by_name.get, members)):
+            _add(group, option)
     if command == "serve":
         parser.add_argument("--version", action="version", version=f"modelkit-runtime {__version__}")
     return parser
+
+
+def _add(group: "argparse._ArgumentGroup", option: Option) -> None:
+    if option.read is switch:
+        group.add_argument(f"--{option.name}", action="store_const", const="true", help=option.help)
+        return
+    shown = f"{option.help} ({option.shown_default or option.default})"
+    action = "append" if option.read in (names, origins, columns) or option.name == "kit" else "store"
+    group.add_argument(f"--{option.name}", metavar=option.metavar, action=action, help=shown)
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:

@@ -5,6 +5,7 @@ import pytest
 
 from runtime.errors import InvalidSetting
 from runtime.link.gateway import Gateway
+from runtime.options import GROUPS
 from runtime.settings import OPTIONS, Settings
 
 
@@ -116,7 +117,7 @@ def test_what_may_be_a_reference_is_one(reference):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["serv"], "unknown command 'serv' (did you mean 'serve'?): the commands are serve, pull, inspect, verify, unpack, cache, health;"),
+        (["serv"], "unknown command 'serv' (did you mean 'serve'?): the commands are serve, pull, inspect, verify, predict, unpack, schema, cache, health;"),
         (["inspct", KIT, "--files"], "(did you mean 'inspect'?)"),
         (["iris"], "health; to serve a kit of that name, runtime serve iris"),
         (["--port", "81", "iris"], "unknown command 'iris'"),
@@ -185,3 +186,7 @@ def test_the_usual_cache_is_in_no_folder_that_a_kit_goes_to(tmp_path):
     (tmp_path / "home").mkdir()
     cache = Settings.read(["unpack", "host.example/m:v1", home], {"HOME": home, "TMPDIR": "/somewhere"}).cache_dir
     assert cache == Path(f"/somewhere/modelkit-runtime-{os.getuid()}")
+
+
+def test_every_option_is_in_one_group_of_the_help():
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(option.name for option in OPTIONS)

@@ -25,14 +25,13 @@ Report = dict[str, Any]
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
     """Does what `settings.action` says; 65 if `verify` finds something wrong. Raises StorageFailed."""
     act: Callable[[Settings, Progress], Report] = {"ls": _ls, "verify": _verify, "gc": _gc}[settings.action]
-    reports: list[Report] = []
 
-    def work(progress: Progress) -> list[str]:
-        reports.append(act(settings, progress))
-        return json.dumps(reports[0], indent=2).split("\n") if settings.json else list(_as_text(reports[0]))
+    def work(progress: Progress) -> tuple[int, list[str]]:
+        report = act(settings, progress)
+        lines = json.dumps(report, indent=2).split("\n") if settings.json else list(_as_text(report))
+        return _WRONG if report.get("wrong") else 0, lines
 
-    code, lines = until_stopped(work, log)
-    return code or (_WRONG if reports[0].get("wrong") else 0), lines
+    return until_stopped(work, log)
 
 
 def _ls(settings: Settings, _: Progress) -> Report:

@@ -3,7 +3,6 @@
 Frameworks read the files in that process (`runtime/worker/examine.py`), so a file may take it over.
 """
 
-import select
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
@@ -11,9 +10,9 @@ from typing import Final
 
 from adapters import ADAPTERS
 from adapters.choose import GROUP
-from runtime.errors import Cancelled, NotExamined
+from runtime.commands.stopping import readable
+from runtime.errors import NotExamined
 from runtime.kit.kit import Kit
-from runtime.link.channel import Channel
 from runtime.link.messages import Examine, Verdict
 from runtime.link.model_files import ModelFacts
 from runtime.log import Log
@@ -23,7 +22,7 @@ from runtime.supervisor.process import WorkerProcess
 
 _SECONDS: Final = 120.0  # to look at all the files of a kit
 _END_SECONDS: Final = 10.0  # for the process to end after its last word
-_STOP_SECONDS: Final = 0.2  # how often a wait looks whether the command was stopped
+_CANCELLED: Final = "looking at the kit's files was cancelled"
 _NO_VERDICT: Final = "the process that looks at the kit's files sent what is no verdict on one of them"
 
 
@@ -75,7 +74,7 @@ def _messages(process: WorkerProcess, seconds: float, cancelled: Callable[[], bo
     """Yields what the process says until it ends. It has `seconds` for all of it."""
     deadline = time.monotonic() + seconds
     while True:
-        if not _readable(process.channel, deadline, cancelled):
+        if not readable(process.channel, deadline, cancelled, _CANCELLED):
             raise NotExamined(f"looking at the kit's files took longer than {seconds:g} s; inspect it without --files")
         try:
             message = process.channel.receive(Verdict)
@@ -85,15 +84,5 @@ def _messages(process: WorkerProcess, seconds: float, cancelled: Callable[[], bo
             raise NotExamined(_NO_VERDICT) from error
         if message:
             yield message
-    if not _readable(process.pidfd, min(deadline, time.monotonic() + _END_SECONDS), cancelled):
+    if not readable(process.pidfd, min(deadline, time.monotonic() + _END_SECONDS), cancelled, _CANCELLED):
         raise NotExamined("the process that looks at the kit's files broke off its report, and does not end")
-
-
-def _readable(what: Channel | int, deadline: float, cancelled: Callable[[], bool]) -> bool:
-    """Waits until there is something to read; false where the deadline comes first."""
-    while (left := deadline - time.monotonic()) > 0:
-        if cancelled():
-            raise Cancelled("looking at the kit's files was cancelled")
-        if select.select([what], [], [], min(left, _STOP_SECONDS))[0]:
-            return True
-    return False

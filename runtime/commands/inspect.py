@@ -5,16 +5,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import adapters
-from adapters.base import AdapterError
+from adapters.base import AdapterError, Refused
 from runtime.commands.files import examine
 from runtime.commands.stopping import until_stopped
 from runtime.errors import NoModel, Unsupported
+from runtime.exits import exit_code
 from runtime.kit.format.kitfile import check_servable
 from runtime.kit.format.placing import needed
 from runtime.kit.format.reference import Reference
 from runtime.kit.pull import Kit, Resolved, fetch, resolve
 from runtime.link.model_files import ModelFacts
-from runtime.log import Log
+from runtime.log import Log, with_short_digests
 from runtime.progress import Progress, human_bytes
 from runtime.settings import Settings
 from runtime.supervisor.strays import adopt, sweep_until_none
@@ -23,18 +24,23 @@ _END_SECONDS: Final = 1.0  # for processes that the one that looked at the files
 
 
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
-    """Reports on the kit, in text or JSON. Raises Failure if it cannot be resolved, or with `--files` not examined."""
+    """Reports on the kit, in text or JSON; the code is that of a refusal if `--files` finds one.
+
+    Raises Failure if the kit cannot be resolved, or its files not examined.
+    """
     return until_stopped(lambda progress: _inspect(settings, progress, log), log, settings.progress)
 
 
-def _inspect(settings: Settings, progress: Progress, log: Log) -> list[str]:
+def _inspect(settings: Settings, progress: Progress, log: Log) -> tuple[int, list[str]]:
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     resolved = resolve(reference, settings.pull_options, progress)
     kit = fetch(resolved, settings.pull_options, progress) if settings.files else None
     report = _report(resolved, settings.adapter)
     if kit:
         report |= _files(kit, settings, progress, log)
-    return json.dumps(report, indent=2, ensure_ascii=False).split("\n") if settings.json else _as_text(report)
+    refused = any(file["refused"] for file in report.get("files", ()))
+    lines = json.dumps(report, indent=2, ensure_ascii=False).split("\n") if settings.json else _as_text(report)
+    return exit_code(Refused("")) if refused else 0, lines
 
 
 def _report(resolved: Resolved, adapter: str | None) -> dict[str, Any]:
@@ -56,7 +62,13 @@ def _report(resolved: Resolved, adapter: str | None) -> dict[str, Any]:
         "reference": str(resolved.reference),
         "digest": str(resolved.reference.digest) if resolved.reference.digest else None,
         "verified": "receipt" if resolved.receipt else "false" if resolved.root else None,
-        "package": {"name": kitfile.name, "version": kitfile.version, "description": kitfile.description},
+        "package": {
+            "name": kitfile.name,
+            "version": kitfile.version,
+            "description": kitfile.description,
+            "authors": list(kitfile.authors),
+            "license": kitfile.license,
+        },
         "model": {key: getattr(model, key, None) for key in ("path", "parent", "framework", "format")},
         "adapter": dict(zip(("name", "reason"), _by_name(resolved, adapter), strict=True)),
         "layers": layers,
@@ -100,6 +112,8 @@ def _as_text(report: dict[str, Any]) -> list[str]:
         "verified": "by receipt" if report["verified"] == "receipt" else None,
         "package": " ".join(filter(None, (package["name"], package["version"]))),
         "about": package["description"],
+        "authors": ", ".join(package["authors"]),
+        "licence": package["license"],
         "model": model["path"] or (f"from the kit {model['parent']}" if model["parent"] else "none"),
         "framework": model["framework"] or "not said",
         "format": model["format"] or "not said",
@@ -111,7 +125,7 @@ def _as_text(report: dict[str, Any]) -> list[str]:
         lines += ["", "layers (* fetched for serving)", *_rows(report["layers"], _layer_row)]
     if "files" in report:
         lines += ["", f"files (under --trust {report['trust']})", *_rows(report["files"], _file_row)]
-    return lines
+    return [with_short_digests(line) for line in lines]
 
 
 def _rows(items: list[dict[str, Any]], row: Callable[[dict[str, Any], str, str], str]) -> list[str]:

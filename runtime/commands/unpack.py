@@ -27,7 +27,7 @@ def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
     return until_stopped(lambda progress: _unpack(settings, progress, log), log, settings.progress)
 
 
-def _unpack(settings: Settings, progress: Progress, log: Log) -> list[str]:
+def _unpack(settings: Settings, progress: Progress, log: Log) -> tuple[int, list[str]]:
     options, cache = settings.pull_options, settings.cache_dir.resolve()
     folders = [folder.resolve() for _, folder in settings.pairs]
     _check_folders(folders, cache)
@@ -42,7 +42,7 @@ def _unpack(settings: Settings, progress: Progress, log: Log) -> list[str]:
             job.fill(its_layers)
     if any(cache.is_relative_to(folder) for folder in folders):
         Store(cache).remove()  # what is served from this folder is the kit and nothing else
-    return [str(kit.reference.digest) for kit in kits]
+    return 0, [str(kit.reference.digest) for kit in kits]
 
 
 class _Job:

@@ -8,7 +8,7 @@ from adapters.base import AdapterError
 from runtime.commands.serve import supervise
 from runtime.errors import Failure
 from runtime.exits import exit_code
-from runtime.log import Log
+from runtime.log import Log, with_short_digests
 from runtime.settings import Settings
 from runtime.supervisor.process import WorkerProcess
 
@@ -56,4 +56,8 @@ def _as_text(report: dict[str, Any]) -> list[str]:
         return [f"{name}: FAILS", f"  {report['reason']}"]
     proof = f"{count} of {count} samples answered as their author saw" if count else "loads; it has no samples"
     by = ", verified by receipt" if report["verified"] == "receipt" else ""
-    return [f"{name}: passes", f"  {report['reference']}{by}", f"  {proof}, by the {report['adapter']} adapter"]
+    return [
+        f"{name}: passes",
+        f"  {with_short_digests(report['reference'])}{by}",
+        f"  {proof}, by the {report['adapter']} adapter",
+    ]

@@ -104,6 +104,10 @@ class NewFile:
                 self._path.unlink(missing_ok=True)
             os.close(self._fd)
 
+    def fileno(self) -> int:
+        """The open file, for whoever writes it beside `write`."""
+        return self._fd
+
     def write(self, data: bytes | bytearray) -> None:
         """Appends."""
         view = memoryview(data)

@@ -2,6 +2,6 @@
 
 May import: adapters.base, adapters.values, adapters.wording, runtime.errors, runtime.link.limits,
 runtime.serving.pictures, runtime.serving.wording.
-Imported by: runtime.serving, runtime.serving.protocol, runtime.serving.protocol.grpc, runtime.serving.protocol.plain,
-runtime.serving.protocol.v2, runtime.worker.
+Imported by: runtime.rows, runtime.serving, runtime.serving.protocol, runtime.serving.protocol.grpc,
+runtime.serving.protocol.plain, runtime.serving.protocol.v2, runtime.worker.
 """

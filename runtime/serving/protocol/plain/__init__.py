@@ -3,5 +3,5 @@ or Arrow in; rows of named values or CSV out.
 
 May import: adapters.base, adapters.values, runtime.errors, runtime.link.limits, runtime.serving,
 runtime.serving.engine.request, runtime.serving.protocol.
-Imported by: runtime.serving.
+Imported by: runtime.rows, runtime.serving.
 """

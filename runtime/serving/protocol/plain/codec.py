@@ -70,14 +70,14 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
         if not aligned:
             raise InvalidInput("the outputs have no rows, which CSV needs; ask for JSON")
         return Response(200, form.csv, write_csv(served.model, request, outputs))
-    whole = {name: _named(served, outputs, name) for name in request.wanted}
+    whole = {name: named(served, outputs, name) for name in request.wanted}
     if not aligned:
         return Response(200, form.json, orjson.dumps(whole))
     rows = [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
     return Response(200, form.json, orjson.dumps(rows[0] if request.form == "row" and len(rows) == 1 else rows))
 
 
-def _named(served: Served, outputs: Arrays, name: str) -> Any:
+def named(served: Served, outputs: Arrays, name: str) -> Any:
     """Returns an output's values; of a number for each label, objects by label."""
     array, labels = outputs[name], served.model.labels
     values = values_of(name, array)

@@ -38,19 +38,24 @@ def read_csv(body: bytes, signature: Signature, limits: Limits) -> Arrays:
         if first is None:
             raise InputAtFault("the CSV is empty")
         given = [name.strip() for name in first]
-        if signature.also is not None and not signature.also.inputs.keys().isdisjoint(given):
-            signature = signature.also
-        columns = _columns(signature, len(first))
+        signature = meant(signature, given)
+        columns = columns_for(signature, len(first))
         if set(given).isdisjoint(columns):
-            return _read(chain((first,), lines), columns, _without_header(columns, len(first), signature), limits)
-        return _read(lines, columns, _with_header(columns, given, signature), limits)
+            return _read(chain((first,), lines), columns, in_order(columns, len(first), signature), limits)
+        return _read(lines, columns, by_name(columns, given, signature), limits)
     except csv.Error as error:
         raise InvalidInput(f"the CSV cannot be read: {error}") from None
     except UnicodeDecodeError:
         raise not_utf8("the CSV") from None
 
 
-def _columns(signature: Signature, given: int) -> Columns:
+def meant(signature: Signature, header: list[str]) -> Signature:
+    """Returns the signature of the model that a header fits: with columns in place of one matrix, or the other way."""
+    also = signature.also
+    return signature if also is None or also.inputs.keys().isdisjoint(header) else also
+
+
+def columns_for(signature: Signature, given: int) -> Columns:
     """Returns the input and the place in its row of every column by its name; a free width is as `given`."""
     columns: Columns = {}
     for spec in signature.inputs.values():
@@ -73,7 +78,8 @@ def names_of(name: str, sizes: Sequence[int], width: int, labels: Sequence[str] 
     return [f"{name}[{each}]" for each in inner]
 
 
-def _without_header(columns: Columns, given: int, signature: Signature) -> list[str]:
+def in_order(columns: Columns, given: int, signature: Signature) -> list[str]:
+    """Returns the names of the columns of a table of `given` columns without a header. Raises InputAtFault."""
     required = [name for name, (spec, _) in columns.items() if spec.name in signature.required]
     for names in (list(columns), required):
         if len(names) == given:
@@ -82,7 +88,8 @@ def _without_header(columns: Columns, given: int, signature: Signature) -> list[
     raise InputAtFault(f"the CSV has {given} columns and no header that this model knows, wanted {wanted}")
 
 
-def _with_header(columns: Columns, given: list[str], signature: Signature) -> list[str]:
+def by_name(columns: Columns, given: list[str], signature: Signature) -> list[str]:
+    """Returns the names in a header if they are all that the model needs, each once. Raises InputAtFault."""
     for name in given:
         if name not in columns:
             raise InputAtFault(f"the CSV has an unknown column {shown(name)}; expected {listed(columns)}")
@@ -170,6 +177,16 @@ def _number(kind: type[int] | type[float], cell: str) -> object:
 
 def write_csv(model: Model, request: Request, outputs: Arrays) -> bytes:
     """Returns the outputs as CSV: NaN is an empty cell. Raises InvalidInput for what CSV cannot carry."""
+    names, columns = predicted_columns(model, request, outputs)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(names)
+    writer.writerows(zip(*columns, strict=True))
+    return text.getvalue().encode()
+
+
+def predicted_columns(model: Model, request: Request, outputs: Arrays) -> tuple[list[str], list[list[Any]]]:
+    """Returns the names of the outputs' columns, and their cells. Raises InvalidInput as `write_csv` does."""
     names: list[str] = []
     columns: list[list[Any]] = []
     for name in request.wanted:
@@ -178,11 +195,7 @@ def write_csv(model: Model, request: Request, outputs: Arrays) -> bytes:
         labels = model.labels if array.dtype.kind == "f" else None
         names += names_of(name, array.shape[1:], flat.shape[1], labels)
         columns += ([_cell(name, value) for value in column] for column in values_of(name, flat.T))
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(names)
-    writer.writerows(zip(*columns, strict=True))
-    return text.getvalue().encode()
+    return names, columns
 
 
 def _cell(name: str, value: Any) -> Any:
@@ -190,4 +203,4 @@ def _cell(name: str, value: Any) -> Any:
         raise InvalidInput(f"output {quoted(name)} is not UTF-8, which CSV needs; ask for JSON")
     if type(value) is bool:
         return "true" if value else "false"
-    return "" if value != value else value
+    return "" if value is None or value != value else value

@@ -1,0 +1,112 @@
+"""Rows as JSON has them: objects, lists or values, in lines (https://jsonlines.org) or in one array."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from adapters.values import Arrays
+from runtime.errors import InputAtFault, InvalidInput
+from runtime.rows.base import Job, Rows, beside, by_columns
+from runtime.serving.engine.request import Request, Signature
+from runtime.serving.protocol.plain.codec import named
+from runtime.serving.protocol.rows import from_rows
+from runtime.serving.served import Served
+from runtime.serving.wording import listed
+
+
+def inputs_of(rows: Rows, job: Job) -> Arrays:
+    """Returns what the model gets: objects may have more keys than it takes. Raises InvalidInput."""
+    signature = job.served.signature
+    if rows and all(type(row) is dict for row in rows):
+        if job.columns:
+            rows = [_in_order(row, job.columns) for row in rows]
+        elif not (known := _known(signature)).isdisjoint(rows[0]):
+            rows = [{name: value for name, value in row.items() if name in known} for row in rows]
+        else:
+            raise InputAtFault(f"it has no {listed(signature.inputs)}{by_columns(list(rows[0]))}")
+    elif job.columns:
+        raise InputAtFault("--columns names keys of objects, and this row is none")
+    return from_rows(rows, signature, job.served.limits, "rows")
+
+
+def _known(signature: Signature) -> set[str]:
+    return {*signature.inputs, *(signature.also.inputs if signature.also else ())}
+
+
+def _in_order(row: dict[str, Any], columns: tuple[str, ...]) -> list[Any]:
+    if missing := [name for name in columns if name not in row]:
+        raise InputAtFault(f"it lacks {listed(missing)} of --columns")
+    return [row[name] for name in columns]
+
+
+def predicted_rows(served: Served, request: Request, outputs: Arrays) -> Iterator[dict[str, Any]]:
+    """Yields the predictions for each row by the outputs' names, as plain predictions have them."""
+    whole = {name: named(served, outputs, name) for name in request.wanted}
+    return (dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True))
+
+
+class JsonLines:
+    """A row a line."""
+
+    first, between, last, none = b"", b"\n", b"\n", b""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._begun = job, False
+
+    def blocks(self, size: int) -> Iterator[Rows]:
+        """As in `Form`. A line that is no JSON is kept as it is, and refused as a row."""
+        lines = filter(bytes.strip, self._job.source)
+        while block := [_read(line) for line in itertools.islice(lines, size)]:
+            yield block
+
+    def inputs(self, rows: Rows, /) -> Arrays:
+        """As in `Form`."""
+        if any(type(row) is _NoJson for row in rows):
+            raise InvalidInput(f"it is not JSON: {next(row for row in rows if type(row) is _NoJson)}")
+        return inputs_of(rows, self._job)
+
+    def write(self, rows: Rows, request: Request, outputs: Arrays) -> None:
+        """As in `Form`."""
+        for row, predicted in zip(rows, predicted_rows(self._job.served, request, outputs), strict=True):
+            whole = predicted if self._job.alone else _joined(row, predicted)
+            self._job.target.write((self.between if self._begun else self.first) + orjson.dumps(whole))
+            self._begun = True
+
+    def finish(self) -> None:
+        """As in `Form`."""
+        self._job.target.write(self.last if self._begun else self.none)
+
+
+class JsonArray(JsonLines):
+    """One array of rows, which is read as a whole."""
+
+    first, between, last, none = b"[\n", b",\n", b"\n]\n", b"[]\n"
+
+    def blocks(self, size: int) -> Iterator[Rows]:
+        """As in `Form`."""
+        try:
+            rows = orjson.loads(self._job.source.read())
+        except orjson.JSONDecodeError as error:
+            raise InvalidInput(f"the file is not JSON: {error}; rows in lines of their own are .jsonl") from None
+        if type(rows) is not list:
+            raise InvalidInput("the file is not an array of rows; rows in lines of their own are .jsonl")
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+
+class _NoJson(str):
+    """What is wrong with a line."""
+
+
+def _read(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return _NoJson(error)
+
+
+def _joined(row: Any, predicted: dict[str, Any]) -> dict[str, Any]:
+    row = row if type(row) is dict else {"row": row}
+    return {**row, **dict(zip(beside(list(predicted), list(row)), predicted.values(), strict=True))}
