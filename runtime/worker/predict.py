@@ -18,11 +18,13 @@ _BUFFER_BYTES = 2**20
 
 def main(control: int, parent: int) -> None:
     """Reads one order from the socket `control` and carries it out; `parent` is the process that sent it."""
-    harden(parent)
+    harden(parent, control)
     channel = Channel(socket.socket(fileno=control), takes_files=True)
     order = channel.receive(Predict)
     assert order, "the channel waits for it"
-    terms = order.terms._replace(sandbox=shut_in(order.terms.sandbox, order.kit.root))
+    memory, files = order.limits.memory_bytes, channel.files  # of a file among these the size is not bounded
+    level = shut_in(order.terms.sandbox, order.kit.root, memory_bytes=memory, files=files)
+    terms = order.terms._replace(sandbox=level)
     style: Style = "json" if order.log_style == "json" else "text"
     log_file, source, target = channel.files
     log = Log(log_file, style=style, level=order.log_level, gather=True)
