@@ -131,7 +131,7 @@ def test_a_terminal_gets_readable_lines_and_a_curl_that_works(tmp_path):
     process.send_signal(2)
     assert process.wait(30) == 0
     os.close(leader)
-    assert DIGEST in shown
+    assert DIGEST[:19] in shown
     assert '{"' not in shown.replace(curl, "")
 
 

@@ -142,7 +142,7 @@ def test_inspect_and_pull_tell_the_kit_of_an_unpacked_folder(folder: Path, tmp_p
 
 def test_verify_says_that_only_a_receipt_speaks_for_an_unpacked_folder(folder: Path, tmp_path: Path) -> None:
     shown = run("verify", str(folder), "--cache-dir", str(tmp_path / "c")).stdout
-    assert f"@{IRIS_DIGEST}, verified by receipt\n" in shown
+    assert f"@{IRIS_DIGEST[:19]}, verified by receipt\n" in shown
     report = json.loads(run("verify", IRIS, "--json", "--cache-dir", str(tmp_path / "c")).stdout)
     assert report["verified"] == "true"
 

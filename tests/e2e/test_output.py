@@ -362,7 +362,7 @@ def test_a_bar_is_removed_before_the_line_that_ends_a_command(command, lie, sign
     with subprocess.Popen(line, stderr=terminal.fd, stdout=subprocess.DEVNULL) as process:
         try:
             if signum:
-                terminal.wait_for("%")
+                terminal.wait_for("%")  # the bar, whose rate is not known yet
                 process.send_signal(signum)
             assert process.wait(PATIENCE_SECONDS) == code
         finally:
