@@ -50,7 +50,7 @@ def predicted_rows(served: Served, request: Request, outputs: Arrays) -> Iterato
 class JsonLines:
     """A row a line."""
 
-    first, between, last, none = b"", b"\n", b"\n", b""
+    first, between, after, last, none = b"", b"", b"\n", b"", b""
 
     def __init__(self, job: Job) -> None:
         self._job, self._begun = job, False
@@ -71,7 +71,7 @@ class JsonLines:
         """As in `Form`."""
         for row, predicted in zip(rows, predicted_rows(self._job.served, request, outputs), strict=True):
             whole = predicted if self._job.alone else _joined(row, predicted)
-            self._job.target.write((self.between if self._begun else self.first) + orjson.dumps(whole))
+            self._job.target.write((self.between if self._begun else self.first) + orjson.dumps(whole) + self.after)
             self._begun = True
 
     def finish(self) -> None:
@@ -82,7 +82,7 @@ class JsonLines:
 class JsonArray(JsonLines):
     """One array of rows, which is read as a whole."""
 
-    first, between, last, none = b"[\n", b",\n", b"\n]\n", b"[]\n"
+    first, between, after, last, none = b"[\n", b",\n", b"", b"\n]\n", b"[]\n"
 
     def blocks(self, size: int) -> Iterator[Rows]:
         """As in `Form`."""

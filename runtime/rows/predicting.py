@@ -61,10 +61,11 @@ class Predicting:
                     form.write(good, request, outputs)
                     self.rows += len(good)
                 first += len(rows)
+            form.finish()
         except InvalidInput as error:  # of the file itself
             raise WrongRow(f"after {first - 1} rows: {error}" if first > 1 else str(error)) from error
-        form.finish()
-        self._job.target.flush()
+        finally:
+            self._job.target.flush()  # rows before a wrong one, too
 
     def _predicted(self, form: Form, rows: Rows, first: int) -> Iterator[tuple[Rows, Request, Arrays]]:
         try:

@@ -115,6 +115,10 @@ def test_the_rows_before_a_wrong_one_are_there():
     with pytest.raises(WrongRow, match=rf"^row {LONG + 1}: "):
         outcome.run()
     assert outcome.predicting.rows == LONG
+    outcome = Outcome(b"[1, 2, 3, 4]\n[1]\n", "jsonl")
+    with pytest.raises(WrongRow, match=r"^row 2: "):
+        outcome.run()
+    assert outcome.target.getvalue().endswith(b"}\n")
 
 
 def test_wrong_rows_are_skipped_and_named():
