@@ -85,8 +85,6 @@ def _read_kitfile(root: Path) -> str | None:
             raise NotAModelKit(
                 f"a kit was not unpacked to its end into folder {str(root)!r}; run `runtime unpack` again"
             )
-        if not any(root.iterdir()):
-            raise NotAModelKit(f"folder {str(root)!r} is empty: there is no Kitfile and no model")
         return None
     subject = f"the {name} in folder {str(root)!r}"
     with reading(subject, NotAModelKit), open_plain(root / name) as file:
