@@ -7,6 +7,7 @@ into C, not loops.
 
 from collections.abc import Mapping
 from itertools import chain
+from math import prod
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from runtime.errors import InputAtFault
 from runtime.link.limits import Limits
 from runtime.serving.engine.request import Signature
 from runtime.serving.protocol.json_document import kind_of
+from runtime.serving.protocol.json_numbers import Numbers
 from runtime.serving.wording import quoted, shown
 
 ALIASES: Final = {**{name: name for name in DTYPES}, "STRING": "BYTES"}
@@ -51,7 +53,11 @@ def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Arra
     Raises InputAtFault naming the input, what was wanted and got, and the flat index of a bad element."""
     count = count_of(spec, shape, limits)
     if type(data) is not list:
-        raise _fault(spec, f"data must be an array, got {kind_of(data)}")
+        if type(data) is not Numbers:
+            raise _fault(spec, f"data must be an array, got {kind_of(data)}")
+        if (array := _typed(spec, shape, data)) is not None:
+            return array.reshape(fitted(spec, shape))
+        return array_of(spec, shape, data.listed(), limits)
     if data and type(data[0]) is list:
         data = _flat(spec, shape, data)
     if len(data) != count:
@@ -143,6 +149,23 @@ def _flat(spec: TensorSpec, shape: list[int], data: list[Any]) -> list[Any]:
     if not fits or (flat and type(flat[0]) is list):
         raise _fault(spec, f"data does not match shape {shown(shape)}: its nesting differs")
     return flat
+
+
+def _typed(spec: TensorSpec, shape: list[int], data: Numbers) -> Array | None:
+    """Returns the flat array of `data`, None if its shape is another one or a number is out of range."""
+    flat, dtype = data.flat, DTYPES[spec.datatype]
+    if data.shape != shape and data.shape != [prod(shape)]:
+        return None
+    if flat.dtype == dtype:
+        return flat
+    if dtype.kind == "f":
+        try:
+            with np.errstate(over="raise"):
+                return flat.astype(dtype)
+        except FloatingPointError:
+            return None
+    low, high = INTEGERS[spec.datatype]
+    return flat.astype(dtype) if low <= flat.min() and flat.max() <= high else None
 
 
 def _floats(spec: TensorSpec, data: list[Any]) -> Array:

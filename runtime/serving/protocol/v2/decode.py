@@ -16,8 +16,9 @@ from runtime.serving.media import Body, Head
 from runtime.serving.protocol.classes import wanted_classes
 from runtime.serving.protocol.exact import array_of_announced
 from runtime.serving.protocol.fields import check_parameters, known_datatype, timeout_seconds, valid_id, wanted_outputs
-from runtime.serving.protocol.json_document import Document, kind_of, read_document
+from runtime.serving.protocol.json_document import Document, kind_of
 from runtime.serving.protocol.json_elements import array_of, count_of
+from runtime.serving.protocol.json_numbers import read_tensors
 from runtime.serving.protocol.rows import columns_of, matrix_of
 from runtime.serving.protocol.tensor_bytes import array_from
 from runtime.serving.protocol.v2.content_types import OF_OUTPUTS, undone
@@ -42,7 +43,7 @@ def decode(head: Head, body: Any, served: Served) -> Request:
             if not text:
                 return _raw(data, served)
             body, tail = text, Tail(data)
-        document = read_document(body, limits.json_depth)
+        document = read_tensors(body, limits.json_depth)
         parameters = _parameters(document, "request") if "parameters" in document else {}
         inputs = _inputs(document.get("inputs"), served, tail, parameters)
         wanted, form, seconds = signature.default, None, 0.0
