@@ -9,13 +9,14 @@ from typing import Final, cast
 
 from runtime.serving.http.application import ApplicationExchange
 from runtime.serving.http.exchange import Exchange, Turns, rendered
-from runtime.serving.http.framing import UNKNOWN, Head, Refused, is_plain, known
+from runtime.serving.http.framing import LONGEST_SHORT, UNKNOWN, Head, Refused, is_plain, known
+from runtime.serving.http.long_body import LongBody
 from runtime.serving.http.reader import Reader
 from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, State, look
 from runtime.serving.inference import Endpoint, infer
 from runtime.serving.listening import make_room, readable
+from runtime.serving.media import Body, head_of
 from runtime.serving.media import Head as MediaHead
-from runtime.serving.media import head_of
 from runtime.serving.statuses import JSON, RETRY, Response, error_body
 from runtime.serving.tracing import LOGGED_ID, trail
 
@@ -38,6 +39,8 @@ class Connection(asyncio.Protocol):
         """The request that is being read, or was read last."""
         self._direct: tuple[Endpoint, Head] | None = None
         """What answers `_newest`, where not the application does."""
+        self._long: LongBody | None = None
+        """The body of `_newest` while it is received, if it is a long one that is answered without the application."""
         self._known = UNKNOWN
         self._what, self._since = HEAD, state.tick
         self._unread_bytes, self._read_at = 0, state.tick
@@ -64,6 +67,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Tells whoever is still at work for this client."""
         self._peers.discard(self)
+        self._stop_long()
         for exchange in (self.turns.current, self._newest):
             if exchange is not None:
                 exchange.leave()
@@ -101,6 +105,8 @@ class Connection(asyncio.Protocol):
         reader, begins = self._reader, self._reader.between
         if begins:
             self._direct = None
+            if len(data) < self._known.whole and self._what == IDLE and self._come_again(data):
+                return
         try:
             reader.feed(data)
         except Refused as refused:
@@ -109,10 +115,46 @@ class Connection(asyncio.Protocol):
             self._state.failed(error)
             self._refuse(Refused(500, "the runtime failed; its log says why"))
         else:
-            if begins and reader.between and self._direct and not self._deaf:
-                self._known = known(data, self._direct[1])
+            if begins and self._direct and not self._deaf and (reader.between or self._long):
+                head = self._direct[1]
+                self._known = known(data, head, (head.length or 0) - (self._long.left if self._long else 0))
+            if self._long:
+                reader.leave_body()
+                self._long.receive(self.transport)
             elif self._what == IDLE and not reader.between:
                 self._wait_for(HEAD)
+
+    def _come_again(self, data: bytes) -> bool:
+        """Begins a long body behind a known head. Returns False if the head is another one, or has to be looked at."""
+        known, length = self._known, self._known.whole - len(self._known.head)
+        if length <= LONGEST_SHORT or not data.startswith(known.head) or self.flow.write_paused:
+            return False
+        served = self._state.served_at(known.path)
+        if served is None or not self._begin_long(served, known.headers, length):
+            return False
+        assert self._long is not None
+        self._wait_for(BODY)
+        self._newest = self.turns.current = Exchange(self.turns, [], keep_alive=True)
+        self._reader.leave_body(len(data))
+        self._long.put(data[len(known.head) :])
+        self._long.receive(self.transport)
+        return True
+
+    def _begin_long(self, served: Endpoint, head: MediaHead, length: int) -> bool:
+        self._long = LongBody.begun(served, head, length, self._state.bodies, self, self._took_more)
+        return self._long is not None
+
+    def _took_more(self, size: int) -> None:
+        self._reader.received_bytes += size
+        if self._long and not self._long.left:
+            self._reader.body_left()
+            self._whole()
+
+    def _stop_long(self) -> LongBody | None:
+        long, self._long = self._long, None
+        if long:
+            long.stop()
+        return long
 
     def _ask(self, head: Head) -> None:
         """Has a request answered, without the application where that may be.
@@ -125,7 +167,8 @@ class Connection(asyncio.Protocol):
         self._wait_for(BODY)
         free = not (self._direct or self.turns.current or self.flow.write_paused or self._state.is_for_app(head))
         served = self._state.served_at(head.path) if free and is_plain(head, self._limits) else None
-        if served is not None:
+        length = head.length or 0
+        if served is not None and (length <= LONGEST_SHORT or self._begin_long(served, head_of(head.headers), length)):
             self._direct = served, head
             self._newest = self.turns.current = Exchange(self.turns, head.headers, keep_alive=head.keep_alive)
             return
@@ -134,21 +177,26 @@ class Connection(asyncio.Protocol):
         self.turns.add(exchange, exchange.run)
 
     def _take(self, piece: bytes) -> None:
-        if self._newest is not None and not self._newest.took(piece):
+        if self._long:
+            self._long.put(piece)
+        elif self._newest is not None and not self._newest.took(piece):
             self.flow.pause_reading()
 
     def _whole(self) -> None:
         exchange = self._newest
         assert exchange is not None
         exchange.ended()
+        long = self._stop_long()
         if exchange.complete:
             self._wait_for(IDLE)
             return
         self._what = ANSWER
-        if self._direct and not exchange.gone:
+        if long and not exchange.gone:
+            self._answer(exchange, long.endpoint, long.head, long.whole())
+        elif self._direct and not exchange.gone:
             self._answer(exchange, self._direct[0], head_of(exchange.headers), exchange.body())
 
-    def _answer(self, exchange: Exchange, served: Endpoint, head: MediaHead, body: bytes) -> None:
+    def _answer(self, exchange: Exchange, served: Endpoint, head: MediaHead, body: Body) -> None:
         try:
             response = infer(served, head, body)
             if isinstance(response, Response):
@@ -169,6 +217,7 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self._deaf = True
+        self._stop_long()
         newest, status, text = self._newest, refused.status, str(refused)
         reading = newest if newest is not None and newest.more_body else None
         head = dict(self._reader.headers if reading is None else reading.headers)  # of any number yet

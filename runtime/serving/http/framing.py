@@ -15,7 +15,8 @@ from runtime.serving.media import head_of
 Headers = list[tuple[bytes, bytes]]
 
 _CHECKED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
-_LONGEST_PLAIN: Final = 65_536
+LONGEST_SHORT: Final = 65_536
+"""A longer body is received into memory of its own size."""
 _DIGITS: Final = b"0123456789"
 _ADDRESS: Final = _DIGITS + b"abcdefABCDEF:."
 _NAME: Final = _DIGITS + b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._~!$&'()*+,;=%-"
@@ -38,7 +39,7 @@ class Known(NamedTuple):
     """A head that the connection has answered itself, without ASGI, and that may simply come again.
 
     Clients send the same bytes with every request of a kind. A piece of data that is exactly this head and a body of
-    the length it announces needs no parser, which would find what it found before.
+    the length it announces, or the beginning of a long one, needs no parser, which would find what it found before.
     """
 
     head: bytes
@@ -123,14 +124,14 @@ def _need(holds: bool, status: int, otherwise: str) -> None:
 
 
 def is_plain(head: Head, limits: Limits) -> bool:
-    """True if nothing about the head is unusual: a POST with a short body of a known length."""
-    most = min(_LONGEST_PLAIN, limits.body_bytes)
-    return head.method == b"POST" and not head.continues and head.length is not None and head.length <= most
+    """True if nothing about the head is unusual: a POST with a body of a known length."""
+    length = head.length
+    return head.method == b"POST" and not head.continues and length is not None and length <= limits.body_bytes
 
 
-def known(data: bytes, head: Head) -> Known:
-    """Returns what to compare the next piece of data with, UNKNOWN unless `data` is `head` and its body alone."""
-    body = head.length or 0
-    if data.find(b"\r\n\r\n") + 4 + body != len(data):
+def known(data: bytes, head: Head, received: int) -> Known:
+    """Returns what to compare later data with, UNKNOWN unless `data` is `head` and `received` bytes of its body."""
+    end = data.find(b"\r\n\r\n") + 4
+    if end + received != len(data):
         return UNKNOWN
-    return Known(data[: len(data) - body], len(data), head.path, head_of(head.headers))
+    return Known(data[:end], end + (head.length or 0), head.path, head_of(head.headers))

@@ -20,9 +20,7 @@ class Reader:
     def __init__(self, limits: Limits, *, asked: Callable[[Head], None], took: Callable[[bytes], None],
                  ended: Callable[[], None]) -> None:  # fmt: skip
         self._limits, self._asked, self._took, self._ended = limits, asked, took, ended
-        self._parser = httptools.HttpRequestParser(self)
-        # requests behind a `Connection: close` are ours to ignore; the parser would refuse those before them too
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser = self._new_parser()
         self.between = True
         """True between two requests."""
         self.received_bytes = 0
@@ -33,6 +31,23 @@ class Reader:
         self._unparsed = b""
         """What has come of a head that is not whole."""
         self._chunks = self._body_bytes = self._raw_body = 0
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # requests behind a `Connection: close` are ours to ignore; the parser would refuse those before them too
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def leave_body(self, received_bytes: int = 1) -> None:
+        """Leaves the rest of a request to somebody else, who counts `received_bytes` on, until `body_left`."""
+        if self._in_body:  # the parser waits for a body that it will never see
+            self._parser = self._new_parser()
+        self.between, self._in_body, self._raw_body = False, False, 0
+        self.received_bytes = received_bytes
+
+    def body_left(self) -> None:
+        """The request is whole, without this reader."""
+        self.received_bytes, self.between = 0, True
 
     def close(self) -> None:
         """Reads no more. Parser and reader hold each other: this breaks the cycle."""

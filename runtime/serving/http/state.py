@@ -6,6 +6,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, Literal
 
+from runtime.serving.asgi import Bodies
 from runtime.serving.http.framing import Head, Refused
 from runtime.serving.listening import Accounts
 
@@ -34,6 +35,7 @@ class State(Accounts):
         self._app_headers: frozenset[bytes] = getattr(app, "own_headers", frozenset())
         self.served_at = served_at
         """What a POST to a path asks, where the connection may ask it itself."""
+        self.bodies: Bodies = getattr(app, "bodies", None) or Bodies(limits)
         self.date = b""
 
     def swept(self) -> None:
