@@ -2,20 +2,25 @@
 
 On a terminal an event is text: its `message` (a line, or a tuple of lines) if it has one, else its name and keys; and
 a status line, redrawn in place, may follow (a progress bar). Elsewhere it is JSON: its name and keys.
-A thread of its own writes the lines: a reader that has stopped reading holds up the log, never the server.
+A thread writes the lines, or in a worker whose log is a pipe the event loop, which then switches to no thread. A reader
+that has stopped reading holds up the log, never the server.
 """
 
 import json
 import os
 import re
 import select
+import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 Style = Literal["json", "text"]
 Encode = Callable[[dict[str, object]], str]
@@ -72,10 +77,38 @@ class Log:
         """What did not work."""
         self._event("error", event, fields)
 
+    def answers(self, event: str, *, escape: bool, **constant: object) -> Callable[[str, int, float], None]:
+        """Returns what logs an `event` about a request at level info, with `constant` and the request's id, rows and
+        milliseconds, in a quarter of the time of `info`. Without `escape` an id must need none in JSON."""
+        if self.style != "json" or escape:
+            return lambda name, rows, milliseconds: self.info(
+                event, **constant, id=name, rows=rows, milliseconds=milliseconds
+            )
+        if not self.enabled("info"):
+            return lambda _name, _rows, _milliseconds: None
+        fields = _encode({"level": "info", "event": event, **constant})[1:-1]
+        write, second, start = self._writer.write, 0, ""
+
+        def answered(name: str, rows: int, milliseconds: float) -> None:
+            nonlocal second, start
+            now = time.time()
+            if int(now) != second:
+                second = int(now)
+                start = f'{{"time":"{_second(second)}.'
+            whole = f'{start}{int(now % 1 * 1000):03d}Z",{fields},"id":"{name}","rows":{rows}'
+            if not write(f'{whole},"milliseconds":{milliseconds}}}\n'):
+                self.dropped(1)
+
+        return answered
+
     def status(self, text: str) -> None:
         """Puts `text` on the line below the last event, instead of the one before; "" removes it. Terminals only."""
         if self.has_status:
             self._writer.status(text)
+
+    def write_with(self, loop: "AbstractEventLoop") -> None:
+        """Has `loop`, on whose thread this is called, write the lines of all threads, if they go to a pipe."""
+        self._writer.write_with(loop)
 
     def close(self, seconds: float = 0.5) -> None:
         """Writes what is waiting, for at most `seconds`, and ends the status line. Later events are written, too."""
@@ -113,7 +146,7 @@ def fault(error: BaseException, *, texts: bool) -> dict[str, str]:
 
 
 class _Writer:
-    """A thread that writes waiting lines to a file descriptor, and the lock between it and the others."""
+    """Writes waiting lines to a file descriptor: in a thread, with a lock between it and the others, or on a loop."""
 
     def __init__(self, fd: int, *, gather: bool, erase: bool, lost: Callable[[int], None]) -> None:
         self._fd, self._gather, self._erase, self._lost = fd, gather, erase, lost
@@ -122,21 +155,42 @@ class _Writer:
         self._wake, self._lock = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._loop: AbstractEventLoop | None = None
+        self._own_fd = -1
+        """The pipe, opened once more: to make `_fd` non-blocking would make it so for all processes that have it."""
+        self._due = False
+        """Whether the loop is about to write."""
+        self._rest = b""
+        """What the pipe has not taken from the loop yet."""
 
     def write(self, line: str) -> bool:
         """Queues a line; False if too many are waiting already."""
         if len(self._lines) >= _MOST_WAITING_LINES:
             return False
         self._lines.append(line)
-        self._rouse()
+        if not self._due:
+            self._rouse()
         return True
 
     def status(self, text: str) -> None:
         self._status = text
         self._rouse()
 
+    def write_with(self, loop: "AbstractEventLoop") -> None:
+        self.close(1.0)
+        with suppress(OSError):  # the pipe may be another user's: the thread goes on
+            if self._thread is None and stat.S_ISFIFO(os.fstat(self._fd).st_mode):
+                self._own_fd = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                self._loop = loop
+
     def close(self, seconds: float) -> None:
         self._status = ""
+        if self._loop is not None:
+            self._loop.remove_writer(self._own_fd)
+            os.close(self._own_fd)
+            self._loop, self._due = None, False
+            if self._lines or self._rest:
+                self._rouse()
         if self._thread:
             self._closing = True
             self._wake.set()
@@ -145,6 +199,11 @@ class _Writer:
                 self._thread, self._closing = None, False
 
     def _rouse(self) -> None:
+        if self._loop is not None:
+            self._due = True
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._loop.call_later, _GATHER_SECONDS, self._write_on_loop)
+            return
         if not self._wake.is_set():
             self._wake.set()
         if self._thread is None:
@@ -160,27 +219,53 @@ class _Writer:
             if self._gather and not self._closing:
                 time.sleep(_GATHER_SECONDS)  # many lines in one write: a busy server would else switch threads for each
             self._wake.clear()
-            count = len(self._lines)
+            data, self._rest = self._rest + self._waiting(), b""
             try:
-                self._put("".join(self._lines.popleft() for _ in range(count)))
+                while data := self._write(self._fd, data):  # somebody else made the pipe non-blocking
+                    writable = select.poll()
+                    writable.register(self._fd, select.POLLOUT)
+                    writable.poll()
             except OSError:  # the reader is gone, the disk is full: the next lines may have more luck
-                self._lost(count)
+                self._lost(data.count(b"\n"))
 
-    def _put(self, text: str) -> None:
+    def _write_on_loop(self) -> None:
+        if self._loop is None:
+            return
+        if not self._rest:
+            self._due = False
+            self._rest = self._waiting()
+        try:
+            self._rest = self._write(self._own_fd, self._rest)
+        except OSError:  # as in _run
+            self._lost(self._rest.count(b"\n"))
+            self._rest = b""
+        if self._rest:
+            self._due = True
+            self._loop.add_writer(self._own_fd, self._write_on_loop)
+        else:
+            self._loop.remove_writer(self._own_fd)
+            if self._lines:
+                self._rouse()
+
+    def _waiting(self) -> bytes:
+        text = "".join([self._lines.popleft() for _ in range(len(self._lines))])
         erase = _ERASE_LINE if self._status_shown or self._erase else ""
         self._status_shown = self._status
-        data = f"{erase}{text}{self._status_shown}".encode(errors="backslashreplace")
+        return f"{erase}{text}{self._status_shown}".encode(errors="backslashreplace")
+
+    @staticmethod
+    def _write(fd: int, data: bytes) -> bytes:
+        """Writes whole lines. Returns what a full pipe has not taken, if it does not block."""
         begin, size = 0, len(data)
         while begin < size:
             end = size
             if size - begin > _WHOLE_BYTES:
                 end = 1 + data.rfind(b"\n", begin, begin + _WHOLE_BYTES) or 1 + data.find(b"\n", begin) or size
             try:
-                begin += os.write(self._fd, data[begin:end])
-            except BlockingIOError:  # somebody else made the pipe non-blocking
-                writable = select.poll()
-                writable.register(self._fd, select.POLLOUT)
-                writable.poll()
+                begin += os.write(fd, data[begin:end])
+            except BlockingIOError:
+                break
+        return data[begin:]
 
 
 def _as_json(encode: Encode) -> Callable[[str, str, dict[str, object]], str]:

@@ -1,9 +1,15 @@
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from contextlib import closing, contextmanager
+from functools import partial
 
 import pytest
+import uvloop
 
 from runtime.log import Log
 from tests.terminal import Terminal
@@ -179,3 +185,100 @@ def test_text_has_the_first_digits_of_a_digest_and_json_all(style, digits, pipe)
     assert f"@sha256:{('ab' * 32)[:digits]}" in text
     assert f"{('ab' * 32)[:digits]}a" not in text
     assert "sha256:abc" in text
+
+
+@contextmanager
+def on_a_loop(pipe, **options):
+    """A log that a running loop writes, and what it has lost."""
+    lost: list[int] = []
+    log = Log(pipe.write_end, style="json", gather=True, **options)
+    log.dropped = lost.append
+    loop = uvloop.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    loop.call_soon_threadsafe(log.write_with, loop)
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(10)
+    try:
+        yield log, lost, loop
+    finally:
+        loop.call_soon_threadsafe(log.close, 0.1)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def test_a_loop_writes_the_lines_of_all_threads_and_starts_none(pipe):
+    with on_a_loop(pipe) as (log, lost, loop), os.fdopen(os.dup(pipe.read_end)) as stream:
+        before = threading.active_count()
+        loop.call_soon_threadsafe(partial(log.info, "kit.pulled", number=0))
+        assert json.loads(stream.readline())["number"] == 0
+        for number in range(1, 3000):
+            log.info("kit.pulled", number=number)
+        assert [json.loads(stream.readline())["number"] for _ in range(1, 3000)] == list(range(1, 3000))
+        assert threading.active_count() == before
+        assert os.get_blocking(pipe.write_end)
+    assert not lost
+
+
+def test_a_reader_that_stops_does_not_hold_up_the_loop_and_what_is_lost_is_counted(pipe):
+    with on_a_loop(pipe) as (log, lost, loop):
+        for number in range(12_000):
+            log.info("kit.pulled", number=number, text="x" * 64)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.03), loop).result(10)
+        for number in range(12_000, 30_000):
+            log.info("kit.pulled", number=number, text="x" * 64)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(10)
+        with os.fdopen(os.dup(pipe.read_end)) as stream:
+            numbers = [json.loads(stream.readline())["number"] for _ in range(30_000 - sum(lost))]
+        assert sum(lost) > 0
+        assert sorted(set(numbers)) == numbers
+
+
+def test_a_reader_that_leaves_costs_the_lines_that_a_loop_writes(pipe):
+    with on_a_loop(pipe) as (log, lost, loop):
+        os.close(pipe.read_end)
+        log.info("kit.pulled")
+        deadline = time.monotonic() + 10
+        while not lost and time.monotonic() < deadline:
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(10)
+        assert sum(lost) == 1
+
+
+def test_what_waits_when_a_loop_ends_is_still_written(pipe):
+    with on_a_loop(pipe) as (log, lost, _loop):
+        log.info("kit.pulled")
+    log.info("kit.verified")
+    log.close()
+    assert [json.loads(line)["event"] for line in pipe.text().splitlines()] == ["kit.pulled", "kit.verified"]
+    assert not lost
+
+
+def test_a_log_that_is_no_pipe_is_written_by_a_thread(tmp_path):
+    with (tmp_path / "log").open("wb") as file, closing(uvloop.new_event_loop()) as loop:
+        log = Log(file.fileno(), style="json", gather=True)
+        log.write_with(loop)
+        log.info("kit.pulled")
+        log.close()
+    assert json.loads((tmp_path / "log").read_text())["event"] == "kit.pulled"
+
+
+@pytest.mark.parametrize(("style", "escape"), [("json", False), ("json", True), ("text", False)])
+def test_an_answer_is_logged_as_any_event(pipe, style, escape):
+    log = Log(pipe.write_end, style=style)
+    log.answers("request.answered", escape=escape, model='a"b', protocol="v1")("abc-1", 2, 0.125)
+    log.info("request.answered", model='a"b', protocol="v1", id="abc-1", rows=2, milliseconds=0.125)
+    log.close()
+    lines = pipe.text().splitlines()
+    one, other = (json.loads(line) if style == "json" else line for line in lines)
+    if style == "json":
+        assert list(one) == list(other)
+        assert len(one.pop("time")) == len(other.pop("time")) == len("2026-11-27T22:00:00.000Z")
+    assert one == other
+
+
+def test_an_answer_is_not_logged_below_its_level(pipe):
+    log = Log(pipe.write_end, style="json", level="warning")
+    log.answers("request.answered", escape=False, model="a")("abc-1", 2, 0.125)
+    log.close()
+    assert pipe.text() == ""

@@ -166,8 +166,7 @@ class Call:
                             rows=self.rows, milliseconds=_milliseconds(seconds), **more, **self._fields)  # fmt: skip
             response = self._told(response)
         else:  # on the loop: the numbers above would say the same again
-            served.log.info("request.answered", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol,
-                            rows=self.rows, milliseconds=int(seconds * 1e6) / 1000)  # fmt: skip
+            served.answered[protocol](self.id[:LOGGED_ID], self.rows, _milliseconds(seconds))
         return served.stamp(response)
 
     def abandoned(self) -> None:

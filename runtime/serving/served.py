@@ -1,7 +1,7 @@
 """What is served: one loaded model, where it came from, and the table of them by name."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -73,6 +73,8 @@ class Served:
         """A request in V2 JSON that the kit has as a sample."""
         self.meters: dict[str, Requests] = {}
         """The account of each protocol's requests, by its name."""
+        self.answered: dict[str, Callable[[str, int, float], None]] = {}
+        """What logs an answer (id, rows, milliseconds) of each protocol, by its name."""
         self._origin = provenance.headers()
         self._stamped: dict[tuple[Header, ...], tuple[Header, ...]] = {}
         self._usual: tuple[Header, ...] = ()

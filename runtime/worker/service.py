@@ -71,6 +71,7 @@ class Service:
     async def run(self) -> None:
         """Serves until told to stop, or until the supervisor is gone."""
         self._stopped = asyncio.Event()
+        self._log.write_with(asyncio.get_running_loop())
         servers = 1 + len(self._grpc_sockets)
         await self._servers[0].start(servers)
         if self._order.accept:

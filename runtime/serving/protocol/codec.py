@@ -61,8 +61,11 @@ class Codec(NamedTuple):
 
 
 def prepare(served: Served, codecs: Iterable[Codec]) -> None:
-    """Lays out what each protocol needs for a model, and opens its account; `codecs` is the whole table, in order."""
+    """Lays out what each protocol needs for a model, and opens its accounts; `codecs` is the whole table, in order."""
     for place, codec in enumerate(codecs):
         if codec.name not in served.forms:
             served.forms[codec.name] = codec.prepare(served)
             served.meters[codec.name] = served.meter.requests(place)
+            served.answered[codec.name] = served.log.answers(
+                "request.answered", escape=served.limits.log_inputs, model=served.name, protocol=codec.name
+            )
