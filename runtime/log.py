@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Style = Literal["json", "text"]
 Encode = Callable[[dict[str, object]], str]
+ACCESS: Final = frozenset({"request.answered", "request.abandoned", "request.refused"})
+"""The events of `access`: at level info, one for each request."""
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _MOST_WAITING_LINES: Final = 10_000
@@ -56,6 +58,9 @@ class Log:
         self.dropped: Callable[[int], None] = lambda _: None
         self.private = False
         """Whether the texts of warnings and exceptions may quote what clients sent, and so stay out."""
+        self.access = 1.0
+        """The share of answered requests that are written; 0: only what was refused or abandoned; below 0: nor that."""
+        self._due = 0.0
 
     def enabled(self, level: str) -> bool:
         """Whether events of this level are written."""
@@ -80,7 +85,9 @@ class Log:
     def answers(self, event: str, *, escape: bool, **constant: object) -> Callable[[str, int, float], None]:
         """Returns what logs an `event` about a request at level info, with `constant` and the request's id, rows and
         milliseconds, in a quarter of the time of `info`. Without `escape` an id must need none in JSON."""
-        if self.style != "json" or escape:
+        if self.access <= 0:
+            return lambda _name, _rows, _milliseconds: None
+        if self.style != "json" or escape or self.access < 1:
             return lambda name, rows, milliseconds: self.info(
                 event, **constant, id=name, rows=rows, milliseconds=milliseconds
             )
@@ -116,8 +123,18 @@ class Log:
         self._writer.close(seconds)
 
     def _event(self, level: str, event: str, fields: dict[str, object]) -> None:
+        if self.access < 1 and level == "info" and event in ACCESS and not self._chosen(event):
+            return
         if LEVELS[level] >= self._threshold and not self._writer.write(self._format(level, event, fields)):
             self.dropped(1)
+
+    def _chosen(self, event: str) -> bool:
+        if event != "request.answered":
+            return self.access >= 0
+        self._due += max(self.access, 0.0)
+        chosen = self._due >= 1
+        self._due -= chosen
+        return chosen
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

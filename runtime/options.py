@@ -106,6 +106,15 @@ def _prefix(text: str) -> str:
     return text
 
 
+def _access(text: str) -> float:
+    if text in _ACCESS:
+        return _ACCESS[text]
+    kind, _, share = text.partition(":")
+    if kind != "sample" or not re.fullmatch(r"0?\.[0-9]+", share, re.ASCII) or not float(share):
+        raise ValueError("all, errors, off, or sample:SHARE with a share between 0 and 1, as sample:0.01")
+    return float(share)
+
+
 def switch(text: str) -> bool:
     """Reads a yes or no; a flag of this kind takes no value."""
     yes, no = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -140,6 +149,7 @@ class Option(NamedTuple):
         return "RUNTIME_" + self.field.upper()
 
 
+_ACCESS: Final = {"all": 1.0, "errors": 0.0, "off": -1.0}
 _LISTENING: Final = frozenset({"serve", "health"})
 _LOADING: Final = frozenset({"serve", "verify", "predict"})
 _PREDICTING: Final = frozenset({"predict"})
@@ -261,6 +271,9 @@ OPTIONS: Final = (
     Option("log-level", _one_of(*LEVELS), "info", "least important events to log: " + ", ".join(LEVELS), "LEVEL", _ALL),
     Option("log-format", _one_of("auto", "text", "json"), "auto",
            "text, json, or auto: text on a terminal", "FORMAT", _ALL),
+    Option("access-log", _access, 1.0,
+           "requests to log: all, errors, off, or a share of the answered ones, as sample:0.01",
+           "WHICH", shown_default="all"),
     Option("log-inputs", switch, False, "log the reasons of refused requests with the values that clients sent"),
     Option("output", _text, "-", "file for the predictions; - is standard output", "FILE", _PREDICTING),
     Option("columns", columns, (), "columns of the file that the model takes, in its order; may be repeated", "NAME",

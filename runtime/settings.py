@@ -73,6 +73,7 @@ class Settings(NamedTuple):
     cors_origin: tuple[str, ...]
     log_level: str
     log_format: str
+    access_log: float  # as `Log.access`
     log_inputs: bool
     output: str
     columns: tuple[str, ...]

@@ -282,3 +282,27 @@ def test_an_answer_is_not_logged_below_its_level(pipe):
     log.answers("request.answered", escape=False, model="a")("abc-1", 2, 0.125)
     log.close()
     assert pipe.text() == ""
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    ("access", "answered", "refused"), [(1.0, 200, 1), (0.25, 50, 1), (0.0, 0, 1), (-1.0, 0, 0)], ids=["all", "sample", "errors", "off"]
+)  # fmt: skip
+def test_the_access_log_is_chosen_and_faults_are_always_logged(pipe, access, answered, refused, fast):
+    log = Log(pipe.write_end, style="json")
+    log.access = access
+    write = log.answers("request.answered", escape=False, model="iris")
+    for number in range(200):
+        if fast:
+            write("abc", number, 0.5)
+        else:
+            log.info("request.answered", number=number)
+    log.info("request.refused")
+    log.error("request.refused", status=500)
+    log.info("kit.pulled")
+    log.close()
+    events = [json.loads(line) for line in pipe.text().splitlines()]
+    names = [(event["event"], event["level"]) for event in events]
+    assert names.count(("request.answered", "info")) == answered
+    assert names.count(("request.refused", "info")) == refused
+    assert names[-2:] == [("request.refused", "error"), ("kit.pulled", "info")]

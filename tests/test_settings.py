@@ -50,6 +50,7 @@ def test_port_comes_from(environ, port):
         (["--predict-route", "/{model}"], "--predict-route is '/{model}', wanted a path such as /predict"),
         (["--health-route", "ready"], "--health-route is 'ready', wanted a path such as /predict"),
         (["--cors-origin", "app.example.com"], "--cors-origin is 'app.example.com', wanted origins such as https://app.example.com, with commas between, or *"),
+        *((["--access-log", text], f"--access-log is {text!r}, wanted all, errors, off, or sample:SHARE with a share between 0 and 1, as sample:0.01") for text in ("none", "sample", "sample:", "sample:2", "sample:0", "sample:.0", "sample:1e-3", "errors:0.1")),
         (["--bogus"], "unrecognized arguments: --bogus; `runtime --help` lists the options"),
         (["--model-name", ""], "--model-name is '', wanted a text that is not empty and has no control characters"),
     ],
@@ -146,6 +147,13 @@ def test_an_empty_variable_is_an_unset_one():
 def test_an_empty_flag_is_a_mistake(option):
     with pytest.raises(InvalidSetting, match=rf"^--{option.name} is '', wanted .*$"):
         Settings.read(["serve", f"--{option.name}", ""], {"RUNTIME_KIT": KIT})
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("all", 1), ("sample:0.01", 0.01), ("sample:.5", 0.5), ("errors", 0), ("off", -1)]
+)
+def test_the_access_log_is_all_or_a_share(text, share):
+    assert read("--access-log", text).access_log == share
 
 
 def test_unknown_variables_are_reported_and_service_links_are_not():

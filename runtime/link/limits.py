@@ -39,4 +39,5 @@ class Limits(NamedTuple):
     pipelined: int = 256  # requests that wait behind another one on their connection
     connections: int = 1024  # fewer where the process has not the file descriptors for that many
 
+    access_log: float = 1.0  # `Log.access`: `--access-log`
     log_inputs: bool = False  # whether logs may hold what clients sent: `--log-inputs`

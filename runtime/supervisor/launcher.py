@@ -88,5 +88,6 @@ def limits_of(settings: Settings, allowed: Allowance) -> Limits:
         deadline_seconds=settings.inference_timeout,
         memory_bytes=settings.worker_memory,
         threads=settings.threads or max(1, allowed.threads // settings.workers),
+        access_log=settings.access_log,
         log_inputs=settings.log_inputs,
     )
