@@ -69,6 +69,7 @@ FAMILIES = (
     Family("runtime_request_duration_seconds", "histogram", ("model", "protocol", "outcome"), "seconds",
            "Time from a whole request to its whole answer, network excluded."),
     Family("runtime_requests_in_flight", "gauge", ("model",), "requests", "Inference requests being worked on."),
+    Family("runtime_in_flight_limit", "gauge", (), "requests", "How many may be worked on at once, by all workers."),
     Family("runtime_rows_total", "counter", ("model",), "rows", "Rows (first axis of the first input) predicted."),
     Family("runtime_batch_rows", "histogram", ("model",), "rows",
            "Rows of each prediction that ran in a thread; those of requests that were joined are one."),
@@ -95,6 +96,7 @@ FAMILIES = (
     Family("runtime_sandboxed", "gauge", (), "1 or 0", "1 while workers are confined to reading the kit.", "max"),
     Family("runtime_kit_info", "info", ("model", "reference", "digest", "framework", "adapter", "verified"), "1",
            "The kit that is served."),
+    Family("runtime_build_info", "info", ("version", "python"), "1", "The runtime, and the Python that it runs on."),
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What a scrape answers: all slots together, in Prometheus' text format."""
 
+import platform
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final
@@ -11,9 +12,12 @@ from prometheus_client.metrics_core import Metric
 from runtime.link.board import Board
 from runtime.link.metrics import FAMILIES, OFFSETS, RUN, Family, merged
 from runtime.serving.served import Provenance
+from runtime.version import __version__
 
 _KINDS: Final[dict[str, Any]] = {"counter": CounterMetricFamily, "histogram": HistogramMetricFamily,
                                  "gauge": GaugeMetricFamily, "info": GaugeMetricFamily}  # fmt: skip
+
+_BUILD: Final = {"version": __version__, "python": platform.python_version()}
 
 
 def render(board: Board, models: Sequence[Provenance], protocols: Sequence[str]) -> bytes:
@@ -36,8 +40,8 @@ class _Collector:
     def _metric(self, family: Family) -> Any:
         metric = _KINDS[family.kind](family.name, family.help, labels=family.labels)
         if family.kind == "info":
-            for model in self._models:
-                facts = {**model._asdict(), "model": model.name}
+            kits = [{**model._asdict(), "model": model.name} for model in self._models]
+            for facts in kits if "model" in family.labels else [_BUILD]:
                 metric.add_metric([facts[label] or "" for label in family.labels], 1.0)
             return metric
         width = RUN if family.kind == "histogram" else 1

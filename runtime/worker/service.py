@@ -52,6 +52,7 @@ class Service:
         style: Style = "json" if order.log_style == "json" else "text"
         self._log = Log(log, gather=True, encode=_encode, style=style, level=order.log_level)
         self._meter = Meter(self._board.slot(order.slot))
+        self._meter.set("runtime_in_flight_limit", order.limits.in_flight)
         self._log.access = order.limits.access_log
         self._log.dropped = partial(self._meter.add, "runtime_log_dropped_total")
         listen(self._log)

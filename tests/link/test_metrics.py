@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOME_RUNS, OUTCOMES, PHASES, WIDTH, Meter, Totals
 from runtime.serving.protocols import CODECS
 from runtime.serving.scrape import render
+from runtime.version import __version__
 from tests.places import ROOT
 from tests.serving.support import DIGEST, PROVENANCE, Slots
 
@@ -99,7 +101,7 @@ def test_counters_survive_a_replaced_worker_and_what_it_had_in_flight_does_not()
     assert value(text, "runtime_requests_in_flight", model="iris") == 0
 
 
-def test_the_kit_is_named_by_the_one_info_metric():
+def test_the_kit_is_named_by_an_info_metric():
     facts = {
         "model": "iris",
         "reference": PROVENANCE.reference,
@@ -112,6 +114,15 @@ def test_the_kit_is_named_by_the_one_info_metric():
         assert value(text, "runtime_kit_info", verified=verified, **facts) == 1
 
 
+def test_the_limits_of_all_workers_and_the_build_are_there_before_a_model_is():
+    slots = Slots(count=3)
+    for index in (1, 2):
+        Meter(slots.slot(index)).set("runtime_in_flight_limit", 256)
+    text = render(slots, [], PROTOCOLS)
+    assert value(text, "runtime_in_flight_limit") == 512
+    assert value(text, "runtime_build_info", version=__version__, python=platform.python_version()) == 1
+
+
 def test_before_a_model_is_known_only_the_metrics_of_the_process_appear():
     names = {name for name, _ in samples(render(Slots(), [], PROTOCOLS))}
     assert "runtime_verified_bytes_total" in names
@@ -121,7 +132,7 @@ def test_before_a_model_is_known_only_the_metrics_of_the_process_appear():
 def test_the_number_of_series_is_fixed():
     assert (
         len(samples(rendered(Slots())))
-        == len(PROTOCOLS) * (len(OUTCOMES) * (len(BUCKETS) + 3) + 2) + 3 + len(PHASES) + 9 + 3 + len(BUCKETS) + 3
+        == len(PROTOCOLS) * (len(OUTCOMES) * (len(BUCKETS) + 3) + 2) + 3 + len(PHASES) + 11 + 3 + len(BUCKETS) + 3
     )
 
 
