@@ -35,6 +35,9 @@ def asked(*, binary: bool, more: int = 0, **headers: str) -> bytes:
     return request(body=head + (VALUES + more).tobytes(), headers=headers | length)
 
 
+SHORT = request(body=b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[7]}]}')
+
+
 def first(answer: Answer) -> float:
     assert answer.status == 200, answer.body
     data = answer.json["outputs"][0]["data"]
@@ -44,7 +47,8 @@ def first(answer: Answer) -> float:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with serving(echo("FP32"), limits=Limits(in_flight_bytes=2_000_000)) as running:
+    with serving(echo("FP32"), limits=Limits(in_flight_bytes=2_000_000)) as running, Wire(running.port) as wire:
+        assert wire.send(SHORT).answer().status == 200  # the application has to know a path before a connection does
         yield running
 
 
@@ -93,13 +97,12 @@ def test_a_body_may_come_in_any_pieces_and_again(served: Served, received: list[
 
 
 def test_requests_of_all_sizes_take_turns_on_a_connection(served: Served) -> None:
-    small = request(body=b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[7]}]}')
     with Wire(served.port) as wire:
         for more in range(3):
             assert first(wire.send(asked(binary=True, more=more)).answer()) == more
-            assert wire.send(small).answer().json["outputs"][0]["data"] == [7]
+            assert wire.send(SHORT).answer().json["outputs"][0]["data"] == [7]
             assert first(wire.send(asked(binary=False, more=more)).answer()) == more
-            wire.send(asked(binary=True, more=more) + small)  # pipelined
+            wire.send(asked(binary=True, more=more) + SHORT)  # pipelined
             assert first(wire.answer()) == more
             assert wire.answer().json["outputs"][0]["data"] == [7]
 
@@ -137,6 +140,7 @@ def test_one_body_too_many_is_refused_and_the_others_are_answered(served: Served
 
 def test_a_body_that_stops_is_a_time_out_and_gives_its_memory_back() -> None:
     with serving(echo("FP32"), limits=Limits(body_seconds=0)) as served, Wire(served.port) as wire:
+        assert wire.send(SHORT).answer().status == 200  # from now on the path is known
         answer = in_pieces(wire, asked(binary=True)[:-1], 1000).answer()
         assert (answer.status, "the request body came too slowly" in answer.error) == (408, True)
         assert served.app.bodies._in_flight == 0
