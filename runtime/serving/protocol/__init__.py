@@ -2,6 +2,6 @@
 
 May import: adapters.base, adapters.values, runtime.errors, runtime.serving, runtime.link.limits,
 runtime.serving.engine.request.
-Imported by: runtime.rows, runtime.serving, runtime.serving.grpc, runtime.serving.protocol.grpc,
+Imported by: runtime.rows, runtime.serving, runtime.serving.grpc, runtime.serving.http, runtime.serving.protocol.grpc,
 runtime.serving.protocol.plain, runtime.serving.protocol.v2, runtime.serving.site, runtime.worker.
 """
