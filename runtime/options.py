@@ -194,7 +194,7 @@ GROUPS: Final = {
         "drain-delay",
         "drain-timeout",
     ),
-    "what is printed": ("json", "files", "progress", "log-level", "log-format", "log-inputs"),
+    "what is printed": ("json", "files", "progress", "log-level", "access-log", "log-format", "log-inputs"),
 }
 """How `--help` puts the options together."""
 
