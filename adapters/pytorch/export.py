@@ -14,7 +14,9 @@ import os
 import re
 import sys
 import tempfile
-from functools import cache, partial
+from collections import namedtuple
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import torch
@@ -33,6 +35,8 @@ MEMBERS: Final = re.compile(
     r"|\.format_version|\.storage_alignment|data/sample_inputs/model\.pt|extra/.*"
     r"|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json)"
 )
+PROGRAM: Final = "models/model.json"
+NAMED_TUPLE: Final = "collections.namedtuple"
 SAMPLE: Final = "data/sample_inputs/model.pt"
 IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*")
 DOTTED: Final = re.compile(r"[\w.+:\-]*")
@@ -59,7 +63,11 @@ OPERATORS: Final = frozenset({
     "torch.ops.higher_order.map_impl", "torch.ops.higher_order.scan", "torch.ops.higher_order.while_loop",
     "torch.ops.higher_order.wrap_with_autocast", "torch.ops.higher_order.wrap_with_set_grad_enabled",
 })  # fmt: skip
-CONTAINERS: Final = frozenset({None, "builtins.dict", "builtins.list", "builtins.tuple", "collections.OrderedDict"})
+CONTAINERS: Final = frozenset({
+    None, "builtins.dict", "builtins.list", "builtins.tuple", "collections.OrderedDict", NAMED_TUPLE,
+})  # fmt: skip
+STAND_INS: Final = set[str]()
+"""Names of classes in files for which this process has registered a dict or a tuple."""
 FREE_TEXT: Final = frozenset({"metadata", "as_string", "guards_code", "as_strings"})
 """Keys below which text is data: torch quotes it with repr, or does not read it (the guards are dropped)."""
 AGAIN: Final = "torch.export.save of torch 2.13, with tensors as examples; or ONNX, with torch.onnx.export"
@@ -85,12 +93,13 @@ def load_exported(files: ModelFiles, device: torch.device, *, strict: bool) -> L
     """Returns the exported program in `files.path`. If `strict`, raises Refused for what could run code."""
     if strict:
         check_archive(files)
+    _stand_in(json.loads(_reader(files).get_record(PROGRAM)))
     with (files.root / files.path).open("rb") as file:
         programs = _load_pt2()(file).exported_programs
     if "model" not in programs:
         raise LoadFailed(f"{files.path} holds no exported program called 'model'")
     program = programs["model"]
-    inputs, arrange = _inputs(program, files.path), partial(pytree.tree_unflatten, treespec=program.call_spec.in_spec)
+    inputs, arrange = _inputs(program, files.path), _arrange(program)
     if device.type != "cpu":
         from torch.export.passes import move_to_device_pass
 
@@ -109,6 +118,58 @@ def _load_pt2() -> Any:
     from torch.export.pt2_archive._package import load_pt2
 
     return load_pt2
+
+
+def _arrange(program: Any) -> Callable[[list[Any]], Any]:
+    """Returns what puts tensors where the program takes them, with the constants that the export has seen between."""
+    given, spec = program.graph_signature.user_inputs, program.call_spec.in_spec
+    names = {node.name for node in _placeholders(program)}
+
+    def arrange(tensors: list[Any]) -> Any:
+        left = iter(tensors)
+        return pytree.tree_unflatten([next(left) if value in names else value for value in given], spec)
+
+    return arrange
+
+
+def _stand_in(program: Any) -> None:
+    """Registers what stands in for classes of inputs and outputs, whose code is not in the file."""
+    calls = [call["signature"] for call in program["graph_module"]["module_call_graph"] if call.get("signature")]
+    stack = [json.loads(call[key]) for call in calls for key in ("in_spec", "out_spec")]
+    while stack:
+        found = stack.pop()
+        if isinstance(found, dict):
+            stack.extend(found["children_spec"])
+            named = found["type"] == NAMED_TUPLE
+            name = found["context"] if named else found["type"]
+            if name is not None and name not in pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE:
+                STAND_INS.add(name)
+                _register_tuple(name, len(found["children_spec"])) if named else _register_record(name)
+        elif isinstance(found, list):
+            stack.extend(found)
+
+
+def _register_tuple(name: str, size: int) -> None:
+    """Registers a named tuple. The file does not have the names of its fields: they are those of a plain tuple."""
+    made = namedtuple("StandIn", [f"output_{i}" for i in range(size)])  # type: ignore[misc]  # each file has its own
+    pytree._register_namedtuple(made, serialized_type_name=name)  # noqa: SLF001 - it has no public name
+
+
+def _register_record(name: str) -> None:
+    """Registers a dict for a dataclass, or for a dict of another class. Its context is kept as the file has it."""
+
+    class StandIn(dict[str, Any]):
+        context: Any
+
+    def unflatten(values: Any, context: Any) -> StandIn:
+        is_dataclass = context and isinstance(context[0], list)  # then: fields with a value, fields that are None
+        made = StandIn(zip(context[0] if is_dataclass else context, values, strict=True))
+        made.context = context
+        return made
+
+    pytree.register_pytree_node(
+        StandIn, lambda record: (list(record.values()), record.context), unflatten, serialized_type_name=name
+    )
 
 
 def _inputs(program: Any, name: str) -> tuple[TensorSpec, ...]:
@@ -165,7 +226,7 @@ def check_archive(files: ModelFiles) -> None:
             said = f"has sample inputs that are more than tensors ({wanted(error)})"
             raise content_refused(name, said, AGAIN) from error
     try:
-        _check_program(json.loads(reader.get_record("models/model.json")))
+        _check_program(json.loads(reader.get_record(PROGRAM)))
     except Damaged as error:
         raise content_refused(name, f"is a program with more than operators of torch: {error}", AGAIN) from error
 
@@ -260,12 +321,27 @@ def _check_spec(text: str) -> None:
     while stack:
         value = stack.pop()
         if isinstance(value, dict):
-            kind = value.get("type")
-            need(kind in CONTAINERS, f"its inputs or outputs are in a {str(kind)[:60]!r}")
-            context = json.loads(value["context"]) if isinstance(value.get("context"), str) else value.get("context")
-            names = context if isinstance(context, list) else [context]
-            fit = all(n is None or isinstance(n, int) or (isinstance(n, str) and DOTTED.fullmatch(n)) for n in names)
-            need(fit, f"its inputs or outputs are named {str(context)[:60]!r}")
+            kind, context = value.get("type"), value.get("context")
+            need(_is_container(kind), f"its inputs or outputs are in a {str(kind)[:60]!r}")
+            if kind == NAMED_TUPLE:
+                need(_is_container(context), f"its inputs or outputs are in a named tuple {str(context)[:60]!r}")
+            else:
+                names = json.loads(context) if isinstance(context, str) else context
+                need(_are_names(names), f"its inputs or outputs are named {str(context)[:60]!r}")
             stack.extend(value.get("children_spec", ()))
         elif isinstance(value, list):
             stack.extend(value)
+
+
+def _is_container(kind: Any) -> bool:
+    """True for what torch makes without code of its own or of the file: plain containers, and stand-ins."""
+    if kind in CONTAINERS or kind in STAND_INS:
+        return True
+    return isinstance(kind, str) and bool(DOTTED.fullmatch(kind)) and kind not in pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE
+
+
+def _are_names(context: Any) -> bool:
+    """True for a name, a number, or lists of them: an object would be looked up as an enumeration."""
+    if isinstance(context, list):
+        return all(map(_are_names, context))
+    return context is None or isinstance(context, int) or (isinstance(context, str) and bool(DOTTED.fullmatch(context)))

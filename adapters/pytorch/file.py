@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 
 from adapters import checks
-from adapters.base import LoadFailed, Model, ModelFiles, Options
+from adapters.base import LoadFailed, Model, ModelFiles, Options, Refused
 from adapters.imports import entrypoint, framework, kit_on_path
 from adapters.pickles.file import TORCH_MAGIC, Bounded
 from adapters.pickles.names import Names
@@ -20,7 +20,10 @@ from adapters.pytorch.model import Loaded, as_model
 from adapters.trust import allows_code, code_refused, device_hint, kind_refused
 from adapters.wording import failing, reason
 
-EXPORT: Final = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"
+EXPORT: Final = (
+    "torch.export.save(torch.export.export(model.eval(), (two_rows,), "
+    "dynamic_shapes=({0: torch.export.Dim.AUTO},)), 'model.pt2')"
+)
 KNOWN: Final[dict[str, checks.Check]] = {
     "entrypoint": checks.TEXT,
     "arguments": checks.MAPPING,
@@ -86,7 +89,12 @@ def _exported(files: ModelFiles, options: Options, device: torch.device) -> Load
     if options.trust == "data" and (pickled := export.pickled(export.record_names(files))):
         why = f"its member {pickled[0]} is pickled"
         raise kind_refused(files.path, "an exported program", "data", why, "export it to ONNX", "restricted")
-    return export.load_exported(files, device, strict=not allows_code(options.trust))
+    loaded = export.load_exported(files, device, strict=not allows_code(options.trust))
+    rows = {spec.shape[0] if len(spec.shape) > 1 else -1 for spec in loaded.inputs}
+    if len(rows) != 1 or -1 in rows:
+        return loaded
+    free = f"to take any number, export it with a free first axis: {EXPORT}"
+    return loaded._replace(warning=f"{files.path} takes requests of exactly {rows.pop()} rows; {free}")
 
 
 def _script(files: ModelFiles, options: Options, device: torch.device) -> Loaded:
@@ -152,16 +160,24 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _told_entrypoint(files: ModelFiles, options: Options) -> str:
+    """Returns the entry point. Raises LoadFailed or Refused with all that the kit and the command line lack."""
     text = options.own.get("entrypoint")
-    if not isinstance(text, str):
-        if whole := _class_in(files):
-            instead = f"save model.state_dict() and name the code that makes the model, or export it: {EXPORT}"
-            raise LoadFailed(f"{files.path} holds a whole pickled module ({whole}), which needs its code: {instead}")
-        wanted = "model.parameters.serving.options.entrypoint must name the code that makes the model (module:callable)"
-        raise LoadFailed(f"{files.path} holds weights only; {wanted}, or export the whole model: {EXPORT}")
-    if not allows_code(options.trust):
-        raise code_refused(files.path, f"{files.path} with the entry point {text!r}", options.trust, EXPORT)
-    return text
+    if not isinstance(text, str) and (whole := _class_in(files)):
+        instead = f"save model.state_dict() and name the code that makes the model, or export it: {EXPORT}"
+        raise LoadFailed(f"{files.path} holds a whole pickled module ({whole}), which needs its code: {instead}")
+    allowed, told = allows_code(options.trust), isinstance(text, str)
+    if isinstance(text, str) and (options.inputs or options.sampled):
+        if not allowed:
+            raise code_refused(files.path, f"{files.path} with the entry point {text!r}", options.trust, EXPORT)
+        return text
+    lacks = {
+        "model.parameters.serving.options.entrypoint (module:callable, the code of the kit that makes the model)": not told,
+        "model.parameters.serving.inputs (name, datatype, shape of each)": not (options.inputs or options.sampled),
+        "--trust unsafe, as the code is the kit's": not allowed,
+    }
+    needs = " and ".join(what for what, is_missing in lacks.items() if is_missing)
+    said = f"{files.path} holds weights only, and needs {needs}; or export the whole model: {EXPORT}"
+    raise Refused(said, file=files.path) if told and not allowed else LoadFailed(said)
 
 
 def _class_in(files: ModelFiles) -> str | None:

@@ -33,6 +33,7 @@ class Loaded(NamedTuple):
     """What the file says of the outputs, in case that no dry run succeeds."""
     dtypes: tuple[torch.dtype | None, ...] = ()
     """What the inputs are cast to, where the protocol has no datatype for it."""
+    warning: str = ""
 
 
 def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.device, kind: str) -> Model:
@@ -55,13 +56,14 @@ def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.
         made = run(arrays)
         return {name: to_array(made[name]) for name in wanted}
 
+    facts = {"torch_version": torch.__version__, "device": str(device), "torch_file": kind}
     return Model(
         platform="pytorch",
         inputs=inputs,
         outputs=outputs,
         predict=predict,
         batch=all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
-        properties={"torch_version": torch.__version__, "device": str(device), "torch_file": kind},
+        properties=facts | ({"warning": loaded.warning} if loaded.warning else {}),
     )
 
 

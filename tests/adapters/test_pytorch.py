@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch.utils import _pytree as pytree
 
 from adapters import load
 from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, WrongInput
 from adapters.pytorch.adapter import sniff
+from adapters.pytorch.file import EXPORT
 from adapters.pytorch.model import named
 
 from .kits import check_case, expected, files_in, unpack
@@ -221,6 +224,10 @@ HOSTILE: dict[str, tuple[Callable[[str, bytes], bytes], dict[str, bytes], str]] 
     "a name that is code": (text('"name": "x"', f'"name": "x={INJECTED}"'), {}, "has the name"),
     "a weight's name that is code": (text("a.weight", f"a[{INJECTED}]"), {}, "parameter_name is"),
     "a container that imports": (text("builtins.dict", "collections.defaultdict"), {}, "collections.defaultdict"),
+    "names that are looked up": (
+        text(r'[\\\"y\\\", \\\"n\\\"]', r'[[{\\\"__enum__\\\": true, \\\"fqn\\\": \\\"os:system\\\"}]]'), {}, "are named",
+    ),
+    "a class with a name that is code": (text("builtins.dict", "a b()"), {}, "are in a 'a b"),
 }  # fmt: skip
 
 
@@ -332,14 +339,17 @@ def test_arguments_dtype_and_threads_are_taken(kit: Path) -> None:
 @pytest.mark.parametrize(
     ("own", "words"),
     [
-        ({"entrypoint": None}, r"holds weights only; model\.parameters\.serving\.options\.entrypoint must name"),
+        (
+            {"entrypoint": None},
+            r"holds weights only, and needs model\.parameters\.serving\.options\.entrypoint \(module:callable, [^)]*\); or",
+        ),
         ({"entrypoint": "net_of_test:number"}, "made a int, not a torch"),
         ({"arguments": {"width": 3}}, "size mismatch"),
         ({"device": "cuda"}, "the device 'cuda' was asked for and cannot be used"),
         ({"device": "nope"}, "the device 'nope' was asked for"),
         ({"dtype": "int4"}, "must be one of bfloat16, float16, float32, float64"),
         ({"colour": "red"}, "not an option of the pytorch adapter; it knows arguments, compile"),
-        ({"inputs": ()}, "does not say what it takes"),
+        ({"inputs": ()}, r"holds weights only, and needs serving\.inputs \(name, datatype, shape of each\); or"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -530,3 +540,98 @@ def test_an_exported_program_says_its_outputs_where_no_run_does(tmp_path: Path) 
     torch.export.save(program, tmp_path / "m.pt2")
     model = opened(tmp_path)
     assert [(s.name, s.datatype, s.shape) for s in model.outputs] == [("twice", "FP32", (-1, 3))]
+
+
+@pytest.mark.parametrize(
+    ("own", "kind", "words"),
+    [
+        ({}, LoadFailed, r"needs serving\.options\.entrypoint .* and serving\.inputs .* and --trust unsafe"),
+        ({"entrypoint": "a:b"}, Refused, r"needs serving\.inputs .* and --trust unsafe"),
+    ],
+)
+def test_all_that_weights_need_is_said_at_once(own: Any, kind: Any, words: str, tmp_path: Path) -> None:
+    torch.save(Half().state_dict(), tmp_path / "w.pth")
+    with pytest.raises(kind, match=words):
+        opened(tmp_path, "w.pth", own=own)
+
+
+@dataclasses.dataclass
+class Answer:
+    twice: torch.Tensor
+    none: torch.Tensor | None
+    half: torch.Tensor
+
+
+class Fields(NamedTuple):
+    twice: torch.Tensor
+    half: torch.Tensor
+
+
+class Answering(torch.nn.Module):
+    """Has a constant, and returns an object of a class of its own."""
+
+    def __init__(self, make: Any) -> None:
+        super().__init__()
+        self.make, self.table = make, torch.tensor([1.0, 2.0, 3.0])
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.make(x * 2, x / self.table)
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [(lambda a, b: Answer(a, None, b), ["twice", "half"]), (Fields, ["output_0", "output_1"])],
+    ids=["dataclass", "named-tuple"],
+)
+def test_a_program_that_returns_an_object_needs_no_code_of_it(make: Any, names: list[str], tmp_path: Path) -> None:
+    def forget() -> None:
+        for kind in (Answer, Fields):
+            if pytree.SUPPORTED_SERIALIZED_TYPES.get(kind):
+                pytree._deregister_pytree_node(kind)
+
+    forget()
+    torch.export.register_dataclass(Answer, serialized_type_name="of_kit.Answer")
+    pytree._register_namedtuple(Fields, serialized_type_name="of_kit.Fields")
+    try:
+        exported_free(Answering(make), tmp_path)
+    finally:
+        forget()
+    model = opened(tmp_path)
+    assert [spec.name for spec in model.outputs] == names
+    rows = np.array([[2.0, 4.0, 6.0]], np.float32)
+    for _ in range(2):  # the second one finds the stand-in of the first
+        got = opened(tmp_path).predict({"x": rows}, tuple(names))
+        assert [got[name].tolist() for name in names] == [[[4, 8, 12]], [[2, 2, 2]]]
+
+
+def exported_free(module: torch.nn.Module, root: Path) -> None:
+    """Exports as the advice says."""
+    two_rows, model = torch.ones(2, 3), module
+    names = {"torch": torch, "two_rows": two_rows, "model": model}
+    exec(EXPORT.replace("'model.pt2'", repr(str(root / "m.pt2"))), names)
+
+
+def test_a_fixed_first_axis_is_warned_of_and_the_advice_frees_it(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(torch.nn.Linear(3, 2), (torch.ones(2, 3),)), tmp_path / "m.pt2")
+    said = opened(tmp_path).properties["warning"]
+    assert said.startswith(
+        "m.pt2 takes requests of exactly 2 rows; to take any number, export it with a free first axis:"
+    )
+    exported_free(torch.nn.Linear(3, 2), tmp_path)
+    model = opened(tmp_path)
+    assert (model.inputs[0].shape, model.batch, "warning" in model.properties) == ((-1, 3), True, False)
+
+
+def test_constants_among_the_inputs_of_a_program_stay_as_they_were_exported(tmp_path: Path) -> None:
+    class Scaled(torch.nn.Module):
+        def forward(self, x: torch.Tensor, factor: int, mask: Any = None, offset: Any = None) -> torch.Tensor:
+            return x * factor + offset
+
+    given = (torch.ones(2, 3), 3, None, torch.ones(3))
+    batch = torch.export.Dim("batch")
+    shapes = ({0: batch}, None, None, {})
+    torch.export.save(torch.export.export(Scaled(), given, dynamic_shapes=shapes), tmp_path / "m.pt2")
+    model = opened(tmp_path)
+    assert [spec.name for spec in model.inputs] == ["x", "offset"]
+    got = model.predict({"x": np.ones((1, 3), np.float32), "offset": np.ones(3, np.float32)}, ("output",))
+    assert got["output"].tolist() == [[4, 4, 4]]
