@@ -151,6 +151,8 @@ class Adapter:
     sniff: Callable[[bytes], bool]
     """True if the first 4,096 bytes of a file look like this framework's."""
     load: Callable[[ModelFiles, Options], Model]
+    folder: Callable[[ModelFiles], str | None] = lambda _files: None
+    """Returns the file that makes a whole folder one of this framework's; None if the folder at `path` is none."""
     prepare: Callable[[], object] = lambda: None
     """Imports the framework; called while the files are still being pulled. Raises MissingFramework."""
     check: Callable[[str, str], object] = lambda path, trust: None

@@ -13,6 +13,7 @@ from adapters.base import Adapter, AmbiguousModel, LoadFailed, Model, ModelFiles
 from adapters.boosted.catboost import ADAPTER as CATBOOST
 from adapters.boosted.lightgbm import ADAPTER as LIGHTGBM
 from adapters.boosted.xgboost import ADAPTER as XGBOOST
+from adapters.mlflow.adapter import ADAPTER as MLFLOW
 from adapters.onnx.adapter import ADAPTER as ONNX
 from adapters.python import ADAPTER as PYTHON
 from adapters.pytorch.adapter import ADAPTER as PYTORCH
@@ -20,7 +21,7 @@ from adapters.sklearn.adapter import ADAPTER as SKLEARN
 from adapters.trust import check_level
 from adapters.wording import failing, listed, reason
 
-ADAPTERS: Final[tuple[Adapter, ...]] = (ONNX, SKLEARN, PYTORCH, XGBOOST, LIGHTGBM, CATBOOST, PYTHON)
+ADAPTERS: Final[tuple[Adapter, ...]] = (ONNX, SKLEARN, PYTORCH, XGBOOST, LIGHTGBM, CATBOOST, MLFLOW, PYTHON)
 GROUP: Final = "modelkit_runtime.adapters"
 """The entry points of adapters in other packages."""
 HEAD_BYTES: Final = 4096
@@ -33,7 +34,6 @@ ELSEWHERE: Final = {
     "TensorFlow": ("tensorflow tf tf-lite tflite savedmodel saved-model", ".pb .tflite .tfrecords",
                    "convert it to ONNX with tf2onnx"),
     "Keras": ("keras", ".keras .h5 .hdf5", "export it to ONNX with model.export(format='onnx')"),
-    "MLflow": ("mlflow", "", "pack the model file inside (model.pkl, model.onnx) as model.path"),
     "Hugging Face": ("transformers huggingface hugging-face", "", "export it to ONNX with optimum"),
     "TensorRT": ("tensorrt trt", ".engine .plan", "pack the ONNX file it was built from"),
     "OpenVINO": ("openvino", "", "pack the ONNX file it was built from"),
@@ -75,11 +75,15 @@ def choose(
 ) -> tuple[Adapter, ModelFiles]:
     """Returns the adapter, and `files` with `path` set to the chosen file.
 
-    In this order: the operator's `adapter`, `model.format`, `model.framework`, the file's suffix, its content. A file
-    that contradicts the Kitfile decides, with one call of `warn`.
+    In this order: the operator's `adapter`, a file that says what its whole folder is, `model.format`,
+    `model.framework`, the file's suffix, its content. A file that contradicts the Kitfile decides, with one call of
+    `warn`.
     Raises NoAdapter, AmbiguousModel, and LoadFailed if `files.path` is not in the kit.
     """
     paths = _candidate_paths(files)
+    for whole in ADAPTERS if adapter is None else ():
+        if path := whole.folder(files):
+            return whole, replace(files, path=path)
     asked = _asked(framework, format) if adapter is None else _named(adapter)
     if asked is not None and not asked.suffixes:
         return asked, files  # it claims no files, so no file can contradict it

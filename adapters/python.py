@@ -47,14 +47,19 @@ def load(files: ModelFiles, options: Options) -> Model:
             f"{text!r} made a plain callable: say its inputs in model.parameters.serving.inputs (name, datatype, shape)"
         )
     with failing(f"what {text!r} made cannot be run on zeros", with_class):
-        outputs = _outputs(made, inputs)
+        return as_model(made, inputs, {"entrypoint": text})
+
+
+def as_model(call: Callable[[Any], Any], inputs: tuple[TensorSpec, ...], properties: Mapping[str, str]) -> Model:
+    """Returns the model of a callable from arrays by name to arrays, whose outputs are what it returns for zeros."""
+    outputs = _outputs(call, inputs)
 
     def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
-        answers = _named(made(arrays))
+        answers = _named(call(arrays))
         return {name: answers[name] for name in wanted}
 
     batch = all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
-    return Model("python", inputs, outputs, predict, batch=batch, properties={"entrypoint": text})
+    return Model("python", inputs, outputs, predict, batch=batch, properties=properties)
 
 
 def _outputs(call: Callable[[Any], Any], inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:

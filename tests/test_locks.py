@@ -11,7 +11,7 @@ import pytest
 from tests.places import ROOT
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-EXTRAS = ("sklearn", "pytorch", "xgboost", "lightgbm", "catboost", "images", "arrow", "grpc")
+EXTRAS = ("sklearn", "pytorch", "xgboost", "lightgbm", "catboost", "transformers", "images", "arrow", "grpc")
 
 
 def pins(file: Path) -> dict[str, str]:
@@ -36,7 +36,9 @@ def test_a_lock_covers_what_the_project_asks_for(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = project["dependencies"] + project["optional-dependencies"].get(extra, [])
     missing = wanted(asked) - set(pins(ROOT / f"requirements/{extra}.txt"))
-    assert missing == ({"torch"} if extra == "pytorch" else set())  # from a wheel folder: docs/deploy.md
+    assert missing == (
+        {"torch"} if extra in ("pytorch", "transformers") else set()
+    )  # from a wheel folder: docs/deploy.md
 
 
 def test_the_constraints_pin_every_direct_dependency() -> None:

@@ -1,5 +1,5 @@
 """scikit-learn estimators from joblib, pickle and skops files, checked before they predict.
 
 May import: adapters, adapters.boosted.lightgbm, adapters.boosted.xgboost, adapters.pickles.
-Imported by: adapters.
+Imported by: adapters, adapters.mlflow.
 """

@@ -349,7 +349,7 @@ def test_arguments_dtype_and_threads_are_taken(kit: Path) -> None:
         ({"device": "nope"}, "the device 'nope' was asked for"),
         ({"dtype": "int4"}, "must be one of bfloat16, float16, float32, float64"),
         ({"colour": "red"}, "not an option of the pytorch adapter; it knows arguments, compile"),
-        ({"inputs": ()}, r"holds weights only, and needs serving\.inputs \(name, datatype, shape of each\); or"),
+        ({"inputs": ()}, r"holds weights only, and needs model\.parameters\.serving\.inputs \(name, datatype, shape of each\); or"),
     ],
     ids=lambda value: str(value)[:30],
 )
