@@ -13,6 +13,7 @@ from adapters.base import Adapter, AmbiguousModel, LoadFailed, Model, ModelFiles
 from adapters.boosted.catboost import ADAPTER as CATBOOST
 from adapters.boosted.lightgbm import ADAPTER as LIGHTGBM
 from adapters.boosted.xgboost import ADAPTER as XGBOOST
+from adapters.huggingface.adapter import ADAPTER as HUGGINGFACE
 from adapters.mlflow.adapter import ADAPTER as MLFLOW
 from adapters.onnx.adapter import ADAPTER as ONNX
 from adapters.python import ADAPTER as PYTHON
@@ -21,7 +22,17 @@ from adapters.sklearn.adapter import ADAPTER as SKLEARN
 from adapters.trust import check_level
 from adapters.wording import failing, listed, reason
 
-ADAPTERS: Final[tuple[Adapter, ...]] = (ONNX, SKLEARN, PYTORCH, XGBOOST, LIGHTGBM, CATBOOST, MLFLOW, PYTHON)
+ADAPTERS: Final[tuple[Adapter, ...]] = (
+    ONNX,
+    SKLEARN,
+    PYTORCH,
+    XGBOOST,
+    LIGHTGBM,
+    CATBOOST,
+    MLFLOW,
+    HUGGINGFACE,
+    PYTHON,
+)
 GROUP: Final = "modelkit_runtime.adapters"
 """The entry points of adapters in other packages."""
 HEAD_BYTES: Final = 4096
@@ -34,7 +45,6 @@ ELSEWHERE: Final = {
     "TensorFlow": ("tensorflow tf tf-lite tflite savedmodel saved-model", ".pb .tflite .tfrecords",
                    "convert it to ONNX with tf2onnx"),
     "Keras": ("keras", ".keras .h5 .hdf5", "export it to ONNX with model.export(format='onnx')"),
-    "Hugging Face": ("transformers huggingface hugging-face", "", "export it to ONNX with optimum"),
     "TensorRT": ("tensorrt trt", ".engine .plan", "pack the ONNX file it was built from"),
     "OpenVINO": ("openvino", "", "pack the ONNX file it was built from"),
     "Core ML": ("coreml core-ml", ".mlmodel .coreml", "convert it to ONNX with coremltools or onnxmltools"),

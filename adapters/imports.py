@@ -1,8 +1,10 @@
 """Imports what a model needs when it needs it: its framework, and the kit's own code if the model may run it."""
 
+import os
 import posixpath
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -56,6 +58,16 @@ def how_to_install(extra: str) -> str:
     if not packages:  # a checkout that was not installed, or that is newer than its installation
         return f"pip install '.[{extra}]' in the folder of the runtime"
     return f"{sys.executable} -m pip install {' '.join(packages)}"
+
+
+def name_temporary_folder() -> None:
+    """Names a folder that exists where none can be written, in a read-only container or a confined process: torch's
+    compiler wants the name when it is imported, and writes nothing to it."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = sys.prefix
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", sys.prefix)
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 """PyTorch: exported programs, TorchScript, and weights with the kit's own code.
 
 May import: adapters, adapters.pickles.
-Imported by: adapters, adapters.mlflow.
+Imported by: adapters, adapters.huggingface, adapters.mlflow.
 """

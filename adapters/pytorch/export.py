@@ -10,10 +10,7 @@ of the program: https://github.com/pytorch/pytorch/blob/main/torch/_export/serde
 import ast
 import io
 import json
-import os
 import re
-import sys
-import tempfile
 from collections import namedtuple
 from collections.abc import Callable
 from functools import cache
@@ -24,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from adapters.base import LoadFailed, ModelFiles, TensorSpec
 from adapters.checks import Damaged, need
+from adapters.imports import name_temporary_folder
 from adapters.pytorch.model import WIDER, Loaded, named
 from adapters.pytorch.operators import NAMESPACES, check_globals, check_sources, is_refused
 from adapters.trust import content_refused
@@ -109,12 +107,8 @@ def load_exported(files: ModelFiles, device: torch.device, *, strict: bool) -> L
 
 def _load_pt2() -> Any:
     """Returns torch's loader of the archive; torch.export.load would try an older format if this one fails.
-    Importing it imports torch's compiler, which needs the name of a folder that exists, but writes nothing to it."""
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:  # a read-only container, or a confined process
-        tempfile.tempdir = sys.prefix
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", sys.prefix)
+    Importing it imports torch's compiler."""
+    name_temporary_folder()
     from torch.export.pt2_archive._package import load_pt2
 
     return load_pt2

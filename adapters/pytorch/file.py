@@ -132,14 +132,14 @@ def _weights(files: ModelFiles, options: Options, device: torch.device) -> Loade
 
 def _safetensors(files: ModelFiles, options: Options, device: torch.device) -> Loaded:
     text = _told_entrypoint(files, options)
-    _check_header(files.root / files.path, files.path)
+    check_header(files.root / files.path, files.path)
     reader = framework("safetensors.torch", "pytorch")
     with failing(f"{files.path} is not a whole safetensors file"):
         state = reader.load_file(files.root / files.path, device=str(device))
     return _with_state(files, options, text, state)
 
 
-def _check_header(path: Path, name: str) -> None:
+def check_header(path: Path, name: str) -> None:
     """Raises LoadFailed if the header is too long, has too many tensors or a name twice."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")

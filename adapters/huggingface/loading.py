@@ -1,0 +1,130 @@
+"""From a Hugging Face folder to a model: which task it is for, its weights and its tokenizer.
+
+Never code of the folder (`trust_remote_code`), never another server, and pickled weights at `unsafe` only.
+"""
+
+import json
+import os
+import posixpath
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import torch
+
+from adapters import checks
+from adapters.base import LoadFailed, Model, ModelFiles, Options, Refused
+from adapters.huggingface.adapter import PICKLED, folder
+from adapters.imports import framework, hidden, name_temporary_folder
+from adapters.pytorch.file import check_header
+from adapters.trust import allows_code, content_refused
+from adapters.wording import failing, listed
+
+KNOWN: Final[Mapping[str, checks.Check]] = {
+    "threads": checks.WHOLE,
+    "top_k": checks.WHOLE,
+    "aggregation": checks.one_of("none", "simple", "first", "average", "max"),
+}
+TASKS: Final[Mapping[str, tuple[str, str]]] = {
+    "ForSequenceClassification": ("AutoModelForSequenceClassification", "text-classification"),
+    "ForTokenClassification": ("AutoModelForTokenClassification", "token-classification"),
+    "ForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
+    "Model": ("AutoModel", "sentence-embedding"),
+}
+"""How the name of an architecture ends, the class that loads it, and its task."""
+GENERATES: Final = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForSeq2SeqLM", "ForSpeechSeq2Seq")
+UNLIMITED: Final = 1_000_000
+"""A tokenizer without a limit says a number beyond this one."""
+
+
+def load_folder(files: ModelFiles, options: Options) -> Model:
+    """Returns the model of the folder at `files.path`. Raises LoadFailed, Refused, MissingFramework."""
+    with hidden("scipy"), hidden("sklearn"):  # transformers would import them for losses and generation, in 2 s
+        return _loaded(files, options)
+
+
+def _loaded(files: ModelFiles, options: Options) -> Model:
+    own = checks.check(options.own, KNOWN, "transformers")
+    path = folder(files)
+    if path is None:
+        said = "is no folder of Hugging Face: it holds no config.json of transformers with weights beside it"
+        raise LoadFailed(f"{files.path} {said}")
+    config = json.loads((files.root / path).read_bytes())
+    auto, task = _task(files, path, config)
+    safe = _check_weights(files, path, options)
+    if threads := own.get("threads", options.threads):
+        torch.set_num_threads(threads)
+    transformers = _transformers()
+    root = files.root / posixpath.dirname(path)
+    strict = {"local_files_only": True, "trust_remote_code": False}
+    failed = f"{path} cannot be loaded by transformers {transformers.__version__}"
+    with failing(failed):
+        if "auto_map" in config and config["model_type"] not in transformers.CONFIG_MAPPING:
+            raise _code_refused(path, config["model_type"])
+        tokenizer = transformers.AutoTokenizer.from_pretrained(root, **strict)
+        model = getattr(transformers, auto).from_pretrained(root, use_safetensors=safe, **strict).eval()
+    tokenizer.model_max_length = limit = _limit(tokenizer, model.config)
+    facts = {"transformers_version": transformers.__version__, "torch_version": torch.__version__, "task": task}
+    facts["truncation"] = f"a text is cut after {limit} tokens" if limit < UNLIMITED else "none"
+    return _makers()[task](files, path, model, tokenizer, own, facts)
+
+
+def _makers() -> Mapping[str, Callable[..., Model]]:
+    from adapters.huggingface import embeddings, pipelines
+
+    return {
+        "text-classification": pipelines.text_classification,
+        "token-classification": pipelines.token_classification,
+        "fill-mask": pipelines.fill_mask,
+        "sentence-embedding": embeddings.as_model,
+    }
+
+
+def _task(files: ModelFiles, path: str, config: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns the class that loads the model, and its task. Raises LoadFailed for one that is not served."""
+    if f"{posixpath.dirname(path)}/modules.json".lstrip("/") in files.files:
+        return TASKS["Model"]
+    architectures = config.get("architectures")
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    if name.endswith(GENERATES):
+        raise LoadFailed(f"{path} is a {name}, which generates: serve it with vLLM, or as GGUF with llama.cpp")
+    found = next((task for ending, task in TASKS.items() if name.endswith(ending)), None)
+    if found is None:
+        tasks = listed(task for _, task in TASKS.values())
+        said = f"{path} is a {name or 'model of no named architecture'}; of transformers the tasks {tasks} are served"
+        raise LoadFailed(f"{said}: export it to ONNX with optimum")
+    return found
+
+
+def _check_weights(files: ModelFiles, path: str, options: Options) -> bool:
+    """Returns True if the weights are safetensors, whose headers are checked. Raises Refused for pickled ones."""
+    start = path.removesuffix("config.json")
+    beside = [f for f in files.files if f.startswith(start) and "/" not in f[len(start) :]]
+    tensors = [f for f in beside if f.endswith(".safetensors")]
+    for file in tensors:
+        check_header(files.root / file, file)
+    if not tensors and not allows_code(options.trust):
+        pickled = next(f for f in beside if f.endswith(PICKLED))
+        convert = "load it with transformers where you trust it, and model.save_pretrained(folder) writes safetensors"
+        raise content_refused(pickled, "is pickled", convert)
+    return bool(tensors)
+
+
+def _code_refused(path: str, model_type: str) -> Refused:
+    said = f"{path} wants Python code of its folder for the model type {model_type!r}, which is never run"
+    return Refused(f"{said}: export the model to ONNX with optimum", file=path)
+
+
+def _transformers() -> Any:
+    """Returns the package, told to ask no other server and to print no progress."""
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    name_temporary_folder()
+    return framework("transformers", "transformers")
+
+
+def _limit(tokenizer: Any, config: Any) -> int:
+    """Returns how many tokens the model takes: the tokenizer's limit, or the positions that the model has learnt."""
+    positions = getattr(config, "max_position_embeddings", None) or UNLIMITED
+    if "roberta" in config.model_type or config.model_type == "camembert":  # positions start after the padding
+        positions -= (config.pad_token_id or 0) + 1
+    return int(min(tokenizer.model_max_length, positions))

@@ -1,0 +1,110 @@
+"""Tasks that a pipeline of transformers answers, a text at a time: so its answers are the pipeline's, bit for bit.
+
+https://huggingface.co/docs/transformers/main_classes/pipelines
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import transformers
+
+from adapters.base import Model, ModelFiles, TensorSpec, WrongInput
+from adapters.values import Arrays, check_lengths, from_text, to_text
+from adapters.wording import reason
+
+TEXT: Final = TensorSpec("text", "BYTES", (-1,))
+PAIR: Final = TensorSpec("text_pair", "BYTES", (-1,), optional=True)
+
+
+def texts_of(arrays: Arrays, name: str = "text") -> list[str]:
+    """Returns the texts of an input. Raises WrongInput."""
+    return list(to_text(arrays[name], f"input {name!r}").tolist())
+
+
+def text_classification(
+    _files: ModelFiles, _path: str, model: Any, tokenizer: Any, _own: Any, facts: dict[str, str]
+) -> Model:
+    """Returns the model that answers with the best label and its score; `scores` are those of all labels."""
+    pipeline = transformers.TextClassificationPipeline(model=model, tokenizer=tokenizer)
+    labels = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+
+    def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        check_lengths(arrays)
+        texts: list[Any] = texts_of(arrays)
+        if PAIR.name in arrays:
+            pairs = zip(texts, texts_of(arrays, PAIR.name), strict=True)
+            texts = [{"text": text, "text_pair": pair} for text, pair in pairs]
+        found = [{each["label"]: each["score"] for each in one} for one in _run(pipeline, texts, top_k=None)]
+        scores = np.array([[one[label] for label in labels] for one in found], np.float32).reshape(-1, len(labels))
+        best = scores.argmax(axis=1)
+        made = {"label": from_text(np.array(labels, object)[best]), "score": scores.max(axis=1), "scores": scores}
+        return {name: made[name] for name in wanted}
+
+    outputs = (*_specs("label", "score"), TensorSpec("scores", "FP32", (-1, len(labels))))
+    return _model((TEXT, PAIR), outputs, predict, facts, labels=tuple(labels), default_outputs=("label", "score"))
+
+
+def token_classification(
+    _files: ModelFiles, _path: str, model: Any, tokenizer: Any, own: Any, facts: dict[str, str]
+) -> Model:
+    """Returns the model that answers with the entities of a text, as JSON: label, score, word, start, end."""
+    strategy = own.get("aggregation", "simple")
+    pipeline = transformers.TokenClassificationPipeline(model=model, tokenizer=tokenizer, aggregation_strategy=strategy)
+
+    def predict(arrays: Arrays, _wanted: tuple[str, ...]) -> Arrays:
+        found = np.empty(len(arrays[TEXT.name]), object)
+        found[:] = [
+            orjson.dumps([{_label(key): value for key, value in one.items()} for one in entities],
+                         option=orjson.OPT_SERIALIZE_NUMPY)
+            for entities in _run(pipeline, texts_of(arrays))
+        ]  # fmt: skip
+        return {"entities": found}
+
+    labels = tuple(str(label) for label in model.config.id2label.values())
+    return _model((TEXT,), _specs("entities"), predict, facts | {"aggregation": strategy}, labels=labels)
+
+
+def _label(key: str) -> str:
+    return "label" if key in ("entity", "entity_group") else key
+
+
+def fill_mask(_files: ModelFiles, _path: str, model: Any, tokenizer: Any, own: Any, facts: dict[str, str]) -> Model:
+    """Returns the model that answers with the likeliest tokens for the one mask in a text."""
+    count = min(own.get("top_k", 5), model.config.vocab_size)
+    pipeline = transformers.FillMaskPipeline(model=model, tokenizer=tokenizer, top_k=count)
+    mask = tokenizer.mask_token
+
+    def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        texts = texts_of(arrays)
+        for i, text in enumerate(texts):
+            if text.count(mask) != 1:
+                raise WrongInput(f"input 'text': element {i} has {text.count(mask)} times {mask}; it must have one")
+        found = [_run(pipeline, [text], tokenizer_kwargs={"truncation": True}) for text in texts]
+        rows = [one[0] if isinstance(one[0], list) else one for one in found]
+        made = {
+            "token": from_text(np.array([[each["token_str"] for each in row] for row in rows], object)),
+            "score": np.array([[each["score"] for each in row] for row in rows], np.float32),
+        }
+        return {name: made[name].reshape(-1, count) for name in wanted}
+
+    outputs = (TensorSpec("token", "BYTES", (-1, count)), TensorSpec("score", "FP32", (-1, count)))
+    return _model((TEXT,), outputs, predict, facts | {"mask_token": mask}, example={"text": [f"{mask}."]})
+
+
+def _run(pipeline: Any, texts: list[Any], **more: Any) -> Any:
+    if "tokenizer_kwargs" not in more and not isinstance(pipeline, transformers.TokenClassificationPipeline):
+        more["truncation"] = True
+    try:
+        return pipeline(texts, **more) if texts else []
+    except transformers.pipelines.PipelineException as error:
+        raise WrongInput(reason(error)) from error
+
+
+def _specs(*names: str) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, "FP32" if name == "score" else "BYTES", (-1,)) for name in names)
+
+
+def _model(inputs: Any, outputs: Any, predict: Any, facts: dict[str, str], **more: Any) -> Model:
+    example = {"example": {"text": ["This is a text."]}, **more}
+    return Model("transformers", inputs, outputs, predict, batch=True, properties=facts, **example)

