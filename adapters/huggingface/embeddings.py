@@ -125,7 +125,8 @@ class _Said:
             layer = torch.nn.Linear(config["in_features"], config["out_features"], bias=config["bias"])
             state = load_file(self._files.root / place / "model.safetensors")
             layer.load_state_dict({key.removeprefix("linear."): value for key, value in state.items()})
-        return torch.nn.Sequential(layer, getattr(torch.nn, activation)()).eval()
+        made: Step = torch.nn.Sequential(layer, getattr(torch.nn, activation)()).eval()
+        return made
 
 
 def _pooled(mode: str, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
