@@ -13,7 +13,7 @@ import torch
 
 from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options, Refused
-from adapters.huggingface.adapter import PICKLED, folder
+from adapters.huggingface.folder import PICKLED, config_in
 from adapters.imports import framework, hidden, name_temporary_folder
 from adapters.pytorch.file import check_header
 from adapters.trust import allows_code, content_refused
@@ -44,7 +44,7 @@ def load_folder(files: ModelFiles, options: Options) -> Model:
 
 def _loaded(files: ModelFiles, options: Options) -> Model:
     own = checks.check(options.own, KNOWN, "transformers")
-    path = folder(files)
+    path = config_in(files)
     if path is None:
         said = "is no folder of Hugging Face: it holds no config.json of transformers with weights beside it"
         raise LoadFailed(f"{files.path} {said}")

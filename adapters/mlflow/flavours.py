@@ -12,7 +12,7 @@ from adapters.boosted.catboost import ADAPTER as CATBOOST
 from adapters.boosted.lightgbm import ADAPTER as LIGHTGBM
 from adapters.imports import framework
 from adapters.mlflow import pyfunc
-from adapters.mlflow.adapter import NAME, folder
+from adapters.mlflow.folder import NAME, mlmodel_in
 from adapters.mlflow.mlmodel import ALONE, MLmodel, read
 from adapters.onnx.adapter import ADAPTER as ONNX
 from adapters.pytorch.adapter import ADAPTER as PYTORCH
@@ -25,7 +25,7 @@ Load = Callable[[ModelFiles, Options, Mapping[str, Any]], Model]
 
 def load(files: ModelFiles, options: Options) -> Model:
     """Returns the model of an MLflow folder. Raises LoadFailed, Refused, MissingFramework."""
-    path = folder(files)
+    path = mlmodel_in(files)
     if path is None:
         raise LoadFailed(f"{files.path} is no folder of MLflow: it holds no {NAME}; pack what save_model wrote, whole")
     said = read(files, path)

@@ -1,0 +1,30 @@
+"""Finds the `config.json` of transformers in a folder, with weights beside it."""
+
+import json
+from typing import Final
+
+from adapters.base import ModelFiles
+
+CONFIG: Final = "config.json"
+PICKLED: Final = (".bin", ".pt", ".pth")
+MAX_CONFIG_BYTES: Final = 4 << 20
+
+
+def config_in(files: ModelFiles) -> str | None:
+    """Returns the `config.json` of a folder with weights of transformers; None if there is none.
+    sentence-transformers before 2 keeps it in `0_Transformer`."""
+    start = "" if files.path in (".", CONFIG) else files.path.removesuffix(f"/{CONFIG}") + "/"
+    for path in (start + CONFIG, f"{start}0_Transformer/{CONFIG}"):
+        beside = [f for f in files.files if f.startswith(path.removesuffix(CONFIG))]
+        if path in beside and any(f.endswith((".safetensors", *PICKLED)) for f in beside) and _is_config(files, path):
+            return path
+    return None
+
+
+def _is_config(files: ModelFiles, path: str) -> bool:
+    try:
+        with (files.root / path).open("rb") as file:
+            found = json.loads(file.read(MAX_CONFIG_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get("model_type"), str)
