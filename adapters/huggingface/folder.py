@@ -1,6 +1,7 @@
 """Finds the `config.json` of transformers in a folder, with weights beside it."""
 
 import json
+import posixpath
 from typing import Final
 
 from adapters.base import ModelFiles
@@ -11,9 +12,11 @@ MAX_CONFIG_BYTES: Final = 4 << 20
 
 
 def config_in(files: ModelFiles) -> str | None:
-    """Returns the `config.json` of a folder with weights of transformers; None if there is none.
-    sentence-transformers before 2 keeps it in `0_Transformer`."""
-    start = "" if files.path in (".", CONFIG) else files.path.removesuffix(f"/{CONFIG}") + "/"
+    """Returns the `config.json` of the folder at `path`, or beside the weights at `path`, as `kit import` names them;
+    None if there are none of transformers. sentence-transformers before 2 keeps it in `0_Transformer`."""
+    named = files.path in files.files and files.path.endswith((CONFIG, ".safetensors", *PICKLED))
+    folder = posixpath.dirname(files.path) if named else files.path
+    start = "" if folder in (".", "") else f"{folder}/"
     for path in (start + CONFIG, f"{start}0_Transformer/{CONFIG}"):
         beside = [f for f in files.files if f.startswith(path.removesuffix(CONFIG))]
         if path in beside and any(f.endswith((".safetensors", *PICKLED)) for f in beside) and _is_config(files, path):

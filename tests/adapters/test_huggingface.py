@@ -242,6 +242,12 @@ def test_what_is_not_served_is_said_in_one_line(change: Any, error: Any, words: 
     assert "\n" not in str(caught.value)
 
 
+def test_weights_alone_may_be_named_as_kit_import_does(tmp_path: Path) -> None:
+    saved(tmp_path / "of" / "it", "BertForMaskedLM")
+    assert opened(tmp_path, path="of/it/model.safetensors").properties["task"] == "fill-mask"
+    assert opened(tmp_path, path="of/it/config.json").properties["task"] == "fill-mask"
+
+
 def test_pickled_weights_load_at_unsafe(tmp_path: Path) -> None:
     pickled_weights(saved(tmp_path, "BertForMaskedLM"))
     assert opened(tmp_path, trust="unsafe").properties["task"] == "fill-mask"
