@@ -3,16 +3,18 @@
 import sys
 import warnings
 import zipfile
+from contextlib import nullcontext
 from typing import Any, Final
 
 from adapters.base import LoadFailed, ModelFiles, Options
 from adapters.imports import framework, hidden, kit_on_path
+from adapters.pickles.boosters import BOOSTERS
 from adapters.pickles.file import FREE_BYTES, RATIO, looks_like_skops
 from adapters.pickles.names import names_in
 from adapters.pickles.rules import COMPILED, permitted
 from adapters.pickles.unpickler import load_pickle
 from adapters.sklearn.conduct import check_conduct
-from adapters.sklearn.skops_schema import refused_names
+from adapters.sklearn.skops_schema import boosters_checked, refused_names
 from adapters.sklearn.structures import check_structures
 from adapters.trust import allows_code, kind_refused, names_refused
 from adapters.wording import failing
@@ -89,7 +91,8 @@ def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
         if refused:
             raise names_refused(files.path, "a skops file", refused, options.trust)
         # never with the kit on the path: its modules could replace any other
-        with warnings.catch_warnings(record=True, action="always") as caught:
+        checked = nullcontext() if allows_code(options.trust) else boosters_checked()
+        with warnings.catch_warnings(record=True, action="always") as caught, checked:
             return skops.load(files.root / files.path, trusted=sorted(untrusted)), _version(caught)
 
 
@@ -110,6 +113,7 @@ def types_in(files: ModelFiles, options: Options) -> tuple[set[str], set[str]]:
     if options.trust != "data":
         shared = {name: parts for name, parts in split.items() if name not in PICKLES_ONLY}
         left -= {name for name, (module, _, last) in shared.items() if permitted(module, last, frozenset())}
+        left -= BOOSTERS.keys()
     if not allows_code(options.trust):
         left |= refused_names(path, frozenset(options.allow_globals))
     return untrusted, left

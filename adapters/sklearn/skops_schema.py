@@ -1,4 +1,5 @@
 """What a skops file makes skops do, read before skops does it: each node of its schema names a loader and a type.
+Boosters in it are made here.
 
 https://github.com/skops-dev/skops/blob/v0.16.0/skops/io/_general.py: some loaders call what the file names.
 """
@@ -6,10 +7,13 @@ https://github.com/skops-dev/skops/blob/v0.16.0/skops/io/_general.py: some loade
 import json
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from adapters.checks import need
+from adapters.pickles.boosters import BOOSTERS
 from adapters.pickles.parts import Compiled
 from adapters.pickles.rules import CLASS, VALUE, permitted
 
@@ -52,6 +56,8 @@ def _may(node: dict[str, Any], loader: str, allowed: frozenset[str]) -> bool:
     if loader in _PLAIN:
         return True
     module, name = str(node.get("__module__")), str(node.get("__class__"))
+    if f"{module}.{name}" in BOOSTERS:
+        return loader == "ObjectNode"  # whose state `boosters_checked` sets
     try:
         found = permitted(module, name, allowed)
     except (ImportError, AttributeError):
@@ -72,3 +78,26 @@ def _are_plain(content: Any) -> bool:
     return isinstance(arguments, list) and all(
         isinstance(argument, dict) and argument.get("__loader__") == "JsonNode" for argument in arguments
     )
+
+
+@contextmanager
+def boosters_checked() -> Iterator[None]:
+    """Makes skops set the state of boosters and their wrappers as the unpickler does: by functions that check it."""
+    node = import_module("skops.io._general").ObjectNode
+    own = node._construct  # noqa: SLF001 - skops has no public place for it
+
+    def construct(self: Any) -> Any:
+        set_state = BOOSTERS.get(f"{self.module_name}.{self.class_name}")
+        if set_state is None:
+            return own(self)
+        kind = getattr(import_module(self.module_name), self.class_name)
+        made, state = kind.__new__(kind), self.attrs.construct() if self.attrs else {}
+        need(isinstance(state, dict), f"the state of a {self.class_name} is no dictionary")
+        set_state(made, state)
+        return made
+
+    node._construct = construct  # noqa: SLF001 - as above
+    try:
+        yield
+    finally:
+        node._construct = own  # noqa: SLF001 - as above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 import xgboost
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -189,3 +191,24 @@ def test_the_conversion_that_is_printed_works(make: Any, tmp_path: Path, monkeyp
     (made,) = (path.name for path in tmp_path.iterdir() if path.name.startswith("model."))
     _, model = load_any(files_in(tmp_path, made), Options(trust="data"), framework=None, format=None, warn=print)
     assert model.inputs[0].shape == (-1, 3)
+
+
+@pytest.mark.parametrize("make", [lgbm, xgb])
+def test_a_wrapper_in_a_skops_file_is_checked_as_in_a_pickle(make: Any, tmp_path: Path) -> None:
+    made = make_pipeline(StandardScaler(), make()).fit(X, YES)
+    skops.io.dump(made, tmp_path / "m.skops")
+    model = load_any(files_in(tmp_path, "m.skops"), Options(), framework=None, format=None, warn=print)[1]
+    check(made, X, model)
+    with pytest.raises(Refused, match="that wants"):
+        load_any(files_in(tmp_path, "m.skops"), Options(trust="data"), framework=None, format=None, warn=print)
+
+
+def test_a_damaged_model_in_a_skops_file_is_refused(tmp_path: Path) -> None:
+    skops.io.dump(lgbm().fit(X, YES), tmp_path / "whole.skops")
+    with zipfile.ZipFile(tmp_path / "whole.skops") as old, zipfile.ZipFile(tmp_path / "m.skops", "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            is_schema = name == "schema.json"
+            new.writestr(name, re.sub(rb"left_child=-?\d+", b"left_child=99999", data) if is_schema else data)
+    with pytest.raises(LoadFailed, match="a node of tree 0 points outside"):
+        load_any(files_in(tmp_path, "m.skops"), Options(), framework=None, format=None, warn=print)

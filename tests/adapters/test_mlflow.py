@@ -162,7 +162,16 @@ def catboost_regressor(root: Path) -> Any:
     return made.predict(NUMBERS)
 
 
-@pytest.mark.parametrize("save_it", [xgboost_classifier, xgboost_booster, lightgbm_booster, catboost_regressor])
+def lightgbm_classifier(root: Path) -> Any:
+    made = lightgbm.LGBMClassifier(n_estimators=4, min_child_samples=2, verbose=-1).fit(NUMBERS, LABELS == "big")
+    save(mlflow.lightgbm, made, root, NUMBERS, made.predict(NUMBERS))
+    assert (root / "model.skops").exists()
+    return made.predict(NUMBERS)
+
+
+@pytest.mark.parametrize(
+    "save_it", [lightgbm_classifier, xgboost_classifier, xgboost_booster, lightgbm_booster, catboost_regressor]
+)
 def test_boosted_trees_answer_as_what_was_saved(save_it: Any, tmp_path: Path) -> None:
     want = save_it(tmp_path / "m")
     model = opened(tmp_path / "m")
