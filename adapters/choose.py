@@ -23,16 +23,8 @@ from adapters.trust import check_level
 from adapters.wording import failing, listed, reason
 
 ADAPTERS: Final[tuple[Adapter, ...]] = (
-    ONNX,
-    SKLEARN,
-    PYTORCH,
-    XGBOOST,
-    LIGHTGBM,
-    CATBOOST,
-    MLFLOW,
-    HUGGINGFACE,
-    PYTHON,
-)
+    ONNX, SKLEARN, PYTORCH, XGBOOST, LIGHTGBM, CATBOOST, MLFLOW, HUGGINGFACE, PYTHON,
+)  # fmt: skip
 GROUP: Final = "modelkit_runtime.adapters"
 """The entry points of adapters in other packages."""
 HEAD_BYTES: Final = 4096
@@ -81,20 +73,28 @@ class _Candidate(NamedTuple):
 
 
 def choose(
-    files: ModelFiles, *, framework: str | None, format: str | None, adapter: str | None = None, warn: Warn
+    files: ModelFiles,
+    *,
+    framework: str | None,
+    format: str | None,
+    adapter: str | None = None,
+    has_code: bool = False,
+    warn: Warn,
 ) -> tuple[Adapter, ModelFiles]:
     """Returns the adapter, and `files` with `path` set to the chosen file.
 
     In this order: the operator's `adapter`, a file that says what its whole folder is, `model.format`,
     `model.framework`, the file's suffix, its content. A file that contradicts the Kitfile decides, with one call of
-    `warn`.
+    `warn`. What a folder says counts neither for adapters that only the Kitfile can name, nor if the kit `has_code` to
+    make the model.
     Raises NoAdapter, AmbiguousModel, and LoadFailed if `files.path` is not in the kit.
     """
     paths = _candidate_paths(files)
-    for whole in ADAPTERS if adapter is None else ():
-        if path := whole.folder(files):
-            return whole, replace(files, path=path)
     asked = _asked(framework, format) if adapter is None else _named(adapter)
+    if adapter is None and not has_code and (asked is None or (asked in ADAPTERS and asked.suffixes)):
+        for whole in ADAPTERS:
+            if path := whole.folder(files):
+                return whole, replace(files, path=path)
     if asked is not None and not asked.suffixes:
         return asked, files  # it claims no files, so no file can contradict it
     known = (asked,) if asked and adapter is not None else _known(asked)  # no file contradicts the operator
@@ -159,7 +159,8 @@ def load(
 ) -> tuple[Adapter, Model]:
     """Returns the chosen adapter and its loaded model. Raises AdapterError and MemoryError, nothing else."""
     check_level(options.trust)
-    chosen, found = choose(files, framework=framework, format=format, adapter=adapter, warn=warn)
+    has_code = "entrypoint" in options.own
+    chosen, found = choose(files, framework=framework, format=format, adapter=adapter, has_code=has_code, warn=warn)
     with failing(f"{found.path} cannot be loaded by the {chosen.name} adapter"):
         model = chosen.load(found, options)
     if "warning" in model.properties:

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from adapters.base import LoadFailed, Model, ModelFiles, TensorSpec
 from adapters.huggingface.pipelines import TEXT, texts_of
+from adapters.pytorch.file import check_header
 from adapters.values import Arrays
 from adapters.wording import failing
 
@@ -115,14 +117,13 @@ class _Said:
         return steps
 
     def _dense(self, place: str) -> Step:
-        from safetensors.torch import load_file
-
         config = self._json(place, "config.json") or {}
         activation = str(config.get("activation_function", "")).rpartition(".")[2]
         if activation not in ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid"):
             raise LoadFailed(f"{place}/config.json names the activation {activation!r}, which is not served")
         with failing(f"{place} is not as sentence-transformers writes it"):
             layer = torch.nn.Linear(config["in_features"], config["out_features"], bias=config["bias"])
+            check_header(self._files.root / place / "model.safetensors", f"{place}/model.safetensors")
             state = load_file(self._files.root / place / "model.safetensors")
             layer.load_state_dict({key.removeprefix("linear."): value for key, value in state.items()})
         made: Step = torch.nn.Sequential(layer, getattr(torch.nn, activation)()).eval()

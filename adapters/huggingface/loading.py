@@ -116,10 +116,12 @@ def _code_refused(path: str, model_type: str) -> Refused:
 
 def _transformers() -> Any:
     """Returns the package, told to ask no other server and to print no progress."""
-    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     name_temporary_folder()
-    return framework("transformers", "transformers")
+    transformers = framework("transformers", "transformers")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
 
 
 def _limit(tokenizer: Any, config: Any) -> int:

@@ -10,8 +10,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from runtime.errors import InvalidKitfile
 from runtime.link.channel import Channel
 from runtime.link.messages import Examine, Verdict
+from runtime.worker.declared import Declared
 from runtime.worker.harden import FULL, harden, shut_in
 
 
@@ -35,10 +37,16 @@ def _look(order: Examine, *, confined: bool) -> Iterator[Verdict]:
 
     facts, terms, warned = order.facts, order.terms, list[str]()
     files = facts.files(Path(order.root))
-    names = {"framework": facts.framework, "format": facts.format}
     chosen: tuple[str, str] | None = None
     try:
-        adapter, found = adapters.choose(files, **names, adapter=terms.adapter, warn=warned.append)
+        adapter, found = adapters.choose(
+            files,
+            framework=facts.framework,
+            format=facts.format,
+            adapter=terms.adapter,
+            has_code=_has_code(facts.parameters),
+            warn=warned.append,
+        )
         chosen = (found.path, adapter.name)
         yield Verdict(None, adapter.name, "; ".join([f"by the file {found.path}", *warned]))
     except AdapterError as error:
@@ -46,3 +54,11 @@ def _look(order: Examine, *, confined: bool) -> Iterator[Verdict]:
     options = Options(trust=terms.trust, allow_globals=terms.allow_globals, confined=confined)
     for verdict in verdicts(files, options, chosen):
         yield Verdict(verdict.path, verdict.adapter, verdict.refused)
+
+
+def _has_code(parameters: object) -> bool:
+    """True if the kit names code of its own that makes the model. What is wrong with its parameters, serving says."""
+    try:
+        return "entrypoint" in Declared.parse(parameters).options.own
+    except InvalidKitfile:
+        return False
