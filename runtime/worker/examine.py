@@ -13,7 +13,6 @@ from pathlib import Path
 from runtime.errors import InvalidKitfile
 from runtime.link.channel import Channel
 from runtime.link.messages import Examine, Verdict
-from runtime.worker.declared import Declared
 from runtime.worker.harden import FULL, harden, shut_in
 
 
@@ -58,6 +57,8 @@ def _look(order: Examine, *, confined: bool) -> Iterator[Verdict]:
 
 def _has_code(parameters: object) -> bool:
     """True if the kit names code of its own that makes the model. What is wrong with its parameters, serving says."""
+    from runtime.worker.declared import Declared  # imports numpy, whose threads would escape Landlock before it
+
     try:
         return "entrypoint" in Declared.parse(parameters).options.own
     except InvalidKitfile:
