@@ -40,9 +40,12 @@ def load(files: ModelFiles, options: Options) -> Model:
     if file not in files.files:
         file = _only_below(files, file, path)
     code = (said.inside(facts["code"]),) if facts.get("code") else ()
+    columns = said.columns if flavour in TABLES else ()
+    if flavour == "catboost":  # which has no missing texts
+        columns = tuple(replace(column, nullable=False) for column in columns)
     told = replace(
         options,
-        inputs=options.inputs or (said.columns if flavour in TABLES else ()),
+        inputs=options.inputs or columns,
         sampled=options.sampled or said.tensors or said.columns,
         sample=options.sample or said.sample(),
     )

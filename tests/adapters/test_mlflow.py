@@ -181,6 +181,16 @@ def test_boosted_trees_answer_as_what_was_saved(save_it: Any, tmp_path: Path) ->
     assert model.example == {"size": [NUMBERS["size"][0]], "n": [NUMBERS["n"][0]]}
 
 
+def test_catboost_takes_texts_and_none_that_is_missing(tmp_path: Path) -> None:
+    made = catboost.CatBoostClassifier(iterations=4, verbose=0, allow_writing_files=False)
+    made.fit(TABLE, LABELS, cat_features=["colour"])
+    save(mlflow.catboost, made, tmp_path / "m", TABLE, made.predict(TABLE))
+    model = opened(tmp_path / "m")
+    said = [(spec.name, spec.datatype, spec.nullable) for spec in model.inputs]
+    assert said == [("size", "FP64", False), ("colour", "BYTES", False), ("n", "INT64", False)]
+    assert texts(model.predict(columns(model, TABLE), ("predict",))["predict"]) == made.predict(TABLE).tolist()
+
+
 def test_onnx_says_its_own_inputs(tmp_path: Path) -> None:
     x = NUMBERS.to_numpy(np.float32)
     made = LogisticRegression().fit(x, LABELS)
