@@ -2,7 +2,7 @@
 
 from adapters.base import Adapter, Model, ModelFiles, Options
 from adapters.huggingface.folder import config_in
-from adapters.imports import framework
+from adapters.imports import framework, installed
 
 
 def load(files: ModelFiles, options: Options) -> Model:
@@ -20,5 +20,6 @@ ADAPTER = Adapter(
     sniff=lambda _head: False,  # only the whole folder tells
     load=load,
     folder=config_in,
+    check=installed("transformers", "transformers"),
     prepare=lambda: framework("torch", "transformers"),
 )

@@ -20,7 +20,7 @@ from adapters.trust import allows_code, content_refused
 from adapters.wording import failing, listed
 
 KNOWN: Final[Mapping[str, checks.Check]] = {
-    "threads": checks.WHOLE,
+    "threads": checks.THREADS,
     "top_k": checks.WHOLE,
     "aggregation": checks.one_of("none", "simple", "first", "average", "max"),
 }
