@@ -6,7 +6,7 @@ Importing this package imports no framework and no numpy. A further framework is
 May import: adapters.boosted, adapters.huggingface.adapter, adapters.mlflow.adapter, adapters.onnx, adapters.pickles,
 adapters.pytorch, adapters.sklearn.
 Imported by: adapters.boosted, adapters.huggingface, adapters.mlflow, adapters.onnx, adapters.pickles, adapters.pytorch,
-adapters.sklearn, runtime, runtime.commands, runtime.link, runtime.serving, runtime.serving.engine,
+adapters.sklearn, runtime, runtime.commands, runtime.link, runtime.rows, runtime.serving, runtime.serving.engine,
 runtime.serving.protocol, runtime.serving.protocol.grpc, runtime.serving.protocol.plain, runtime.serving.protocol.v2,
 runtime.supervisor, runtime.worker.
 """

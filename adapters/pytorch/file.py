@@ -171,7 +171,7 @@ def _told_entrypoint(files: ModelFiles, options: Options) -> str:
             raise code_refused(files.path, f"{files.path} with the entry point {text!r}", options.trust, EXPORT)
         return text
     lacks = {
-        "model.parameters.serving.options.entrypoint (module:callable, the code of the kit that makes the model)": not told,
+        "model.parameters.serving.options.entrypoint (module:callable, the kit's code that makes the model)": not told,
         "model.parameters.serving.inputs (name, datatype, shape of each)": not (options.inputs or options.sampled),
         "--trust unsafe, as the code is the kit's": not allowed,
     }

@@ -349,7 +349,10 @@ def test_arguments_dtype_and_threads_are_taken(kit: Path) -> None:
         ({"device": "nope"}, "the device 'nope' was asked for"),
         ({"dtype": "int4"}, "must be one of bfloat16, float16, float32, float64"),
         ({"colour": "red"}, "not an option of the pytorch adapter; it knows arguments, compile"),
-        ({"inputs": ()}, r"holds weights only, and needs model\.parameters\.serving\.inputs \(name, datatype, shape of each\); or"),
+        (
+            {"inputs": ()},
+            r"holds weights only, and needs model\.parameters\.serving\.inputs \(name, datatype, shape of each\); or",
+        ),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -545,8 +548,12 @@ def test_an_exported_program_says_its_outputs_where_no_run_does(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("own", "kind", "words"),
     [
-        ({}, LoadFailed, r"needs serving\.options\.entrypoint .* and serving\.inputs .* and --trust unsafe"),
-        ({"entrypoint": "a:b"}, Refused, r"needs serving\.inputs .* and --trust unsafe"),
+        (
+            {},
+            LoadFailed,
+            r"needs model\.parameters\.serving\.options\.entrypoint .* and model\.parameters\.serving\.inputs .* and --trust unsafe",
+        ),
+        ({"entrypoint": "a:b"}, Refused, r"needs model\.parameters\.serving\.inputs .* and --trust unsafe"),
     ],
 )
 def test_all_that_weights_need_is_said_at_once(own: Any, kind: Any, words: str, tmp_path: Path) -> None:
