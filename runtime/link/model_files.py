@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from runtime.kit.format.ignore import ignoring
 from runtime.kit.format.paths import RECEIPT_NAME
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class ModelFacts(NamedTuple):
     code: tuple[str, ...]
     is_alone: bool = False
     """True if the file at `path` is the whole kit, and nothing beside it."""
+    ignored: tuple[str, ...] = ()
+    """Patterns of files that are none of the kit's."""
 
     @classmethod
     def of(cls, kitfile: "Kitfile") -> Self:
@@ -32,7 +35,7 @@ class ModelFacts(NamedTuple):
         assert model.path is not None, "check_servable passed"
         parts, code = (tuple(entry.path for entry in entries) for entries in (model.parts, kitfile.code))
         alone = kitfile.is_made_up and model.path != "."
-        return cls(model.path, model.framework, model.format, model.parameters, parts, code, alone)
+        return cls(model.path, model.framework, model.format, model.parameters, parts, code, alone, kitfile.ignored)
 
     @classmethod
     def checked(cls, kitfile: "Kitfile", adapter: str | None, trust: str) -> "ModelFacts | None":
@@ -52,7 +55,7 @@ class ModelFacts(NamedTuple):
         """Returns the model's files in the verified folder `root`."""
         from adapters.base import ModelFiles  # not before there are files: a supervisor never needs it
 
-        files = (self.path,) if self.is_alone else _regular_files(root)
+        files = (self.path,) if self.is_alone else _regular_files(root, self.ignored)
         return ModelFiles(root, self.path, self.parts, self.code, files)
 
 
@@ -62,9 +65,10 @@ def in_layer(file: str, layers: Mapping[str, str]) -> str:
     return f" (layer {layers[max(entries, key=len)]})" if file and entries else ""
 
 
-def _regular_files(root: Path) -> tuple[str, ...]:
-    found = []
+def _regular_files(root: Path, ignored: tuple[str, ...]) -> tuple[str, ...]:
+    found, is_ignored = [], ignoring(ignored)
     for folder, _, names in os.walk(root):
         paths = (Path(folder, name) for name in names)
         found += [path.relative_to(root).as_posix() for path in paths if path.is_file() and not path.is_symlink()]
-    return tuple(sorted(path for path in found if path != RECEIPT_NAME))  # the receipt is not part of the kit
+    # the receipt is not part of the kit
+    return tuple(sorted(path for path in found if path != RECEIPT_NAME and not is_ignored(path)))

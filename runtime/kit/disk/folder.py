@@ -4,11 +4,13 @@ A folder without a Kitfile is one whose model is somewhere in it; of a file alon
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from runtime.errors import InvalidKitfile, NotAModelKit, NotFound, Unsupported
 from runtime.kit.files import open_plain, reading, volume_group, who_else_writes
+from runtime.kit.format.ignore import IGNORE_NAME, ignoring, read_patterns
 from runtime.kit.format.kitfile import Entry, Kitfile
 from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, STAGING_NAME, entry_path
 
@@ -23,7 +25,8 @@ class FolderKit(NamedTuple):
 
     Links and other things that are neither file nor folder are in `left_out`: a folder somebody works in may hold them
     (a virtual environment does), but what a link names can lie outside of the kit and change under a running server. A
-    model or part that is one is an error. `exposed` says who else may change the folder, "" for nobody.
+    model or part that is one is an error. What `.kitignore` leaves out is not the kit's. `exposed` says who else may
+    change the folder, "" for nobody.
     """
 
     root: Path
@@ -43,12 +46,18 @@ class FolderKit(NamedTuple):
             if not path.is_dir():
                 return cls._of_file(path.resolve())
             root = path.resolve()
-            kitfile = _kitfile(root)
+            kitfile = _kitfile(root)._replace(ignored=_read_ignored(root))
+            is_ignored = ignoring(kitfile.ignored)
             for section, entry in kitfile.entries:
                 if section in ("model", "part"):
                     _check_entry(root, entry)
+                    if is_ignored(entry.path):
+                        seen = f"names {entry.path!r}, which {IGNORE_NAME} leaves out of it"
+                        raise InvalidKitfile(f"the Kitfile in folder {str(root)!r} {seen}; change one of them")
             status = root.stat()
-            return cls(root, kitfile, _left_out(root), who_else_writes(root, status, volume_group(status)) or "")
+            return cls(
+                root, kitfile, _left_out(root, is_ignored), who_else_writes(root, status, volume_group(status)) or ""
+            )
 
     @classmethod
     def _of_file(cls, file: Path) -> Self:
@@ -86,6 +95,20 @@ def _read_kitfile(root: Path) -> str | None:
                 f"a kit was not unpacked to its end into folder {str(root)!r}; run `runtime unpack` again"
             )
         return None
+    return _read_text(root, name)
+
+
+def _read_ignored(root: Path) -> tuple[str, ...]:
+    """Returns the patterns of the folder's `.kitignore`. Raises InvalidKitfile."""
+    if not os.path.lexists(root / IGNORE_NAME):
+        return ()
+    try:
+        return read_patterns(_read_text(root, IGNORE_NAME))
+    except ValueError as problem:
+        raise InvalidKitfile(f"the {IGNORE_NAME} in folder {str(root)!r} cannot be read: {problem}") from problem
+
+
+def _read_text(root: Path, name: str) -> str:
     subject = f"the {name} in folder {str(root)!r}"
     with reading(subject, NotAModelKit), open_plain(root / name) as file:
         raw = file.read(_MAX_KITFILE_BYTES + 1)
@@ -97,21 +120,27 @@ def _read_kitfile(root: Path) -> str | None:
         raise InvalidKitfile(f"{subject} is not UTF-8: {problem.reason}") from problem
 
 
-def _left_out(root: Path) -> tuple[str, ...]:
-    """Returns what is neither file nor folder below `root`, sorted. Raises Unsupported for too many files."""
+def _left_out(root: Path, is_ignored: Callable[[str], bool]) -> tuple[str, ...]:
+    """Returns what the kit has below `root` that is neither file nor folder, sorted.
+
+    Raises Unsupported for too many files.
+    """
     left_out, count, waiting = [], 0, [str(root)]
     while waiting:
         with os.scandir(waiting.pop()) as items:
             for item in items:
                 if item.name in _NOT_THE_KITS or item.name != item.name.encode(errors="replace").decode():
                     continue  # a Kitfile can name no file whose name is not UTF-8
+                path = item.path.removeprefix(f"{root}/")
                 if item.is_dir(follow_symlinks=False):
                     waiting.append(item.path)
+                elif is_ignored(path):
+                    continue
                 elif (count := count + 1) > _MAX_FILES:
                     fix = "serve one that is just the kit"
                     raise Unsupported(f"folder {str(root)!r} has more than {_MAX_FILES} files; {fix}")
                 elif not item.is_file(follow_symlinks=False):
-                    left_out.append(os.path.relpath(item.path, root))
+                    left_out.append(path)
     return tuple(sorted(left_out))
 
 

@@ -64,6 +64,8 @@ class Kitfile(NamedTuple):
     """Where a `serving` block is that belongs into `model.parameters`, so that nothing reads it; "": there is none."""
     is_made_up: bool = False
     """True for what stands in for the Kitfile of a folder or a file that has none."""
+    ignored: tuple[str, ...] = ()
+    """The patterns of the `.kitignore` beside the Kitfile of a folder: files that are none of the kit's."""
 
     @classmethod
     def of_model(cls, path: str) -> Self:

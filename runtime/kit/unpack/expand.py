@@ -59,8 +59,8 @@ def check_compression(compression: str, subject: str) -> None:
     try:
         _zstd()
     except ImportError:
-        needs = f"{subject} is compressed with zstd, which needs the package backports.zstd before Python 3.14"
-        raise Unsupported(f"{needs}: pip install backports.zstd, or {fix}") from None
+        needs = f"{subject} is compressed with zstd, which needs an extra before Python 3.14"
+        raise Unsupported(f"{needs}: pip install 'modelkit-runtime[zstd]', or {fix}") from None
 
 
 class Expanded:

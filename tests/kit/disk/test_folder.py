@@ -148,6 +148,16 @@ BAD = {
         InvalidKitfile,
         "the Kitfile in folder '{0}' has more than 1048576 bytes",
     ),
+    "ignore-bad": (
+        lambda kit: (kit / ".kitignore").write_text("old\n[a\n"),
+        InvalidKitfile,
+        "the .kitignore in folder '{0}' cannot be read: '[a' is not a pattern: unterminated character set at position 4",
+    ),
+    "model-ignored": (
+        lambda kit: (kit / ".kitignore").write_text("model\n"),
+        InvalidKitfile,
+        "the Kitfile in folder '{0}' names 'model/iris.onnx', which .kitignore leaves out of it; change one of them",
+    ),
     "model-missing": (
         lambda kit: (kit / "model" / "iris.onnx").unlink(),
         InvalidKitfile,
@@ -238,3 +248,16 @@ def test_a_layout_is_told_from_a_folder() -> None:
     place = golden("iris-bare").folder
     with pytest.raises(NotAModelKit, match=f"is an OCI layout; write oci:{place}:TAG"):
         FolderKit.open(place)
+
+
+def test_what_kitignore_leaves_out_is_none_of_the_kits(kit: Path) -> None:
+    (kit / "Kitfile").write_text("model: {path: .}\n")
+    (kit / "old").mkdir()
+    (kit / "old" / "m.onnx").write_bytes(b"onnx")
+    (kit / "old" / "link").symlink_to("/")
+    (kit / "old" / "kept.txt").write_text("x")
+    (kit / ".kitignore").write_text("# of last year\nold/\n!old/kept.txt\n.kitignore\n")
+    found = FolderKit.open(kit)
+    assert found.left_out == ()
+    files = ModelFacts.of(found.kitfile).files(kit).files
+    assert files == ("Kitfile", "labels.txt", "model/iris.onnx", "old/kept.txt")

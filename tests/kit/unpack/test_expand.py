@@ -2,6 +2,7 @@ import gzip
 import io
 import sys
 import zlib
+from importlib import import_module
 
 import pytest
 from hypothesis import given
@@ -109,13 +110,13 @@ def test_without_its_package_zstd_is_named_with_it(monkeypatch: pytest.MonkeyPat
     with pytest.raises(Unsupported) as caught:
         expand(b"", "zstd")
     assert str(caught.value) == (
-        "it is compressed with zstd, which needs the package backports.zstd before Python 3.14: "
-        "pip install backports.zstd, or pack the kit again with --compression gzip or none"
+        "it is compressed with zstd, which needs an extra before Python 3.14: "
+        "pip install 'modelkit-runtime[zstd]', or pack the kit again with --compression gzip or none"
     )
 
 
 def test_zstd_frames_are_read_one_after_another_and_damage_is_refused() -> None:
-    zstd = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    zstd = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     frames = zstd.compress(DATA[:1000]) + zstd.compress(
         DATA[1000:], options={zstd.CompressionParameter.checksum_flag: 1}
     )
