@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _REFERENCE_FORMS: Final = """\
 a reference is one of
   [NAME=]HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]   a registry; `kit://` may stand in front
+  [NAME=]NAME[:TAG], local://NAME[:TAG]          Kit's own store on this machine, as kit pack fills it
   [NAME=]oci:FOLDER[:TAG|@DIGEST]                an OCI layout
   [NAME=]oci-archive:FILE.tar[:TAG|@DIGEST]      the same in one file
   [NAME=]./FOLDER                                a folder with a Kitfile

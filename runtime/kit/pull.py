@@ -200,9 +200,13 @@ def _fetch_folder(resolved: Resolved, root: Path, observer: Observer) -> Kit:
 
 def _read_head(reference: Reference, options: PullOptions, threads: Threads, observer: Observer) -> Resolved:
     """Resolves the reference and reads what it names. Runs in a thread that may block."""
-    source: Source  # of one of two modules, of which only one is imported
+    source: Source  # of one of three modules, of which only one is imported
     if reference.kind == "registry":
         source = RegistrySource(reference, options, threads)
+    elif reference.kind == "store":
+        from runtime.kit.disk.store import open_store
+
+        source = open_store(reference)
     else:
         from runtime.kit.disk.layout import open_source
 

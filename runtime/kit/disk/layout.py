@@ -33,7 +33,7 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"BZ": "bzip2", b"\xfd7
 
 def open_source(reference: Reference) -> "LayoutSource":
     """Returns its source. Raises NotFound, NotAModelKit, StorageFailed, UnsafeArchive for an archive with links."""
-    assert reference.path is not None  # of every reference to a disk
+    assert reference.path is not None  # of a layout and an archive
     return open_layout(reference.path) if reference.kind == "layout" else open_archive(reference.path)
 
 
@@ -42,13 +42,13 @@ def open_layout(folder: Path) -> "LayoutSource":
     with reading(repr(str(folder))):  # a part of the path may not be searched, or be too long
         if not folder.is_dir():
             raise NotFound(f"there is no folder {str(folder)!r} with an OCI layout")
-    return LayoutSource(f"OCI layout {str(folder)!r}", lambda name: _open(folder / name))
+    return LayoutSource(f"OCI layout {str(folder)!r}", lambda name: open_file(folder / name))
 
 
 def open_archive(file: Path) -> "LayoutSource":
     """Returns the OCI layout in a tar, whose members are listed once and not unpacked. Raises as `open_source` does."""
     name = f"OCI archive {str(file)!r}"
-    opened = _open(file, follow=True)
+    opened = open_file(file, follow=True)
     if opened is None:
         raise NotFound(f"there is no file {str(file)!r} with an OCI archive")
     with opened:
@@ -56,7 +56,7 @@ def open_archive(file: Path) -> "LayoutSource":
 
     def open_member(path: str) -> BinaryIO | None:
         place = members.get(path)
-        whole = _open(file, follow=True) if place else None
+        whole = open_file(file, follow=True) if place else None
         return io.BufferedReader(_Window(whole, *place), 64 << 10) if place and whole else None
 
     return LayoutSource(name, open_member)
@@ -168,7 +168,8 @@ def _what_there_is(listed: list[Descriptor]) -> str:
     return f"it has no tags, ask for one of its digests: {digests}" if digests else "it lists no manifests at all"
 
 
-def _open(path: Path, *, follow: bool = False) -> BinaryIO | None:
+def open_file(path: Path, *, follow: bool = False) -> BinaryIO | None:
+    """Returns the open file, None if there is none. Raises UnsafeArchive for anything else, StorageFailed."""
     with reading(repr(str(path)), UnsafeArchive, ", wanted a file"), suppress(FileNotFoundError, NotADirectoryError):
         return open_plain(path, follow=follow)
     return None

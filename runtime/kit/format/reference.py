@@ -1,7 +1,8 @@
 """What a kit is called: `[kit://][NAME=]HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]`, an OCI layout, an archive, or a folder.
 
 Reading a reference touches neither disk nor network. The first of three components or more is the host, and so is a
-first one with a dot, a port, or the name `localhost`; otherwise `--registry` is. Docker Hub is never guessed.
+first one with a dot, a port, or the name `localhost`; otherwise `--registry` is, and without it the kit is in the local
+store of Kit (`local://` in front says so of any name, with Kit's own rule for the host). Docker Hub is never guessed.
 Repository and tag: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pulling-manifests
 Host: https://github.com/distribution/reference/blob/v0.6.0/reference.go
 """
@@ -31,13 +32,16 @@ _USER_INFO = r"[^/\s]*:[^/\s]*@(?=[^/]*/)"
 _PINNED_PATH = r"(?P<path>.*)@(?P<digest>(?:sha[0-9]+|md5|blake[0-9a-z]+):[^/]*)"
 _VERSION = r"v?([0-9]{1,9}(?:\.[0-9]{1,9})*)([-._+]?[0-9A-Za-z].*)?"
 _RESERVED = "stats"  # /v2/models/stats is an address of its own
+_LOCAL = "local://"
+LOCAL_REGISTRY = "localhost"
+"""What Kit has in the place of a registry for a name without one."""
 _WAYS = "write HOST/REPOSITORY:TAG (reg.example.com/org/model:v1), oci:FOLDER:TAG, oci-archive:FILE.tar:TAG or ./FOLDER"
 
 # what KitOps takes for a reference in `model.path`
 _KIT_DIGEST = r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}"
 _KIT_REGISTRY = r"[A-Za-z0-9._~-]+(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?"
 
-Kind = Literal["registry", "layout", "archive", "folder"]
+Kind = Literal["registry", "store", "layout", "archive", "folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Reference:
     """The name of one kit. Built by `parse`; `str()` is the canonical text, which parses to the same reference.
 
     `name` is the name it is served under. `tag_given` is false if nobody wrote the tag: it is `latest`, or the only
-    tag of a layout. `registry` and `repository` are empty and `path` is set, unless `kind` is "registry".
+    tag of a layout. For a kit in a registry or in Kit's local store there are `registry` and `repository`, else `path`.
     """
 
     kind: Kind
@@ -66,7 +70,7 @@ class Reference:
         _check_characters(text)
         scheme, body = ("kit://", text[len("kit://") :]) if text.startswith("kit://") else ("", text)
         given, body = _split_name(text, body)
-        if scheme and (_is_folder(body) or body.startswith(("oci:", "oci-archive:"))):
+        if scheme and (_is_folder(body) or body.startswith(("oci:", "oci-archive:", _LOCAL))):
             raise _refused(text, f"kit:// stands before a host only; write {_shown(text.removeprefix(scheme))}")
         if body.startswith("oci:"):
             bare = _on_disk("layout", text, body.removeprefix("oci:"))
@@ -74,20 +78,37 @@ class Reference:
             bare = _on_disk("archive", text, body.removeprefix("oci-archive:"))
         elif _is_folder(body):
             bare = cls("folder", path=_path(text, body))
+        elif body.startswith(_LOCAL):
+            bare = _in_store(text, body.removeprefix(_LOCAL))
         else:
             bare = _in_registry(text, body, registry)
-        tag = LATEST if not (bare.tag or bare.digest) and bare.kind != "folder" else bare.tag
-        name = _served_name(text, given, model_name, bare)
-        return replace(bare, name=name, tag=tag, tag_given=bare.tag is not None)
+        return _finished(bare, _served_name(text, given, model_name, bare))
+
+    @classmethod
+    def of_parent(cls, text: str) -> "Reference":
+        """Reads the reference in a Kitfile's `model.path`, as Kit does. Raises InvalidReference."""
+        bare = _in_store(text, text)
+        if bare.registry != LOCAL_REGISTRY:
+            bare = replace(bare, kind="registry")
+        return _finished(bare, _last_component(bare))
 
     def __str__(self) -> str:
         if self.kind == "folder":
             path = str(self.path) + ("/" if str(self.path)[-1:].isspace() else "")  # a space at the end is refused
             return path if _is_folder(path) and not path.startswith("~") else f"./{path}"
         path = f"./{self.path}" if str(self.path).startswith("~") else str(self.path)  # else it would be a home folder
-        start = {"registry": f"{self.registry}/{self.repository}", "layout": f"oci:{path}"}
+        local = self.repository if self.registry == LOCAL_REGISTRY else f"{self.registry}/{self.repository}"
+        start = {
+            "registry": f"{self.registry}/{self.repository}", "store": f"{_LOCAL}{local}", "layout": f"oci:{path}"
+        }  # fmt: skip
         head = start.get(self.kind, f"oci-archive:{path}")
         return head + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+def _finished(bare: Reference, name: str) -> Reference:
+    """Returns it with its name, and with the tag that it has if none was written."""
+    tag = LATEST if not (bare.tag or bare.digest) and bare.kind != "folder" else bare.tag
+    return replace(bare, name=name, tag=tag, tag_given=bare.tag is not None)
 
 
 def newest(tags: Iterable[str]) -> list[str]:
@@ -123,16 +144,33 @@ def is_kit_reference(text: str) -> bool:
 
 
 def _in_registry(text: str, body: str, registry: str | None) -> Reference:
+    """Reads a name with a host, its own or `registry`; without any the kit is in Kit's local store."""
+    path, tag, digest = _split_version(text, body)
+    host, repository = _split_host(text, path, registry)
+    _check_repository(text, f"{host}/" if host else "", repository)
+    return Reference("registry" if host else "store", "", host or LOCAL_REGISTRY, repository, None, tag, digest)
+
+
+def _in_store(text: str, body: str) -> Reference:
+    """Reads a name by Kit's rule: what stands before the first `/` is a host only if it has a `.` or a `:`."""
+    if not body:
+        raise _refused(text, "the name is missing; write local://NAME:TAG")
+    path, tag, digest = _split_version(text, body)
+    first, slash, rest = path.partition("/")
+    host, repository = (first, rest) if slash and ("." in first or ":" in first) else (LOCAL_REGISTRY, path)
+    _check_host(text, host)
+    _check_repository(text, "" if host == LOCAL_REGISTRY else f"{host}/", repository)
+    return Reference("store", "", host, repository, None, tag, digest)
+
+
+def _split_version(text: str, body: str) -> tuple[str, str | None, Digest | None]:
+    """Returns host and repository, tag, digest."""
     _check_scheme(text, body)
     _check_credentials(body)
     if any(character.isspace() for character in body):
         raise _refused(text, "there is whitespace in it; write it without")
-    path, at, digest_text = body.partition("@")
-    digest = _digest(text, digest_text) if at else None
-    path, tag = _split_tag(text, path)
-    host, repository = _split_host(text, body, path, registry)
-    _check_repository(text, host, repository)
-    return Reference("registry", registry=host, repository=repository, tag=tag, digest=digest)
+    path, at, digest = body.partition("@")
+    return *_split_tag(text, path), _digest(text, digest) if at else None
 
 
 def _on_disk(kind: Literal["layout", "archive"], text: str, body: str) -> Reference:
@@ -212,20 +250,22 @@ def _digest(text: str, digest: str) -> Digest:
         raise _refused(text, f"the digest after the '@' is not one: {problem}") from problem
 
 
-def _split_host(text: str, body: str, path: str, registry: str | None) -> tuple[str, str]:
+def _split_host(text: str, path: str, registry: str | None) -> tuple[str, str]:
+    """Returns host and repository; "" for a name without a host."""
     first, slash, rest = path.partition("/")
     if slash and (path.count("/") >= 2 or "." in first or ":" in first or first.lower() == "localhost"):
-        if not _is_host(first):
-            fix = "write HOST or HOST:PORT, the port from 1 to 65535"
-            raise _refused(text, f"{_shown(first)} is not a valid host name; {fix}")
+        _check_host(text, first)
         return first.lower(), rest
-    if registry is None:
-        fix = f"write HOST/{_cut(body)}, set --registry HOST, or write ./{_cut(path)} for a folder"
-        raise _refused(text, f"understood as repository {_shown(path)} without a host; {fix}")
-    if not _is_host(registry):
+    if registry is not None and not _is_host(registry):
         seen = "one with an '@'" if "@" in registry else _shown(registry)
         raise InvalidReference(f"--registry takes HOST or HOST:PORT, not {seen}")
-    return registry.lower(), path
+    return (registry or "").lower(), path
+
+
+def _check_host(text: str, host: str) -> None:
+    if not _is_host(host):
+        fix = "write HOST or HOST:PORT, the port from 1 to 65535"
+        raise _refused(text, f"{_shown(host)} is not a valid host name; {fix}")
 
 
 def _is_host(text: str) -> bool:
@@ -233,17 +273,17 @@ def _is_host(text: str) -> bool:
     return match is not None and (match["port"] is None or 1 <= int(match["port"]) <= 65535)
 
 
-def _check_repository(text: str, host: str, repository: str) -> None:
+def _check_repository(text: str, start: str, repository: str) -> None:
     if re.fullmatch(_REPOSITORY, repository):
         if len(repository) > _MAX_REPOSITORY:
             raise _refused(text, f"a repository has at most {_MAX_REPOSITORY} characters, this one {len(repository)}")
         return
     if not repository:
-        raise _refused(text, f"understood as host {host} without a repository; write {host}/REPOSITORY:TAG")
+        raise _refused(text, f"understood as host {start[:-1]} without a repository; write {start}REPOSITORY:TAG")
     if "" in repository.split("/"):
         raise _refused(text, f"repository {_shown(repository)} has an empty component; write one '/' between two")
     if re.fullmatch(_REPOSITORY, repository.lower()):
-        fix = f"write {host}/{_cut(repository.lower())}"
+        fix = f"write {start}{_cut(repository.lower())}"
         raise _refused(text, f"repository {_shown(repository)} has upper-case letters; {fix}")
     rule = "letters a-z and digits, single '.', '_' or '__' and any '-' between them"
     raise _refused(text, f"repository {_shown(repository)} is not well formed; each component has {rule}")

@@ -12,9 +12,6 @@ from runtime.kit.format.reference import Reference, is_kit_reference, newest
 HEX = "0f" * 32
 PIN = f"sha256:{HEX}"
 WAYS = "write HOST/REPOSITORY:TAG (reg.example.com/org/model:v1), oci:FOLDER:TAG, oci-archive:FILE.tar:TAG or ./FOLDER"
-NO_HOST = (
-    "understood as repository '{0}' without a host; write HOST/{1}, set --registry HOST, or write ./{0} for a folder"
-)
 NO_REFERENCE = "is not a reference:"
 TAG_RULE = "a tag has 1 to 128 letters, digits, '_', '.' and '-', the first not '.' or '-'"
 NAME_RULE = "a served name has letters, digits, '.', '_' and '-' only"
@@ -52,6 +49,11 @@ GOOD = {
     "name": ("iris=h.x/m:v1", "registry", "h.x", "m", "v1", None, "iris", "h.x/m:v1"),
     "kit-scheme-and-name": ("kit://I.r_i-s=h.x/m:v1", "registry", "h.x", "m", "v1", None, "I.r_i-s", "h.x/m:v1"),
     "separators": ("h.x/a.b_c__d---e/f:_x.Y-z", "registry", "h.x", "a.b_c__d---e/f", "_x.Y-z", None, "f", None),
+    "store": ("iris:v1", "store", "localhost", "iris", "v1", None, "iris", "local://iris:v1"),
+    "store-two": ("org/iris", "store", "localhost", "org/iris", "latest", None, "iris", "local://org/iris:latest"),
+    "store-said": ("x=local://a/b/c:v1", "store", "localhost", "a/b/c", "v1", None, "x", "local://a/b/c:v1"),
+    "store-host": (f"local://h.x/m@{PIN}", "store", "h.x", "m", None, PIN, "m", None),
+    "store-localhost": ("local://localhost/m:v1", "store", "localhost", "localhost/m", "v1", None, "m", None),
     "layout": ("oci:kits/iris:v1", "layout", "", "kits/iris", "v1", None, "iris", None),
     "layout-no-tag": ("oci:/kits/iris", "layout", "", "/kits/iris", "latest", None, "iris", "oci:/kits/iris:latest"),
     "layout-here": ("oci:./iris:v1", "layout", "", "iris", "v1", None, "iris", "oci:iris:v1"),
@@ -80,7 +82,7 @@ GOOD = {
 def test_a_reference_means_what_the_table_says(case: tuple[str | None, ...]) -> None:
     text, kind, host, where, tag, digest, name, canonical = case
     reference = Reference.parse(str(text))
-    place = reference.repository if kind == "registry" else str(reference.path)
+    place = reference.repository if kind in ("registry", "store") else str(reference.path)
     assert (reference.kind, reference.registry, place, reference.tag, reference.name) == (kind, host, where, tag, name)
     assert reference.digest == (Digest.parse(digest) if digest else None)
     assert str(reference) == (canonical or text)
@@ -96,9 +98,10 @@ def test_a_reference_prints_back_to_itself(text: str) -> None:
 
 # text, message without "'TEXT' is not a reference: "
 BAD = {
-    "no-host": ("iris:v1", NO_HOST.format("iris", "iris:v1")),
-    "no-host-two": ("org/iris", NO_HOST.format("org/iris", "org/iris")),
-    "no-host-upper-case": ("Org/iris:v1", NO_HOST.format("Org/iris", "Org/iris:v1")),
+    "no-host-upper-case": ("Org/iris:v1", "repository 'Org/iris' has upper-case letters; write org/iris"),
+    "local-host": ("local://h.x:http/m", f"'h.x:http' {HOST_RULE}"),
+    "local-nothing": ("local://", "the name is missing; write local://NAME:TAG"),
+    "kit-and-local": ("kit://local://m", "kit:// stands before a host only; write 'local://m'"),
     "upper-case": ("h.x/Org/M:v1", "repository 'Org/M' has upper-case letters; write h.x/org/m"),
     "empty-component": ("h.x//m:v1", "repository '/m' has an empty component; write one '/' between two"),
     "slash-at-end": ("h.x/m/", "repository 'm/' has an empty component; write one '/' between two"),
@@ -222,6 +225,20 @@ def test_a_bad_registry_setting_is_named(registry: str, seen: str) -> None:
     with pytest.raises(InvalidReference) as caught:
         Reference.parse("iris:v1", registry=registry)
     assert str(caught.value) == f"--registry takes HOST or HOST:PORT, not {seen}"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("iris:v1", "local://iris:v1"),
+        ("a/b/c", "local://a/b/c:latest"),
+        ("localhost/m:1", "local://localhost/m:1"),
+        ("h.x/m:v1", "h.x/m:v1"),
+        (f"reg:5000/m@{PIN}", f"reg:5000/m@{PIN}"),
+    ],
+)
+def test_a_parent_is_read_by_kits_rule(text: str, meant: str) -> None:
+    assert str(Reference.of_parent(text)) == meant
 
 
 def test_the_model_name_setting_names_it_unless_the_reference_does() -> None:
