@@ -55,7 +55,7 @@ class _Job:
         folder, reference = self._destination.folder, str(self.kit.reference)
         if self._destination.is_there():
             with self._destination.locked(self._check):
-                why = self._destination.holds(self.kit.reference, self._reached)
+                why = self._destination.holds(self.kit.reference, self._reached, self.kit.parents)
             if why is None:
                 message = f"{folder} holds {reference} already, by its receipt: nothing to do"
                 self._log.info("kit.kept", message=message, reference=reference, folder=str(folder))
@@ -69,10 +69,11 @@ class _Job:
         reference, manifest, folder = self.kit.reference, self.kit.manifest, self._destination.folder
         assert manifest is not None  # of everything but a plain folder, which is refused
         with self._destination.locked(self._check):
-            found = self._destination.holds(reference, self._reached)
+            found = self._destination.holds(reference, self._reached, self.kit.parents)
             if found is None:
                 return
-            receipt = self._destination.fill(reference, manifest, self.kit.config, layers, self._check)
+            head = reference, manifest, self.kit.config
+            receipt = self._destination.fill(*head, layers, self._check, self.kit.parents)
         files, message = len(receipt.files), f"unpacked {reference} into {folder}, {len(receipt.files)} files"
         facts = {"reference": str(reference), "folder": str(folder), "files": files, "found": found}
         self._log.info("kit.unpacked", message=message, **facts)

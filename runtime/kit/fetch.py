@@ -13,11 +13,11 @@ from runtime.kit.threads import Threads
 from runtime.kit.unpack.walk import Layers, Opened
 
 if TYPE_CHECKING:
+    from runtime.kit.chain import Chain
     from runtime.kit.disk.layout import LayoutSource
     from runtime.kit.format.digest import Digest
-    from runtime.kit.source import RegistrySource
 
-    Source = RegistrySource | LayoutSource
+    Source = Chain | LayoutSource
 
 MOST_OPEN: Final = 200  # verified blobs that stay open until they are unpacked; further ones are checked twice
 

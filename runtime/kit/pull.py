@@ -13,12 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runtime.errors import InvalidManifest, StorageFailed
+from runtime.errors import StorageFailed
 from runtime.kit.bring import Bring
 from runtime.kit.cache.store import Store, storing
+from runtime.kit.chain import Chain
 from runtime.kit.fetch import Fetch
 from runtime.kit.files import require_room
 from runtime.kit.format.digest import Digest
+from runtime.kit.format.head import Head, combined_kitfile, combined_layers, tree_digest
 from runtime.kit.format.kitfile import Kitfile, check_servable
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, Manifest
@@ -26,12 +28,11 @@ from runtime.kit.format.placing import Placed, needed, place, unplaced
 from runtime.kit.format.reference import Reference
 from runtime.kit.kit import Kit
 from runtime.kit.observer import Observer, Phase, check
-from runtime.kit.source import PullOptions, RegistrySource
+from runtime.kit.source import PullOptions
 from runtime.kit.threads import Threads
 from runtime.kit.unpack.walk import Layers, check_layers
 
 if TYPE_CHECKING:
-    from runtime.kit.fetch import Source
     from runtime.kit.installed.receipt import Receipt
 
 __all__ = ["Kit", "PullOptions", "Resolved", "fetch", "pull", "resolve", "verified_layers"]
@@ -52,10 +53,17 @@ class Resolved:
     manifest: Manifest | None = None
     placed: tuple[Placed, ...] = ()
     config: bytes = field(default=b"", repr=False)
-    source: "Source | None" = None
+    source: Chain | None = None
     root: Path | None = None
     receipt: "Receipt | None" = field(default=None, repr=False)
+    parents: tuple[Head, ...] = ()
     threads: Threads = field(default_factory=lambda: Threads(THREADS), repr=False, compare=False)
+
+    @property
+    def tree(self) -> Digest:
+        """What names the unpacked tree in the cache. Not of a folder."""
+        assert self.manifest is not None
+        return tree_digest(self.manifest, self.parents)
 
     @property
     def layers(self) -> dict[str, Digest]:
@@ -79,7 +87,7 @@ def resolve(reference: Reference, options: PullOptions, observer: Observer) -> R
         if reference.kind == "folder":
             return _resolve_folder(reference, observer)
         threads = Threads(THREADS)
-        (found,) = threads.run([partial(_read_head, reference, options, threads, observer)], observer)
+        (found,) = threads.run([partial(_read_heads, reference, options, threads, observer)], observer)
     if not (reference.tag_given or reference.digest):
         tag, digest = found.reference.tag, str(found.reference.digest)
         reason = f"no tag given: {tag}" + (", the only one" if tag != reference.tag else "")
@@ -98,11 +106,13 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
     with _fetching(resolved, options, observer, into_cache=True) as (source, store):
         layers, keep = needed(resolved.placed), options.keep_blobs
         bring = Bring(layers, source, store, resolved.threads, observer, keep=keep)
-        root, replaced = bring.run(manifest.digest, by_stat=options.cache_check == "stat")
+        root, replaced = bring.run(resolved.tree, by_stat=options.cache_check == "stat")
     _shrink(store, options.cache_max_bytes, observer)
     if replaced:
         observer.warning("kit.differed", folder=str(root), action="unpacked again from verified blobs")
-    done = len(manifest.raw) + manifest.config.size + sum(blob.size for blob in resolved.blobs.values())
+    heads = [manifest, *(parent.manifest for parent in resolved.parents)]
+    done = sum(len(each.raw) + each.config.size for each in heads)
+    done += sum(blob.size for blob in resolved.blobs.values())
     return Kit(resolved.reference, manifest.digest, resolved.kitfile, root, "true", done, resolved.layers, bring.use)
 
 
@@ -138,7 +148,7 @@ def verified_layers(resolved: Resolved, options: PullOptions, observer: Observer
 @contextmanager
 def _fetching(
     resolved: Resolved, options: PullOptions, observer: Observer, *, into_cache: bool = False
-) -> Iterator[tuple["Source", Store]]:
+) -> Iterator[tuple[Chain, Store]]:
     """Refuses what can be known to fail before a layer is fetched; enters what was fetched into the cache's index."""
     source, store, layers = resolved.source, Store(options.cache_dir), needed(resolved.placed)
     assert source is not None  # of everything but a folder
@@ -152,8 +162,10 @@ def _fetching(
             yield source, store
     finally:
         source.close()
-    if resolved.reference.kind == "registry":
-        _enter(resolved, store, observer)
+    assert resolved.manifest is not None  # of everything but a folder
+    for reference, manifest in ((resolved.reference, resolved.manifest), *(each[:2] for each in resolved.parents)):
+        if reference.kind == "registry":
+            _enter(reference, manifest, store, observer)
 
 
 def _resolve_folder(reference: Reference, observer: Observer) -> Resolved:
@@ -167,7 +179,7 @@ def _resolve_folder(reference: Reference, observer: Observer) -> Resolved:
         observer.resolved(reference, receipt.manifest)
         observer.kitfile(receipt.kitfile)
         head = receipt.kitfile, receipt.manifest, receipt.placed, receipt.config
-        return Resolved(reference, *head, root=path.resolve(), receipt=receipt)
+        return Resolved(reference, *head, root=path.resolve(), receipt=receipt, parents=receipt.parents)
     folder = FolderKit.open(path)
     if folder.left_out:
         observer.warning("folder.left_out", reason="neither file nor folder", files=list(folder.left_out[:10]))
@@ -198,37 +210,22 @@ def _fetch_folder(resolved: Resolved, root: Path, observer: Observer) -> Kit:
     return Kit(reference, receipt.manifest.digest, kitfile, root, "receipt", done, resolved.layers)
 
 
-def _read_head(reference: Reference, options: PullOptions, threads: Threads, observer: Observer) -> Resolved:
-    """Resolves the reference and reads what it names. Runs in a thread that may block."""
-    source: Source  # of one of three modules, of which only one is imported
-    if reference.kind == "registry":
-        source = RegistrySource(reference, options, threads)
-    elif reference.kind == "store":
-        from runtime.kit.disk.store import open_store
-
-        source = open_store(reference)
-    else:
-        from runtime.kit.disk.layout import open_source
-
-        source = open_source(reference)
-    found, raw = source.resolve(reference)
-    manifest = Manifest.parse(raw, expected=found.digest, subject=str(found))
-    threads.post(partial(observer.resolved, found, manifest))
-    head = manifest.config
-    if head.size > MAX_DOCUMENT_BYTES:
-        raise InvalidManifest(f"the config {head.digest} has {head.size} bytes, at most {MAX_DOCUMENT_BYTES} are read")
-    with source.blob(head, lambda _: threads.check()) as file:
-        config = file.read()
-    kitfile = Kitfile.parse_json(config, manifest.layers)
+def _read_heads(reference: Reference, options: PullOptions, threads: Threads, observer: Observer) -> Resolved:
+    """Resolves the reference and reads what it names, parents too. Runs in a thread that may block."""
+    chain = Chain(options, threads)
+    chain.read(reference, lambda head: threads.post(partial(observer.resolved, head.reference, head.manifest)))
+    head, *parents = chain.heads
+    kitfile, placed = combined_kitfile(chain.heads), combined_layers(chain.heads)
     threads.post(partial(observer.kitfile, kitfile))
-    placed = place(kitfile, manifest)
-    if strays := unplaced(placed, manifest):
+    if strays := unplaced(placed, head.manifest):
         first = [str(layer.descriptor.digest) for layer in strays[:_SHOWN]]
         kinds = sorted({layer.kind for layer in strays})[:_SHOWN]
         threads.warn("layers.unnamed", count=len(strays), kinds=kinds, first=first)
     if left_out := [each for each in placed if each not in needed(placed)]:
         threads.post(partial(observer.left_out, left_out))
-    return Resolved(found, kitfile, manifest, placed, config, source, threads=threads)
+    return Resolved(
+        head.reference, kitfile, head.manifest, placed, head.config, chain, parents=tuple(parents), threads=threads
+    )
 
 
 def _wanted_bytes(resolved: Resolved, store: Store, *, keep: bool, into_cache: bool) -> int:
@@ -238,7 +235,7 @@ def _wanted_bytes(resolved: Resolved, store: Store, *, keep: bool, into_cache: b
     with storing(store.root):
         if resolved.reference.kind == "registry" and (keep or not into_cache):
             wanted += sum(blob.size for blob in blobs if not store.blob_path(blob.digest).exists())
-        if into_cache and not store.kit_path(resolved.manifest.digest).exists():
+        if into_cache and not store.kit_path(resolved.tree).exists():
             wanted += sum(blob.size for blob in blobs)
     return wanted
 
@@ -267,13 +264,11 @@ def _evict(store: Store, most_bytes: int) -> int:
     return total_bytes(store)
 
 
-def _enter(resolved: Resolved, store: Store, observer: Observer) -> None:
+def _enter(reference: Reference, manifest: Manifest, store: Store, observer: Observer) -> None:
     """Enters a kit that is in the cache into its index. A full or read-only cache is only a warning."""
-    text = str(resolved.reference)
-    name = text.partition("@")[0] if resolved.reference.tag else text  # a tag that moves is replaced
-    assert resolved.manifest is not None
+    text = str(reference)
     try:
-        store.name(name, resolved.manifest)
+        store.name(text.partition("@")[0] if reference.tag else text, manifest)  # a tag that moves is replaced
     except StorageFailed as error:
         observer.warning("cache.not_indexed", reference=text, reason=str(error))
 

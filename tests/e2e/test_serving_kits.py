@@ -66,8 +66,6 @@ REFUSED = [
     ("two-weights", 65, ["a.onnx", "b.onnx"]),
     ("unknown-framework", 78, ["Mistral-7B", "onnx"]),
     ("iris-broken-samples", 76, ["label[0] is 0, the sample says 2"]),
-    ("child", 65, ["localhost:5050/kits/base:1.0"]),
-    ("grandchild", 65, ["localhost:5050/kits/child:1.0"]),
 ]
 
 

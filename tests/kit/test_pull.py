@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import Cancelled, NoModel, NotFound, StorageFailed, Unsupported
+from runtime.errors import Cancelled, NoModel, NotFound, StorageFailed
 from runtime.kit.format.reference import Reference
 from runtime.kit.installed.destination import Destination
 from runtime.kit.pull import PullOptions, resolve, verified_layers
@@ -20,7 +20,8 @@ from tests.lying_registry import Gate, LyingRegistry, held, redirect, refusal, s
 from tests.places import KITS
 from tests.registries import Registry, digest_of, sha256, skopeo, tags_of
 
-REFUSED = {"dataset-only": NoModel, "empty": NoModel, "child": Unsupported, "grandchild": Unsupported}
+REFUSED = {"dataset-only": NoModel, "empty": NoModel}
+WITH_PARENTS = {"child", "grandchild"}  # in tests/kit/test_chain.py
 GOLDEN = [
     (layout.name, tag)
     for layout in sorted(KITS.glob("*/"))
@@ -31,7 +32,7 @@ AT_EVERY_EDIT = {("iris-onnx", "v1"), ("iris-onnx", "gzip"), ("wine-sklearn", "e
 SERVED = [
     pytest.param(*each, id=":".join(each), marks=[] if each in AT_EVERY_EDIT else [pytest.mark.slow])
     for each in GOLDEN
-    if each[0] not in REFUSED
+    if each[0] not in {*REFUSED, *WITH_PARENTS}
 ]
 
 Lying = Callable[..., LyingRegistry]
@@ -58,10 +59,7 @@ def test_a_kit_that_cannot_be_served_is_refused_before_any_layer_is_fetched(
 ) -> None:
     registry = lying(name)
     with pytest.raises(error):
-        pulled(
-            f"{registry.host}/kits/{name}:v1" if name in ("dataset-only", "empty") else f"{registry.host}/k:1.0",
-            tmp_path,
-        )
+        pulled(f"{registry.host}/kits/{name}:v1", tmp_path)
     assert len(registry.seen("/blobs/")) == 1
     assert unverified(tmp_path) == leftovers(tmp_path) == []
 

@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 
 class ModelEntry(NamedTuple):
-    """The model: a path inside the kit, or a `parent`, which is a reference to another kit, never both."""
+    """The model: a path inside the kit, or a `parent`, a reference to another kit; both once the parent's is known."""
 
     path: str | None = None
     parent: str | None = None
@@ -129,15 +129,15 @@ class Kitfile(NamedTuple):
 
 
 def check_servable(kitfile: Kitfile) -> None:
-    """Raises NoModel, saying what the kit holds instead, or Unsupported, naming the kit that has the model."""
+    """Raises NoModel, saying what the kit holds instead, or Unsupported for a folder, naming the kit with its model."""
     name = f"kit {kitfile.name[:_SHOWN]!r}" if kitfile.name else "the kit"
-    if kitfile.model and kitfile.model.parent:
-        parent = kitfile.model.parent[:_SHOWN]
-        fix = "serve that kit, or pack one with the model inside"
-        raise Unsupported(f"{name} takes its model from another kit, {parent!r}, which this version cannot do; {fix}")
     if kitfile.model is None or kitfile.model.path is None:
         held = [f"{section} {entry.path[:_SHOWN]!r}" for section, entry in kitfile.entries]
         holds = f"only {', '.join(held[:5])}" + (", …" if len(held) > 5 else "") if held else "nor anything else"
+        if kitfile.model and kitfile.model.parent:
+            parent = kitfile.model.parent[:_SHOWN]
+            fix = "serve that kit, or pack this one and serve it"
+            raise Unsupported(f"{name} takes its model from another kit, {parent!r}, which a folder cannot; {fix}")
         raise NoModel(f"{name} has no model to serve, {holds}; give model.path in the Kitfile and pack it again")
 
 

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from runtime.errors import BadContent, StorageFailed, UnsafeArchive, Usage
 from runtime.kit.files import NO_SPACE, Check, locked, open_lock, reading, remove, require_room, sync, write_whole
 from runtime.kit.format.digest import Digest
+from runtime.kit.format.head import Head
 from runtime.kit.format.limits import DEFAULT_LIMITS
 from runtime.kit.format.manifest import Manifest
 from runtime.kit.format.paths import KITFILE_NAME, LOST_AND_FOUND, RECEIPT_NAME, STAGING_NAME, Parts
@@ -54,7 +55,7 @@ class Destination(NamedTuple):
         with self._writing():
             return self.folder.exists()
 
-    def holds(self, reference: Reference, reached: Reached) -> str | None:
+    def holds(self, reference: Reference, reached: Reached, parents: tuple[Head, ...] = ()) -> str | None:
         """Returns why the folder has to be filled with this kit; None if it is here already, whole. Call it locked.
 
         A folder that others can write into is filled again: they could have put a receipt of their own there. Raises
@@ -66,6 +67,8 @@ class Destination(NamedTuple):
             return "it is empty" if not self._staged.exists() else "an earlier unpack was ended before it was done"
         if receipt.manifest.digest != reference.digest:
             return f"it holds {receipt.reference}"
+        if [each.manifest.digest for each in receipt.parents] != [each.manifest.digest for each in parents]:
+            return f"it holds {receipt.reference} with another parent"
         with self._writing():
             if self._staged.exists():  # not on a read-only volume, where nothing may be written
                 remove(self._staged)  # its files had no names yet, or have them all
@@ -85,7 +88,15 @@ class Destination(NamedTuple):
                 remove(self._staged)
         return None
 
-    def fill(self, reference: Reference, manifest: Manifest, config: bytes, layers: Layers, check: Check) -> Receipt:
+    def fill(
+        self,
+        reference: Reference,
+        manifest: Manifest,
+        config: bytes,
+        layers: Layers,
+        check: Check,
+        parents: tuple[Head, ...] = (),
+    ) -> Receipt:
         """Puts the kit in the place of whatever kit is here; `config` becomes its Kitfile. Call it locked.
 
         `check` may raise to give up until files get their names. Raises what `unpack` raises, and Usage as `holds`.
@@ -104,7 +115,7 @@ class Destination(NamedTuple):
                 hashed = _HashedTree(written)
                 walk(layers(), hashed, DEFAULT_LIMITS, check)
                 written.file((KITFILE_NAME,), len(config), iter([config]))
-            receipt = Receipt.of(reference, manifest, config, hashed.files)
+            receipt = Receipt.of(reference, manifest, config, hashed.files, parents)
             with self._writing():
                 _sync_tree(tree, check)
                 write_whole(self._staged / "new.json", receipt.to_bytes(), beside=self._staged)

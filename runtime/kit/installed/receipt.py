@@ -16,11 +16,12 @@ from typing import Final, NamedTuple
 from runtime.errors import BadContent, InvalidReference, Unsupported
 from runtime.kit.files import open_plain, reading
 from runtime.kit.format.digest import Digest, DigestCheck
+from runtime.kit.format.head import Head, combined_kitfile, combined_layers
 from runtime.kit.format.json_text import read_object
 from runtime.kit.format.kitfile import Kitfile
 from runtime.kit.format.manifest import Manifest
 from runtime.kit.format.paths import KITFILE_NAME, RECEIPT_NAME, STAGING_NAME, checked_parts, entry_path, lies_under
-from runtime.kit.format.placing import Placed, needed, place
+from runtime.kit.format.placing import Placed, needed
 from runtime.kit.format.reference import Reference
 
 VERSION: Final = 2
@@ -31,7 +32,8 @@ _AGAIN: Final = "empty the folder and unpack the kit again with `runtime unpack 
 class Receipt(NamedTuple):
     """The kit that was unpacked: its resolved reference, manifest and config, byte for byte, and each file's digest.
 
-    `files`: by path relative to the folder; the Kitfile is among them, the receipt is not.
+    `files`: by path relative to the folder; the Kitfile is among them, the receipt is not. `kitfile` and `placed` are
+    those of the kit and its `parents` together.
     """
 
     reference: Reference
@@ -40,15 +42,23 @@ class Receipt(NamedTuple):
     kitfile: Kitfile
     placed: tuple[Placed, ...]
     files: Mapping[str, Digest]
+    parents: tuple[Head, ...] = ()
 
     @classmethod
-    def of(cls, reference: Reference, manifest: Manifest, config: bytes, files: Mapping[str, Digest]) -> "Receipt":
+    def of(
+        cls,
+        reference: Reference,
+        manifest: Manifest,
+        config: bytes,
+        files: Mapping[str, Digest],
+        parents: tuple[Head, ...] = (),
+    ) -> "Receipt":
         """Returns the receipt for `files`, beside the Kitfile. Raises ValueError and BadContent if they do not fit."""
-        DigestCheck(manifest.config.digest, manifest.config.size, "its config").check_whole(config)
-        kitfile = Kitfile.parse_json(config, manifest.layers)
-        placed = place(kitfile, manifest)
+        heads = (_head(reference, manifest, config), *parents)
+        kitfile, placed = combined_kitfile(heads), combined_layers(heads)
         _check_files(files, needed(placed))
-        return cls(reference, manifest, config, kitfile, placed, {KITFILE_NAME: manifest.config.digest, **files})
+        files = {KITFILE_NAME: manifest.config.digest, **files}
+        return cls(reference, manifest, config, kitfile, placed, files, parents)
 
     @classmethod
     def parse(cls, raw: bytes, where: str) -> "Receipt":
@@ -67,8 +77,10 @@ class Receipt(NamedTuple):
     def to_bytes(self) -> bytes:
         """Returns the text that `parse` reads. Raises Unsupported if that would be too long."""
         files = {path: str(self.files[path]) for path in sorted(self.files) if path != KITFILE_NAME}
-        texts = {"manifest": self.manifest.raw.decode(), "config": self.config.decode()}
-        document = {"version": VERSION, "reference": str(self.reference), **texts, "files": files}
+        document: dict[str, object] = {"version": VERSION, **_texts(self.reference, self.manifest, self.config)}
+        if self.parents:
+            document["parents"] = [_texts(*parent[:3]) for parent in self.parents]
+        document["files"] = files
         raw = json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
         if len(raw) > MAX_RECEIPT_BYTES:
             subject, size = f"the receipt of {len(self.files)} files", f"{len(raw)} bytes"
@@ -103,6 +115,18 @@ def _receipt(document: Mapping[str, object], version: object) -> Receipt:
     if not isinstance(listed, dict):
         raise ValueError("files is not a JSON object")  # noqa: TRY004 - about the document, not about a Python type
     files = {path: _digest(listed, path) for path in listed}
+    parents = document.get("parents", [])
+    if not isinstance(parents, list) or not all(isinstance(each, dict) for each in parents):
+        raise ValueError("parents is not a list of JSON objects")
+    return Receipt.of(*_stated(document), files, tuple(_head(*_stated(each)) for each in parents))
+
+
+def _texts(reference: Reference, manifest: Manifest, config: bytes) -> dict[str, str]:
+    return {"reference": str(reference), "manifest": manifest.raw.decode(), "config": config.decode()}
+
+
+def _stated(document: Mapping[str, object]) -> tuple[Reference, Manifest, bytes]:
+    """Reads what `_texts` wrote."""
     text = _text(document, "reference")
     try:
         reference = Reference.parse(text)
@@ -111,7 +135,12 @@ def _receipt(document: Mapping[str, object], version: object) -> Receipt:
     if reference.digest is None:
         raise ValueError(f"its reference {text[:200]!r} has no digest")
     manifest = Manifest.parse(_text(document, "manifest").encode(), expected=reference.digest, subject="its manifest")
-    return Receipt.of(reference, manifest, _text(document, "config").encode(), files)
+    return reference, manifest, _text(document, "config").encode()
+
+
+def _head(reference: Reference, manifest: Manifest, config: bytes) -> Head:
+    DigestCheck(manifest.config.digest, manifest.config.size, "its config").check_whole(config)
+    return Head.of(reference, manifest, config)
 
 
 def _check_files(files: Mapping[str, Digest], placed: tuple[Placed, ...]) -> None:

@@ -58,14 +58,14 @@ def redirect_refusal(source: Origin, target: Origin, *, plain_http: bool) -> str
         return "it leads from https to http"
     if target.scheme == "http" and not (plain_http or target.is_loopback):
         return "it leads to plain http; allow that with --plain-http"
-    return _inside_refusal(source, target, private_allowed=True)
+    return inside_refusal(source, target, private_allowed=True)
 
 
 def realm_refusal(registry: Origin, realm: Origin) -> str | None:
     """Returns why a token service is not asked at all, or None."""
     if realm.scheme == "http" and registry.scheme != "http":
         return "it is not https"
-    return _inside_refusal(registry, realm, private_allowed=False)
+    return inside_refusal(registry, realm, private_allowed=False)
 
 
 def may_hold_credentials(registry: Origin, realm: Origin) -> bool:
@@ -77,7 +77,7 @@ def may_hold_credentials(registry: Origin, realm: Origin) -> bool:
     return realm == registry or _TOKEN_HOSTS.get(registry.host) == realm.host
 
 
-def _inside_refusal(source: Origin, target: Origin, *, private_allowed: bool) -> str | None:
+def inside_refusal(source: Origin, target: Origin, *, private_allowed: bool) -> str | None:
     """Refuses addresses of this machine and its neighbours (cloud metadata services) in an answer from outside."""
     address = _address(target.host)
     if target.host == source.host or (source.is_loopback and target.is_loopback):

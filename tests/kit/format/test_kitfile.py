@@ -202,8 +202,8 @@ def test_a_kit_with_a_parent_names_it(kit: str, parent: str) -> None:
     with pytest.raises(Unsupported) as caught:
         check_servable(parse(**golden(kit).config))
     assert str(caught.value) == (
-        f"kit '{kit}' takes its model from another kit, '{parent}', which this version cannot do; "
-        "serve that kit, or pack one with the model inside"
+        f"kit '{kit}' takes its model from another kit, '{parent}', which a folder cannot; "
+        "serve that kit, or pack this one and serve it"
     )
 
 

@@ -1,0 +1,159 @@
+"""Kits that take their model from another kit, from real registries."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import Failure, InvalidKitfile, NoModel, NotFound, RegistryUnavailable
+from runtime.kit.format.reference import Reference
+from runtime.kit.installed.destination import Destination
+from runtime.kit.pull import PullOptions, resolve, verified_layers
+from tests.kit.made import KIT, made_kit, named, put
+from tests.kit.pulling import Recorder, leftovers, pulled, tree, unverified
+from tests.lying_registry import LyingRegistry
+from tests.places import KITS
+from tests.registries import PASSWORD, USER, Registry, digest_of, docker_config
+
+Lying = Callable[..., LyingRegistry]
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with the golden chain, which calls it localhost:5050."""
+    with Registry(tmp_path_factory.mktemp("family")) as registry:
+        for name in ("base", "child", "grandchild"):
+            registry.push(KITS / name, "1.0")
+        yield registry
+
+
+@pytest.fixture
+def at_5050(family: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    lookup, port = socket.getaddrinfo, int(family.host.rpartition(":")[2])
+
+    def find(host: str, number: int, *more: object, **named: object) -> object:
+        return lookup("127.0.0.1" if number == 5050 else host, port if number == 5050 else number, *more, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+
+
+def kit_with_parent(folder: Path, parent: str, tag: str = "v1", **config: object) -> Path:
+    """A layout with a kit that has no layer, and its model from `parent`."""
+    document = {"manifestVersion": "1.0.0", "model": {"path": parent}, **config}
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    manifest = {"schemaVersion": 2, "mediaType": kind, "layers": []}
+    manifest["config"] = put(folder, json.dumps(document).encode(), f"{KIT}.config.v1+json")
+    named(folder, put(folder, json.dumps(manifest).encode(), kind), tag)
+    return folder
+
+
+@pytest.mark.usefixtures("at_5050")
+def test_the_golden_chain_is_the_model_of_its_first_kit_with_the_parts_of_all(tmp_path: Path) -> None:
+    watch = Recorder()
+    kit = pulled("localhost:5050/kits/grandchild:1.0", tmp_path / "cache", watch)
+    assert sorted(tree(kit.root)) == ["labels.txt", "weights/iris.onnx"]
+    assert str(kit.digest) == digest_of(KITS / "grandchild", "1.0")
+    model = kit.kitfile.model
+    assert model
+    assert (model.path, model.framework, kit.verified) == ("weights/iris.onnx", "onnx", "true")
+    assert model.parameters is not None
+    assert watch.warned == ["parent.by_tag", "parent.by_tag"]
+    assert unverified(tmp_path / "cache") == leftovers(tmp_path / "cache") == []
+    again = pulled("localhost:5050/kits/grandchild:1.0", tmp_path / "cache", pull="never")
+    assert again.root == kit.root
+
+
+@pytest.mark.usefixtures("at_5050")
+def test_an_unpacked_chain_is_served_by_its_receipt(tmp_path: Path) -> None:
+    options, watch = PullOptions(tmp_path / "cache"), Recorder()
+    found = resolve(Reference.parse(f"oci:{KITS}/child:1.0"), options, watch)
+    assert found.manifest
+    place = Destination(tmp_path / "kit", lambda _: False)
+    with place.locked(lambda: None), verified_layers(found, options, watch) as layers:
+        place.fill(found.reference, found.manifest, found.config, layers, lambda: None, found.parents)
+    kit = pulled(str(tmp_path / "kit"), tmp_path / "cache")
+    assert (kit.verified, kit.kitfile.model) == ("receipt", found.kitfile.model)
+    assert (tmp_path / "kit" / "weights" / "iris.onnx").exists()
+    with place.locked(lambda: None):
+        assert place.holds(found.reference, lambda *_: None, found.parents) is None
+        assert "with another parent" in str(place.holds(found.reference, lambda *_: None, ()))
+
+
+def test_a_parent_in_another_registry_gets_its_own_login(tmp_path: Path) -> None:
+    with Registry(tmp_path, auth="basic") as closed, Registry(tmp_path) as open_:
+        base = closed.push(made_kit(tmp_path / "base", {"m.bin": b"model"}, framework="python"), "v1", "secret/base")
+        digest = digest_of(tmp_path / "base", "v1")
+        pinned = kit_with_parent(tmp_path / "child", base.replace(":v1", f"@{digest}"))
+        child, watch = open_.push(pinned, "v1", "kits/child"), Recorder()
+        with pytest.raises(Failure) as caught:
+            pulled(child, tmp_path / "cache")
+        assert str(caught.value).startswith(
+            f"{child}@{digest_of(pinned, 'v1')} takes its model from another kit, '{closed.host}/secret/base@"
+        )
+        login = docker_config(tmp_path / "docker", {closed.host: (USER, PASSWORD)})
+        kit = pulled(child, tmp_path / "cache", watch, login)
+        assert tree(kit.root) == {"m.bin": b"model"}
+        assert watch.warned == []
+
+
+def test_41_the_login_of_one_registry_never_reaches_that_of_a_parent(lying: Lying, tmp_path: Path) -> None:
+    other = lying(made_kit(tmp_path / "base", {"m.bin": b"model"}))
+    with Registry(tmp_path, auth="basic") as closed:
+        child = closed.push(kit_with_parent(tmp_path / "child", f"{other.host}/kits/base:v1"), "v1", "kits/child")
+        pulled(child, tmp_path / "cache", None, docker_config(tmp_path / "docker", {closed.host: (USER, PASSWORD)}))
+    assert other.seen("/v2/")
+    assert not [each for each in other.seen("/v2/") if "Authorization" in each.headers]
+
+
+def test_a_chain_that_has_no_end_is_refused(registry: Registry, tmp_path: Path) -> None:
+    for name, parent in (("a", "b"), ("b", "a")):
+        registry.push(kit_with_parent(tmp_path / name, f"{registry.host}/loop/{parent}:v1"), "v1", f"loop/{name}")
+    with pytest.raises(
+        InvalidKitfile, match=r"loop/a.* takes its model from itself in the end: .*/a.* → .*/b.* → .*/a"
+    ):
+        pulled(f"{registry.host}/loop/a:v1", tmp_path / "cache")
+
+
+def test_more_than_ten_parents_are_refused(registry: Registry, tmp_path: Path) -> None:
+    registry.push(made_kit(tmp_path / "0", {"m.bin": b"model"}), "v1", "long/k0")
+    for number in range(1, 12):
+        kit = kit_with_parent(tmp_path / str(number), f"{registry.host}/long/k{number - 1}:v1")
+        registry.push(kit, "v1", f"long/k{number}")
+    assert tree(pulled(f"{registry.host}/long/k10:v1", tmp_path / "cache").root) == {"m.bin": b"model"}
+    with pytest.raises(InvalidKitfile, match="is itself the parent number 10: no more are followed"):
+        pulled(f"{registry.host}/long/k11:v1", tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("parent", "error", "message"),
+    [
+        ("{host}/kits/none:v1", NotFound, "which cannot be had: .* has no repository kits/none"),
+        ("iris:v1", NotFound, "which cannot be had: there is no store of Kit"),
+        ("127.0.0.1:1/kits/none:v1", RegistryUnavailable, "which cannot be had: 127.0.0.1:1"),
+        ("h.x:99999/a:v1", InvalidKitfile, "which cannot be: .* is not a valid host name"),
+    ],
+)
+def test_a_parent_that_cannot_be_had_is_named(
+    parent: str, error: type[Failure], message: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KITOPS_HOME", str(tmp_path))
+    layout = kit_with_parent(tmp_path / "child", parent.format(host=registry.host))
+    with pytest.raises(error, match=message):
+        pulled(f"oci:{layout}:v1", tmp_path / "cache", retry_budget_seconds=0.1)
+
+
+def test_a_parent_without_a_model_is_named(registry: Registry, tmp_path: Path) -> None:
+    base = registry.push(KITS / "dataset-only", "v1")
+    with pytest.raises(NoModel, match=rf"takes its model from another kit, {base}@.*, which has none"):
+        pulled(f"oci:{kit_with_parent(tmp_path / 'child', base)}:v1", tmp_path / "cache")
+
+
+def test_41_a_kit_from_elsewhere_names_no_parent_on_this_machine(tmp_path: Path) -> None:
+    from runtime.kit.chain import _check_origin
+
+    with pytest.raises(Failure, match="it leads to an address of this machine"):
+        _check_origin(Reference.parse("reg.example.com/a:v1"), Reference.parse("localhost:5050/b:v1"), plain_http=False)
