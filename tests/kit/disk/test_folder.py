@@ -250,6 +250,12 @@ def test_a_layout_is_told_from_a_folder() -> None:
         FolderKit.open(place)
 
 
+def test_an_empty_folder_is_no_kit(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    with pytest.raises(NotAModelKit, match="is empty; put a model or a kit into it"):
+        FolderKit.open(tmp_path)
+
+
 def test_what_kitignore_leaves_out_is_none_of_the_kits(kit: Path) -> None:
     (kit / "Kitfile").write_text("model: {path: .}\n")
     (kit / "old").mkdir()
