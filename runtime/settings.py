@@ -43,6 +43,8 @@ class Settings(NamedTuple):
     grpc_port: int | None  # None: nobody said; OFF
     model_name: str | None
     registry: str | None
+    registry_user: str | None
+    registry_password_file: Path | None
     cache_dir: Path
     cache_max_bytes: int  # 0: no limit
     cache_check: str
@@ -112,6 +114,8 @@ class Settings(NamedTuple):
         delay, most = values["drain_delay"], values["drain_timeout"]
         if delay > most:
             raise InvalidSetting(f"--drain-delay {delay:g} is longer than --drain-timeout {most:g}, which includes it")
+        if bool(values["registry_user"]) != bool(values["registry_password_file"]):
+            raise InvalidSetting("--registry-user and --registry-password-file are given together or not at all")
         values["kit"] = values["kit"] or ""
         unknown, action = _unknown(environ), _action(words) if command == "cache" else ""
         return cls(command=command, pairs=pairs, rows=rows, action=action, unknown_variables=unknown, **values)
@@ -135,6 +139,8 @@ class Settings(NamedTuple):
             pull="never" if self.offline else self.pull,
             cache_check=self.cache_check,
             cache_max_bytes=self.cache_max_bytes,
+            registry_user=self.registry_user,
+            registry_password_file=self.registry_password_file,
         )
 
     @property

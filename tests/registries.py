@@ -156,10 +156,18 @@ class TokenQuestion:
 
 
 class Registry:
-    """A docker-registry process with its own empty storage below `folder`. `host` is HOST:PORT."""
+    """A docker-registry process with its own empty storage below `folder`. `host` is HOST:PORT.
 
-    def __init__(self, folder: Path, auth: Literal["none", "basic"] | TokenService = "none") -> None:
-        self._auth = auth
+    With a `certificate`, its key in the same file, it speaks TLS and wants clients to have that certificate.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        auth: Literal["none", "basic"] | TokenService = "none",
+        certificate: Path | None = None,
+    ) -> None:
+        self._auth, self._certificate = auth, certificate
         self._folder = folder / f"registry-{secrets.token_hex(4)}"
         self._folder.mkdir(parents=True)
         self.storage = self._folder / "storage"
@@ -211,6 +219,9 @@ class Registry:
             "storage": {"filesystem": {"rootdirectory": str(self.storage)}, "delete": {"enabled": True}},
             "http": {"addr": "127.0.0.1:0", "secret": "for tests"},
         }
+        if self._certificate:
+            file = str(self._certificate)
+            config["http"] |= {"tls": {"certificate": file, "key": file, "clientcas": [file]}}  # type: ignore[operator]
         if self._auth == "basic":
             users = self._folder / "htpasswd"
             users.write_text(f"{USER}:{_BCRYPT}\n")

@@ -95,7 +95,8 @@ class Chain:
 
     def _open(self, reference: Reference) -> "Source":
         if reference.kind == "registry":
-            return RegistrySource(reference, self._options, self._threads)
+            is_named = not self.heads or self.heads[0].reference.registry == reference.registry
+            return RegistrySource(reference, self._options, self._threads, is_named=is_named)
         if reference.kind == "store":
             from runtime.kit.disk.store import open_store
 

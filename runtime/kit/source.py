@@ -33,6 +33,8 @@ class PullOptions(NamedTuple):
     pull: str = "always"  # when a registry is asked what a tag means: always, missing, never
     cache_check: str = "full"  # or stat
     cache_max_bytes: int = 0  # 0: no limit
+    registry_user: str | None = None  # for the registry of the reference, with the file of the password
+    registry_password_file: Path | None = None
 
 
 class AskAgain(Exception):
@@ -42,7 +44,8 @@ class AskAgain(Exception):
 class RegistrySource:
     """The manifest and the blobs of a kit in a registry; `disk.layout.LayoutSource` is the same for a disk."""
 
-    def __init__(self, reference: Reference, options: PullOptions, threads: Threads) -> None:
+    def __init__(self, reference: Reference, options: PullOptions, threads: Threads, *, is_named: bool = True) -> None:
+        self._is_named = is_named  # by the operator, who gave a login for it
         self._reference, self._options, self._threads = reference, options, threads
         self._store = Store(options.cache_dir)
         self._lock = threading.Lock()
@@ -161,12 +164,14 @@ class RegistrySource:
             raise NotFound(f"{what}, and --pull never (or --offline) asks no registry; `runtime pull` it first")
         with self._lock:
             if self._opened is None:
+                from runtime.kit.registry.credentials import Given
                 from runtime.kit.registry.repository import Repository  # with requests: not for a cached kit
 
                 options = self._options
+                given = Given(options.registry_user, options.registry_password_file) if self._is_named else None
                 self._opened = Repository(
                     self._reference, options.retry_budget_seconds, self._threads.pause,
-                    plain_http=options.plain_http, min_rate=options.min_rate,
+                    plain_http=options.plain_http, min_rate=options.min_rate, given=given,
                 )  # fmt: skip
             return self._opened
 

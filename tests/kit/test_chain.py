@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import Failure, InvalidKitfile, NoModel, NotFound, RegistryUnavailable
+from runtime.errors import Failure, InvalidKitfile, LoginRefused, NoModel, NotFound, RegistryUnavailable
 from runtime.kit.format.reference import Reference
 from runtime.kit.installed.destination import Destination
 from runtime.kit.pull import PullOptions, resolve, verified_layers
@@ -107,6 +107,20 @@ def test_41_the_login_of_one_registry_never_reaches_that_of_a_parent(lying: Lyin
         pulled(child, tmp_path / "cache", None, docker_config(tmp_path / "docker", {closed.host: (USER, PASSWORD)}))
     assert other.seen("/v2/")
     assert not [each for each in other.seen("/v2/") if "Authorization" in each.headers]
+
+
+def test_41_a_login_given_for_a_kits_registry_is_not_for_that_of_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KIT_USER", USER)
+    monkeypatch.setenv("KIT_PASSWORD", PASSWORD)
+    with Registry(tmp_path, auth="basic") as closed, Registry(tmp_path) as open_:
+        base = closed.push(made_kit(tmp_path / "base", {"m.bin": b"model"}), "v1", "secret/base")
+        near = closed.push(kit_with_parent(tmp_path / "near", base), "v1", "secret/near")
+        far = open_.push(kit_with_parent(tmp_path / "far", base), "v1", "kits/far")
+        assert tree(pulled(near, tmp_path / "near-cache", docker_config=tmp_path).root) == {"m.bin": b"model"}
+        with pytest.raises(LoginRefused, match="no Docker config"):
+            pulled(far, tmp_path / "far-cache", docker_config=tmp_path)
 
 
 def test_a_chain_that_has_no_end_is_refused(registry: Registry, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from runtime.kit.format.json_text import read_object
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, parse_descriptor
 from runtime.kit.format.media_types import REF_NAME
+from runtime.kit.format.paths import kit_home
 from runtime.kit.format.reference import LOCAL_REGISTRY, Reference
 
 
@@ -49,14 +50,6 @@ class KitStoreSource(LayoutSource):
             tags = read_object(file.read(MAX_DOCUMENT_BYTES + 1), f"{self._name}: {name}", InvalidManifest)
         found = [(tag, parse_descriptor(each, f"{self._name}: {name}: tag {tag!r}")) for tag, each in tags.items()]
         return [each._replace(annotations={REF_NAME: tag}) for tag, each in found]
-
-
-def kit_home(environ: Mapping[str, str]) -> Path:
-    """Returns the folder where Kit has its store and its logins."""
-    if home := environ.get("KITOPS_HOME"):
-        return Path(home)
-    data = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME") or "/", ".local", "share"))
-    return Path(data, "kitops")
 
 
 def _name(reference: Reference) -> str:

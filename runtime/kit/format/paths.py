@@ -6,6 +6,8 @@ Rules for the paths of a Kitfile: KitOps 1.7, https://github.com/kitops-ml/kitop
 import posixpath
 import re
 import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
 
 from runtime.errors import InvalidKitfile
 from runtime.kit.format.limits import DEFAULT_LIMITS, UnpackLimits
@@ -19,6 +21,14 @@ LOST_AND_FOUND = "lost+found"  # at the top of many file systems, readable for r
 
 _UNFIT = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: controls, lone surrogates, line and paragraph separators
 _ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]*://"
+
+
+def kit_home(environ: Mapping[str, str]) -> Path:
+    """Returns the folder where Kit has its store and its logins."""
+    if home := environ.get("KITOPS_HOME"):
+        return Path(home)
+    data = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME") or "/", ".local", "share"))
+    return Path(data, "kitops")
 
 
 def clean_path(text: str, where: str) -> str:

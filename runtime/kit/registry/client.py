@@ -63,12 +63,13 @@ _HEADERS: Final = {"User-Agent": f"modelkit-runtime/{__version__}", "Accept-Enco
 
 
 class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
-    """oras-py's client, for one origin. It follows redirects itself; the login goes to its own origin only."""
+    """oras-py's client, for one origin. It follows redirects itself; login and client certificate go to its
+    own origin only."""
 
-    def __init__(self, origin: Origin, *, plain_http: bool) -> None:
+    def __init__(self, origin: Origin, *, plain_http: bool, certificate: tuple[str, str] | str | None = None) -> None:
         host = str(origin).partition("://")[2]
         super().__init__(hostname=host, insecure=origin.scheme == "http", tls_verify=True)
-        self.origin, self._plain_http = origin, plain_http
+        self.origin, self._plain_http, self._certificate = origin, plain_http, certificate
         self.login: Login | None = None
         self.session.auth = lambda request: request  # anything but None keeps netrc from replacing our headers
         # requests prepares the next address, and reads the whole body, even where it is told not to follow
@@ -149,6 +150,7 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
     def _send(self, method: str, url: str, data: _Data, headers: _Headers, left_seconds: float) -> requests.Response:
         here, left = Origin.of(url), max(left_seconds, _LEAST_SECONDS)
         options: dict[str, object] = {"proxies": _NO_PROXY} if here.is_loopback else {}
+        options["cert"] = self._certificate if here == self.origin else None
         options["timeout"] = min(CONNECT_SECONDS, left), min(STALL_SECONDS, left)
         try:
             response: requests.Response = self.session.request(
@@ -222,4 +224,6 @@ def _reason(error: BaseException) -> str:
 def _tls_advice(error: requests.exceptions.SSLError) -> str:
     if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER_FAILURE" in str(error):
         return "it seems to speak plain http, which --plain-http allows"
+    if "ALERT_BAD_CERTIFICATE" in str(error) or "CERTIFICATE_REQUIRED" in str(error):
+        return "it wants a client certificate: set KITOPS_CLIENT_CERT and KITOPS_CLIENT_KEY to its files"
     return "set SSL_CERT_FILE to the certificates of its authority if it has its own"

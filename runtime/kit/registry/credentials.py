@@ -1,9 +1,10 @@
-"""The login for a repository, from `$REGISTRY_AUTH_FILE` and Docker's `config.json`: `auths`, helpers, `credsStore`.
+"""The login for a repository, from `$REGISTRY_AUTH_FILE`, Kit's `credentials.json` and Docker's `config.json`.
 
-Order: the helper of this registry, then the store for all, then `auths`, as Docker has it. Of several keys for a host
-the one with the longest path counts (https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md).
-Nothing is read before a registry has asked for a login. Secrets never appear in a repr or a message; `source` says
-where the login came from. https://docs.docker.com/reference/cli/docker/login/#credential-stores
+What an operator gives beside them (`Given`) is for the registry of the reference alone. Order in a file: the helper of
+this registry, then the store for all, then `auths`, as Docker has it. Of several keys for a host the one with the
+longest path counts (https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md). Nothing is read
+before a registry has asked for a login. Secrets never appear in a repr or a message; `source` says where the login came
+from. https://docs.docker.com/reference/cli/docker/login/#credential-stores
 """
 
 import base64
@@ -13,9 +14,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from runtime.errors import LoginRefused
+from runtime.kit.format.paths import kit_home
 from runtime.kit.registry.origin import DOCKER_HUB
 
 HELPER_SECONDS: Final = 10.0
@@ -48,6 +50,31 @@ class Credential:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
+class Given(NamedTuple):
+    """What is for the registry of the reference and for no other: a login, else `KIT_USER` and `KIT_PASSWORD`."""
+
+    user: str | None = None
+    password_file: Path | None = None
+
+    def credential(self, environ: Mapping[str, str] = os.environ) -> Credential | None:
+        """Returns the login, if there is one. Raises LoginRefused for a file that cannot be read."""
+        if self.user and self.password_file:
+            try:
+                password = self.password_file.read_bytes()[:_MOST_CONFIG_BYTES].decode().rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                raise LoginRefused(f"cannot read --registry-password-file {self.password_file}: {reason}") from None
+            return Credential(f"--registry-user and {self.password_file}", self.user, password)
+        user, password = environ.get("KIT_USER", ""), environ.get("KIT_PASSWORD", "")
+        return Credential("KIT_USER and KIT_PASSWORD", user, password) if user and password else None
+
+
+def client_certificate(environ: Mapping[str, str] = os.environ) -> tuple[str, str] | str | None:
+    """Returns the files of certificate and key, or of both in one, that `KITOPS_CLIENT_CERT` and `…_KEY` name."""
+    certificate, key = environ.get("KITOPS_CLIENT_CERT"), environ.get("KITOPS_CLIENT_KEY")
+    return (certificate, key) if certificate and key else certificate or None
+
+
 def find_credential(registry: str, repository: str = "", environ: Mapping[str, str] = os.environ) -> Credential:
     """Returns the login for a repository of `registry` (HOST or HOST:PORT), or an anonymous one, which says why.
 
@@ -72,7 +99,9 @@ def _files(environ: Mapping[str, str]) -> list[Path]:
     home = environ.get("HOME")
     folder = environ.get("DOCKER_CONFIG") or (home and f"{home}/.docker")
     named = environ.get("REGISTRY_AUTH_FILE")
-    return [Path(path) for path in (named, folder and f"{folder}/config.json") if path]
+    kits = kit_home(environ) / "credentials.json"
+    paths = (named, kits if kits.exists() else "", folder and f"{folder}/config.json")
+    return [Path(path) for path in paths if path]
 
 
 _OPAQUE: Final = re.compile(r"[\x21-\x7e]+")

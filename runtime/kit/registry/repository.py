@@ -17,7 +17,7 @@ from runtime.kit.format.manifest import Descriptor
 from runtime.kit.format.media_types import MANIFESTS
 from runtime.kit.format.reference import TAG, Reference, newest
 from runtime.kit.registry.client import Body, Client, raise_if_passing, read_capped
-from runtime.kit.registry.credentials import Credential, find_credential
+from runtime.kit.registry.credentials import Credential, Given, client_certificate, find_credential
 from runtime.kit.registry.login import Login
 from runtime.kit.registry.origin import Origin, registry_origin
 from runtime.kit.registry.retry import Pause, RetryBudget, Transient
@@ -28,22 +28,36 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
 class Repository:
-    """Asks for manifests, blobs and tags. `pause` sleeps between attempts; it may raise to give up."""
+    """Asks for manifests, blobs and tags. `pause` sleeps between attempts; it may raise to give up.
+
+    `given`: the login that the operator gave for this registry; None for one that somebody else named.
+    """
 
     def __init__(
-        self, reference: Reference, budget_seconds: float, pause: Pause, *, plain_http: bool, min_rate: int = 0
+        self,
+        reference: Reference,
+        budget_seconds: float,
+        pause: Pause,
+        *,
+        plain_http: bool,
+        min_rate: int = 0,
+        given: Given | None = None,
     ) -> None:
         origin = registry_origin(reference.registry, plain_http=plain_http)
         self._host, self._name = reference.registry, reference.repository
         self._budget, self._pause = budget_seconds, pause
         self.min_rate = min_rate  # bytes a second, below which a connection is replaced
         self.ranges = True  # until an answer to a bounded range is something else
-        self._client = client = Client(origin, plain_http=plain_http)
+        self._given = given
+        certificate = client_certificate() if given else None
+        self._client = client = Client(origin, plain_http=plain_http, certificate=certificate)
         self._names = client.container(reference.repository)
         self._login = client.login = Login(self._host, origin, self._name, self._credential, client.ask_token)
 
     def _credential(self, host: str) -> Credential:
-        return find_credential(host, self._name if host == self._host else "")
+        is_own = host == self._host
+        given = self._given.credential() if self._given and is_own else None
+        return given or find_credential(host, self._name if is_own else "")
 
     def retry_budget(self) -> RetryBudget:
         """Returns a new budget for one thing wanted from here."""

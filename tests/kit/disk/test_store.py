@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import BadContent, DigestMismatch, InvalidManifest, NotFound
-from runtime.kit.disk.store import kit_home, open_store
+from runtime.kit.disk.store import open_store
+from runtime.kit.format.paths import kit_home
 from runtime.kit.format.reference import Reference
 from tests.kit.pulling import Recorder, pulled, tree
 from tests.places import KITS

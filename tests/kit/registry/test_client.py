@@ -18,8 +18,8 @@ from runtime.kit.registry import retry
 from runtime.kit.registry.origin import Origin
 from tests.kit.pulling import pulled, tree
 from tests.lying_registry import Exchange, LyingRegistry, cut, endless, redirect, refusal
-from tests.places import ROOT
-from tests.registries import basic
+from tests.places import KITS, ROOT
+from tests.registries import Registry, basic, skopeo
 
 Lying = Callable[..., LyingRegistry]
 NAME = "registry.test"
@@ -85,6 +85,25 @@ def test_11_tls_is_spoken_to_every_other_host_and_its_authority_can_be_given(
     registry = lying("iris-bare", certificate=certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     assert pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path).verified == "true"
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_11_a_client_certificate_goes_to_the_registry_that_wants_one(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Registry(tmp_path, certificate=certificate) as registry:
+        port = registry.host.rpartition(":")[2]
+        (tmp_path / "client").mkdir()
+        for name in ("client.cert", "client.key"):
+            (tmp_path / "client" / name).write_bytes(certificate.read_bytes())
+        skopeo("copy", "--preserve-digests", "--dest-tls-verify=false", f"--dest-cert-dir={tmp_path}/client",
+               f"oci:{KITS}/iris-bare:v1", f"docker://127.0.0.1:{port}/kits/iris-bare:v1")  # fmt: skip
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with pytest.raises(RegistryUnavailable, match="wants a client certificate: set KITOPS_CLIENT_CERT"):
+            pulled(f"{NAME}:{port}/kits/iris-bare:v1", tmp_path / "cache", retry_budget_seconds=0.1)
+        monkeypatch.setenv("KITOPS_CLIENT_CERT", str(certificate))
+        assert pulled(f"{NAME}:{port}/kits/iris-bare:v1", tmp_path / "cache").verified == "true"
 
 
 @pytest.mark.usefixtures("named")

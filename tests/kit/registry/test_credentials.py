@@ -12,7 +12,7 @@ import pytest
 
 from runtime.errors import LoginRefused
 from runtime.kit.registry import credentials
-from runtime.kit.registry.credentials import Credential, find_credential
+from runtime.kit.registry.credentials import Credential, Given, client_certificate, find_credential
 
 
 def write(folder: Path, config: object) -> Path:
@@ -205,3 +205,45 @@ def test_a_file_of_containers_is_looked_at_first_and_then_dockers(tmp_path: Path
     assert find_credential("s.example", environ=environ).username == "docker"
     source = find_credential("t.example", environ=environ).source
     assert source == f"no login for t.example in {tmp_path}/auth.json; no login for t.example in {tmp_path}/config.json"
+
+
+def test_kits_own_logins_are_looked_at_before_dockers(tmp_path: Path) -> None:
+    environ = found_in(tmp_path, {"auths": {"r.example": auth("docker:x"), "s.example": auth("docker:x")}})
+    environ["KITOPS_HOME"] = str(tmp_path / "kitops")
+    assert find_credential("r.example", environ=environ).username == "docker"
+    (tmp_path / "kitops").mkdir()
+    (tmp_path / "kitops" / "credentials.json").write_text(json.dumps({"auths": {"r.example": auth("kit:x")}}))
+    assert find_credential("r.example", environ=environ).username == "kit"
+    assert find_credential("s.example", environ=environ).username == "docker"
+
+
+def test_a_given_login_comes_from_a_file_else_from_kits_variables(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("s3cret \n")
+    variables = {"KIT_USER": "kit", "KIT_PASSWORD": "x"}
+    given = Given("ada", tmp_path / "password").credential(variables)
+    assert given
+    assert (given.username, given.password, given.source) == (
+        "ada",
+        "s3cret ",
+        f"--registry-user and {tmp_path}/password",
+    )
+    assert "s3cret" not in repr(given)
+    of_variables = Given().credential(variables)
+    assert of_variables
+    assert (of_variables.username, of_variables.source) == ("kit", "KIT_USER and KIT_PASSWORD")
+    assert Given().credential({"KIT_USER": "kit"}) is None
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file or directory"), (b"\xe9", "it is not UTF-8")])
+def test_a_password_file_that_cannot_be_read_is_named(content: bytes | None, reason: str, tmp_path: Path) -> None:
+    if content:
+        (tmp_path / "password").write_bytes(content)
+    with pytest.raises(LoginRefused) as caught:
+        Given("ada", tmp_path / "password").credential({})
+    assert str(caught.value) == f"cannot read --registry-password-file {tmp_path}/password: {reason}"
+
+
+def test_a_client_certificate_is_named_as_for_kit() -> None:
+    assert client_certificate({}) is client_certificate({"KITOPS_CLIENT_KEY": "k"}) is None
+    assert client_certificate({"KITOPS_CLIENT_CERT": "c"}) == "c"
+    assert client_certificate({"KITOPS_CLIENT_CERT": "c", "KITOPS_CLIENT_KEY": "k"}) == ("c", "k")

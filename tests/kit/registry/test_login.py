@@ -60,6 +60,19 @@ def test_docker_config_is_read_from_the_environment(
     assert pulled(f"{basic_registry.host}/kits/iris-onnx:v1", tmp_path / "cache").verified == "true"
 
 
+@pytest.mark.parametrize("way", ["variables", "file"])
+def test_10_a_login_may_be_given_by_variables_or_a_file(
+    way: str, basic_registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    if way == "variables":
+        monkeypatch.setenv("KIT_USER", USER)
+        monkeypatch.setenv("KIT_PASSWORD", PASSWORD)
+    given = {"registry_user": USER, "registry_password_file": tmp_path / "password"} if way == "file" else {}
+    reference = f"{basic_registry.host}/kits/iris-onnx:v1"
+    assert pulled(reference, tmp_path / "cache", docker_config=tmp_path, **given).verified == "true"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["basic_registry", "token_registry"])
 def test_30_a_wrong_password_is_refused_at_once_naming_where_it_came_from(
