@@ -24,7 +24,7 @@ from runtime.kit.format.head import Head, combined_kitfile, combined_layers, tre
 from runtime.kit.format.kitfile import Kitfile, check_servable
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, Manifest
-from runtime.kit.format.placing import Placed, needed, place, unplaced
+from runtime.kit.format.placing import Placed, needed, unplaced
 from runtime.kit.format.reference import Reference
 from runtime.kit.kit import Kit
 from runtime.kit.observer import Observer, Phase, check
@@ -128,7 +128,7 @@ def is_whole(store: Store, digest: Digest, observer: Observer) -> bool | None:
     source, threads = open_layout(store.root), Threads(THREADS)
     manifest = Manifest.parse(raw, expected=digest)
     with source.blob(manifest.config, lambda _: check(observer)) as file:
-        layers = needed(place(Kitfile.parse_json(file.read(), manifest.layers), manifest))
+        layers = needed(Head.of(Reference("layout"), manifest, file.read()).placed)
     return Bring(layers, source, store, threads, observer, keep=False).is_whole(store.kit_path(digest))
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.kitfile import Kitfile, ModelEntry
 from runtime.kit.format.manifest import Manifest
+from runtime.kit.format.modelpack import pack_kitfile
 from runtime.kit.format.placing import Placed, place
 from runtime.kit.format.reference import Reference
 
@@ -27,7 +28,7 @@ class Head(NamedTuple):
     @classmethod
     def of(cls, reference: Reference, manifest: Manifest, config: bytes) -> Self:
         """Reads the verified `config`. Raises InvalidKitfile."""
-        kitfile = Kitfile.parse_json(config, manifest.layers)
+        kitfile = pack_kitfile(config, manifest) if manifest.is_pack else Kitfile.parse_json(config, manifest.layers)
         return cls(reference, manifest, config, kitfile, place(kitfile, manifest))
 
 

@@ -1,8 +1,11 @@
-"""A ModelKit's manifest: which config and which layers, each by digest. Bytes in, a trusted value or an error out.
+"""The manifest of a ModelKit or a ModelPack artifact: which config and which layers, each by digest.
+
+Bytes in, a trusted value or an error out.
 
 Manifest: https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md
 Media types: https://github.com/kitops-ml/kitops/blob/main/pkg/lib/constants/mediaType.go (KitOps 1.7), for `raw` and
-zstd https://github.com/kitops-ml/kitops/blob/main/pkg/lib/constants/mediatype/kitops.go of later versions.
+zstd https://github.com/kitops-ml/kitops/blob/main/pkg/lib/constants/mediatype/kitops.go of later versions; ModelPack:
+https://github.com/modelpack/model-spec/blob/main/docs/spec.md, and the older names (`cnai`) of modctl till 2026.
 """
 
 import re
@@ -13,12 +16,14 @@ from runtime.errors import InvalidManifest, NotAModelKit
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.json_text import read_object
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
-from runtime.kit.format.media_types import CONFIG_TYPE, KIT_TYPE, OCI_MANIFEST, describe
+from runtime.kit.format.media_types import CONFIG_TYPE, KIT_TYPE, OCI_MANIFEST, PACK_LAYER_TYPE, PACK_TYPE, describe
 
 FILE_PATH = "org.cncf.model.filepath"
 FILE_METADATA = "org.cncf.model.file.metadata+json"
 _SUBTYPE = "ml.kitops.modelkit.layer-subtype"
 _LAYER_TYPE = r"(?a)application/vnd\.kitops\.modelkit\.(\w+)\.v1\.(\w+)(?:\+(\w+))?"
+_KITFILE = "ml.kitops.modelkit.kitfile"
+_PACK_KINDS = {"weight": "modelpart", "weight.config": "modelpart", "doc": "docs", "code": "code", "dataset": "dataset"}
 _MAX_SIZE = 2**63 - 1
 _MAX_TYPE = 255  # 127 and 127 and the slash: https://www.rfc-editor.org/rfc/rfc6838#section-4.2
 
@@ -52,12 +57,17 @@ class Layer(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """A ModelKit's manifest. `raw` is the document, byte for byte; `digest`, over `raw`, is the kit's identity."""
+    """A ModelKit's manifest. `raw` is the document, byte for byte; `digest`, over `raw`, is the kit's identity.
+
+    `is_pack`: it is a ModelPack artifact, whose config is no Kitfile; Kit adds the `kitfile` to it as an annotation.
+    """
 
     digest: Digest
     raw: bytes
     config: Descriptor
     layers: tuple[Layer, ...]
+    is_pack: bool = False
+    kitfile: str = ""
 
     @classmethod
     def parse(cls, raw: bytes, *, expected: Digest | None, subject: str | None = None) -> "Manifest":
@@ -70,7 +80,7 @@ class Manifest(NamedTuple):
         document = read_object(raw, subject, InvalidManifest)
         if "layers" in document and "manifests" in document:
             raise InvalidManifest(f"{subject} has both layers and manifests, so that two readers could see two things")
-        _check_kind(document, subject)
+        is_pack = _is_pack(document, subject)
         if document.get("schemaVersion") != 2:
             raise InvalidManifest(f"{subject} has another schemaVersion than 2")
         config = parse_descriptor(document.get("config"), f"{subject}: config")
@@ -78,8 +88,9 @@ class Manifest(NamedTuple):
         if not isinstance(listed, list | None):  # KitOps 1.7 writes null for a kit without layers
             raise InvalidManifest(f"{subject}: layers is not a list")
         found = [parse_descriptor(item, f"{subject}: layer {number}") for number, item in enumerate(listed or (), 1)]
-        _annotations(document.get("annotations"), subject)
-        return cls(digest, raw, config, tuple(map(_layer, found)))
+        kitfile = _annotations(document.get("annotations"), subject).get(_KITFILE, "")
+        layers = _pack_layers(found, subject) if is_pack else tuple(map(_layer, found))
+        return cls(digest, raw, config, layers, is_pack, kitfile)
 
 
 def verified_digest(raw: bytes, expected: Digest | None, size: int | None) -> Digest:
@@ -91,13 +102,17 @@ def verified_digest(raw: bytes, expected: Digest | None, size: int | None) -> Di
     return wanted
 
 
-def _check_kind(document: dict[str, object], subject: str) -> None:
+def _is_pack(document: dict[str, object], subject: str) -> bool:
+    """Tells a ModelPack artifact from a ModelKit. Raises NotAModelKit for what is neither."""
     # by artifact type or by config type: KitOps has both since https://github.com/kitops-ml/kitops/pull/1000
     config = document.get("config")
-    config_type = config.get("mediaType") if isinstance(config, dict) else None
-    is_image = document.get("mediaType") in (None, "", OCI_MANIFEST) and "manifests" not in document
-    if not is_image or (document.get("artifactType") != KIT_TYPE and config_type != CONFIG_TYPE):
-        raise NotAModelKit(f"{subject} is not a ModelKit but {describe(document)}; wanted a kit made by `kit pack`")
+    types = [document.get("artifactType"), config.get("mediaType") if isinstance(config, dict) else None]
+    if document.get("mediaType") in (None, "", OCI_MANIFEST) and "manifests" not in document:
+        if KIT_TYPE in types or CONFIG_TYPE in types:
+            return False
+        if any(isinstance(each, str) and re.fullmatch(PACK_TYPE, each) for each in types):
+            return True
+    raise NotAModelKit(f"{subject} is not a ModelKit but {describe(document)}; wanted a kit made by `kit pack`")
 
 
 def parse_descriptor(value: object, where: str) -> Descriptor:
@@ -126,6 +141,27 @@ def _layer(descriptor: Descriptor) -> Layer:
     kind, form, compression = match.groups(default="")
     prompt = kind == "code" and descriptor.annotations.get(_SUBTYPE) == "prompt"
     return Layer(descriptor, kind, form, compression, prompt)
+
+
+def _pack_layers(found: list[Descriptor], subject: str) -> tuple[Layer, ...]:
+    """Returns each layer once; the first weight is the model, all others are its parts."""
+    layers: dict[tuple[Digest, str | None], Layer] = {}
+    has_model = False
+    for descriptor in found:
+        match = re.fullmatch(PACK_LAYER_TYPE, descriptor.media_type)
+        base, form, compression = match.groups(default="") if match else ("", "", "")
+        kind = "model" if base == "weight" and not has_model else _PACK_KINDS.get(base)
+        if kind is None:
+            raise InvalidManifest(f"{subject} has a layer of the type {descriptor.media_type}, unknown in ModelPack")
+        has_model = has_model or kind == "model"
+        annotations = {key.replace("org.cnai.", "org.cncf."): text for key, text in descriptor.annotations.items()}
+        if not annotations.get(FILE_PATH):
+            raise InvalidManifest(f"{subject}: layer {descriptor.digest} has no annotation {FILE_PATH}, which names it")
+        prompt = kind == "code" and annotations.get(_SUBTYPE) == "prompt"
+        layer = Layer(descriptor._replace(annotations=annotations), kind, form, compression, prompt)
+        if kind == "model" or (descriptor.digest, layer.path) not in layers:  # modctl lists a file for each pattern
+            layers[descriptor.digest, layer.path] = layer
+    return tuple(layers.values())
 
 
 def _annotations(value: object, where: str) -> Mapping[str, str]:

@@ -8,6 +8,10 @@ KIT_TYPE = "application/vnd.kitops.modelkit.manifest.v1+json"
 KIT_INDEX_TYPE = "application/vnd.kitops.modelkit.index.v1+json"
 CONFIG_TYPE = "application/vnd.kitops.modelkit.config.v1+json"
 
+# ModelPack, by its names and by the older ones: https://github.com/modelpack/model-spec/blob/main/docs/spec.md
+PACK_TYPE = r"application/vnd\.(?:cncf|cnai)\.model\.(?:manifest|config)\.v1\+json"
+PACK_LAYER_TYPE = r"(?a)application/vnd\.(?:cncf|cnai)\.model\.(\w+(?:\.\w+)?)\.v1\.(\w+)(?:\+(\w+))?"
+
 # by which a layout's index names a manifest: https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.md
 REF_NAME = "org.opencontainers.image.ref.name"
 

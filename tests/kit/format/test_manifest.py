@@ -151,6 +151,7 @@ OTHERS = {
     ),
     "modelpack": (
         {
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
             "artifactType": "application/vnd.cncf.model.manifest.v1+json",
             "config": blob("application/vnd.cncf.model.config.v1+json"),
         },
@@ -158,6 +159,7 @@ OTHERS = {
     ),
     "cnai": (
         {
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
             "artifactType": "application/vnd.cnai.model.manifest.v1+json",
             "config": blob("application/vnd.cnai.model.config.v1+json"),
         },
