@@ -49,6 +49,9 @@ class Options(TypedDict, total=False):
 
     model_name: str
     registry: str
+    select: str | Sequence[str]
+    registry_user: str
+    registry_password_file: str | Path
     cache_dir: str | Path
     plain_http: bool
     cache_max_bytes: int

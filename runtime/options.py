@@ -94,6 +94,14 @@ def columns(text: str) -> tuple[str, ...]:
     return found
 
 
+def labels(text: str) -> tuple[tuple[str, str], ...]:
+    """Reads KEY=VALUE with commas between; a flag of this kind may be repeated."""
+    found = [label.strip().partition("=") for label in text.split(",")]
+    if not all(key and equals for key, equals, _ in found):
+        raise ValueError("labels such as quantization=int8, with commas between")
+    return tuple((key, value) for key, _, value in found)
+
+
 def _route(text: str) -> str:
     if not re.fullmatch(r"(?:/[\w.~:@!$&'()*+,;=-]*)+", text, re.ASCII):
         raise ValueError("a path such as /predict")
@@ -210,6 +218,8 @@ OPTIONS: Final = (
     Option("model-name", _text, None,
            "name to serve the model under", "NAME", _CHOOSING, "last path component of the reference"),
     Option("registry", _text, None, "host of references that name none", "HOST", PULL_COMMANDS, "none"),
+    Option("select", labels, (),
+           "label of the kit to take from an index of several, KEY=VALUE; may be repeated", "LABEL", PULL_COMMANDS, "none"),
     Option("registry-user", _text, None, "user at the registry of the kit", "NAME", PULL_COMMANDS, "none"),
     Option("registry-password-file", path, None,
            "file with the password of --registry-user", "FILE", PULL_COMMANDS, "none"),

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 from runtime.command_names import COMMANDS
 from runtime.errors import InvalidSetting
 from runtime.log import Style
-from runtime.options import GROUPS, KIT_COMMANDS, OPTIONS, PULL_COMMANDS, Option, columns, names, origins, path, switch
+from runtime.options import (
+    GROUPS,
+    KIT_COMMANDS,
+    OPTIONS,
+    PULL_COMMANDS,
+    Option,
+    columns,
+    labels,
+    names,
+    origins,
+    path,
+    switch,
+)
 from runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -43,6 +55,7 @@ class Settings(NamedTuple):
     grpc_port: int | None  # None: nobody said; OFF
     model_name: str | None
     registry: str | None
+    select: tuple[tuple[str, str], ...]
     registry_user: str | None
     registry_password_file: Path | None
     cache_dir: Path
@@ -141,6 +154,7 @@ class Settings(NamedTuple):
             cache_max_bytes=self.cache_max_bytes,
             registry_user=self.registry_user,
             registry_password_file=self.registry_password_file,
+            select=self.select,
         )
 
     @property
@@ -219,7 +233,7 @@ def _add(group: "argparse._ArgumentGroup", option: Option) -> None:
         group.add_argument(f"--{option.name}", action="store_const", const="true", help=option.help)
         return
     shown = f"{option.help} ({option.shown_default or option.default})"
-    action = "append" if option.read in (names, origins, columns) or option.name == "kit" else "store"
+    action = "append" if option.read in (names, origins, columns, labels) or option.name == "kit" else "store"
     group.add_argument(f"--{option.name}", metavar=option.metavar, action=action, help=shown)
 
 

@@ -1,10 +1,12 @@
 """A reference to manifest and Kitfile, and on to those of its parents; from then on all blobs go by digest."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from runtime.errors import Failure, InvalidKitfile, InvalidManifest, InvalidReference, NoModel
+from runtime.errors import Failure, InvalidKitfile, InvalidManifest, InvalidReference, InvalidSetting, NoModel
 from runtime.kit.format.head import Head
+from runtime.kit.format.index import selected
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, Manifest
 from runtime.kit.format.reference import Reference
@@ -28,6 +30,7 @@ class Chain:
         self._options, self._threads = options, threads
         self._sources: list[Source] = []
         self._by_blob: dict[Digest, Source] = {}
+        self._has_selected = False
         self.heads: list[Head] = []
 
     def read(self, reference: Reference, found: Callable[[Head], None]) -> None:
@@ -36,6 +39,8 @@ class Chain:
         found(self.heads[0])
         while (model := self.heads[-1].kitfile.model) and model.parent:
             self._add_parent(model.parent)
+        if self._options.select and not self._has_selected:
+            raise InvalidSetting(f"--select is for an index of several kits, but {self.heads[0].reference} is one kit")
         last = self.heads[-1]
         if len(self.heads) > 1 and (last.kitfile.model is None or last.kitfile.model.path is None):
             raise NoModel(f"{reference} takes its model from another kit, {last.reference}, which has none")
@@ -83,6 +88,10 @@ class Chain:
         source = self._open(reference)
         self._sources.append(source)
         found, raw = source.resolve(reference)
+        if digest := selected(raw, str(found), self._options.select):
+            # without the tag, which stands for all kits of the index
+            found, raw = source.resolve(replace(reference, tag=None, digest=digest))
+            self._has_selected = True
         manifest = Manifest.parse(raw, expected=found.digest, subject=str(found))
         config = manifest.config
         if config.size > MAX_DOCUMENT_BYTES:

@@ -35,6 +35,7 @@ class PullOptions(NamedTuple):
     cache_max_bytes: int = 0  # 0: no limit
     registry_user: str | None = None  # for the registry of the reference, with the file of the password
     registry_password_file: Path | None = None
+    select: tuple[tuple[str, str], ...] = ()  # labels of the one kit of an index
 
 
 class AskAgain(Exception):
