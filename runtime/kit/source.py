@@ -137,7 +137,9 @@ class RegistrySource:
                             file.resumable = check.taken_bytes >= RESUMED_BYTES
                         take(data)
 
-                    if file and not again:
+                    if descriptor.data:
+                        taken(descriptor.data)
+                    elif file and not again:
                         self._take_partial(digest, taken)
                     Download(descriptor, check, repository, taken, fresh=again).run()
             except (SizeMismatch, DigestMismatch) as mismatch:

@@ -8,8 +8,10 @@ zstd https://github.com/kitops-ml/kitops/blob/main/pkg/lib/constants/mediatype/k
 https://github.com/modelpack/model-spec/blob/main/docs/spec.md, and the older names (`cnai`) of modctl till 2026.
 """
 
+import base64
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from runtime.errors import InvalidManifest, NotAModelKit
@@ -29,12 +31,16 @@ _MAX_TYPE = 255  # 127 and 127 and the slash: https://www.rfc-editor.org/rfc/rfc
 
 
 class Descriptor(NamedTuple):
-    """What a blob has to be (https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md)."""
+    """What a blob has to be (https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md).
+
+    `data`: its bytes, unchecked, if they are in the descriptor.
+    """
 
     media_type: str
     digest: Digest
     size: int  # bytes
     annotations: Mapping[str, str]
+    data: bytes = b""
 
 
 class Layer(NamedTuple):
@@ -129,9 +135,18 @@ def parse_descriptor(value: object, where: str) -> Descriptor:
     if not isinstance(digest, str):
         raise InvalidManifest(f"{where} has no digest")
     try:
-        return Descriptor(media_type, Digest.parse(digest), size, _annotations(value.get("annotations"), where))
+        data = _data(value.get("data"), size)
+        return Descriptor(media_type, Digest.parse(digest), size, _annotations(value.get("annotations"), where), data)
     except ValueError as problem:
         raise InvalidManifest(f"{where} has a bad digest: {problem}") from problem
+
+
+def _data(text: object, size: int) -> bytes:
+    """Returns the bytes in a descriptor; none if they are not all there: then the blob is asked for."""
+    with suppress(ValueError):
+        data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+        return data if len(data) == size else b""
+    return b""
 
 
 def _layer(descriptor: Descriptor) -> Layer:
