@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     model_name: str
     registry: str
     select: str | Sequence[str]
+    mirror: str | Sequence[str]
     registry_user: str
     registry_password_file: str | Path
     cache_dir: str | Path

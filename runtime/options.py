@@ -94,12 +94,19 @@ def columns(text: str) -> tuple[str, ...]:
     return found
 
 
-def labels(text: str) -> tuple[tuple[str, str], ...]:
-    """Reads KEY=VALUE with commas between; a flag of this kind may be repeated."""
-    found = [label.strip().partition("=") for label in text.split(",")]
-    if not all(key and equals for key, equals, _ in found):
-        raise ValueError("labels such as quantization=int8, with commas between")
-    return tuple((key, value) for key, _, value in found)
+def _pairs(wanted: str, value: str) -> Callable[[str], tuple[tuple[str, str], ...]]:
+    def read(text: str) -> tuple[tuple[str, str], ...]:
+        found = [pair.strip().partition("=") for pair in text.split(",")]
+        if not all(key and re.fullmatch(value, text) for key, _, text in found):
+            raise ValueError(f"{wanted}, with commas between")
+        return tuple((key, text) for key, _, text in found)
+
+    return read
+
+
+labels = _pairs("labels such as quantization=int8", r".+")
+mirrors = _pairs("hosts such as docker.io=mirror.example.com", r"[\w.:\[\]-]+(?:/[\w.-]+)*")
+"""How KEY=VALUE is read; flags of these kinds may be repeated."""
 
 
 def _route(text: str) -> str:
@@ -171,6 +178,10 @@ GROUPS: Final = {
         "kit",
         "model-name",
         "registry",
+        "registry-user",
+        "registry-password-file",
+        "mirror",
+        "select",
         "plain-http",
         "pull",
         "offline",
@@ -219,8 +230,9 @@ OPTIONS: Final = (
            "name to serve the model under", "NAME", _CHOOSING, "last path component of the reference"),
     Option("registry", _text, None, "host of references that name none", "HOST", PULL_COMMANDS, "none"),
     Option("select", labels, (),
-           "label of the kit to take from an index of several; may be repeated", "KEY=VALUE", PULL_COMMANDS,
-           "none"),
+           "label of the kit to take from an index of several; may be repeated", "KEY=VALUE", PULL_COMMANDS, "none"),
+    Option("mirror", mirrors, (),
+           "where layers of a registry are asked for first; may be repeated", "HOST=MIRROR", PULL_COMMANDS, "none"),
     Option("registry-user", _text, None, "user at the registry of the kit", "NAME", PULL_COMMANDS, "none"),
     Option("registry-password-file", path, None,
            "file with the password of --registry-user", "FILE", PULL_COMMANDS, "none"),

@@ -17,6 +17,7 @@ from runtime.options import (
     Option,
     columns,
     labels,
+    mirrors,
     names,
     origins,
     path,
@@ -56,6 +57,7 @@ class Settings(NamedTuple):
     model_name: str | None
     registry: str | None
     select: tuple[tuple[str, str], ...]
+    mirror: tuple[tuple[str, str], ...]
     registry_user: str | None
     registry_password_file: Path | None
     cache_dir: Path
@@ -155,6 +157,7 @@ class Settings(NamedTuple):
             registry_user=self.registry_user,
             registry_password_file=self.registry_password_file,
             select=self.select,
+            mirrors=self.mirror,
         )
 
     @property
@@ -233,7 +236,7 @@ def _add(group: "argparse._ArgumentGroup", option: Option) -> None:
         group.add_argument(f"--{option.name}", action="store_const", const="true", help=option.help)
         return
     shown = f"{option.help} ({option.shown_default or option.default})"
-    action = "append" if option.read in (names, origins, columns, labels) or option.name == "kit" else "store"
+    action = "append" if option.read in (names, origins, columns, labels, mirrors) or option.name == "kit" else "store"
     group.add_argument(f"--{option.name}", metavar=option.metavar, action=action, help=shown)
 
 

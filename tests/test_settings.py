@@ -198,3 +198,22 @@ def test_the_usual_cache_is_in_no_folder_that_a_kit_goes_to(tmp_path):
 
 def test_every_option_is_in_one_group_of_the_help():
     assert sorted(name for names in GROUPS.values() for name in names) == sorted(option.name for option in OPTIONS)
+
+
+def test_a_user_needs_a_file_with_the_password() -> None:
+    settings = Settings.read(["pull", "h.x/m", "--registry-user=ada", "--registry-password-file=/run/p"], {})
+    assert settings.pull_options.registry_user == "ada"
+    assert settings.pull_options.registry_password_file == Path("/run/p")
+    with pytest.raises(InvalidSetting, match="--registry-user and --registry-password-file are given together or not"):
+        Settings.read(["pull", "h.x/m"], {"RUNTIME_REGISTRY_USER": "ada"})
+
+
+def test_labels_and_mirrors_may_be_repeated_or_listed() -> None:
+    words = ["pull", "h.x/m", "--select=a=1,b=x=y", "--select=c=", "--mirror=docker.io=m.x:5000/hub,h.x=n.x"]
+    with pytest.raises(InvalidSetting, match="--select is 'a=1,b=x=y,c=', wanted labels such as quantization=int8"):
+        Settings.read(words, {})
+    settings = Settings.read([word for word in words if word != "--select=c="], {})
+    assert settings.select == (("a", "1"), ("b", "x=y"))
+    assert settings.mirror == (("docker.io", "m.x:5000/hub"), ("h.x", "n.x"))
+    with pytest.raises(InvalidSetting, match=r"RUNTIME_MIRROR is 'docker.io=https://m.x', wanted hosts such as"):
+        Settings.read(["pull", "h.x/m"], {"RUNTIME_MIRROR": "docker.io=https://m.x"})

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from runtime.errors import DigestMismatch, NotFound, SizeMismatch
+from runtime.errors import DigestMismatch, LoginRefused, NotFound, RegistryUnavailable, SizeMismatch
 from runtime.kit.cache.index import names
 from runtime.kit.cache.store import RESUMED_BYTES, Store
 from runtime.kit.files import CHUNK_BYTES
@@ -19,7 +19,10 @@ from runtime.kit.lane import Count, Take, checking
 from runtime.kit.threads import Threads
 
 if TYPE_CHECKING:
+    from runtime.kit.registry.credentials import Given
     from runtime.kit.registry.repository import Repository
+
+_MIRROR_SECONDS = 5.0  # how long a mirror is tried that does not answer
 
 
 class PullOptions(NamedTuple):
@@ -35,6 +38,7 @@ class PullOptions(NamedTuple):
     cache_max_bytes: int = 0  # 0: no limit
     registry_user: str | None = None  # for the registry of the reference, with the file of the password
     registry_password_file: Path | None = None
+    mirrors: tuple[tuple[str, str], ...] = ()  # hosts, and what is asked for their layers first
     select: tuple[tuple[str, str], ...] = ()  # labels of the one kit of an index
 
 
@@ -51,6 +55,7 @@ class RegistrySource:
         self._store = Store(options.cache_dir)
         self._lock = threading.Lock()
         self._opened: Repository | None = None
+        self._mirror_failed = False
         self._differed: set[Digest] = set()  # what came with other bytes once
 
     def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
@@ -141,7 +146,8 @@ class RegistrySource:
                         taken(descriptor.data)
                     elif file and not again:
                         self._take_partial(digest, taken)
-                    Download(descriptor, check, repository, taken, fresh=again).run()
+                    if again or not self._from_mirror(descriptor, check, taken):
+                        Download(descriptor, check, repository, taken, fresh=again).run()
             except (SizeMismatch, DigestMismatch) as mismatch:
                 if file:
                     file.resumable = False
@@ -152,6 +158,27 @@ class RegistrySource:
                 self._warn("blob.differed", descriptor, mismatch)
                 raise AskAgain from mismatch
             return file.publish() if file else None
+
+    def _from_mirror(self, descriptor: Descriptor, check: DigestCheck, take: Take) -> bool:
+        """Asks the mirror, if there is one. False: it has failed; what it brought until then was handed on."""
+        from runtime.kit.registry.download import Download
+
+        place = dict(self._options.mirrors).get(self._reference.registry)
+        if place is None or self._mirror_failed:
+            return False
+        host, _, prefix = place.partition("/")
+        name = f"{prefix}/{self._reference.repository}" if prefix else self._reference.repository
+        budget = min(self._options.retry_budget_seconds, _MIRROR_SECONDS)
+        mirror = self._open(replace(self._reference, registry=host, repository=name), budget, None)
+        try:
+            Download(descriptor, check, mirror, take, fresh=False).run()
+            return True
+        except (NotFound, LoginRefused, RegistryUnavailable) as failure:
+            self._mirror_failed = not isinstance(failure, NotFound)
+            self._threads.warn("mirror.failed", reason=str(failure), action=f"asked {self._reference.registry} instead")
+            return False
+        finally:
+            mirror.close()
 
     def _take_partial(self, digest: Digest, take: Take) -> None:
         """Begins with what an earlier download left: its bytes are as little believed as those from the network."""
@@ -168,15 +195,20 @@ class RegistrySource:
         with self._lock:
             if self._opened is None:
                 from runtime.kit.registry.credentials import Given
-                from runtime.kit.registry.repository import Repository  # with requests: not for a cached kit
 
                 options = self._options
                 given = Given(options.registry_user, options.registry_password_file) if self._is_named else None
-                self._opened = Repository(
-                    self._reference, options.retry_budget_seconds, self._threads.pause,
-                    plain_http=options.plain_http, min_rate=options.min_rate, given=given,
-                )  # fmt: skip
+                self._opened = self._open(self._reference, options.retry_budget_seconds, given)
             return self._opened
+
+    def _open(self, reference: Reference, budget_seconds: float, given: "Given | None") -> "Repository":
+        from runtime.kit.registry.repository import Repository  # with requests: not for a cached kit
+
+        options = self._options
+        return Repository(
+            reference, budget_seconds, self._threads.pause,
+            plain_http=options.plain_http, min_rate=options.min_rate, given=given,
+        )  # fmt: skip
 
     def _warn(self, event: str, descriptor: Descriptor, reason: Exception) -> None:
         self._threads.warn(event, digest=str(descriptor.digest), reason=str(reason), action="fetched again")
