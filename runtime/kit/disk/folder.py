@@ -51,7 +51,7 @@ class FolderKit(NamedTuple):
             for section, entry in kitfile.entries:
                 if section in ("model", "part"):
                     _check_entry(root, entry)
-                    if is_ignored(entry.path):
+                    if is_ignored(entry.path) and (root / entry.path).is_file():
                         seen = f"names {entry.path!r}, which {IGNORE_NAME} leaves out of it"
                         raise InvalidKitfile(f"the Kitfile in folder {str(root)!r} {seen}; change one of them")
             status = root.stat()

@@ -154,7 +154,7 @@ BAD = {
         "the .kitignore in folder '{0}' cannot be read: '[a' is not a pattern: unterminated character set at position 4",
     ),
     "model-ignored": (
-        lambda kit: (kit / ".kitignore").write_text("model\n"),
+        lambda kit: (kit / ".kitignore").write_text("model\n!model/other\n"),
         InvalidKitfile,
         "the Kitfile in folder '{0}' names 'model/iris.onnx', which .kitignore leaves out of it; change one of them",
     ),
@@ -248,6 +248,12 @@ def test_a_layout_is_told_from_a_folder() -> None:
     place = golden("iris-bare").folder
     with pytest.raises(NotAModelKit, match=f"is an OCI layout; write oci:{place}:TAG"):
         FolderKit.open(place)
+
+
+def test_what_is_taken_back_in_is_the_kits(kit: Path) -> None:
+    (kit / "Kitfile").write_text("model: {path: .}\n")
+    (kit / ".kitignore").write_text("*\n!model/iris.onnx\n")
+    assert ModelFacts.of(FolderKit.open(kit).kitfile).files(kit).files == ("model/iris.onnx",)
 
 
 def test_an_empty_folder_is_no_kit(tmp_path: Path) -> None:
