@@ -76,7 +76,8 @@ def _kitfile(root: Path) -> Kitfile:
     """Reads YAML, or the JSON that a registry has, which PyYAML would read differently."""
     text = _read_kitfile(root)
     if text is None:
-        if not any(path.is_file() for path in root.rglob("*")):
+        ours = (item for item in root.iterdir() if item.name not in _NOT_THE_KITS)
+        if not any(path.is_file() for item in ours for path in chain([item], item.rglob("*"))):
             raise NotAModelKit(f"folder {str(root)!r} has neither a Kitfile nor any file; put a model's file there")
         return Kitfile.of_model(".")
     if text.lstrip().startswith("{"):
