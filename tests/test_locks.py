@@ -11,7 +11,7 @@ import pytest
 from tests.places import ROOT
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-EXTRAS = ("sklearn", "pytorch", "xgboost", "lightgbm", "catboost", "transformers", "images", "arrow", "grpc")
+EXTRAS = ("sklearn", "pytorch", "xgboost", "lightgbm", "catboost", "transformers", "images", "arrow", "zstd", "grpc")
 
 
 def pins(file: Path) -> dict[str, str]:
@@ -19,7 +19,8 @@ def pins(file: Path) -> dict[str, str]:
 
 
 def wanted(requirements: list[str]) -> set[str]:
-    return {re.split(r"[\[<>=~! ;]", requirement)[0].lower() for requirement in requirements}
+    """Returns their names as pip writes them (PEP 503)."""
+    return {re.sub(r"[._]", "-", re.split(r"[\[<>=~! ;]", requirement)[0].lower()) for requirement in requirements}
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)

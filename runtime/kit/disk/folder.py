@@ -5,6 +5,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Self
 

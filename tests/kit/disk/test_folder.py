@@ -258,7 +258,7 @@ def test_what_is_taken_back_in_is_the_kits(kit: Path) -> None:
 
 def test_an_empty_folder_is_no_kit(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
-    with pytest.raises(NotAModelKit, match="is empty: there is no Kitfile and no model"):
+    with pytest.raises(NotAModelKit, match="has neither a Kitfile nor any file"):
         FolderKit.open(tmp_path)
 
 
