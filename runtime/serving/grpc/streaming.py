@@ -4,13 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import count
 from typing import Final
 
 from runtime.errors import DeadlinePassed, InvalidInput, RequestFailed
 from runtime.serving.grpc.calls import OK, PREFIX, Call, trailers
 from runtime.serving.grpc.metadata import BEGIN, Asked
 from runtime.serving.grpc.state import State
-from runtime.serving.http2.output import STREAM_BYTES, Output
+from runtime.serving.http2.output import ANSWER_CREDIT, STREAM_BYTES, TURNS, Output
 
 _MOST_WAITING: Final = 16
 """Messages that wait for the ones before them: the client may send no more than that."""
@@ -39,32 +40,41 @@ class Streaming(Call):
                 late = DeadlinePassed(f"deadline exceeded: no answer within {seconds:g} s")
                 self._timer = asyncio.get_running_loop().call_later(seconds, partial(self._break, late, quiet=True))
 
-    def received(self, piece: bytes, *, ended: bool) -> bool:
+    def received(self, piece: bytes, *, ended: bool) -> bool:  # noqa: ARG002 - `receiving` says it
         """Takes a piece of a message."""
         if self._gone:
             return True
         try:
             self._keep(piece)
-            while (end := self._announced()) is not None and len(self._buffer) >= end:
-                self._waiting.append((end, bool(self._buffer[0]), self._take(end)))
-                self._bytes += end
-                self._began = self._state.tick
-            if ended and self._buffer:
-                raise InvalidInput("the call ended before its message was whole")
+            self._cut()
         except RequestFailed as failure:
             self._break(failure)
         _wake(self._wake)
         return self._may_send
+
+    def _cut(self) -> None:
+        """Cuts whole messages out of the buffer, as many as may wait. Raises InvalidInput, TooLarge."""
+        while len(self._waiting) < _MOST_WAITING:
+            end = self._announced()
+            if end is None or len(self._buffer) < end:
+                return
+            self._waiting.append((end, bool(self._buffer[0]), self._take(end)))
+            self._bytes += end
+            self._began = self._state.tick
 
     @property
     def _may_send(self) -> bool:
         return len(self._waiting) < _MOST_WAITING and self._bytes < STREAM_BYTES // 2
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """Yields each message."""
-        while True:
+        """Yields each message; others have their turn after some. Raises InvalidInput, TooLarge."""
+        for turn in count(1):
+            if not turn % TURNS:
+                await asyncio.sleep(0)
             while not (self._waiting or self._gone):
                 if not self.receiving:
+                    if self._buffer:
+                        raise InvalidInput("the call ended before its message was whole")
                     return
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
@@ -74,7 +84,9 @@ class Streaming(Call):
             self._bytes -= booked
             self._booked -= booked
             self._state.bodies.free(booked)
+            self._cut()
             if self._may_send:
+                self._began = self._state.tick  # it could not go on before
                 self._output.grant(self)
             yield await asyncio.to_thread(self._inflated, message) if compressed else message
 
@@ -85,6 +97,7 @@ class Streaming(Call):
         if not self._begun:
             self._begun = True
             self._output.begin(self, BEGIN)
+        self._output.credit(ANSWER_CREDIT)
         self._output.send(self, (PREFIX.pack(0, len(message)), message))
         if self.pending:
             self._drained = asyncio.get_running_loop().create_future()

@@ -32,7 +32,8 @@ _SHARE_BYTES: Final = 2**20
 """What is written before other streams, and other connections, have their turn."""
 _SHRUNK: Final = b"\x20"
 """Says that header blocks will use a table of 0 bytes, which ours never use: RFC 7541, 4.2."""
-_ANSWER_CREDIT: Final = 4
+ANSWER_CREDIT: Final = 4
+"""Frames that an answer, or one message of a stream of them, makes up for: a client opens windows, and pings."""
 _WORTH_BYTES: Final = 1024
 """A frame of less, sent since the client opened a window a little, makes up for nothing."""
 _LEAST_DEBT: Final = -10_000
@@ -149,7 +150,7 @@ class Output:
     def _finish(self, stream: Stream) -> None:
         if stream.receiving:  # a client that still sends may stop
             self.write(numbered(RST_STREAM, stream.number, NO_ERROR))
-        self.credit(_ANSWER_CREDIT)
+        self.credit(ANSWER_CREDIT)
         self.forget(stream)
 
     def credit(self, count: int) -> None:

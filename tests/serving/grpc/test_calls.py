@@ -13,9 +13,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from runtime.link.limits import Limits
 from runtime.serving.grpc.descriptors import HEALTH, REFLECTION
+from runtime.serving.http2.frames import DATA, END_STREAM
 from runtime.serving.protocol.grpc.messages import METHODS, SERVICE
 from tests.serving.grpc.client import Client, Infer, infer_request, serving
 from tests.serving.grpc.test_server import refusal, stream
+from tests.serving.http2.raw import Raw, frame, message
 from tests.serving.support import Served, echo, iris_like, model
 
 MOST_BYTES = 72 * 2**20
@@ -88,6 +90,27 @@ def test_a_message_of_a_stream_may_be_longer_than_its_window_and_many_may_wait(e
     answers = stream(client, map(asked, data))
     for sent, answer in zip(data, answers, strict=True):
         assert answer.infer_response.raw_output_contents[0] == sent.tobytes()
+
+
+def test_a_stream_with_many_messages_lets_others_have_their_turn():
+    order, waiting, flood = list[str](), list[int](), threading.Event()
+
+    def predict(arrays, wanted):
+        if flood.is_set():
+            if not order:
+                served.loop.call_soon_threadsafe(order.append, "other")
+            order.append("message")
+            waiting.extend(len(call._waiting) for one in served.server.connections for call in one.streams.values())
+        return iris_like(arrays, wanted)
+
+    with serving(model(predict), limits=Limits(inline_seconds=1)) as (served, _), Raw(served.port) as client:
+        flood.set()
+        number = client.request(None, path=f"/{SERVICE}/ModelStreamInfer")
+        client.send(frame(DATA, END_STREAM, number, message(infer_request().SerializeToString()) * 100))
+        assert client.answer(number)[0]["grpc-status"] == "0"
+    assert len(order) == 101
+    assert order.index("other") < 20
+    assert max(waiting) < 20
 
 
 def test_a_stream_ends_at_its_deadline_and_when_its_client_cancels_it():

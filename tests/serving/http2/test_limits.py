@@ -112,6 +112,17 @@ def test_a_busy_client_may_send_as_many_as_it_gets_answers_for(served):
             assert is_right(client.answer(client.request(ASK)))
 
 
+def test_the_messages_of_a_stream_count_as_answers(served):
+    """grpcio opens windows for each message that it reads."""
+    once = message(ASK)
+    with Raw(served.port) as client:
+        stream = client.request(None, path="/inference.GRPCInferenceService/ModelStreamInfer")
+        for _ in range(110):
+            client.send(*[frame(DATA, 0, stream, once)] * 10, *[numbered(WINDOW_UPDATE, 0, 500)] * 38)
+            for _ in range(10):
+                client.until(DATA, stream)
+
+
 @pytest.mark.parametrize("empty", [True, False])
 def test_a_header_block_without_end_ends_the_connection(served, empty):
     with Raw(served.port) as client:
