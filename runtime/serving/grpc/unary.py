@@ -21,7 +21,7 @@ class Unary(Call):
             return True
         if ended and not self._buffer and len(piece) >= PREFIX.size:
             compressed, length = PREFIX.unpack_from(piece)
-            if not compressed and length == len(piece) - PREFIX.size:
+            if not compressed and length == len(piece) - PREFIX.size and length <= self._state.limits.body_bytes:
                 self._compressed, self._whole = False, piece[PREFIX.size :]
                 self._output.due(self)
                 return True

@@ -142,6 +142,13 @@ def test_a_message_has_at_most_the_bytes_of_a_body():
         assert small.outputs[0].shape == [2]
 
 
+def test_a_message_that_comes_in_one_frame_has_no_more_either():
+    with serving(model(), limits=Limits(body_bytes=500)) as (_, client):
+        assert client.infer(infer_request()).outputs[0].shape == [2]
+        code, text = refusal(client.infer, infer_request(data=np.zeros((40, 4), np.float32)))
+        assert (code, "--max-body-bytes" in text) == ("RESOURCE_EXHAUSTED", True)
+
+
 class Gate:
     """A model that waits until it is let go."""
 
