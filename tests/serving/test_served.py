@@ -100,7 +100,7 @@ class Array:
         ("BYTES", {"x": [1]}, "BYTES wants a string, got 1"),
         ("BYTES", {"x": [OrderedDict(a=1)]}, "BYTES wants a string, got OrderedDict"),
         ("FP32", {"x": [1.0], "z": [1.0]}, "unknown input 'z'; expected 'x'"),
-        ("FP32", {}, "missing input 'x'; expected 'x', got "),
+        ("FP32", {}, "missing input 'x'; expected 'x', got none"),
     ],
 )
 def test_what_does_not_fit_the_model_is_said_as_to_a_client(datatype: str, inputs: Any, said: str):

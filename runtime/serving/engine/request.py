@@ -86,4 +86,5 @@ class Signature(NamedTuple):
     def check_complete(self, arrays: Arrays) -> None:
         """Raises InputAtFault if a required input is missing."""
         if missing := [name for name in self.required if name not in arrays]:
-            raise InputAtFault(f"missing input {listed(missing)}; expected {listed(self.inputs)}, got {listed(arrays)}")
+            wanted, got = listed(self.inputs), listed(arrays) or "none"
+            raise InputAtFault(f"missing input {listed(missing)}; expected {wanted}, got {got}")

@@ -42,6 +42,8 @@ def read_csv(body: bytes, signature: Signature, limits: Limits) -> Arrays:
         columns = columns_for(signature, len(first))
         if set(given).isdisjoint(columns):
             return _read(chain((first,), lines), columns, in_order(columns, len(first), signature), limits)
+        if given != first:  # who writes `age, sex` writes `25, female`
+            lines = ([cell.strip() for cell in row] for row in lines)
         return _read(lines, columns, by_name(columns, given, signature), limits)
     except csv.Error as error:
         raise InvalidInput(f"the CSV cannot be read: {error}") from None

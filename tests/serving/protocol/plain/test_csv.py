@@ -42,6 +42,8 @@ def test_columns_of_several_datatypes():
         csv(people(), 'name,flag,count,age\n"a, b",1,2,1.5\n', **{"Content-Type": "text/csv; charset=utf-8"})
         == answer[:1]
     )
+    assert csv(people(), "name, flag, count, age\nb , true, 2, 1.5\n") == [{"y": "1.5|2|b|True"}]
+    assert csv(people(), "name,flag,count,age\nb , true, 2, 1.5\n") == [{"y": "1.5|2|b |True"}]
 
 
 def test_one_column_and_texts_and_free_widths():
