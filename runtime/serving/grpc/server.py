@@ -40,5 +40,5 @@ class Server(Listening[State, Connection[Asked]]):
         from runtime.serving.protocol.grpc.messages import SERVICE
 
         self._speak(GRPC)
-        inference = Inference(self._models, self._state.limits.deadline_seconds, self._state.refuse)
+        inference = Inference(self._models, self._state.limits, self._state.refuse)
         return {**inference.methods, **Reflection((SERVICE, NAME, REFLECTION)).methods}

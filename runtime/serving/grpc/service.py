@@ -13,12 +13,13 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
 from runtime.errors import InvalidInput, NotReady, RequestFailed
+from runtime.link.limits import Limits
 from runtime.serving.grpc.metadata import Asked
 from runtime.serving.grpc.state import Answer, Method, Methods, Refuse
 from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.inference import Endpoint, infer
 from runtime.serving.protocol.grpc.codec import GRPC
-from runtime.serving.protocol.grpc.decode import names
+from runtime.serving.protocol.grpc.decode import names, own_id
 from runtime.serving.protocol.grpc.messages import METHODS, SERVICE, Message, chosen
 from runtime.serving.protocol.grpc.wire import field
 from runtime.serving.protocol.v2.codec import V2_JSON
@@ -27,13 +28,14 @@ from runtime.serving.statuses import Response
 
 _KIND_OF: Final[dict[type, str]] = {bool: "bool_param", int: "uint32_param", str: "string_param"}
 _ERROR, _ANSWER = 1, 2  # fields of ModelStreamInferResponse
+_ID: Final = 3  # of the answer in it
 
 
 class Inference:
     """The methods of the service; `refuse` logs what never gets to inference, and says what its client is told."""
 
-    def __init__(self, models: Models, most_seconds: float, refuse: Refuse) -> None:
-        self._models, self._most_seconds, self._refuse = models, most_seconds, refuse
+    def __init__(self, models: Models, limits: Limits, refuse: Refuse) -> None:
+        self._models, self._limits, self._refuse = models, limits, refuse
         self._pages = {page.path: page for page in (*V2_JSON.pages, *V2_JSON.later_pages())}
         self._endpoints: dict[str, Endpoint] = {}
 
@@ -67,7 +69,7 @@ class Inference:
             served = self._models.find(name, version or None)
         except RequestFailed as failure:
             return self._refuse(failure, asked)
-        most = self._most_seconds
+        most = self._limits.deadline_seconds
         return infer(
             self._endpoint(served), asked.head, body, most if seconds is None else min(seconds, most or seconds)
         )
@@ -90,7 +92,8 @@ class Inference:
             elif ends:
                 return response
             else:
-                await call.send(field(_ERROR, response.body))
+                own = own_id(body, self._limits).encode()  # as Triton says which request it was
+                await call.send(field(_ERROR, response.body) + field(_ANSWER, field(_ID, own)))
         return None
 
     # what the server says about itself and its models

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import count
 from typing import Final
 
-from runtime.errors import DeadlinePassed, InvalidInput, RequestFailed
+from runtime.errors import DeadlinePassed, InvalidInput, NotReady, RequestFailed
 from runtime.serving.grpc.calls import OK, PREFIX, Call, trailers
 from runtime.serving.grpc.metadata import BEGIN, Asked
 from runtime.serving.grpc.state import State
@@ -138,9 +138,11 @@ class Streaming(Call):
             self._timer.cancel()
 
     def look(self, tick: int) -> None:
-        """Ends a stream amid a message that comes too slowly."""
+        """Ends a stream whose message comes too slowly, or that waits for its client while the server stops."""
         if self._buffer and not self._waiting and self._is_slow(tick):
             self._break(DeadlinePassed("request timeout: the message came too slowly"))
+        elif self._state.closing and not self._buffer and self._wake is not None and not self._wake.done():
+            self._break(NotReady("the server stops; open another stream"), quiet=True)
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:

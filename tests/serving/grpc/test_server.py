@@ -281,11 +281,11 @@ def stream(client, requests, **options):
 
 def test_a_stream_answers_each_request_in_order_and_lives_on_after_an_error():
     last = {"triton_enable_empty_final_response": {"bool_param": True}}
-    requests = [infer_request(id="1"), infer_request(data=ROWS[:, :3]), infer_request(id="3", parameters=last)]
+    requests = [infer_request(id="1"), infer_request(data=ROWS[:, :3], id="2"), infer_request(id="3", parameters=last)]
     with serving(model()) as (_, client):
         one, two, three = stream(client, requests)
     assert (one.error_message, one.infer_response.id) == ("", "1")
-    assert "expected shape" in two.error_message
+    assert ("expected shape" in two.error_message, two.infer_response.id) == (True, "2")
     assert (three.infer_response.id, three.infer_response.parameters["triton_final_response"].bool_param) == ("3", True)
     assert not one.infer_response.parameters
 

@@ -289,6 +289,24 @@ def test_a_drain_answers_what_was_begun_even_after_the_first_goaway():
         drained.result(20)
 
 
+def test_a_drain_answers_what_a_stream_has_sent_and_then_ends_it():
+    with slow() as (served, entered, leave), Raw(served.port) as client:
+        stream = client.next()
+        block = client.block(path="/inference.GRPCInferenceService/ModelStreamInfer")
+        client.send(frame(HEADERS, END_HEADERS, stream, block), frame(DATA, 0, stream, message(ASK)))
+        assert entered.wait(10)
+        drained = asyncio.run_coroutine_threadsafe(served.server.drain(60), served.loop)
+        client.until(GOAWAY)
+        pass_seconds(served, 1)
+        leave.set()
+        client.until(DATA, stream)
+        pass_seconds(served, 1)
+        ends = client.until(HEADERS, stream)
+        assert dict(client.decoder.decode(ends.payload))["grpc-status"] == "14"
+        client.socket.close()
+        drained.result(20)
+
+
 @pytest.mark.slow
 def test_a_drain_does_not_wait_for_a_client_that_answers_nothing(served):
     with Raw(served.port) as dead, Raw(served.port, greets=False):

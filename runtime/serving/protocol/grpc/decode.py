@@ -1,6 +1,7 @@
 """A ModelInferRequest → named arrays that fit the model, or one line that says why not (docs/grpc.md)."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -23,7 +24,7 @@ from runtime.serving.served import Served
 from runtime.serving.wording import quoted
 
 _Request: Final = METHODS["ModelInfer"][0]
-_MODEL_NAME, _MODEL_VERSION, _RAW = 1, 2, 7  # fields of ModelInferRequest
+_MODEL_NAME, _MODEL_VERSION, _ID, _RAW = 1, 2, 3, 7  # fields of ModelInferRequest
 _FINAL: Final = "triton_enable_empty_final_response"
 
 
@@ -37,6 +38,15 @@ def names(body: Body) -> tuple[str, str]:
             except UnicodeDecodeError:
                 raise InvalidInput("not a valid ModelInferRequest: a name is not UTF-8") from None
     return found[_MODEL_NAME], found[_MODEL_VERSION]
+
+
+def own_id(body: Body, limits: Limits) -> str:
+    """Returns the id that a request gave itself, "" where it has none that can be answered."""
+    with suppress(InvalidInput, UnicodeDecodeError):
+        for number, _, begin, end in fields(body):
+            if number == _ID:
+                return valid_id(str(body[begin:end], "utf-8"), limits)
+    return ""
 
 
 def text_bytes(_: Head, body: Body) -> int:

@@ -17,7 +17,7 @@ from runtime.link.limits import Limits
 from runtime.serving.inference import Endpoint, infer
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.contents import FIELDS
-from runtime.serving.protocol.grpc.decode import names
+from runtime.serving.protocol.grpc.decode import names, own_id
 from runtime.serving.protocol.grpc.messages import METHODS
 from runtime.serving.protocols import CODECS
 from runtime.serving.statuses import GRPC_CODE, Response
@@ -162,6 +162,20 @@ def test_names_of_inputs_are_checked_where_there_are_several():
         else:
             with pytest.raises(InvalidInput, match=says):
                 decoded(request, TWO_INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("body", "own"),
+    [
+        (Infer(model_name="m", id="i").SerializeToString(), "i"),
+        (Infer(model_name="m").SerializeToString(), ""),
+        (Infer(id="i" * 2000).SerializeToString(), ""),
+        (b"\x1a\x01\xff", ""),
+        (b"\x1a\x05i", ""),
+    ],
+)
+def test_an_error_in_a_stream_names_its_request_where_that_can_be(body, own):
+    assert own_id(body, Limits()) == own
 
 
 def test_infinities_and_nan_pass_unchanged():
