@@ -11,6 +11,7 @@ from runtime.errors import DeadlinePassed, InvalidInput, NotReady, RequestFailed
 from runtime.serving.grpc.calls import OK, PREFIX, Call, trailers
 from runtime.serving.grpc.metadata import BEGIN, Asked
 from runtime.serving.grpc.state import State
+from runtime.serving.http2.frames import FRAME_BYTES
 from runtime.serving.http2.output import ANSWER_CREDIT, STREAM_BYTES, TURNS, Output
 
 _MOST_WAITING: Final = 16
@@ -98,7 +99,8 @@ class Streaming(Call):
             self._begun = True
             self._output.begin(self, BEGIN)
         self._output.credit(ANSWER_CREDIT)
-        self._output.send(self, (PREFIX.pack(0, len(message)), message))
+        prefix = PREFIX.pack(0, len(message))
+        self._output.send(self, (prefix + message,) if len(message) < FRAME_BYTES else (prefix, message))
         if self.pending:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained

@@ -118,7 +118,8 @@ def test_the_messages_of_a_stream_count_as_answers(served):
     with Raw(served.port) as client:
         stream = client.request(None, path="/inference.GRPCInferenceService/ModelStreamInfer")
         for _ in range(110):
-            client.send(*[frame(DATA, 0, stream, once)] * 10, *[numbered(WINDOW_UPDATE, 0, 500)] * 38)
+            windows = numbered(WINDOW_UPDATE, 0, 500) + numbered(WINDOW_UPDATE, stream, 500)
+            client.send(*[frame(DATA, 0, stream, once)] * 10, *[windows] * 19)
             for _ in range(10):
                 client.until(DATA, stream)
 
