@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,13 +14,12 @@ from runtime.link.metrics import CONTENT_TYPE
 from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
 from runtime.serving.codings import inflated
 from runtime.serving.media import head_of
-from runtime.serving.protocol.codec import Codec, Page
+from runtime.serving.protocol.codec import PAGE_BYTES, Codec, Page
 from runtime.serving.served import Models
 from runtime.serving.statuses import MethodNotAllowed, Response, UnknownPath
 from runtime.serving.tracing import named
 from runtime.serving.wording import shown
 
-_LONGEST: Final = 65_536
 """Bytes that the body of a page may have."""
 Refuse = Callable[..., Response]
 """`App.refused`."""
@@ -113,5 +111,5 @@ async def _body(request: Request, bodies: Bodies) -> bytes:
     if request.method != "POST":
         return b""
     head = dict(request.scope["headers"])
-    body = await bodies.read(head, request.receive, _LONGEST)
-    return bytes(inflated(head, body, _LONGEST, "this path"))
+    body = await bodies.read(head, request.receive, PAGE_BYTES)
+    return bytes(inflated(head, body, PAGE_BYTES, "this path"))

@@ -18,6 +18,8 @@ from runtime.serving.grpc.metadata import Asked
 from runtime.serving.grpc.state import Answer, Method, Methods, Refuse
 from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.inference import Endpoint, infer
+from runtime.serving.media import too_large
+from runtime.serving.protocol.codec import PAGE_BYTES
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.decode import names, own_id
 from runtime.serving.protocol.grpc.messages import METHODS, SERVICE, Message, chosen
@@ -101,6 +103,8 @@ class Inference:
     def _answered(self, name: str, answer: Callable[[Message], Mapping[str, Any]], body: bytes, asked: Asked,
                   _: float | None) -> Response:  # fmt: skip
         request, made = METHODS[name]
+        if len(body) > PAGE_BYTES:
+            return self._refuse(too_large(PAGE_BYTES, "this method", "message"), asked)
         try:
             message = ParseDict(answer(request.FromString(body)), made(), ignore_unknown_fields=True)
         except DecodeError:

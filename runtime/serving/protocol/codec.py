@@ -1,7 +1,7 @@
 """What a protocol is: one frozen value (docs/writing-a-protocol.md). The table of them is `serving.protocols`."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from adapters.values import Arrays
 from runtime.errors import RequestFailed
@@ -9,6 +9,9 @@ from runtime.serving.engine.request import Request
 from runtime.serving.media import Head
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import Response
+
+PAGE_BYTES: Final = 65_536
+"""What a page's body, or a message that is no inference, may have: it is read while others wait."""
 
 
 class Page(NamedTuple):
@@ -21,7 +24,7 @@ class Page(NamedTuple):
     """Asked every few seconds by machines: refusals are not logged."""
     methods: tuple[str, ...] = ("GET",)
     wants_body: bool = False
-    """`answer` gets the body, too: of at most 64 KiB, empty where the request is no POST."""
+    """`answer` gets the body, too: of at most `PAGE_BYTES`, empty where the request is no POST."""
 
 
 class Codec(NamedTuple):

@@ -30,6 +30,12 @@ def refusal(client: Client, method: str, **fields: Any) -> tuple[str, str]:
     return caught.value.code().name, caught.value.details()
 
 
+def test_a_message_that_is_no_inference_is_short_as_over_http(client: Client) -> None:
+    settings = {f"setting{number}": {"bool_param": True} for number in range(5_000)}
+    code, said = refusal(client, "LogSettings", settings=settings)
+    assert (code, said) == ("RESOURCE_EXHAUSTED", "message too large: more than 65536 bytes, the limit of this method")
+
+
 @pytest.mark.parametrize("version", ["", "1", "v1"])
 def test_the_configuration_is_that_of_http(client: Client, version: str) -> None:
     config = ask(client, "ModelConfig", name="iris", version=version).config
