@@ -48,8 +48,20 @@ class Call(Stream):
             self._state.log.info("request.refused", id=request_id(asked.head), status=http, reason=text)
             begin = BEGIN if http == 200 else encoded((b":status", b"%d" % http))
             self._end(begin + status(code, text))
-        elif self._state.prepared and asked.path not in self._state.methods:
-            self.refuse(UnknownPath("unknown method: this server has no such service, or no such method in it"))
+        elif asked.path not in self._state.methods:
+            if self._state.prepared:
+                self.refuse(UnknownPath("unknown method: this server has no such service, or no such method in it"))
+            else:
+                self._start(self._open_later())
+
+    async def _open_later(self) -> None:
+        """Refuses a method that turns out to be unknown: its client may wait for that before it sends more."""
+        try:
+            await self._state.prepare()
+        except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
+            self.refuse(error)
+        if not self._gone and self._asked.path not in self._state.methods:
+            self.opened()
 
     def refuse(self, error: Exception) -> None:
         """Ends the call with an error, and no answer before it."""

@@ -15,6 +15,8 @@ from runtime.serving.protocol.grpc.descriptor import FILE
 from runtime.serving.protocol.grpc.wire import field, fields, varint
 
 NAME: Final = "grpc.reflection.v1alpha.ServerReflection"
+_NAMES: Final = (NAME, "grpc.reflection.v1.ServerReflection")
+"""The messages of both are the same on the wire; grpcurl asks the second one first."""
 _HOST, _FILE, _SYMBOL, _LIST = 1, 3, 4, 7  # fields of ServerReflectionRequest
 _ASKED, _FILES, _SERVICES, _ERROR = 2, 4, 6, 7  # and of its response
 
@@ -30,7 +32,7 @@ class Reflection:
     @property
     def methods(self) -> Methods:
         """By path."""
-        return {f"/{NAME}/ServerReflectionInfo".encode(): Method(stream=self._tell)}
+        return {f"/{name}/ServerReflectionInfo".encode(): Method(stream=self._tell) for name in _NAMES}
 
     async def _tell(self, call: Streaming, _: Asked) -> None:
         async for body in call.messages():

@@ -82,6 +82,7 @@ class State(Http2State[Asked]):
 
 STREAMS: Final = frozenset({
     b"/inference.GRPCInferenceService/ModelStreamInfer", b"/grpc.health.v1.Health/Watch",
+    b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     b"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 })  # fmt: skip
 """The methods that are no unary ones: known before their services are imported."""

@@ -137,6 +137,23 @@ def test_a_stream_ends_at_its_deadline_and_when_its_client_cancels_it():
     assert served.model.engine.in_flight == 0
 
 
+def test_a_stream_of_an_unknown_method_is_refused_before_it_ends():
+    """grpcurl tries one version of reflection after another, as the first of all calls."""
+    with serving(model()) as (served, _):
+        for _ in range(2):
+            with Raw(served.port) as client:
+                number = client.request(b"", path="/grpc.reflection.v2.ServerReflection/ServerReflectionInfo", flags=0)
+                assert client.answer(number)[0]["grpc-status"] == "12"
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_both_versions_of_reflection_are_there(echoing, version):
+    method = echoing[1].channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+    asked = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    (answer,) = map(reflection_pb2.ServerReflectionResponse.FromString, method(iter([asked]), timeout=60))
+    assert SERVICE in [service.name for service in answer.list_services_response.service]
+
+
 def test_an_unknown_method_is_said_before_and_after_the_messages_are_known():
     with serving(model()) as (_, client):
         for _ in range(2):
