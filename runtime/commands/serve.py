@@ -56,9 +56,12 @@ def listener_for_grpc(settings: Settings, log: Log) -> Listener | None:
 
     missing = find_spec("google") is None or find_spec("google.protobuf") is None
     wanted = "it needs a TCP --host" if unix else f"it needs more packages: {how_to_install('grpc')}" if missing else ""
+    port = GRPC_PORT if asked is None else asked
+    if not wanted and port and port == settings.port:
+        wanted = f"--port is {port}, too"
     if not wanted:
         try:
-            return listen(settings.host, GRPC_PORT if asked is None else asked, option="--grpc-port")
+            return listen(settings.host, port, option="--grpc-port")
         except CannotListen as taken:  # by another server on this machine, where nobody has asked for gRPC
             if asked is not None:
                 raise

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from runtime.commands import serve
+from runtime.errors import InvalidSetting
 from runtime.settings import Settings
 from tests import core_venv
 from tests.e2e import hostile
@@ -81,6 +82,15 @@ def test_a_default_port_that_is_taken_costs_grpc_alone(monkeypatch):
     lines.close()
     assert event["event"] == "grpc.off"
     assert event["reason"].startswith(f"cannot listen on 127.0.0.1 port {port}: another program listens there")
+
+
+def test_http_and_grpc_cannot_have_one_port():
+    lines = Lines()
+    with pytest.raises(InvalidSetting, match="--grpc-port 8093 cannot be: --port is 8093, too"):
+        serve.listener_for_grpc(Settings.read(["--kit", IRIS, "--port", "8093", "--grpc-port", "8093"], {}), lines.log)
+    assert serve.listener_for_grpc(Settings.read(["--kit", IRIS, "--port", "8081"], {}), lines.log) is None
+    assert [event["reason"] for event in lines.events("grpc.off")] == ["--port is 8081, too"]
+    lines.close()
 
 
 def test_two_servers_never_share_a_port(tmp_path):
