@@ -233,9 +233,11 @@ def _wanted_bytes(resolved: Resolved, store: Store, *, keep: bool, into_cache: b
     assert resolved.manifest is not None
     wanted, blobs = 0, resolved.blobs.values()
     with storing(store.root):
+        if into_cache and store.kit_path(resolved.tree).exists():
+            return 0  # with or without its blobs, unless it was changed
         if resolved.reference.kind == "registry" and (keep or not into_cache):
             wanted += sum(blob.size for blob in blobs if not store.blob_path(blob.digest).exists())
-        if into_cache and not store.kit_path(resolved.tree).exists():
+        if into_cache:
             wanted += sum(blob.size for blob in blobs)
     return wanted
 

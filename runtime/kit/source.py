@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from runtime.errors import DigestMismatch, LoginRefused, NotFound, RegistryUnavailable, SizeMismatch
 from runtime.kit.cache.index import names
-from runtime.kit.cache.store import RESUMED_BYTES, Store
+from runtime.kit.cache.store import RESUMED_BYTES, Store, Use
 from runtime.kit.files import CHUNK_BYTES
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
@@ -57,6 +57,7 @@ class RegistrySource:
         self._opened: Repository | None = None
         self._mirror_failed = False
         self._differed: set[Digest] = set()  # what came with other bytes once
+        self._use: Use | None = None  # keeps what comes from being removed before the kit is whole
 
     def resolve(self, reference: Reference) -> tuple[Reference, bytes]:
         """Returns the reference with its digest, and the manifest's bytes. Raises NotFound, naming tags that exist."""
@@ -65,10 +66,12 @@ class RegistrySource:
             name = str(reference)
             known = next((digest for digest, each in names(self._store.root).items() if name in each), None)
         if known and (raw := self._store.read(known, MAX_DOCUMENT_BYTES)) is not None:
+            self._use = self._store.use(known)
             return replace(reference, digest=known), raw
         self._store.prepare()
         raw = self._repository().manifest(str(reference.digest or reference.tag))
         digest = verified_digest(raw, reference.digest, None)
+        self._use = self._store.use(digest)
         self._store.add(digest, raw)
         return replace(reference, digest=digest), raw
 
@@ -191,7 +194,7 @@ class RegistrySource:
         """Returns what asks the registry. Raises NotFound if it may not be asked."""
         if self._options.pull == "never":
             what = f"{self._reference} is not whole in the cache {self._store.root}"
-            raise NotFound(f"{what}, and --pull never (or --offline) asks no registry; `runtime pull` it first")
+            raise NotFound(f"{what}, and --pull never (or --offline) asks no registry; leave that out once")
         with self._lock:
             if self._opened is None:
                 from runtime.kit.registry.credentials import Given

@@ -28,11 +28,16 @@ class Held(NamedTuple):
 
 
 def held_kits(store: Store) -> list[Held]:
-    """Returns the kits of the cache, the one used longest ago first. Raises StorageFailed."""
+    """Returns the kits of the cache, also those that are being pulled, the one used longest ago first.
+
+    Raises StorageFailed.
+    """
     with storing(store.root):
         named = names(store.root)
-        digests = {*named, *filter(None, map(_of_folder, _listed(store.root / "kits")))}
-        return sorted((_held(store, each, tuple(named.get(each, ()))) for each in digests), key=lambda kit: kit.used)
+        here = {*named, *_digests(store.root / "kits")}
+        used = _digests(store.root / "locks", "use-")
+        kits = [_held(store, each, tuple(named.get(each, ()))) for each in here | used]
+        return sorted((kit for kit in kits if kit.digest in here or kit.in_use), key=lambda kit: kit.used)
 
 
 def blob_bytes(store: Store) -> dict[Digest, int]:
@@ -114,10 +119,15 @@ def _is_free(lock: int) -> bool:
     return True
 
 
-def _of_folder(path: Path) -> Digest | None:
-    with suppress(ValueError):
-        return Digest("sha256" if len(path.name) == 64 else "sha512", path.name)
-    return None
+def _digests(folder: Path, prefix: str = "") -> set[Digest]:
+    """Returns the digests that names in the folder have after the prefix."""
+    found = set()
+    for path in _listed(folder):
+        digits = path.name.removeprefix(prefix)
+        if path.name.startswith(prefix):
+            with suppress(ValueError):
+                found.add(Digest("sha256" if len(digits) == 64 else "sha512", digits))
+    return found
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import NotFound
-from runtime.kit.cache.keeping import blob_bytes, evict, held_kits, total_bytes
+from runtime.kit.cache.keeping import blob_bytes, evict, held_kits, remove_unnamed, total_bytes
 from runtime.kit.cache.store import Store
+from runtime.kit.format.digest import Digest
 from tests.kit.cache.test_store import dead_name
 from tests.kit.made import made_kit
 from tests.kit.pulling import Recorder, pulled, tree
@@ -144,3 +145,29 @@ def test_the_command_lists_checks_and_removes(registry: LyingRegistry, tmp_path:
     pulled(f"oci:{KITS}/iris-onnx:v1", tmp_path / "of a layout")
     code, said = cache("verify", "--cache-dir", str(tmp_path / "of a layout"))
     assert (code, "0 wrong" in said, "not checked: its manifest lies where it came from" in said) == (0, True, True)
+
+
+def test_what_a_pull_has_fetched_so_far_belongs_to_a_kit(registry: LyingRegistry, tmp_path: Path) -> None:
+    removed: list[Digest] = []
+
+    def collect() -> bool:
+        store = Store(tmp_path)
+        removed.extend(remove_unnamed(store, blob_bytes(store), held_kits(store)))
+        return False
+
+    reference = f"{registry.host}/kits/m:one"
+    kit = pulled(reference, tmp_path, Recorder(stop=collect))
+    assert removed == []
+    assert pulled(reference, tmp_path, watch := Recorder(), pull="never") == kit
+    assert watch.warnings == []
+
+
+def test_a_cached_kit_without_blobs_needs_no_room(registry: LyingRegistry, tmp_path: Path) -> None:
+    names = ("one", "two")
+    for name in names:
+        pulled(f"{registry.host}/kits/m:{name}", tmp_path, keep_blobs=False)
+    pull_and_end(registry, tmp_path, *names)
+    limit = total_bytes(Store(tmp_path))
+    pulled(f"{registry.host}/kits/m:two", tmp_path, watch := Recorder(), cache_max_bytes=limit)
+    assert held(tmp_path) == ["one", "two"]
+    assert watch.warnings == []
