@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import random
 import shutil
@@ -250,6 +251,20 @@ def asked_ranges(registry: LyingRegistry, layout: Path) -> list[tuple[int, int |
     """First and last byte of each range that was asked for of the model's blob; the last is None for an open one."""
     asked = [seen.headers.get("range", "bytes=0-")[6:].partition("-") for seen in registry.seen(model_path(layout))]
     return [(int(first), int(last) if last else None) for first, _, last in asked]
+
+
+@pytest.mark.usefixtures("many_ranges")
+def test_connections_of_several_long_layers_are_all_used_again(lying: Lying, tmp_path: Path) -> None:
+    said: list[logging.LogRecord] = []
+    logger, handler = logging.getLogger("urllib3.connectionpool"), logging.Handler()
+    handler.emit = said.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    layout = made_kit(tmp_path / "layout", {name: os.urandom(3_000_000) for name in ("m.onnx", "a", "b", "c")})
+    registry = lying(layout)
+    pulled(f"{registry.host}/kits/m:v1", tmp_path / "cache")
+    logger.removeHandler(handler)
+    assert len([seen for seen in registry.requests if "range" in seen.headers]) > 20
+    assert [record.getMessage() for record in said if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.usefixtures("many_ranges")
