@@ -77,6 +77,10 @@ class Array:
         raise TypeError("not on the CPU")
 
 
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
 @pytest.mark.parametrize(
     ("datatype", "inputs", "said"),
     [
@@ -93,6 +97,7 @@ class Array:
         ("BYTES", {"x": ["\ud800"]}, "UnicodeEncodeError: cannot be read as an array"),
         ("FP32", {"x": [10**400]}, "OverflowError: cannot be read as an array"),
         ("FP64", {"x": [10**400]}, "OverflowError: cannot be read as an array"),
+        ("FP32", {"x": ENDLESS}, "RecursionError: cannot be read as an array"),
         ("FP32", {"x": Array()}, "TypeError: cannot be read as an array"),
         ("FP32", {"x": [Array()]}, "TypeError: cannot be read as an array"),
         ("FP32", None, "inputs must be a mapping from names to arrays, got NoneType"),

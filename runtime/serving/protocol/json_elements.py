@@ -92,15 +92,20 @@ def arrays_of(inputs: Mapping[str, Any], signature: Signature, limits: Limits) -
     return arrays
 
 
+def _check_unmasked(spec: TensorSpec, value: Any) -> None:
+    """Raises InputAtFault for a masked array, of which numpy would hand out what is under the mask."""
+    if _is_masked(value):
+        raise _fault(spec, "a masked array is not taken; fill it first: array.filled(…)")
+
+
 def _is_masked(value: Any) -> bool:
     is_list = isinstance(value, list | tuple)
     return any(map(_is_masked, value)) if is_list else isinstance(value, np.ma.MaskedArray)
 
 
 def _array(spec: TensorSpec, value: Any, limits: Limits) -> Array:
-    if _is_masked(value):  # numpy would hand out what is under the mask
-        raise _fault(spec, "a masked array is not taken; fill it first: array.filled(…)")
     try:
+        _check_unmasked(spec, value)
         array = value if isinstance(value, np.ndarray) else np.array(value, object)
         shape = list(array.shape)
         if array.dtype == DTYPES[spec.datatype] != np.object_:
@@ -110,7 +115,7 @@ def _array(spec: TensorSpec, value: Any, limits: Limits) -> Array:
         return array_of(spec, shape, elements, limits)
     except (InputAtFault, MemoryError):
         raise
-    except Exception as error:  # lists that cannot be one array, numbers too large, an `__array__` that raises
+    except Exception as error:  # ragged or endless lists, numbers too large, an `__array__` that raises
         raise InputAtFault(f"input {quoted(spec.name)}: {type(error).__name__}: cannot be read as an array") from error
 
 
