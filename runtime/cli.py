@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -121,13 +122,16 @@ def _print(lines: Sequence[str]) -> None:
 
 
 def _report(error: Exception, log: Log) -> int:
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        os.close(0)  # no descriptor is left, and the imports need one
     from adapters.base import AdapterError
     from runtime.errors import Failure
     from runtime.exits import exit_code
 
     code, reason = exit_code(error), str(error)
     if not isinstance(error, Failure | AdapterError):
-        reason = f"a fault of the runtime: {type(error).__name__}: {reason}; --log-level debug says more"
+        what = ": ".join(filter(None, (type(error).__name__, reason)))  # a MemoryError has no text
+        reason = f"a fault of the runtime: {what}; --log-level debug says more"
     if log.enabled("debug"):
         import traceback
 

@@ -1,7 +1,10 @@
 """Everything that can go wrong before a kit serves ends in one line, a documented exit code, and no traceback."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from tests.e2e.server import Server, run
 from tests.lying_registry import flipped, long, other, refusal, short
-from tests.places import KITS
+from tests.places import KITS, ROOT
 from tests.registries import USER, docker_config
 
 pytestmark = pytest.mark.slow
@@ -140,3 +143,14 @@ def test_what_is_no_reference_is_refused_at_once(reference, tmp_path):
     done = run("--kit", reference, "--cache-dir", str(tmp_path))
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("descriptors", [9, 12])
+def test_without_a_descriptor_to_start_with_the_end_is_said_in_one_line(descriptors, tmp_path):
+    command = [sys.executable, "-m", "runtime", IRIS, "--port", "0", "--cache-dir", str(tmp_path)]
+    limited = f'ulimit -n {descriptors}; exec "$@"'
+    done = subprocess.run(["sh", "-c", limited, "sh", *command], capture_output=True, text=True, cwd=ROOT, check=False)
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    failed = [event for event in said if event["event"] == "runtime.failed"]
+    assert [event["exit_code"] for event in failed] == [done.returncode]
+    assert "Too many open files" in failed[0]["reason"]
