@@ -36,7 +36,8 @@ a reference is one of
   [NAME=]NAME[:TAG], local://NAME[:TAG]          Kit's own store on this machine, as kit pack fills it
   [NAME=]oci:FOLDER[:TAG|@DIGEST]                an OCI layout
   [NAME=]oci-archive:FILE.tar[:TAG|@DIGEST]      the same in one file
-  [NAME=]./FOLDER                                a folder with a Kitfile
+  [NAME=]./FOLDER                                a folder, with a Kitfile or one model in it
+  [NAME=]./FILE                                  a model's file
 """
 
 
@@ -199,7 +200,7 @@ def _check_words(words: Sequence[str]) -> None:
 def _one_kit(flags: list[str], words: list[str]) -> str | None:
     kits = [*flags, *words]
     if len(flags) > 1 or len(words) > 1 or len(set(kits)) > 1:
-        raise InvalidSetting(f"{len(kits)} references were given, wanted one: a server has one kit so far")
+        raise InvalidSetting(f"{len(kits)} references were given, wanted one")
     return kits[0] if kits else None
 
 
