@@ -89,8 +89,10 @@ def resolve(reference: Reference, options: PullOptions, observer: Observer) -> R
         threads = Threads(THREADS)
         (found,) = threads.run([partial(_read_heads, reference, options, threads, observer)], observer)
     if not (reference.tag_given or reference.digest):
-        tag, digest = found.reference.tag or reference.tag, str(found.reference.digest)
-        reason = f"no tag given: {tag}" + (", the only one" if tag != reference.tag else "")
+        tag, digest = found.reference.tag, str(found.reference.digest)
+        if reference.kind == "registry":
+            tag = tag or reference.tag  # of the index that the kit is in
+        reason = f"no tag given: {tag or digest}" + (", the only one" if tag != reference.tag else "")
         name, pin = str(replace(found.reference, digest=None)), str(found.reference)
         observer.warning("tag.defaulted", reason=reason, reference=name, digest=digest, pin=pin)
     return found

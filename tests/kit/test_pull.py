@@ -212,6 +212,15 @@ def test_the_only_tag_of_a_layout_need_not_be_given_and_is_said(tmp_path: Path) 
     assert (fields["reference"], fields["pin"]) == (f"oci:{layout}:v1", str(kit.reference))
 
 
+def test_a_name_that_is_no_tag_is_left_to_the_digest(tmp_path: Path) -> None:
+    layout = made_kit(tmp_path / "layout", {"m.onnx": b"model"}, tag="127.0.0.1:5000/kits/m:v1")  # as in the cache
+    kit = pulled(f"oci:{layout}", tmp_path / "cache", watch := Recorder())
+    assert str(kit.reference) == f"oci:{layout}@{kit.digest}"
+    ((_, fields),) = watch.warnings
+    assert fields["pin"] == str(kit.reference)
+    assert pulled(str(kit.reference), tmp_path / "cache") == kit
+
+
 def test_16_the_watch_hears_of_things_in_their_order(lying: Lying, tmp_path: Path) -> None:
     watch = Recorder()
     registry = lying("everything")

@@ -6,6 +6,7 @@ between changes nothing. https://github.com/opencontainers/image-spec/blob/v1.1.
 
 import io
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from runtime.kit.format.json_text import read_object
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, parse_descriptor, verified_digest
 from runtime.kit.format.media_types import REF_NAME
-from runtime.kit.format.reference import LATEST, Reference, newest
+from runtime.kit.format.reference import LATEST, TAG, Reference, newest
 from runtime.kit.lane import Take, stream_checked
 from runtime.kit.unpack.tar import TarReader
 
@@ -77,8 +78,10 @@ class LayoutSource:
         if reference.digest is not None:
             digest, size = reference.digest, next((d.size for d in listed if d.digest == reference.digest), None)
         else:
-            reference = replace(reference, tag=self._tag(listed, reference))
-            digest, size = self._tagged(listed, reference.tag)
+            tag = self._tag(listed, reference)
+            digest, size = self._tagged(listed, tag)
+            # some tools write whole names, HOST/REPOSITORY:TAG, which no reference can have behind its ':'
+            reference = replace(reference, tag=tag if tag and re.fullmatch(TAG, tag) else None)
         raw = self._small(digest.blob_path, f"manifest {digest}")
         verified_digest(raw, digest, size)
         return replace(reference, digest=digest), raw
