@@ -93,7 +93,9 @@ async def _awaited(call: "Call", answer: Awaitable[Response]) -> Response:
         call.abandoned()
         raise
     except Exception as error:  # noqa: BLE001 - as in infer
-        return call.refused(error)
+        response = call.refused(error)
+        error.__traceback__ = None  # its frames hold `answer`, which holds the error: the body would live on with them
+        return response
 
 
 class Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from runtime.errors import Overloaded, RequestFailed
 from runtime.link.limits import Limits
 from runtime.serving.asgi import Bodies
-from tests.serving.support import app_of, echo, serving
+from tests.serving.support import app_of, echo, model, serving
 from tests.serving.wire import Wire, ask, request
 
 PATH = "/v2/models/iris/infer"
@@ -123,3 +124,16 @@ def test_a_body_that_announces_nothing_books_what_has_come_of_it():
         for wire in wires:
             assert wire.send(half % (500, body[500:]) + b"0\r\n\r\n").answer().status == 200
             wire.socket.close()
+
+
+def test_nothing_of_a_refused_body_stays_in_memory():
+    """Without the garbage collector, which may come late: no error may hold itself by its traceback."""
+    elements, body = 20_000, b'{"inputs":[' + b",".join([b"0.5"] * 20_000) + b"]}"
+    with serving(model(), warm=False) as served:
+        gc.collect()
+        gc.disable()
+        try:
+            assert ask(served.port, request(body=body))[0].status == 400
+            assert not [each for each in gc.get_objects() if type(each) is list and len(each) == elements]
+        finally:
+            gc.enable()

@@ -133,20 +133,25 @@ class Job(Generic[T]):
             (work, then), self._step = self._step, None
             self._begun, self._thread = True, threading.get_ident()
         self.queued += perf_counter() - self._since
-        try:
-            next_step = partial(then, work())
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
-            next_step = partial(self.fail, error)
-        except BaseException as error:  # noqa: BLE001 - a CancelledError would mean a client that left
-            failure = PredictFailed("the model raised")
-            failure.__cause__ = error
-            next_step = partial(self.fail, failure)
+        next_step = self._next_step(work, then)
         with self._lock:
             self._thread = None
         try:
             self._loop.call_soon_threadsafe(self._stepped, next_step)
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
+
+    def _next_step(self, work: Callable[[], S], then: Callable[[S], None]) -> Callable[[], None]:
+        """Does `work`, and returns what to do then. No local holds the error: its traceback holds this frame, and the
+        two would keep the request until the garbage collector comes."""
+        try:
+            return partial(then, work())
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
+            return partial(self.fail, error)
+        except BaseException as error:  # noqa: BLE001 - a CancelledError would mean a client that left
+            failure = PredictFailed("the model raised")
+            failure.__cause__ = error
+            return partial(self.fail, failure)
 
     def _stepped(self, next_step: Callable[[], None]) -> None:
         self._left_lane()
