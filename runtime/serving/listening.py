@@ -7,6 +7,7 @@ import resource
 import select
 import socket
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
@@ -22,6 +23,7 @@ _BACKLOG: Final = 2048
 _SETTLE_SECONDS: Final = 0.05
 """Handshakes that were under way when new ones were turned away may end within this."""
 _LOOK_SECONDS: Final = 0.01
+_FEW: Final = 16
 _RESERVED: Final = 64
 """File descriptors kept for the model's files, the log, and connections that are being turned away."""
 
@@ -40,6 +42,32 @@ class Accounts:
         self.tick = 0
         """Seconds since the start, coarse: counted by the sweep, so that no request needs a timer of its own."""
         self.closing = False
+        self.unasked: OrderedDict[Open, None] = OrderedDict()
+        """Connections that have not asked for anything yet, oldest first."""
+        self.spare: list[Open] = []
+        """What `make_room` saw in this second, the one that has waited for longest last."""
+
+    def make_room(self, peers: Iterable[Open]) -> bool:
+        """Has the connection give way that is missed least. Returns False if there is none.
+
+        First the oldest that has not asked for anything: at once where many have not, else once it has had time to.
+        Then the one that has waited for its client for longest.
+        """
+        eldest = next(iter(self.unasked), None)
+        crowd = max(_FEW, self.most_connections // 4)
+        if eldest is not None and (len(self.unasked) > crowd or eldest.spare_since is not None):
+            del self.unasked[eldest]
+            eldest.give_way()
+            return True
+        if not self.spare:  # one look at all of them serves for many
+            spare = [(since, peer) for peer in peers if (since := peer.spare_since) is not None]
+            self.spare = [peer for _, peer in sorted(spare, key=lambda one: -one[0])]
+        while self.spare:
+            peer = self.spare.pop()
+            if peer.spare_since is not None:
+                peer.give_way()
+                return True
+        return False
 
     def failed(self, error: BaseException) -> None:
         """Logs a fault of ours, without its text, which may hold values of a request."""
@@ -56,10 +84,10 @@ class Open(Protocol):
 
     @property
     def spare_since(self) -> int | None:
-        """Since when nothing would be lost if it ended, None if something would."""
+        """Since when it has waited for its client so that little would be lost if it ended; None if much would."""
 
-    def close(self) -> None:
-        """Closes once everything is written."""
+    def give_way(self) -> None:
+        """Ends, because there are too many connections."""
 
     def look(self) -> None:
         """Ends what takes too long."""
@@ -144,6 +172,7 @@ class Listening(Generic[A, C]):
     def _sweep_once(self) -> None:
         state = self._state
         state.swept()
+        state.spare.clear()
         for connection in list(self.connections):
             connection.look()
         if state.turned_away:
@@ -171,10 +200,3 @@ def readable(sockets: Iterable[Any]) -> bool:
             poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))
 
-
-def make_room(peers: Iterable[Open]) -> bool:
-    """Closes the connection that has been spare for longest. Returns False if there is none."""
-    spare = [(since, peer) for peer in peers if (since := peer.spare_since) is not None]
-    if spare:
-        min(spare, key=lambda one: one[0])[1].close()
-    return bool(spare)

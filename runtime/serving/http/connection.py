@@ -14,7 +14,7 @@ from runtime.serving.http.long_body import LongBody
 from runtime.serving.http.reader import Reader
 from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, State, look
 from runtime.serving.inference import Endpoint, infer
-from runtime.serving.listening import make_room, readable
+from runtime.serving.listening import readable
 from runtime.serving.media import Body, head_of
 from runtime.serving.media import Head as MediaHead
 from runtime.serving.statuses import JSON, RETRY, Response, error_body
@@ -22,6 +22,8 @@ from runtime.serving.tracing import LOGGED_ID, trail
 
 _IDLE_GRACE_SECONDS: Final = 0.25
 """An idle client's next request may be on its way when the listener closes."""
+_SLOW_BYTES_PER_SECOND: Final = 16_384
+"""A body that comes slower gives way where there are too many connections."""
 _FRESH_GRACE_SECONDS: Final = 1.0
 """So may the first request of a connection that was accepted last."""
 
@@ -42,6 +44,7 @@ class Connection(asyncio.Protocol):
         self._long: LongBody | None = None
         """The body of `_newest` while it is received, if it is a long one that is answered without the application."""
         self._known = UNKNOWN
+        self._asked = False
         self._what, self._since = HEAD, state.tick
         self._unread_bytes, self._read_at = 0, state.tick
         self._deaf = False
@@ -55,7 +58,8 @@ class Connection(asyncio.Protocol):
         flow = self.flow = self.turns.flow
         self.pause_writing, self.resume_writing = flow.pause_writing, flow.resume_writing  # type: ignore[method-assign]
         peers.add(self)
-        if len(peers) <= state.most_connections or make_room(peers):
+        if len(peers) <= state.most_connections or state.make_room(peers):
+            state.unasked[self] = None
             return
         if len(peers) <= state.most_connections + state.most_told:
             self._refuse(Refused(503, "overloaded: too many connections; try again"))
@@ -68,6 +72,7 @@ class Connection(asyncio.Protocol):
         """Tells whoever is still at work for this client."""
         self._peers.discard(self)
         self._stop_long()
+        self._state.unasked.pop(self, None)
         for exchange in (self.turns.current, self._newest):
             if exchange is not None:
                 exchange.leave()
@@ -164,6 +169,9 @@ class Connection(asyncio.Protocol):
         """
         if self._deaf:  # the connection's last answer was given while this piece of data was being parsed
             raise Refused(400, "invalid HTTP request: after the last one")
+        if not self._asked:
+            self._asked = True
+            self._state.unasked.pop(self, None)
         self._wait_for(BODY)
         free = not (self._direct or self.turns.current or self.flow.write_paused or self._state.is_for_app(head))
         served = self._state.served_at(head.path) if free and is_plain(head, self._limits) else None
@@ -250,9 +258,27 @@ class Connection(asyncio.Protocol):
 
     @property
     def spare_since(self) -> int | None:
-        """Since when it is idle, or its client has had time to say something and has not: no request would be lost."""
-        silent = self._what == HEAD and not self._reader.received_bytes and self._since < self._state.tick - 1
-        return self._since if silent or self._what == IDLE else None
+        """Since when it is idle, or its client has had time to go on and has hardly done so."""
+        what, tick, reader = self._what, self._state.tick, self._reader
+        seconds = tick - self._since
+        if self._stalls:
+            return self._read_at
+        slow = what == BODY and not self.flow.read_paused and reader.received_bytes < seconds * _SLOW_BYTES_PER_SECOND
+        return self._since if what == IDLE or (seconds > 1 and (slow or what in (HEAD, LINGER))) else None
+
+    @property
+    def _stalls(self) -> bool:
+        """True if its client does not read its answers."""
+        return self._unread_bytes > 0 and self._state.tick - self._read_at > 1
+
+    def give_way(self) -> None:
+        """Ends, because there are too many connections; a client in the middle of a request is told."""
+        if self._what == LINGER or self._stalls:
+            self.transport.abort()
+            return
+        if self._what == BODY:
+            self._refuse(Refused(503, "overloaded: too many connections, and this body came slowly; try again"))
+        self.close()
 
     def look(self) -> None:
         """Ends what takes too long."""

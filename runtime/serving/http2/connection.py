@@ -24,7 +24,7 @@ from runtime.serving.http2.frames import (
 from runtime.serving.http2.input import Input
 from runtime.serving.http2.output import CONNECTION_BYTES, STREAM_BYTES, TURNS
 from runtime.serving.http2.state import State
-from runtime.serving.listening import make_room, readable
+from runtime.serving.listening import readable
 from runtime.serving.statuses import error_body
 
 T = TypeVar("T")
@@ -55,7 +55,8 @@ class Connection(Input[T], asyncio.Protocol):
         """Takes the connection, or notes that there are too many."""
         state, peers, self.transport = self._state, self._peers, cast("asyncio.Transport", transport)
         peers.add(self)
-        if len(peers) <= state.most_connections or make_room(peers):
+        if len(peers) <= state.most_connections or state.make_room(peers):
+            state.unasked[self] = None
             return
         if len(peers) <= state.most_connections + state.most_told:
             self._refusal = Broken(ENHANCE_YOUR_CALM, "overloaded: too many connections; try again")
@@ -67,6 +68,7 @@ class Connection(Input[T], asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Tells whoever is still at work for this client."""
         self._peers.discard(self)
+        self._state.unasked.pop(self, None)
         self._told = _DEAF
         self._leave_streams()
 
@@ -100,6 +102,7 @@ class Connection(Input[T], asyncio.Protocol):
     def _greet(self, data: bytes) -> bytes:
         if data.startswith(PREFACE):
             self._greeted = True
+            self._state.unasked.pop(self, None)
             limits = self._limits
             self.write(
                 settings((MOST_STREAMS, self._state.most_streams), (INITIAL_WINDOW, STREAM_BYTES),
@@ -186,6 +189,10 @@ class Connection(Input[T], asyncio.Protocol):
         silent = not self._greeted and self._since < self._state.tick - 1
         idle = self._greeted and self._told == _STAYING and not self.streams
         return self._since if silent or idle else None
+
+    def give_way(self) -> None:
+        """Ends, because there are too many connections."""
+        self.close()
 
     def look(self) -> None:
         """Ends what takes too long."""
