@@ -199,4 +199,3 @@ def readable(sockets: Iterable[Any]) -> bool:
         if sock is not None and sock.fileno() >= 0:
             poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))
-

@@ -85,6 +85,7 @@ def limits_of(settings: Settings, allowed: Allowance) -> Limits:
         in_flight=settings.max_in_flight,
         in_flight_rows=settings.max_in_flight_rows,
         in_flight_bytes=min(Limits().in_flight_bytes, bodies),
+        json_bytes=min(Limits().json_bytes, bodies),
         deadline_seconds=settings.inference_timeout,
         memory_bytes=settings.worker_memory,
         threads=settings.threads or max(1, allowed.threads // settings.workers),

@@ -6,33 +6,43 @@ bytes in the ordinary case, and a scan that knows strings only where those count
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
-from runtime.errors import InputAtFault, InvalidInput
+from runtime.errors import InputAtFault, InvalidInput, TooLarge
 from runtime.serving.wording import shown
 
 # Compiled when first used: an ordinary request needs neither.
 _STRING: Final = rb'(?s)"(?:[^"\\]++|\\.)*+"'
 _NO_JSON: Final = rb"\b(?:NaN|Infinity)\b"
-_NOT_BRACKETS: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _STEPS: Final = np.zeros(256, np.int8)
 _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 _BLOCK: Final = 1 << 18
+
+PLENTY: Final = 128 * 1024 * 1024
+_MOST_GROWTH: Final = 100
+"""No JSON takes more than this many times its length as objects."""
+
+_OBJECT_BYTES, _LIST_BYTES, _ELEMENT_BYTES, _STRING_BYTES = 240, 80, 40, 60
+"""What CPython takes for a dict of few keys, a list, a number and its place in a list, a short text."""
 
 _NESTED: Final = frozenset({dict, list})
 
 Document = dict[str, Any]
 
 
-def read_document(body: bytes, depth: int, *, arrays: bool = False) -> Any:
+def read_document(body: bytes, depth: int, memory_bytes: int = PLENTY, *, arrays: bool = False) -> Any:
     """Returns the JSON object, or where `arrays` may be, the array that `body` is.
-    Raises InvalidInput (InputAtFault where showing a good body helps) with the reason and, where known, the byte."""
+    Raises InvalidInput (InputAtFault where showing a good body helps) with the reason and, where known, the byte;
+    TooLarge if its objects would take more than `memory_bytes` and more than 4 times its length."""
     if body.count(b"[") + body.count(b"{") > depth and _deeper(body, depth):
         raise InvalidInput(f"request body has nesting deeper than {depth}")
+    if len(body) * _MOST_GROWTH > memory_bytes:
+        _check_memory(body, max(memory_bytes, 4 * len(body)))
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -43,7 +53,7 @@ def read_document(body: bytes, depth: int, *, arrays: bool = False) -> Any:
     # Equal only if no string holds a colon, no key came twice and no member but these is an object.
     if (colons := body.count(b":")) != _usual_keys(document):
         keys = _keys(document)
-        if colons != keys != re.sub(_STRING, b"", body).count(b":"):
+        if colons != keys != sum(int((block == ord(":")).sum()) for block in _outside_strings(body)):
             json.loads(body, object_pairs_hook=_distinct)
     return document
 
@@ -76,16 +86,40 @@ def _distinct(pairs: list[tuple[str, object]]) -> None:
         seen.add(key)
 
 
+def _check_memory(body: bytes, most: int) -> None:
+    """Raises TooLarge if the objects that `body` describes, but for its texts, take more than `most` bytes."""
+    counts = np.zeros(256, np.int64)
+    for block in _outside_strings(body):
+        counts += np.bincount(block, minlength=256)
+    objects, lists, elements, strings, keys = (int(counts[ord(each)]) for each in '{[,":')
+    wanted = _OBJECT_BYTES * objects + _LIST_BYTES * lists + _ELEMENT_BYTES * elements
+    wanted += _STRING_BYTES * (strings - keys)  # equal keys are one object
+    if wanted > most:
+        raise TooLarge(f"body too large: read as JSON it would take {wanted} bytes, at most {most}; "
+                       "send fewer or longer arrays, or binary tensors")  # fmt: skip
+
+
 def _deeper(body: bytes, depth: int) -> bool:
     """True if brackets outside of strings ever nest deeper; a body cut short counts as far as it goes."""
-    brackets = np.frombuffer(re.sub(_STRING, b"", body).translate(None, _NOT_BRACKETS), np.uint8)
     level = 0
-    for start in range(0, len(brackets), _BLOCK):
-        levels = level + np.cumsum(_STEPS[brackets[start : start + _BLOCK]], dtype=np.int64)
-        if levels.max() > depth:
-            return True
-        level = int(levels[-1])
+    for block in _outside_strings(body):
+        levels = level + np.cumsum(_STEPS[block], dtype=np.int64)
+        if len(levels):
+            if levels.max() > depth:
+                return True
+            level = int(levels[-1])
     return False
+
+
+def _outside_strings(body: bytes) -> Iterator[NDArray[np.uint8]]:
+    """Yields what of `body` is outside of strings, and their closing quotes, in blocks: without an object a string."""
+    text = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
+    inside = np.False_
+    for start in range(0, len(text), _BLOCK):
+        block = np.frombuffer(text, np.uint8, min(_BLOCK, len(text) - start), start)
+        inside_at = np.logical_xor.accumulate(block == ord('"')) ^ inside
+        inside = inside_at[-1]
+        yield block[~inside_at]
 
 
 def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> InvalidInput:

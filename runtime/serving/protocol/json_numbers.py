@@ -14,7 +14,7 @@ import orjson
 
 from adapters.values import DTYPES, Array
 from runtime.errors import InvalidInput
-from runtime.serving.protocol.json_document import Document, read_document
+from runtime.serving.protocol.json_document import PLENTY, Document, read_document
 
 if TYPE_CHECKING:
     from simdjson import Parser
@@ -47,10 +47,10 @@ class Numbers(NamedTuple):
         return array
 
 
-def read_tensors(body: bytes, depth: int) -> Document:
+def read_tensors(body: bytes, depth: int, memory_bytes: int = PLENTY) -> Document:
     """Returns what `read_document` does, but where the data of a tensor in `inputs` is long, it may be `Numbers`."""
-    document = _with_numbers(body, depth) if len(body) > LONG else None
-    return read_document(body, depth) if document is None else document
+    document = _with_numbers(body, depth, memory_bytes) if len(body) > LONG else None
+    return read_document(body, depth, memory_bytes) if document is None else document
 
 
 @cache
@@ -63,14 +63,14 @@ def _parser() -> "type[Parser] | None":
     return Parser
 
 
-def _with_numbers(body: bytes, depth: int) -> Document | None:
+def _with_numbers(body: bytes, depth: int, memory_bytes: int) -> Document | None:
     if (parser := _parser()) is None:
         return None
     rest, texts = _cut(body)
     if not texts:
         return None
     try:
-        document: Document = read_document(rest, depth)
+        document: Document = read_document(rest, depth, memory_bytes)
     except InvalidInput:
         return None
     inputs = document.get("inputs")

@@ -48,7 +48,7 @@ def decode(_: Head, body: bytes, served: Served) -> Request:
     """Returns the request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
     form: Form = served.forms[NAME]
     try:
-        document = read_document(body, served.limits.json_depth)
+        document = read_document(body, served.limits.json_depth, served.limits.json_bytes)
     except InputAtFault as fault:
         fault.advice = form.advice
         raise

@@ -123,7 +123,8 @@ def _images(files: list[bytes], spec: TensorSpec, served: Served) -> Arrays:
 
 
 def _json(body: bytes, served: Served) -> Reading:
-    return _document(read_document(body, served.limits.json_depth, arrays=True), served)
+    limits = served.limits
+    return _document(read_document(body, limits.json_depth, limits.json_bytes, arrays=True), served)
 
 
 _READERS: Final[dict[bytes, Callable[[bytes, Served], Reading]]] = {

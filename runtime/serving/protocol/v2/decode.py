@@ -43,7 +43,7 @@ def decode(head: Head, body: Any, served: Served) -> Request:
             if not text:
                 return _raw(data, served)
             body, tail = text, Tail(data)
-        document = read_tensors(body, limits.json_depth)
+        document = read_tensors(body, limits.json_depth, limits.json_bytes)
         parameters = _parameters(document, "request") if "parameters" in document else {}
         inputs = _inputs(document.get("inputs"), served, tail, parameters)
         wanted, form, seconds = signature.default, None, 0.0
