@@ -11,6 +11,7 @@ import pytest
 
 from runtime.errors import Overloaded, RequestFailed
 from runtime.link.limits import Limits
+from runtime.serving import asgi
 from runtime.serving.asgi import Bodies
 from tests.serving.support import app_of, echo, model, serving
 from tests.serving.wire import Wire, ask, request
@@ -109,6 +110,29 @@ def test_bodies_on_their_way_share_the_memory_and_a_single_one_may_take_more():
         assert await bodies.read({}, others.get, 10_000) == b"ab"
 
     asyncio.run(main())
+
+
+def test_where_memory_is_short_the_slowest_body_gives_way(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(asgi, "_FRESH_SECONDS", 0.0)
+
+    async def main() -> None:
+        bodies, queues = Bodies(Limits(in_flight_bytes=1000)), [asyncio.Queue[Any]() for _ in range(3)]
+        readers = [asyncio.ensure_future(bodies.read({}, queue.get, 10_000)) for queue in queues]
+        for queue, size in zip(queues, (600, 10, 600), strict=True):
+            queue.put_nowait({"body": b"a" * size, "more_body": True, "type": "http.request"})
+            queue.put_nowait({"body": b"", "more_body": True, "type": "http.request"})
+            while not queue.empty():  # noqa: ASYNC110 - what was put is taken without an event
+                await asyncio.sleep(0)
+        slow, slower, fast = await asyncio.wait_for(_settled(readers[:2], queues[2], readers[2]), 20)
+        assert "this body came slowly, and others need its memory; try again" in str(slow) == str(slower)
+        assert fast == b"a" * 600
+
+    asyncio.run(main())
+
+
+async def _settled(slow: list[Any], queue: asyncio.Queue[Any], fast: Any) -> list[Any]:
+    queue.put_nowait({"body": b"", "type": "http.request"})
+    return await asyncio.gather(*slow, fast, return_exceptions=True)
 
 
 def test_a_body_that_announces_nothing_books_what_has_come_of_it():

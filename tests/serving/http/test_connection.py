@@ -577,14 +577,60 @@ def test_a_refused_client_that_goes_on_dripping_does_not_stay():
         assert not served.server.connections
 
 
+SLOW = {
+    "silent": b"",
+    "in a head": request()[:30],
+    "in a body": request(body=b" " * 100_000)[:-99_990],
+    "in a second head": request() + request()[:30],
+}
+
+
 @pytest.mark.slow
-def test_silent_connections_make_room_for_one_that_talks():
+@pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW)
+def test_slow_connections_make_room_for_one_that_talks(sent: bytes):
     with serving(model(), limits=Limits(connections=3)) as served:
-        silent = [Wire(served.port) for _ in range(3)]
+        slow = [Wire(served.port).send(sent) for _ in range(3)]
         assert wait_until(lambda: len(served.server.connections) == 3)  # type: ignore[union-attr]
         assert wait_until(lambda: _is_served(served.port))
-        for wire in silent:
+        for wire in slow:
             wire.socket.close()
+
+
+def test_a_slow_body_that_makes_room_is_told():
+    with serving(model(), limits=Limits(connections=1)) as served, Wire(served.port) as slow:
+        slow.send(SLOW["in a body"])
+        assert wait_until(lambda: _is_served(served.port))
+        answer = slow.answer()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert "this body came slowly" in answer.error
+
+
+def test_a_crowd_that_has_asked_nothing_makes_room_at_once_and_leaves_those_that_have():
+    with serving(model(), limits=Limits(connections=32)) as served, Wire(served.port) as idle:
+        assert idle.send(request()).answer().status == 200
+        crowd = [Wire(served.port).send(b"P") for _ in range(40)]
+        assert [ask(served.port, request())[0].status for _ in range(10)] == [200] * 10
+        assert idle.send(request()).answer().status == 200
+        for wire in crowd:
+            wire.socket.close()
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_makes_room():
+    with serving(echo("BYTES"), limits=Limits(connections=1), warm=False) as served, Wire(served.port) as deaf:
+        text = "a" * 8_000_000
+        tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": [text]}
+        deaf.send(request(body=json.dumps({"inputs": [tensor]}).encode()))
+        connections = served.server.connections  # type: ignore[union-attr]
+        assert wait_until(lambda: bool(connections))
+        (its,) = connections
+
+        def gone() -> bool:
+            with contextlib.suppress(OSError, EOFError):
+                ask(served.port, b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+            return its not in connections
+
+        assert wait_until(gone)
 
 
 def _is_served(port: int) -> bool:
