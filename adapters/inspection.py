@@ -1,14 +1,16 @@
-"""Says what the files of a kit are and whether a trust level would load them, without loading any.
+"""Says what the files of a kit are and whether a trust level would load them.
 
-For pickles it lists the globals that are not on the allow-list. This is a report: what holds a model to its trust level
-is its load. It reads bytes of the kit and asks frameworks about some of them, so it runs in a process that may be lost.
+Of pickles and skops files it lists the names that are not on the allow-list. Where there is none, the file is put
+together as for serving, because what it holds and its parameters count, too; nothing predicts. It reads bytes of the
+kit and asks frameworks about some of them, so it runs in a process that may be lost.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from adapters.base import AdapterError, ModelFiles, Options
+from adapters.base import AdapterError, MissingFramework, ModelFiles, Options
 from adapters.choose import ADAPTERS, by_suffix, read_head
 from adapters.pickles.file import looks_like_skops
 from adapters.trust import allows_code, check_level
@@ -54,14 +56,20 @@ def _sklearn(head: bytes, files: ModelFiles, options: Options) -> str | None:
     if looks_like_skops(head):
         from adapters.sklearn.file import types_in
 
-        _, refused = types_in(files, options)
-        return f"a skops file that wants {', '.join(sorted(refused))}" if refused else None
-    if options.trust == "data":
+        kind, (_, denied) = "a skops file", types_in(files, options)
+    elif options.trust == "data":
         return "a pickle, which --trust data does not load"
-    from adapters.pickles.names import denied_names
+    else:
+        from adapters.pickles.names import denied_names
 
-    denied = sorted(denied_names(files.root / files.path, files.path, frozenset(options.allow_globals)))
-    return f"a pickle that wants {', '.join(denied)}" if denied else None
+        kind, denied = "a pickle", denied_names(files.root / files.path, files.path, frozenset(options.allow_globals))
+    if denied:
+        return f"{kind} that wants {', '.join(sorted(denied))}"
+    from adapters.sklearn.file import load_estimator
+
+    with suppress(MissingFramework):  # the adapter's own verdict
+        load_estimator(files, options)
+    return None
 
 
 def _torch(head: bytes, files: ModelFiles, options: Options) -> str | None:

@@ -1,7 +1,7 @@
 """The process that looks at a kit's files for `runtime inspect --files`: what each is, and whether it would be loaded.
 
-No model is loaded. But frameworks read the files (which types does this one want?), so this process is confined as a
-worker is. Its parent, `runtime/commands/files.py`, checks every word of it.
+No model predicts. But frameworks read the files, and pickles are put together as far as the trust level allows, so this
+process is confined as a worker is. Its parent, `runtime/commands/files.py`, checks every word of it.
 """
 
 import os

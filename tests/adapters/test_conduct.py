@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import pickle
+import re
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from adapters.base import Options, Refused
+from adapters.inspection import verdicts
 from adapters.sklearn.adapter import load
 
 from .kits import files_in
@@ -83,8 +85,11 @@ def test_what_reaches_outside_is_refused_by_name(said: str, form: str, tmp_path:
         pytest.skip("skops writes such an array as a tree without an end")
     name = dumped(REACHING[said], tmp_path, form)
     for trust in ("restricted", "data") if form == "skops" else ("restricted",):
+        files = files_in(tmp_path, name)
         with pytest.raises(Refused, match=said):
-            load(files_in(tmp_path, name), Options(trust=trust))
+            load(files, Options(trust=trust))
+        (verdict,) = verdicts(files, Options(trust=trust))
+        assert re.search(said, verdict.refused or "")
 
 
 @FORMS
@@ -99,7 +104,9 @@ def test_what_reaches_outside_is_refused_by_name(said: str, form: str, tmp_path:
     ids=lambda estimator: type(estimator).__name__,
 )
 def test_what_computes_only_is_loaded(estimator: Any, form: str, tmp_path: Path) -> None:
-    assert load(files_in(tmp_path, dumped(estimator, tmp_path, form)), Options()).outputs
+    files = files_in(tmp_path, dumped(estimator, tmp_path, form))
+    assert load(files, Options()).outputs
+    assert [verdict.refused for verdict in verdicts(files, Options())] == [None]
 
 
 def test_a_part_that_would_print_is_silenced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
