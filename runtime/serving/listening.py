@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import select
 import socket
@@ -23,7 +24,10 @@ _BACKLOG: Final = 2048
 _SETTLE_SECONDS: Final = 0.05
 """Handshakes that were under way when new ones were turned away may end within this."""
 _LOOK_SECONDS: Final = 0.01
-_FEW: Final = 16
+_FEW: Final = 2
+"""So many connections that have asked for nothing are no crowd."""
+_SPARE: Final = 2
+"""File descriptors kept even where there are hardly any."""
 _RESERVED: Final = 64
 """File descriptors kept for the model's files, the log, and connections that are being turned away."""
 
@@ -112,8 +116,9 @@ class Listening(Generic[A, C]):
     async def start(self, servers: int = 1) -> None:
         """Makes everything ready, as one of `servers` in this process; accepts nothing yet."""
         state, wanted = self._state, self._state.limits.connections
-        state.most_connections = affordable(wanted * servers) // servers
+        state.most_connections = max(1, affordable(wanted * servers) // servers)
         if state.most_connections < wanted:
+            state.most_told = min(state.most_told, state.most_connections)
             state.log.warning("connections.limited", connections=state.most_connections, wanted=wanted,
                               reason="too few file descriptors: raise RLIMIT_NOFILE (ulimit -n)")  # fmt: skip
         self._sweep_once()
@@ -188,7 +193,8 @@ def affordable(connections: int) -> int:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return min(connections, max(soft - _RESERVED, soft // 3))
+        free = soft - len(os.listdir("/proc/self/fd")) - _SPARE
+        return min(connections, max(soft - _RESERVED, soft // 3), free)
     return connections
 
 
