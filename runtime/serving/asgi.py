@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _FRESH_SECONDS: Final = 2.0
-"""A body that began this long ago may be asked to give way."""
+"""A body gives way to no other before."""
 
 
 class ClientGone(Exception):

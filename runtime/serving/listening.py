@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import select
 import socket
@@ -11,6 +10,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from runtime.log import fault
@@ -193,7 +193,7 @@ def affordable(connections: int) -> int:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        free = soft - len(os.listdir("/proc/self/fd")) - _SPARE
+        free = soft - len(list(Path("/proc/self/fd").iterdir())) - _SPARE
         return min(connections, max(soft - _RESERVED, soft // 3), free)
     return connections
 

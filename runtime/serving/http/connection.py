@@ -22,10 +22,10 @@ from runtime.serving.tracing import LOGGED_ID, trail
 
 _IDLE_GRACE_SECONDS: Final = 0.25
 """An idle client's next request may be on its way when the listener closes."""
-_SLOW_BYTES_PER_SECOND: Final = 16_384
-"""A body that comes slower gives way where there are too many connections."""
 _FRESH_GRACE_SECONDS: Final = 1.0
 """So may the first request of a connection that was accepted last."""
+_SLOW_BYTES_PER_SECOND: Final = 16_384
+"""A body that comes slower gives way where there are too many connections."""
 
 
 class Connection(asyncio.Protocol):
@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
 
     def give_way(self) -> None:
         """Ends, because there are too many connections; a client in the middle of a request is told."""
-        if self._what == LINGER or self._stalls:
+        if self._stalls:
             self.transport.abort()
             return
         if self._what == BODY:
