@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtime.serving.statuses import Response
 
 
+SLOW: Final = "overloaded: this body came slowly, and others need its memory; try again"
 _FRESH_SECONDS: Final = 2.0
 """A body gives way to no other before."""
 
@@ -69,7 +70,7 @@ class Bodies:
             if not arrival.gave_way:
                 raise
             task.uncancel()
-            raise Overloaded("overloaded: this body came slowly, and others need its memory; try again") from None
+            raise Overloaded(SLOW) from None
         finally:
             self.ended(arrival)
         if max(announced, length) > most:

@@ -146,7 +146,8 @@ class Connection(asyncio.Protocol):
         return True
 
     def _begin_long(self, served: Endpoint, head: MediaHead, length: int) -> bool:
-        self._long = LongBody.begun(served, head, length, self._state.bodies, self, self._took_more)
+        self._long = LongBody.begun(served, head, length, self._state.bodies, self, self._took_more,
+                                    lambda text: self._refuse(Refused(503, text)))  # fmt: skip
         return self._long is not None
 
     def _took_more(self, size: int) -> None:

@@ -5,39 +5,43 @@ from collections.abc import Callable
 
 import numpy as np
 
-from runtime.errors import RequestFailed
-from runtime.serving.asgi import Bodies
+from runtime.errors import Overloaded, RequestFailed
+from runtime.serving.asgi import SLOW, Arrival, Bodies
 from runtime.serving.inference import Endpoint
 from runtime.serving.media import Body, Head
 from runtime.serving.protocol.tensor_bytes import ALIGNMENT
 
 
 class LongBody(asyncio.BufferedProtocol):
-    """Receives a body in place of the connection `owner`, which hears of each piece (`more`) and ends it (`stop`)."""
+    """Receives a body in place of the connection `owner`, which hears of each piece (`more`) and ends it (`stop`), and
+    which refuses it with a text if memory is short (`give_way`)."""
 
     def __init__(self, endpoint: Endpoint, head: Head, length: int, *, at: int | None, bodies: Bodies,
-                 owner: asyncio.Protocol, more: Callable[[int], None]) -> None:  # fmt: skip
+                 owner: asyncio.Protocol, more: Callable[[int], None],
+                 give_way: Callable[[str], None]) -> None:  # fmt: skip
         self.endpoint, self.head = endpoint, head
         self._bodies, self._owner, self._more, self._at = bodies, owner, more, at
         padding = -(at or 0) % ALIGNMENT
         self._memory = np.empty(padding + length, np.uint8).data[padding:]
         self._received = 0
+        self._give_way = give_way
+        self._arrival = Arrival(lambda: give_way(SLOW))
         self._transport: asyncio.Transport | None = None
         self.pause_writing, self.resume_writing = owner.pause_writing, owner.resume_writing  # type: ignore[method-assign]
         self.connection_lost, self.eof_received = owner.connection_lost, owner.eof_received  # type: ignore[method-assign]
 
     @classmethod
     def begun(cls, endpoint: Endpoint, head: Head, length: int, bodies: Bodies, owner: asyncio.Protocol,
-              more: Callable[[int], None]) -> "LongBody | None":  # fmt: skip
+              more: Callable[[int], None], give_way: Callable[[str], None]) -> "LongBody | None":  # fmt: skip
         """Returns what receives the body of a request; None if it has to be refused, which the application does."""
         try:
             codec = endpoint.codec(head)
-            if length > codec.longest_body:
-                return None
-            bodies.book(length, 0)
         except RequestFailed:
             return None
-        return cls(endpoint, head, length, at=codec.binary_at(head), bodies=bodies, owner=owner, more=more)
+        if length > codec.longest_body:
+            return None
+        at = codec.binary_at(head)
+        return cls(endpoint, head, length, at=at, bodies=bodies, owner=owner, more=more, give_way=give_way)
 
     @property
     def left(self) -> int:
@@ -56,8 +60,8 @@ class LongBody(asyncio.BufferedProtocol):
         _hand_over(transport, self)
 
     def stop(self) -> None:
-        """Gives the transport back to the connection, and the booked memory."""
-        self._bodies.free(len(self._memory))
+        """Gives the transport back to the connection, and no longer counts the body."""
+        self._bodies.ended(self._arrival)
         if self._transport is not None:
             _hand_over(self._transport, self._owner)
 
@@ -72,7 +76,12 @@ class LongBody(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Notes that bytes have come."""
         self._received += nbytes
-        self._more(nbytes)
+        try:
+            self._bodies.came(self._arrival, nbytes)
+        except Overloaded as error:
+            self._give_way(str(error))
+        else:
+            self._more(nbytes)
 
 
 def _hand_over(transport: asyncio.Transport, protocol: asyncio.BaseProtocol) -> None:
