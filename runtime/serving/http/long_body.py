@@ -58,6 +58,7 @@ class LongBody(asyncio.BufferedProtocol):
         """Has the event loop read the rest into this body's memory."""
         self._transport = transport
         _hand_over(transport, self)
+        self._fits(self._received)
 
     def stop(self) -> None:
         """Gives the transport back to the connection, and no longer counts the body."""
@@ -76,12 +77,16 @@ class LongBody(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Notes that bytes have come."""
         self._received += nbytes
+        if self._fits(nbytes):
+            self._more(nbytes)
+
+    def _fits(self, more: int) -> bool:
         try:
-            self._bodies.came(self._arrival, nbytes)
+            self._bodies.came(self._arrival, more)
         except Overloaded as error:
             self._give_way(str(error))
-        else:
-            self._more(nbytes)
+            return False
+        return True
 
 
 def _hand_over(transport: asyncio.Transport, protocol: asyncio.BaseProtocol) -> None:

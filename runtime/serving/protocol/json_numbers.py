@@ -23,6 +23,8 @@ LONG: Final = 4096
 """Bytes of an array from which the second parser pays: 200 to 2000 numbers."""
 _KEPT: Final = 65_536
 """The memory of a parser is used again after arrays up to this: allocating it takes as long as parsing them."""
+_NUMBER_BYTES: Final = 24
+"""What a number takes: 16 bytes in the parser, 8 in the buffer."""
 _KEY: Final = b'"data"'
 _ARRAY: Final = rb'"data"[ \t\r\n]*:[ \t\r\n]*\['
 _NUMBER: Final = int.from_bytes(os.urandom(7))
@@ -67,7 +69,8 @@ def _with_numbers(body: bytes, depth: int, memory_bytes: int) -> Document | None
     if (parser := _parser()) is None:
         return None
     rest, texts = _cut(body)
-    if not texts:
+    count = sum(text.count(b",") for text in texts)
+    if not texts or count * _NUMBER_BYTES > max(memory_bytes, 4 * len(body)):
         return None
     try:
         document: Document = read_document(rest, depth, memory_bytes)
