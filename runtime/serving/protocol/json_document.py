@@ -27,7 +27,7 @@ PLENTY: Final = 128 * 1024 * 1024
 _MOST_GROWTH: Final = 100
 """No JSON takes more than this many times its length as objects."""
 
-_OBJECT_BYTES, _LIST_BYTES, _ELEMENT_BYTES, _STRING_BYTES = 240, 80, 40, 60
+_OBJECT_BYTES, _LIST_BYTES, _ELEMENT_BYTES, _STRING_BYTES = 240, 80, 32, 60
 """What CPython takes for a dict of few keys, a list, a number and its place in a list, a short text."""
 
 _NESTED: Final = frozenset({dict, list})
