@@ -109,9 +109,12 @@ mirrors = _pairs("hosts such as docker.io=mirror.example.com", r"[\w.:\[\]-]+(?:
 """How KEY=VALUE is read; flags of these kinds may be repeated."""
 
 
+_PAGES: Final = ("/metrics", "/openapi.json", "/docs")
+
+
 def _route(text: str) -> str:
-    if not re.fullmatch(r"(?:/[\w.~:@!$&'()*+,;=-]*)+", text, re.ASCII):
-        raise ValueError("a path such as /predict")
+    if text in _PAGES or not re.fullmatch(r"(?:/[\w.~:@!$&'()*+,;=-]*)+", text, re.ASCII):
+        raise ValueError(f"a path such as /predict, and none of {', '.join(_PAGES)}")
     return text
 
 

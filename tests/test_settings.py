@@ -49,6 +49,7 @@ def test_port_comes_from(environ, port):
         (["--root-path", "/a/"], "--root-path is '/a/', wanted a path such as /models/iris, without a slash at its end"),
         (["--predict-route", "/{model}"], "--predict-route is '/{model}', wanted a path such as /predict"),
         (["--health-route", "ready"], "--health-route is 'ready', wanted a path such as /predict"),
+        (["--health-route", "/metrics"], "wanted a path such as /predict, and none of /metrics, /openapi.json, /docs"),
         (["--cors-origin", "app.example.com"], "--cors-origin is 'app.example.com', wanted origins such as https://app.example.com, with commas between, or *"),
         *((["--access-log", text], f"--access-log is {text!r}, wanted all, errors, off, or sample:SHARE with a share between 0 and 1, as sample:0.01") for text in ("none", "sample", "sample:", "sample:2", "sample:0", "sample:.0", "sample:1e-3", "errors:0.1")),
         (["--bogus"], "unrecognized arguments: --bogus; `runtime --help` lists the options"),

@@ -7,7 +7,7 @@ The supervisor cannot do that beside its own work: whoever waits for any child a
 import os
 import signal
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def leave_to_process_1() -> None:

@@ -69,7 +69,10 @@ class Supervisor:
         self._ended: asyncio.Future[int] = loop.create_future()
         loop.set_exception_handler(self._fault)
         adopt()
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        stops = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+            stops.append(signal.SIGHUP)
+        for signum in stops:
             loop.add_signal_handler(signum, self._asked_to_stop, signum)
         loop.add_signal_handler(signal.SIGCHLD, self._workers.sweep)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -82,7 +85,7 @@ class Supervisor:
         try:
             return await self._ended
         finally:
-            for signum in (signal.SIGTERM, signal.SIGINT):  # one more must not replace the exit code
+            for signum in stops:  # one more must not replace the exit code
                 loop.remove_signal_handler(signum)
                 signal.signal(signum, signal.SIG_IGN)
             self._progress.cancel()

@@ -126,7 +126,7 @@ def _port_of(server: Server) -> int:
     return next(c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_in_the_middle_of_a_pull_ends_it(signum, lying, tmp_path):
     registry = lying("iris-onnx")
     registry.lie(LAYER, stalled(100))
