@@ -43,7 +43,7 @@ def _ls(settings: Settings, _: Progress) -> Report:
             "names": kit.names,
             "tree_bytes": kit.tree_bytes,
             "blob_bytes": sum(blobs.get(digest, 0) for digest in kit.blobs),
-            "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(kit.used)),
+            "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(kit.used)) if kit.used else None,
             "in_use": kit.in_use,
         }
         for kit in keeping.held_kits(store)
@@ -100,5 +100,8 @@ def _as_text(report: Report) -> Iterator[str]:
     else:
         yield f"{report['folder']}: {human_bytes(report['bytes'])}, {len(report['kits'])} kits"
         for kit in report["kits"]:
-            size, used = human_bytes(kit["tree_bytes"] + kit["blob_bytes"]), "in use" if kit["in_use"] else kit["used"]
+            size, used = (
+                human_bytes(kit["tree_bytes"] + kit["blob_bytes"]),
+                "in use" if kit["in_use"] else kit["used"] or "never used",
+            )
             yield f"  {size:>9}  {used:20}  {', '.join(kit['names']) or kit['digest']}"

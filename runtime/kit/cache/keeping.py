@@ -17,7 +17,7 @@ from runtime.kit.format.manifest import Manifest
 
 
 class Held(NamedTuple):
-    """One kit in the cache. `used` is when it was served or pulled last, in seconds since 1970."""
+    """One kit in the cache. `used` is when it was served or pulled last, in seconds since 1970; 0: never."""
 
     digest: Digest
     names: tuple[str, ...]
@@ -54,14 +54,15 @@ def total_bytes(store: Store) -> int:
 
 
 def evict(store: Store, most_bytes: int) -> list[Held]:
-    """Removes the kits used longest ago until the cache has at most so many bytes. None that is in use is removed.
+    """Removes the kits used longest ago until the cache has at most so many bytes. None that is in use is removed, and
+    none that was never used from here: the folder may be a layout that somebody wrote.
 
     Returns the removed ones. Raises StorageFailed.
     """
     removed = []
     while total_bytes(store) > most_bytes:
         kits = held_kits(store)
-        gone = next((kit for kit in kits if not kit.in_use and _remove(store, kit)), None)
+        gone = next((kit for kit in kits if kit.used and not kit.in_use and _remove(store, kit)), None)
         if gone is None:
             break
         removed.append(gone)
@@ -103,8 +104,8 @@ def _held(store: Store, digest: Digest, names: tuple[str, ...]) -> Held:
         manifest = Manifest.parse(store.read(digest, MAX_DOCUMENT_BYTES) or b"", expected=digest)
         blobs |= {manifest.config.digest, *(layer.descriptor.digest for layer in manifest.layers)}
     used, in_use = 0.0, False
-    with suppress(OSError):  # on a read-only disk nothing is noted, and nothing goes
-        lock = store.lock_of_use(digest)
+    with suppress(OSError):  # no process has used it here
+        lock = store.lock_of_use(digest, make=False)
         used, in_use = os.fstat(lock).st_mtime, not _is_free(lock)
         os.close(lock)
     return Held(digest, names, frozenset(blobs), _size(tree), used, in_use)

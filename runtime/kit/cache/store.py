@@ -209,13 +209,13 @@ class Store:
             return use
         return None
 
-    def lock_of_use(self, digest: Digest) -> int:
+    def lock_of_use(self, digest: Digest, *, make: bool = True) -> int:
         """Opens the file that processes lock while they use a kit; when it was written is when it was used last.
 
         Raises OSError.
         """
         path = self.root / "locks" / f"use-{digest.hex}"
-        if not path.exists():
+        if make and not path.exists():
             os.close(files.open_lock(path))
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 

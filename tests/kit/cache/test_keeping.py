@@ -67,6 +67,13 @@ def test_the_kits_used_longest_ago_go_first_and_what_others_need_stays(registry:
     assert len(registry.requests) == before
 
 
+def test_a_kit_that_somebody_put_there_and_nobody_used_stays(tmp_path: Path) -> None:
+    store = Store(made_kit(tmp_path / "layout", {"m/a": b"a" * 1000}))
+    assert [(kit.used, kit.in_use) for kit in held_kits(store)] == [(0.0, False)]
+    assert evict(store, 1) == []
+    assert not (store.root / "locks").exists()
+
+
 def test_a_pull_makes_room_for_its_kit_but_never_takes_one_that_is_in_use(
     registry: LyingRegistry, tmp_path: Path
 ) -> None:
