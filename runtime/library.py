@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict, Unpack
@@ -173,7 +173,7 @@ class _Kit:
     def in_thread(self) -> Future[None]:
         """Has a thread load the model; the application answers for it then. Daemonic: nothing waits for a pull."""
         done, loop = Future[None](), asyncio.get_running_loop()
-        done.add_done_callback(lambda _: loop.call_soon_threadsafe(self._loaded))
+        done.add_done_callback(partial(self._ended, loop))
         done.set_running_or_notify_cancel()  # from now on whoever waits cannot cancel it
         threading.Thread(target=self._serve, args=(done,), name="load", daemon=True).start()
         return done
@@ -191,6 +191,10 @@ class _Kit:
         self._state.phase = "ready"
         self._state.set_ready(1, True)
         done.set_result(None)
+
+    def _ended(self, loop: asyncio.AbstractEventLoop, _: Future[None]) -> None:
+        with suppress(RuntimeError):  # the loop was closed before
+            loop.call_soon_threadsafe(self._loaded)
 
     def _loaded(self) -> None:
         for served in self._served.values():
