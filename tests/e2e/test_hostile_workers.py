@@ -264,6 +264,6 @@ def test_a_sample_of_10_megabytes_is_replayed_and_the_ready_line_stays_short(tmp
     with Server(kit, "--trust", "unsafe", cache=tmp_path / "cache") as server:
         example = server.event("server.ready")["example"]
         assert len(example) < 500
-        assert "data" in example
+        assert "/v2/models/m/example | curl" in example
         assert httpx.post(address(server) + INFER, json=samples[0]["request"], timeout=60).status_code == 200
         assert server.stop(signal.SIGINT) == 0
