@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -165,11 +166,17 @@ class Served:
 
     def drain(self, seconds: float = 5.0) -> None:
         """Stops the server, as a supervisor stops a worker, and waits until it has."""
+        self.begin_drain(seconds).result(seconds + 10)
+
+    def begin_drain(self, seconds: float) -> Future[None]:
+        """Stops the server; once this returns, it has begun to."""
         assert self.listener is not None
         assert self.server is not None
         assert self.loop is not None
         self.listener.turn_away()
-        asyncio.run_coroutine_threadsafe(self.server.drain(seconds), self.loop).result(seconds + 10)
+        stopping = asyncio.run_coroutine_threadsafe(self.server.drain(seconds), self.loop)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result(10)
+        return stopping
 
 
 def app_of(

@@ -107,23 +107,20 @@ def test_a_request_under_way_is_finished_before_the_end():
     with serving(model(held), warm=False) as served, Wire(served.port) as wire:
         wire.send(request())
         assert entered.wait(10)
-        stopping = threading.Thread(target=served.drain, args=(10.0,))
-        stopping.start()
+        stopping = served.begin_drain(10.0)
         gate.set()
         answer = wire.answer()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
-        stopping.join(10)
-        assert not stopping.is_alive()
+        stopping.result(10)
 
 
 def test_a_half_sent_body_is_finished_if_it_comes_in_time():
     with serving(model()) as served, Wire(served.port) as wire:
         wire.send(request()[:-10])
-        stopping = threading.Thread(target=served.drain, args=(10.0,))
-        stopping.start()
+        stopping = served.begin_drain(10.0)
         wire.send(request()[-10:])
         assert wire.answer().status == 200
-        stopping.join(10)
+        stopping.result(10)
 
 
 @pytest.mark.slow
@@ -187,15 +184,13 @@ def test_whatever_part_of_a_request_has_come_it_is_finished_and_closed(sent: int
         wire.send(request()[:sent])
         with Wire(served.port) as other:
             assert other.send(request()).answer().status == 200  # the server has had time to see it
-        stopping = threading.Thread(target=served.drain, args=(10.0,))
-        stopping.start()
+        stopping = served.begin_drain(10.0)
         while served.server._listeners:  # type: ignore[union-attr]  # until they are closed: the drain is under way
             time.sleep(0.001)
         wire.send(request()[sent:])
         answer = wire.answer()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
-        stopping.join(10)
-        assert not stopping.is_alive()
+        stopping.result(10)
 
 
 @pytest.mark.slow
@@ -204,15 +199,13 @@ def test_a_head_that_began_in_the_piece_of_data_before_is_finished():
     with serving(model()) as served, Wire(served.port) as wire:
         assert wire.send(request()).answer().status == 200
         assert wire.send(request() + request()[:40]).answer().status == 200
-        stopping = threading.Thread(target=served.drain, args=(10.0,))
-        stopping.start()
+        stopping = served.begin_drain(10.0)
         assert served.server is not None
         while served.server._listeners:  # until they are closed: the drain is under way
             time.sleep(0.001)
         time.sleep(0.4)  # longer than an idle connection is kept
         assert wire.send(request()[40:]).answer().status == 200
-        stopping.join(10)
-        assert not stopping.is_alive()
+        stopping.result(10)
 
 
 def test_several_sockets_are_served():
