@@ -59,8 +59,10 @@ def check_compression(compression: str, subject: str) -> None:
     try:
         _zstd()
     except ImportError:
-        needs = f"{subject} is compressed with zstd, which needs an extra before Python 3.14"
-        raise Unsupported(f"{needs}: pip install 'modelkit-runtime[zstd]', or {fix}") from None
+        from adapters.imports import how_to_install
+
+        needs = f"{subject} is compressed with zstd, which needs a package before Python 3.14"
+        raise Unsupported(f"{needs}: {how_to_install('zstd')}, or {fix}") from None
 
 
 class Expanded:

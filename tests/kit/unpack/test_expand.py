@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.imports import how_to_install
 from runtime.errors import UnsafeArchive, Unsupported
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.limits import UnpackLimits
@@ -110,8 +111,8 @@ def test_without_its_package_zstd_is_named_with_it(monkeypatch: pytest.MonkeyPat
     with pytest.raises(Unsupported) as caught:
         expand(b"", "zstd")
     assert str(caught.value) == (
-        "it is compressed with zstd, which needs an extra before Python 3.14: "
-        "pip install 'modelkit-runtime[zstd]', or pack the kit again with --compression gzip or none"
+        "it is compressed with zstd, which needs a package before Python 3.14: "
+        f"{how_to_install('zstd')}, or pack the kit again with --compression gzip or none"
     )
 
 
