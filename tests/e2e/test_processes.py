@@ -37,6 +37,8 @@ def test_sigint_ends_at_once_and_cleanly(tmp_path):
     with Server(IRIS, cache=tmp_path) as server:
         with server.ready():
             (worker,) = server.workers()
+            scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (server.process.pid, worker)]
+        assert scores[1] == min(scores[0] + 500, 1000), "the kernel would rather end the supervisor"
         assert server.stop(signal.SIGINT) == 0
         gone(worker)
 
