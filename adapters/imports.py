@@ -4,11 +4,9 @@ import os
 import posixpath
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
@@ -51,6 +49,8 @@ def how_to_install(extra: str) -> str:
     """Returns what installs an extra of ours where this process runs: in our image, a checkout or any environment."""
     if sys.prefix == _IMAGE:
         return f"build the image with --build-arg EXTRAS={extra}"
+    from importlib.metadata import PackageNotFoundError, requires  # 50 modules that a start does not need
+
     wanted, packages = re.compile(rf"""extra == ["']{extra}["']"""), list[str]()
     with suppress(PackageNotFoundError):
         found = (text.partition(";") for text in requires("modelkit-runtime") or ())
@@ -63,6 +63,8 @@ def how_to_install(extra: str) -> str:
 def name_temporary_folder() -> None:
     """Names a folder that exists where none can be written, in a read-only container or a confined process: torch's
     compiler wants the name when it is imported, and writes nothing to it."""
+    import tempfile
+
     try:
         tempfile.gettempdir()
     except FileNotFoundError:

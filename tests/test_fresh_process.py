@@ -61,6 +61,16 @@ def test_an_import_brings_only_what_it_needs(module: str, unwanted: set[str]) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [("runtime.supervisor.supervisor", {"importlib.metadata", "tempfile"}),
+     ("runtime.worker.service", {"importlib.metadata", "numpy.random", "numpy.typing"})],
+)  # fmt: skip
+def test_a_start_waits_for_no_module_that_only_few_kits_or_an_error_need(module: str, unwanted: set[str]) -> None:
+    assert modules_after(f"import {module}") & unwanted == set()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif("skops" in MISSING, reason="skops is not installed")
 def test_a_skops_file_does_not_bring_torch(tmp_path: Path) -> None:
     program = f"""
@@ -72,7 +82,11 @@ unpack("diabetes-skops", Path({str(tmp_path)!r})).load()
 
 
 def packages_after(code: str) -> set[str]:
-    program = f"{code}; import sys, json; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    return {name.partition(".")[0] for name in modules_after(code)}
+
+
+def modules_after(code: str) -> set[str]:
+    program = f"{code}; import sys, json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )

@@ -158,7 +158,7 @@ def _together(singles: Answers, wanted: tuple[str, ...], order: Array,
 
 
 def _alone(model: Model, bases: list[Arrays],
-           rng: np.random.Generator) -> Generator[Request, Ran, tuple[Answers, set[str], float]]:  # fmt: skip
+           rng: "np.random.Generator") -> Generator[Request, Ran, tuple[Answers, set[str], float]]:  # fmt: skip
     """Returns rows with the answers that they get alone, the outputs to compare, and the seconds that one row takes."""
     pool = {name: np.concatenate([inputs[name] for inputs in bases]) for name in bases[0]}
     first = {name: rows[:1] for name, rows in pool.items()}
@@ -182,7 +182,7 @@ def _alone(model: Model, bases: list[Arrays],
     raise _Refuted("a row got not one row of answers, or others the second time")
 
 
-def _varied(pool: Arrays, rng: np.random.Generator) -> Arrays:
+def _varied(pool: Arrays, rng: "np.random.Generator") -> Arrays:
     """Returns a row whose values come from rows of `pool`, each from any of them, and differ a little from them."""
     made: Arrays = {}
     for name, rows in pool.items():

@@ -7,14 +7,16 @@ bytes in the ordinary case, and a scan that knows strings only where those count
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from runtime.errors import InputAtFault, InvalidInput, TooLarge
 from runtime.serving.wording import shown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Compiled when first used: an ordinary request needs neither.
 _STRING: Final = rb'(?s)"(?:[^"\\]++|\\.)*+"'
@@ -111,7 +113,7 @@ def _deeper(body: bytes, depth: int) -> bool:
     return False
 
 
-def _outside_strings(body: bytes) -> Iterator[NDArray[np.uint8]]:
+def _outside_strings(body: bytes) -> Iterator["NDArray[np.uint8]"]:
     """Yields what of `body` is outside of strings, and their closing quotes, in blocks: without an object a string."""
     text = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
     inside = np.False_
