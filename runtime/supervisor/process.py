@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.link.messages import Message
 
+_OOM_SCORE = 500  # of 1000: as if it had half of all memory more, https://docs.kernel.org/filesystems/proc.html
 _END_SECONDS = 0.5  # for a worker that has closed its channel
 _CONTROL = 3  # where a worker finds its end of the channel
 _START = """\
@@ -149,12 +150,25 @@ def _spawned(module: str, channel: int, out: int, err: int) -> tuple[int, int]:
         ],
         setsid=True,
     )
+    _rather_ended(pid)
     try:
         return pid, os.pidfd_open(pid)
     except OSError:
         _kill_group(pid)
         os.waitpid(pid, 0)
         raise
+
+
+def _rather_ended(pid: int) -> None:
+    """Where memory runs out, the kernel is to end the worker `pid` and not this process, which says why.
+
+    From the worker's first instruction: where memory is short, it may never come to do it itself.
+    """
+    try:
+        with open(f"/proc/{pid}/oom_score_adj", "r+b", 0) as score:  # noqa: PTH123 - pathlib is one more import
+            score.write(b"%d" % min(int(score.read()) + _OOM_SCORE, 1000))
+    except OSError:  # a /proc that is read-only
+        pass
 
 
 def _kill_group(pid: int) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 _IOLBF: Final = 1  # line by line, in the C library's stdio.h
-_OOM_SCORE: Final = 500  # of 1000: as if it had half of all memory more, https://docs.kernel.org/filesystems/proc.html
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 FULL: Final = re.compile(r"landlock-\d+\+seccomp")
@@ -27,8 +26,7 @@ def harden(supervisor: int, control: int) -> None:
     """Binds this process to its parent `supervisor`, closes all descriptors behind `control`, writes line by line.
 
     SIGTERM and SIGINT are ignored: a service manager may send them to every process at once, but when a worker
-    stops is decided by its supervisor, which drains first. Where memory runs out, the kernel is to end a worker and not
-    the supervisor, which would say why and start another.
+    stops is decided by its supervisor, which drains first.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     prctl = libc.prctl
@@ -40,9 +38,6 @@ def harden(supervisor: int, control: int) -> None:
         if int(name) > control:  # what a thread of the supervisor opened while this process was started
             with suppress(OSError):  # the descriptor of the list itself
                 os.close(int(name))
-    score = Path("/proc/self/oom_score_adj")
-    with suppress(OSError):  # a /proc that is read-only
-        score.write_text(str(min(int(score.read_text()) + _OOM_SCORE, 1000)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the model and requests
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
