@@ -28,7 +28,7 @@ _SLOW_BYTES_PER_SECOND: Final = 16_384
 """A body that comes slower gives way where there are too many connections."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """The protocol that `server.Server` gives to the event loop. `peers` are the server's open connections."""
 
     transport: asyncio.Transport
@@ -89,7 +89,26 @@ class Connection(asyncio.Protocol):
         self._newest.keep_alive = False
         return True
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Returns where the next bytes go: a long body's into its own memory."""
+        return self._long.free if self._long else self._state.window
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Goes on with the bytes that have come."""
+        if self._long is None:
+            self._received(bytes(self._state.window[:nbytes]))
+        else:
+            self._received_long(nbytes)
+
+    def _received_long(self, size: int) -> None:
+        assert self._long is not None
+        self._reader.received_bytes += size
+        self._long.came(size)
+        if self._long and not self._long.left:
+            self._reader.body_left()
+            self._whole()
+
+    def _received(self, data: bytes) -> None:
         """Answers a known request at once; has anything else read."""
         known = self._known
         if len(data) == known.whole and self._what == IDLE and data.startswith(known.head):
@@ -125,7 +144,7 @@ class Connection(asyncio.Protocol):
                 self._known = known(data, head, (head.length or 0) - (self._long.left if self._long else 0))
             if self._long:
                 reader.leave_body()
-                self._long.receive(self.transport)
+                self._long.came(0)
             elif self._what == IDLE and not reader.between:
                 self._wait_for(HEAD)
 
@@ -141,25 +160,19 @@ class Connection(asyncio.Protocol):
         self._wait_for(BODY)
         self._newest = self.turns.current = Exchange(self.turns, [], keep_alive=True)
         self._reader.leave_body(len(data))
-        self._long.put(data[len(known.head) :])
-        self._long.receive(self.transport)
+        self._long.put(memoryview(data)[len(known.head) :])
+        self._long.came(0)
         return True
 
     def _begin_long(self, served: Endpoint, head: MediaHead, length: int) -> bool:
-        self._long = LongBody.begun(served, head, length, self._state.bodies, self, self._took_more,
+        self._long = LongBody.begun(served, head, length, self._state.bodies,
                                     lambda text: self._refuse(Refused(503, text)))  # fmt: skip
         return self._long is not None
-
-    def _took_more(self, size: int) -> None:
-        self._reader.received_bytes += size
-        if self._long and not self._long.left:
-            self._reader.body_left()
-            self._whole()
 
     def _stop_long(self) -> LongBody | None:
         long, self._long = self._long, None
         if long:
-            long.stop()
+            long.end()
         return long
 
     def _ask(self, head: Head) -> None:

@@ -7,7 +7,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, Literal
 
 from runtime.serving.asgi import Bodies
-from runtime.serving.http.framing import Head, Refused
+from runtime.serving.http.framing import LONGEST_SHORT, Head, Refused
 from runtime.serving.listening import Accounts
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ HEAD, BODY, ANSWER, IDLE, LINGER, CLOSED = range(6)
 still sends after the last answer, the end of what it has yet to read."""
 
 _BODY_GRACE_SECONDS: Final = 5
+_WINDOW_BYTES: Final = LONGEST_SHORT + 8192
+"""A short body and its head fit."""
 
 
 class State(Accounts):
@@ -37,6 +39,8 @@ class State(Accounts):
         """What a POST to a path asks, where the connection may ask it itself."""
         self.bodies: Bodies = getattr(app, "bodies", None) or Bodies(limits)
         self.date = b""
+        self.window = memoryview(bytearray(_WINDOW_BYTES))
+        """Where a connection receives what is no long body; whoever reads it takes all of it at once."""
 
     def swept(self) -> None:
         """Renders the time of the answers of the next second."""

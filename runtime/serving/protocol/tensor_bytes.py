@@ -53,7 +53,12 @@ def _numbers(spec: TensorSpec, datatype: str, shape: Any, data: memoryview, coun
         return np.empty(0, dtype)
     if datatype == "BOOL":
         _check_flags(spec, data)
-    array = np.frombuffer(data, dtype)
+    return view_of(data, dtype, count)
+
+
+def view_of(data: memoryview, dtype: np.dtype[Any], count: int, at: int = 0) -> Array:
+    """Returns `count` numbers that begin at byte `at`: a view of `data` where that is aligned and may be written."""
+    array = np.frombuffer(data, dtype, count, at)
     return array if array.flags.aligned and array.flags.writeable else array.copy()
 
 

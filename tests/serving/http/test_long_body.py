@@ -57,13 +57,13 @@ def served() -> Iterator[Served]:
 def received(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many bytes the connections have received by themselves, piece by piece."""
     pieces: list[int] = []
-    took = Connection._took_more
+    took = Connection._received_long
 
     def took_more(connection: Connection, size: int) -> None:
         pieces.append(size)
         took(connection, size)
 
-    monkeypatch.setattr(Connection, "_took_more", took_more)
+    monkeypatch.setattr(Connection, "_received_long", took_more)
     return pieces
 
 

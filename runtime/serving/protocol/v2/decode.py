@@ -23,6 +23,7 @@ from runtime.serving.protocol.rows import columns_of, matrix_of
 from runtime.serving.protocol.tensor_bytes import array_from
 from runtime.serving.protocol.v2.content_types import OF_OUTPUTS, undone
 from runtime.serving.protocol.v2.encode import BINARY_HEADER, NAME, Asked
+from runtime.serving.protocol.v2.layout import Layout, keep
 from runtime.serving.served import Served
 from runtime.serving.wording import listed, quoted, shown
 
@@ -36,26 +37,38 @@ _DIGITS: Final = 18
 
 def decode(head: Head, body: Any, served: Served) -> Request:
     """Returns the request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
-    signature, limits, tail = served.signature, served.limits, None
     try:
         if BINARY_HEADER in head:
-            text, data = _split(head, body)
-            if not text:
-                return _raw(data, served)
-            body, tail = text, Tail(data)
-        document = read_tensors(body, limits.json_depth, limits.json_bytes)
-        parameters = _parameters(document, "request") if "parameters" in document else {}
-        inputs = _inputs(document.get("inputs"), served, tail, parameters)
-        wanted, form, seconds = signature.default, None, 0.0
-        if "outputs" in document:
-            wanted = _wanted(document["outputs"], signature)
-        if parameters or "outputs" in document:
-            form = _asked(document, parameters, wanted, served)
-            seconds = timeout_seconds(parameters)
-        return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None, form, seconds)
+            return _binary(*_split(head, body), served)
+        return _read(body, None, served)
     except InputAtFault as fault:
         fault.advice = served.forms[NAME].advice
         raise
+
+
+def _read(text: bytes, tail: "Tail | None", served: Served) -> Request:
+    signature, limits = served.signature, served.limits
+    document = read_tensors(text, limits.json_depth, limits.json_bytes)
+    parameters = _parameters(document, "request") if "parameters" in document else {}
+    inputs = _inputs(document.get("inputs"), served, tail, parameters)
+    wanted, form, seconds = signature.default, None, 0.0
+    if "outputs" in document:
+        wanted = _wanted(document["outputs"], signature)
+    if parameters or "outputs" in document:
+        form = _asked(document, parameters, wanted, served)
+        seconds = timeout_seconds(parameters)
+    return Request(inputs, wanted, _id(document["id"], limits) if "id" in document else None, form, seconds)
+
+
+def _binary(text: bytes, data: memoryview, served: Served) -> Request:
+    if not text:
+        return _raw(data, served)
+    layouts: dict[bytes, Layout] = served.forms[NAME].layouts
+    if (layout := layouts.get(text)) is not None and layout.length == len(data):
+        return layout.request(data)
+    request = _read(text, Tail(data), served)
+    keep(layouts, text, data, request)
+    return request
 
 
 def binary_at(head: Head) -> int | None:

@@ -15,6 +15,7 @@ from runtime.serving.engine.request import Request
 from runtime.serving.protocol.classes import classified
 from runtime.serving.protocol.tensor_bytes import as_bytes, bytes_from
 from runtime.serving.protocol.v2.content_types import of_answer, of_output, written
+from runtime.serving.protocol.v2.layout import Layout
 from runtime.serving.served import Served
 from runtime.serving.statuses import JSON, Header, Response
 from runtime.serving.wording import quoted
@@ -39,6 +40,8 @@ class Form(NamedTuple):
     outputs: Mapping[str, bytes]
     """By name: the text before the shape."""
     advice: str
+    layouts: dict[bytes, Layout]
+    """By the JSON in front of binary tensors that asked for it: clients send the same again and again."""
 
     @classmethod
     def of(cls, served: Served) -> "Form":
@@ -50,7 +53,7 @@ class Form(NamedTuple):
         }
         head = orjson.dumps(model)[:-1] + b',"id":'
         binary, text = (served.stamped((header,)) for header in (_OCTETS, JSON))  # the usual ones last
-        return cls(text, binary, head, outputs, advice(served.model, served.name))
+        return cls(text, binary, head, outputs, advice(served.model, served.name), {})
 
 
 class Asked(NamedTuple):
@@ -85,7 +88,7 @@ def _as_asked(served: Served, request: Request, outputs: Arrays, asked: Asked) -
     form: Form = served.forms[NAME]
     parts, tail, before = [form.head, orjson.dumps(request.id)], list[bytes | memoryview](), b',"outputs":['
     typed = bool(asked.content_type or asked.content_types)
-    if whole := of_answer(asked.content_type, [outputs[name] for name in request.wanted]):
+    if asked.content_type and (whole := of_answer(asked.content_type, [outputs[name] for name in request.wanted])):
         parts += (b',"parameters":', orjson.dumps({"content_type": whole}))
     for name in request.wanted:
         array, head, parameters = outputs[name], form.outputs[name], dict[str, object]()
