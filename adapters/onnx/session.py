@@ -34,17 +34,19 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
     inputs, readers = _inputs(session, facts, options, files.path)
     outputs, writers = _outputs(session, facts, files.path)
     zipped = {facts.zipmaps[spec.name] for spec in outputs if spec.name in facts.zipmaps}
-    run, make_options, running = session.run, ort.RunOptions, dict[int, Any]()
+    run = session._sess.run  # noqa: SLF001 - the session's own `run` checks again what a signature says, in 2 us
+    make_options, own_options = ort.RunOptions, dict[int, Any]()
     refused, shared = ort.capi.onnxruntime_pybind11_state.InvalidArgument, _shared_dimensions(session)
 
     def plain_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
-        run_options = running[thread := get_ident()] = make_options()
+        run_options = own_options.get(thread := get_ident())
+        if run_options is None:
+            run_options = own_options[thread] = make_options()
+        run_options.terminate = False
         try:
             return dict(zip(wanted, run(wanted, arrays, run_options), strict=True))
         except refused as error:  # such as an index beyond the rows of a table
             raise WrongInput(plain(error)) from error
-        finally:
-            del running[thread]
 
     def converting_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
         for dimension, places in shared.items():
@@ -54,7 +56,7 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
         return {name: writers[name](value) if name in writers else value for name, value in made.items()}
 
     def interrupt(thread: int) -> None:
-        if (run_options := running.get(thread)) is not None:
+        if (run_options := own_options.get(thread)) is not None:
             run_options.terminate = True
 
     return Model(

@@ -9,7 +9,7 @@ from runtime.errors import Poisoned
 from runtime.link.board import IN_HAND, Board, Signs
 from runtime.link.metrics import Meter
 
-_ENDS = 8 * 1024
+_ENDS = 2 * 1024
 """Of a long body, so much of its beginning and of its end is hashed, and its length."""
 _KNOWN = 4096
 Mark = tuple[int, int]

@@ -90,10 +90,13 @@ class Engine:
         Raises PredictFailed if the model raises or gives something else than its signature says, InvalidInput for what
         only the model could find wrong.
         """
-        if not (self._model.takes_nothing or all(array.size for array in request.inputs.values())):
-            return self._of_nothing(request)
+        model, inputs = self._model, request.inputs
+        if not model.takes_nothing:
+            for given in inputs.values():
+                if not given.size:
+                    return self._of_nothing(request)
         try:
-            outputs = self._model.predict(request.inputs, request.wanted)
+            outputs = model.predict(inputs, request.wanted)
         except WrongInput as error:
             raise InvalidInput(private(str(error))) from error
         except BaseException as error:  # SystemExit and CancelledError of a model are answered like any failure
