@@ -4,7 +4,8 @@
 
 The picture is W3b: FP32 [1, 3, 224, 224], 602 KB, for a model that takes little time itself; beside it the iris kit
 with a row of four numbers. One worker, one thread, one request at a time, all checks, metrics and logs on. "above the
-loop" is what a request costs beyond `session.run` alone, which a process does in a loop in the same rounds.
+loop" is what a request costs beyond `session.run` alone, which a process does in a loop in the same rounds; beside it a
+server that has no protocol at all (protocol_floor.py).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ Infer, _ = METHODS["ModelInfer"]
 PICTURE = np.random.default_rng(1).random((1, 3, 224, 224), np.float32)
 ROW = np.array([[5.1, 3.5, 1.4, 0.2]], np.float32)
 LOOP = "session.run alone"
+FLOOR = "no protocol at all"
 Form = Callable[[float], float]
 """Measures for some seconds: what one request takes of the CPU, in seconds."""
 _PIECE = 262_144
@@ -90,8 +92,9 @@ def main() -> None:
             (str(kit), "picture", kit / "model.onnx", PICTURE),
             (f"oci:{KITS / 'iris-onnx'}:v1", "iris-onnx", iris, ROW),
         ):
-            with server(reference, Bodies.of(model, array), model, folder) as forms:
-                forms = {LOOP: session_loop(file, array), **forms}
+            bodies = Bodies.of(model, array)
+            with server(reference, bodies, model, folder) as forms, floor(file, array, folder) as least:
+                forms = {LOOP: session_loop(file, array), **least, **forms}
                 report(model, forms, arguments.seconds, arguments.rounds)
     print("wanted: a binary picture at most 150 us above the loop")
 
@@ -190,6 +193,27 @@ def server(reference: str, bodies: Bodies, model: str, folder: Path) -> Iterator
         yield {form: partial(cpu_of, process, one) for form, one in work.items()}
         connection.close()
         channel.close()
+
+
+@contextmanager
+def floor(model: Path, array: np.ndarray[Any, Any], folder: Path) -> Iterator[dict[str, Form]]:
+    """The server without a protocol, for pictures."""
+    if array is not PICTURE:
+        yield {}
+        return
+    port, request = free_port(), http_request("/", Bodies.of("picture", array).binary)
+    arguments = ["-m", "loadtests.protocol_floor", str(model), str(port), str(len(request))]
+    with (folder / "log").open("ab") as log, started(arguments, log) as process, connected(port) as connection:
+        yield {FLOOR: partial(cpu_of, process, lambda: ask(connection, request))}
+
+
+def connected(port: int) -> socket.socket:
+    """A connection to a server that is starting."""
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 60)
+        except ConnectionRefusedError:
+            time.sleep(0.05)
 
 
 def http_request(path: str, body: bytes, more: str = "") -> bytes:
