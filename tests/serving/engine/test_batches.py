@@ -348,7 +348,10 @@ def test_the_arrays_of_a_batch_wait_for_no_garbage_collector():
         engine = gated.engine()
         first = await busy(gated, engine)
         calls = [Call(n) for n in range(4)]
-        arrays = [weakref.ref(call._inputs["x"]) for call in calls]
+        released = [asyncio.Event() for _ in calls]
+        loop = asyncio.get_running_loop()
+        for call, event in zip(calls, released, strict=True):
+            weakref.finalize(call._inputs["x"], loop.call_soon_threadsafe, event.set)
         tasks = [asyncio.ensure_future(answer(engine, call)) for call in calls]
         await asyncio.sleep(0)
         tasks[1].cancel()
@@ -356,9 +359,9 @@ def test_the_arrays_of_a_batch_wait_for_no_garbage_collector():
         await asyncio.gather(first, *tasks, return_exceptions=True)
         calls.clear()
         tasks.clear()
+        del call
         async with asyncio.timeout(20):
-            while any(array() is not None for array in arrays):  # a thread is about to let go of the last one
-                await asyncio.sleep(0.001)
+            await asyncio.gather(*(event.wait() for event in released))
 
     gc.disable()
     try:
