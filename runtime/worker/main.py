@@ -22,7 +22,6 @@ def main(control: int, supervisor: int) -> None:
     channel = Channel(socket.socket(fileno=control), takes_files=True)
     # half of what a server imports, while the supervisor still reads its settings
     import httptools  # noqa: F401
-    import uvicorn.protocols.http.flow_control  # noqa: F401
     import uvloop
 
     try:

@@ -7,10 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
-# all that is used of uvicorn; tests/serving/http/test_uvicorn.py says when a release changes it
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr
-
+from runtime.serving.http.flow import Flow, addresses
 from runtime.serving.http.framing import Headers, Refused
 from runtime.serving.http.state import State
 from runtime.serving.statuses import JSON, Header, Response, check_lines, error_body
@@ -92,9 +89,8 @@ class Turns:
 
     def __init__(self, state: State, transport: asyncio.Transport, *, rested: Callable[[Exchange], None],
                  ended: Callable[[bool], None]) -> None:  # fmt: skip
-        self.state, self.transport, self.flow = state, transport, FlowControl(transport)
-        self.addresses = get_local_addr(transport), get_remote_addr(transport)
-        """The server's, and the client's: None at a Unix socket."""
+        self.state, self.transport, self.flow = state, transport, Flow(transport)
+        self.addresses = addresses(transport)
         self._rested, self._ended = rested, ended
         self.current: Exchange | None = None
         self.waiting: deque[tuple[Exchange, Callable[[], Coroutine[Any, Any, None]]]] = deque()
