@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from adapters.base import AdapterError, MissingFramework, ModelFiles, Options
 from adapters.choose import ADAPTERS, by_suffix, read_head
-from adapters.pickles.file import looks_like_skops
+from adapters.pickles.head import looks_like_skops
 from adapters.trust import allows_code, check_level
 from adapters.wording import reason
 

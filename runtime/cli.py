@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # a worker should not wait for enums of all signals
 import errno
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from adapters.base import Adapter, Model, ModelFiles, Options
 from adapters.imports import framework, installed
-from adapters.pickles.file import TORCH_MAGIC
+from adapters.pickles.head import TORCH_MAGIC
 
 MEMBERS: Final = (
     b"data", b".data/", b"archive_format", b"constants", b"code/", b".format_version", b"version", b"byteorder",

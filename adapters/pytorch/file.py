@@ -13,7 +13,8 @@ import torch
 from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options, Refused
 from adapters.imports import entrypoint, framework, kit_on_path
-from adapters.pickles.file import TORCH_MAGIC, Bounded
+from adapters.pickles.file import Bounded
+from adapters.pickles.head import TORCH_MAGIC
 from adapters.pickles.names import Names
 from adapters.pytorch import export
 from adapters.pytorch.model import Loaded, as_model

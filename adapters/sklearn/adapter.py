@@ -7,7 +7,7 @@ from typing import Any, Final
 from adapters.base import Adapter, Model, ModelFiles, Options
 from adapters.boosted import lightgbm, xgboost
 from adapters.imports import framework, hidden, installed
-from adapters.pickles.file import looks_like_pickle, looks_like_skops
+from adapters.pickles.head import looks_like_pickle, looks_like_skops
 
 BOOSTERS: Final[Mapping[str, Callable[[Any, Options], Model]]] = {
     "lightgbm": lightgbm.as_model,

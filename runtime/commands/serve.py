@@ -42,7 +42,10 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
     if first:
         launcher.order(first, accept=serving)
 
-    from runtime.supervisor.supervisor import Supervisor
+    from adapters.imports import hidden
+
+    with hidden("ssl"):  # only a registry needs it, and asyncio imports it where it can
+        from runtime.supervisor.supervisor import Supervisor
 
     return Supervisor(reference, launcher, first, serving=serving)
 
@@ -52,10 +55,7 @@ def listener_for_grpc(settings: Settings, log: Log) -> Listener | None:
     asked, unix = settings.grpc_port, settings.host.startswith("unix:")
     if asked == OFF:
         return None
-    from adapters.imports import how_to_install
-
-    missing = find_spec("google") is None or find_spec("google.protobuf") is None
-    wanted = "it needs a TCP --host" if unix else f"it needs more packages: {how_to_install('grpc')}" if missing else ""
+    wanted = "it needs a TCP --host" if unix else _missing_for_grpc()
     port = GRPC_PORT if asked is None else asked
     if not wanted and port and port == settings.port:
         wanted = f"--port is {port}, too"
@@ -70,6 +70,14 @@ def listener_for_grpc(settings: Settings, log: Log) -> Listener | None:
         raise InvalidSetting(f"--grpc-port {asked} cannot be: {wanted}")
     log.info("grpc.off", message=f"no gRPC: {wanted}", reason=wanted)
     return None
+
+
+def _missing_for_grpc() -> str:
+    if find_spec("google") and find_spec("google.protobuf"):
+        return ""
+    from adapters.imports import how_to_install
+
+    return f"it needs more packages: {how_to_install('grpc')}"
 
 
 def _kits_folder(settings: Settings, reference: Reference) -> Path:

@@ -1,11 +1,12 @@
 """A worker process as the supervisor sees it: started clean, spoken to, watched, ended.
 
-Starting one is the first thing a server does, so nothing is imported before that can wait: not even `typing`.
+Starting one is the first thing a server does, so nothing is imported before that can wait: not `typing`, and not
+`signal` and `socket`, which make enums of what `_signal` and `_socket` have.
 """
 
+import _signal  # type: ignore[import-not-found]
+import _socket
 import os
-import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -72,8 +73,7 @@ class WorkerProcess:
         self.waiting = self.stuck_looks = 0  # connections to be accepted; for how many looks they have not become fewer
         self.blameless = False  # ended for what another one did: no sign of a crash loop
         self.finish_output: Callable[[], None] | None = None  # waits until all that it wrote is reported
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         pipes: list[int] = []
         try:
             pipes += os.pipe()
@@ -90,9 +90,13 @@ class WorkerProcess:
         os.close(pipes[1])
         os.close(pipes[3])
 
+        import socket
+
         from runtime.link.channel import Channel
 
-        self.channel = Channel(ours)
+        end = socket.socket(fileno=ours.detach())
+        end.setblocking(False)
+        self.channel = Channel(end)
 
     def tell(self, message: "Message", files: Sequence[int] = ()) -> None:
         """Sends a message. A worker that cannot take it, because it reads none, is ended."""
@@ -126,8 +130,10 @@ class WorkerProcess:
         self.channel.close()
         if code >= 0:
             return f"exit code {code}"
-        if code == -signal.SIGKILL:
+        if code == -_signal.SIGKILL:
             return "SIGKILL, perhaps out of memory"
+        import signal
+
         return signal.Signals(-code).name if -code < signal.SIGRTMIN else f"signal {-code}"
 
 
@@ -173,7 +179,7 @@ def _rather_ended(pid: int) -> None:
 
 def _kill_group(pid: int) -> None:
     try:
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, _signal.SIGKILL)
     except OSError:  # all of them have ended, or changed their user
         return
 

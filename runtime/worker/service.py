@@ -176,8 +176,8 @@ class Service:
             for server in self._servers:
                 await server.accept()
         self._channel.send(ready)
-        asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # nobody waits for it any more
         await asyncio.sleep(_SETTLE_SECONDS)
+        await asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # unless somebody has asked for it
         await served.try_batching()
 
 

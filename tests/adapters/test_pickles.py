@@ -13,7 +13,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from adapters.base import AdapterError, LoadFailed, Refused
-from adapters.pickles.file import looks_like_pickle, looks_like_skops
+from adapters.pickles.head import looks_like_pickle, looks_like_skops
 from adapters.pickles.unpickler import load_pickle
 
 from .kits import files_in, unpack

@@ -1,4 +1,4 @@
-"""How many connections a server takes: never more than it has file descriptors for."""
+"""How many connections a server takes: never more than it has file descriptors for; and the time in its answers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from email.utils import formatdate
 
 import pytest
 
+from runtime.serving.http.state import date_of
 from tests.serving.wire import Wire, ask, request
 
 ONE_MORE = (
@@ -33,6 +35,12 @@ def test_there_are_descriptors_for_all_connections_and_some_are_left(limits: str
     command = shell(limits, sys.executable, "-c", ONE_MORE.format(wanted))
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert printed.split() == [str(most), str(soft)]
+
+
+def test_a_date_is_that_of_http():
+    month = 2_629_746
+    for seconds in (0, 951_782_400, *range(1_800_000_000, 1_800_000_000 + 13 * month, month)):
+        assert date_of(seconds) == formatdate(seconds, usegmt=True).encode()
 
 
 @pytest.fixture
