@@ -3,7 +3,8 @@
     python loadtests/startup.py [ROUNDS [IMAGE]]
 
 Time: process start → first prediction, of a small kit from an OCI layout and from the cache
-(pinned digest, no registry there).
+(pinned digest, no registry there). What else runs on the machine makes it longer by any amount, and not the processor
+time of all processes until then; `chrt --rr 1` in front keeps everything else waiting meanwhile (as root).
 Memory: resident, after that prediction; the supervisor also after a pull from a real docker-registry.
 With IMAGE, the same kit in a container too (podman, or what ENGINE names), from `run` to the first prediction.
 """
@@ -45,6 +46,7 @@ class Case:
     name: str
     command: list[str]
     seconds: list[float] = field(default_factory=list)
+    processor_seconds: list[float] = field(default_factory=list)
     parent_mb: list[float] = field(default_factory=list)
     child_mb: list[float] = field(default_factory=list)
 
@@ -55,8 +57,10 @@ class Case:
         try:
             first_prediction(process, port)
             self.seconds.append(time.perf_counter() - started)
+            workers = children(process.pid)
+            self.processor_seconds.append(sum(map(processor_seconds, (process.pid, *workers))))
             self.parent_mb.append(resident_mb(process.pid))
-            self.child_mb.extend(resident_mb(child) for child in children(process.pid))
+            self.child_mb.extend(map(resident_mb, workers))
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(PATIENCE_SECONDS)
@@ -74,6 +78,11 @@ def first_prediction(process: subprocess.Popen[bytes], port: int) -> None:
                     return
         time.sleep(0.003)
     raise SystemExit(f"no prediction on port {port}: {' '.join(map(str, process.args))}")  # type: ignore[arg-type]  # ours is a list
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process has taken, threads that have ended included: clock_getcpuclockid(3)."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def resident_mb(pid: int) -> float:
@@ -188,13 +197,14 @@ def main(rounds: int, images: list[str]) -> None:
 def report(bare: Case, layout: Case, cached: Case, pulled: Case) -> None:
     """Prints medians, and ratios to the bare script."""
     median = statistics.median
-    print(f"process start to first prediction, medians of {len(bare.seconds)} rounds")
-    print(f"  {bare.name:24}{median(bare.seconds):6.3f} s")
-    for case in (layout, cached):
-        seconds, ratio = median(case.seconds), median(case.seconds) / median(bare.seconds)
-        print(f"  {case.name:24}{seconds:6.3f} s  {ratio:5.2f}x  (wanted: at most 1.2x)")
+    print(f"process start to first prediction, medians of {len(bare.seconds)} rounds  (wanted: at most 1.2x)")
+    least, least_cpu = median(bare.seconds), median(bare.processor_seconds)
+    for case in (bare, layout, cached):
+        seconds, cpu = median(case.seconds), median(case.processor_seconds)
+        ratios = f"{seconds / least:5.2f}x, {cpu:.3f} s of processor time {cpu / least_cpu:5.2f}x"
+        print(f"  {case.name:24}{seconds:6.3f} s  {ratios}")
     print("resident memory")
-    print(f"  {'supervisor, cached kit':24}{median(cached.parent_mb):6.1f} MB         (wanted: under 40)")
+    print(f"  {'supervisor, cached kit':24}{median(cached.parent_mb):6.1f} MB         (wanted: under 30)")
     print(f"  {'supervisor, after a pull':24}{median(pulled.parent_mb):6.1f} MB         (wanted: under 48)")
     print(f"  {bare.name:24}{median(bare.parent_mb):6.1f} MB")
     worker = median(cached.child_mb)

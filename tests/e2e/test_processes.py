@@ -38,7 +38,9 @@ def test_sigint_ends_at_once_and_cleanly(tmp_path):
         with server.ready():
             (worker,) = server.workers()
             scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (server.process.pid, worker)]
+            maps = Path(f"/proc/{server.process.pid}/maps").read_text()
         assert scores[1] == min(scores[0] + 500, 1000), "the kernel would rather end the supervisor"
+        assert "/_ssl." not in maps, "a supervisor that asks no registry has no TLS"
         assert server.stop(signal.SIGINT) == 0
         gone(worker)
 
