@@ -13,27 +13,27 @@ _UNLIMITED_FROM: Final = 2**60  # version 1 writes "no limit" as the largest mul
 
 
 class Allowance(NamedTuple):
-    """What this process may use; None: no limit is set."""
+    """What this process may use; None: no limit."""
 
     cores: float | None
     memory_bytes: int | None
 
     @property
     def threads(self) -> int:
-        """How many threads can run at once: the cores this process may run on, a quota rounded up, at least 1."""
+        """How many threads can run at once: this process's cores, or its quota rounded up; at least 1."""
         available = len(os.sched_getaffinity(0))
         return max(1, available if self.cores is None else min(available, -int(-self.cores // 1)))
 
 
 def allowance(root: Path = Path("/")) -> Allowance:
-    """The tightest limits over this process's control groups and all their ancestors."""
+    """Returns the lowest limits among this process's control groups and all their ancestors."""
     cores = [limit for group in _groups(root, "cpu") if (limit := _cores(group)) is not None]
     memory = [limit for group in _groups(root, "memory") if (limit := _memory(group)) is not None]
     return Allowance(min(cores, default=None), min(memory, default=None))
 
 
 def oom_kills(root: Path = Path("/")) -> int:
-    """How many processes of this control group the kernel has ended for lack of memory; 0 where nothing counts them."""
+    """Returns how many processes of this control group the kernel has killed for lack of memory; 0 if unknown."""
     for group in _groups(root, "memory"):
         events = _text(group / "memory.events") or _text(group / "memory.oom_control")
         for name, _, count in (line.partition(" ") for line in events.splitlines()):
@@ -43,7 +43,7 @@ def oom_kills(root: Path = Path("/")) -> int:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders whose limits hold for this process: version 2 and version 1, own group first, then its ancestors."""
+    """Yields the folders whose limits hold for this process, of both versions: its own group, then the ancestors."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, controllers, group = [*line.split(":", 2), "", ""][:3]
         base = root / "sys/fs/cgroup"
@@ -76,5 +76,5 @@ def _memory(group: Path) -> int | None:
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:  # no such controller, or not shown to us: then it sets no limit that we could know
+    except OSError:  # no such controller, or not visible here: no limit that this process can know
         return ""

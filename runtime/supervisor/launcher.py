@@ -21,7 +21,7 @@ _STANDARD_ERROR: Final = 2  # for the events of a worker's own log; its own one 
 
 
 class Launcher:
-    """What the workers of one server have in common."""
+    """Starts workers, and gives each its first order."""
 
     def __init__(self, settings: Settings, model: str, listener: Listener, board: Board, log: Log, kits: Path,
                  grpc: Listener | None = None) -> None:  # fmt: skip
@@ -36,14 +36,14 @@ class Launcher:
         self._model, self._kits = model, kits
 
     def start(self, slot: int, *, accept: bool) -> WorkerProcess:
-        """A new worker with its first order. Raises OSError where the machine has no process or descriptor left."""
+        """Returns a new worker that has its first order. Raises OSError if no process or file descriptor is left."""
         self.listeners_of(slot)
         worker = WorkerProcess(slot)
         self.order(worker, accept=accept)
         return worker
 
     def order(self, worker: WorkerProcess, *, accept: bool) -> None:
-        """Tells a worker what to serve on; it accepts at once, or only when its model passed its self-test."""
+        """Sends a worker its first order. Without `accept` it accepts connections only when its model is ready."""
         settings, log = self.settings, self.log
         worker.accepts = accept
         order = Order(
@@ -62,12 +62,12 @@ class Launcher:
         worker.finish_output = Output(worker, log, self.out).finish
 
     def listeners_of(self, slot: int) -> list[Listener]:
-        """The supervisor's copies of a worker's sockets: that of HTTP, then that of gRPC where it is served.
-        Raises OSError if one has to be made and cannot."""
+        """Returns the supervisor's copies of a worker's sockets: HTTP, then gRPC if it is served. Makes missing ones.
+        Raises OSError."""
         return [listeners.of(slot) for listeners in self._listeners]
 
     def renew_listeners(self, slot: int, *, alone: bool) -> bool:
-        """After the death of a worker: see `Listeners.renew`."""
+        """Renews the sockets of a worker that died, as `Listeners.renew` does."""
         new = [listeners.renew(slot, alone=alone) for listeners in self._listeners]
         return any(new)
 
@@ -78,7 +78,7 @@ class Launcher:
 
 
 def limits_of(settings: Settings, allowed: Allowance) -> Limits:
-    """The limits of a worker: what the operator says, within its share of the machine, or of the container."""
+    """Returns the limits of one worker: the operator's, cut to its share of the machine or container."""
     bodies = (allowed.memory_bytes or _PLENTY) // _SHARE // settings.workers
     return Limits(
         body_bytes=min(settings.max_body_bytes, bodies),

@@ -6,22 +6,23 @@ from runtime.supervisor.sockets import Listener, afresh, another, is_reachable
 
 
 class Listeners:
-    """By the number of the worker; `first` is worker 1's."""
+    """The sockets by the number of their worker; `first` is worker 1's."""
 
     def __init__(self, first: Listener) -> None:
         self.first, self._all = first, {1: first}
 
     def of(self, slot: int) -> Listener:
-        """The supervisor's copy of a worker's socket. Raises OSError if it has to be made and cannot."""
-        if slot not in self._all:  # of several workers, one that has no model gets no connections
+        """Returns the supervisor's copy of a worker's socket, made if it is missing. Raises OSError."""
+        if slot not in self._all:  # does not listen: a worker without a model gets no connections
             self._all[slot] = another(self._all[1], listening=False)
         return self._all[slot]
 
     def renew(self, slot: int, *, alone: bool) -> bool:
-        """After the death of a worker: its socket stays only if the `alone` worker left it as it was. Raises OSError.
+        """Replaces the socket of a worker that died. Raises OSError.
 
-        Others get the connections meanwhile; if there are no others, connections wait for the replacement.
-        Returns whether the sockets of all workers are new: a spoilt Unix socket is the same for all.
+        The socket of a worker that was `alone` stays if it still works: connections wait there for the replacement. Of
+        several workers, the others get the connections. Returns True if the sockets of all workers are new: they share
+        a Unix socket.
         """
         old = self.of(slot)
         unix = old.family == AF_UNIX
@@ -31,7 +32,7 @@ class Listeners:
             fresh = afresh(old)
             for listener in self._all.values():
                 listener.close()
-            self._all = {1: fresh}  # the others are made of it
+            self._all = {1: fresh}  # `of` makes the others of it
         else:
             self._all[slot] = another(old, listening=alone)
             old.close()

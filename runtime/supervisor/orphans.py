@@ -1,7 +1,7 @@
-"""Process 1 of a container: every process whose parent has ended becomes its child, and stays until it is waited for.
+"""Process 1 of a container: orphans become its children, and stay as zombies until it waits for them.
 
-The supervisor cannot do that beside its own work: whoever waits for any child also takes the exit codes of those that
-`subprocess` waits for in another thread, as a credential helper's.
+The supervisor itself cannot wait for any child: it would take the exit codes of processes that `subprocess` waits for
+in another thread, such as credential helpers.
 """
 
 import os
@@ -11,11 +11,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def leave_to_process_1() -> None:
-    """Returns in a child. Process 1 stays: it passes signals on, waits for all that end, and ends as the child did."""
+    """Forks and returns in the child. Process 1 passes signals on, reaps orphans, and ends as the child did."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_SIGNALS, signal.SIGCHLD))
     try:
         child = os.fork()
-    except OSError:  # no process to be had: orphans stay, and all else works
+    except OSError:  # no process is left: orphans are not reaped, and everything else works
         child = 0
     if child == 0:
         if os.getpid() != 1:

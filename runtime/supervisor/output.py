@@ -1,8 +1,7 @@
 """What a worker's libraries and its kit's code write to standard output and standard error, as events of the log.
 
-A worker has pipes there, and a thread of its supervisor reads them: so the last words of C++ before it aborts arrive.
-The thread reads and reports a limited amount a second. A worker that writes more waits for its pipe, and lines that are
-not reported are counted.
+Both are pipes that a thread of the supervisor reads, so what C++ prints before it aborts arrives too. The thread reads
+16 MiB and reports 1,000 lines a second at most. A worker that writes more blocks, and further lines are only counted.
 """
 
 import os
@@ -19,7 +18,7 @@ _MOST_LINES: Final = 1000
 _MOST_BYTES: Final = 16 * 2**20
 _READ_BYTES: Final = 64 * 2**10
 _LONGEST_LINE: Final = 3000  # bytes: an event stays below PIPE_BUF, and is written to a pipe in one piece
-_REMAINING_BYTES: Final = 2**20  # read after the worker's end, a pipe full: its descendants may go on writing for ever
+_REMAINING_BYTES: Final = 2**20  # read after the worker's end, one full pipe: its descendants may write for ever
 _FINISH_SECONDS: Final = 1.0
 
 
@@ -36,11 +35,11 @@ class Output:
         self._thread = threading.Thread(target=self._run, args=(worker.pidfd,), name="output", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # the machine has no thread left, and soon will have: the worker is replaced
+        except RuntimeError:  # no thread is left: the worker is replaced, after a pause
             worker.kill()
 
     def finish(self) -> None:
-        """Waits until what the worker wrote is reported; for the time after its end."""
+        """Waits until everything that the worker wrote is reported. To be called after its end."""
         self._hurry.set()
         if self._thread.ident is None:
             self._thread.run()
@@ -98,7 +97,7 @@ class Output:
 
 
 class _Stream:
-    """Cuts bytes into lines, and lines to a length."""
+    """One of the two streams: splits bytes into lines, and cuts long lines."""
 
     def __init__(self, name: str, say: Callable[..., None]) -> None:
         self.name, self.say = name, say

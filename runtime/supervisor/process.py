@@ -1,4 +1,4 @@
-"""A worker process as the supervisor sees it: started clean, spoken to, watched, ended.
+"""A worker process as the supervisor sees it: starts it with a clean environment, sends messages, ends and reaps it.
 
 Starting one is the first thing a server does, so nothing is imported before that can wait: not `typing`, and not
 `signal` and `socket`, which make enums of what `_signal` and `_socket` have.
@@ -14,9 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.link.messages import Message
 
-_OOM_SCORE = 500  # of 1000: as if it had half of all memory more, https://docs.kernel.org/filesystems/proc.html
-_END_SECONDS = 0.5  # for a worker that has closed its channel
-_CONTROL = 3  # where a worker finds its end of the channel
+_OOM_SCORE = 500  # of 1000: as if it used half of all memory more, https://docs.kernel.org/filesystems/proc.html
+_END_SECONDS = 0.5  # for a worker that has closed its channel to end by itself
+_CONTROL = 3  # file descriptor of a worker's end of the channel
 _START = """\
 import gc
 gc.disable()  # until the model is loaded: nothing that is imported is ever garbage
@@ -53,21 +53,21 @@ NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES NVIDIA_TF32_OVERRIDE
 HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HSA_OVERRIDE_GFX_VERSION HSA_ENABLE_SDMA
 """
 _KEPT_VARIABLES = frozenset(_KEPT_NAMES.split())
-"""What a worker may know of our environment, by exact names: any other variable may be somebody's key."""
-
+"""Environment variables that a worker gets, by exact names: any other may hold a secret."""
 
 _HASH_SEED = str(int.from_bytes(os.urandom(4), "little") or 1)
-"""All workers hash alike: they know each other's requests by it (runtime/serving/in_hand.py)."""
+"""The same for all workers, which compare hashes of requests (runtime/serving/in_hand.py)."""
 
 
 class WorkerProcess:
     """A running worker. `pidfd` becomes readable when it has ended."""
 
     def __init__(self, slot: int, module: str = "runtime.worker.main") -> None:
-        """Starts `main` of `module`, which waits for its first order. Raises OSError: no process, or no descriptor."""
+        """Starts `main` of `module`, which waits for its first order. Raises OSError if the machine has no
+        process or file descriptor left."""
         self.slot, self._reaped = slot, False
-        self.accepts = False  # connections, before it serves a model
-        self.loading: dict[str, float] = {}  # models that it was told to load, and has not answered about; since when
+        self.accepts = False  # connections, before it serves a model: live, not ready
+        self.loading: dict[str, float] = {}  # models that it is loading, and since when
         self.ready: set[str] = set()  # models that it serves
         self.not_understood = 0  # how often it sent what is no message
         self.waiting = self.stuck_looks = 0  # connections to be accepted; for how many looks they have not become fewer
@@ -99,7 +99,7 @@ class WorkerProcess:
         self.channel = Channel(end)
 
     def tell(self, message: "Message", files: Sequence[int] = ()) -> None:
-        """Sends a message. A worker that cannot take it, because it reads none, is ended."""
+        """Sends a message. Ends a worker that cannot take it because it does not read."""
         try:
             self.channel.send(message, files)
         except OSError as error:
@@ -107,7 +107,7 @@ class WorkerProcess:
                 self.kill()
 
     def ends_within(self, seconds: float) -> bool:
-        """Waits for its end. One that has closed its channel may be ending by itself, and a kill would hide of what."""
+        """Waits up to `seconds` for the worker to end by itself: its exit code says why. Returns True if it did."""
         import select
 
         poll = select.poll()
@@ -115,13 +115,13 @@ class WorkerProcess:
         return bool(poll.poll(seconds * 1000))
 
     def kill(self) -> None:
-        """Ends it now, if it has not ended already, and the processes that it started."""
+        """Kills the worker, if it runs, and its process group."""
         if not self._reaped:
             _kill_group(self.pid)
 
     def reap(self) -> str:
-        """After its end: frees what it held here and says how it ended."""
-        _kill_group(self.pid)  # until `waitpid` nobody else can get this number
+        """Frees what belongs to a worker that has ended; returns how it ended."""
+        _kill_group(self.pid)  # before `waitpid`: until then no other process gets this number
         if self.finish_output:
             self.finish_output()
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -139,7 +139,7 @@ class WorkerProcess:
 
 def _spawned(module: str, channel: int, out: int, err: int) -> tuple[int, int]:
     for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - pathlib is one more import
-        if fd > 2:  # what a shell or a service manager left open here, too, even above RLIMIT_NOFILE
+        if fd > 2:  # left open by a shell or a service manager, too, even above RLIMIT_NOFILE
             try:
                 os.set_inheritable(fd, False)
             except OSError:  # another thread has closed it
@@ -166,9 +166,9 @@ def _spawned(module: str, channel: int, out: int, err: int) -> tuple[int, int]:
 
 
 def _rather_ended(pid: int) -> None:
-    """Where memory runs out, the kernel is to end the worker `pid` and not this process, which says why.
+    """Has the kernel end the worker `pid` rather than this process where memory runs out: this one says why.
 
-    From the worker's first instruction: where memory is short, it may never come to do it itself.
+    The worker does not do it itself: where memory is short, it may not get that far.
     """
     try:
         with open(f"/proc/{pid}/oom_score_adj", "r+b", 0) as score:  # noqa: PTH123 - pathlib is one more import
@@ -180,7 +180,7 @@ def _rather_ended(pid: int) -> None:
 def _kill_group(pid: int) -> None:
     try:
         os.killpg(pid, _signal.SIGKILL)
-    except OSError:  # all of them have ended, or changed their user
+    except OSError:  # no process of the group is left, or none of this user
         return
 
 
@@ -188,6 +188,6 @@ def _cleaned(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if name in _KEPT_VARIABLES}
     kept.setdefault("PYTHONHASHSEED", _HASH_SEED)
     source = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 - pathlib is one more import
-    if sys.path[0] in {"", source}:  # run from a checkout that is not installed
+    if sys.path[0] in {"", source}:  # a checkout that is not installed
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, (source, kept.get("PYTHONPATH"))))
     return kept

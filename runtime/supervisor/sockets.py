@@ -35,7 +35,7 @@ class Listener(socket.socket):
     file: tuple[Path, int, int] | None = None  # path, device and inode of a Unix socket's file
 
     def turn_away(self) -> None:
-        """Lets no new client in; those who wait to be accepted stay. To be called before the last one is accepted, or
+        """Lets no new client in; those in the backlog stay. To be called before the last one is accepted, or
         whoever connects between that and the close would lose a request.
 
         Nobody finds a Unix socket any more: its file is removed, if it is still ours. At a TCP socket a SYN gets no
@@ -83,25 +83,25 @@ def afresh(listener: Listener) -> Listener:
 
 
 def is_intact(listener: Listener) -> bool:
-    """Returns whether a socket still listens, and lets every packet in. A worker has it, too."""
+    """Returns True if a socket still listens and has no packet filter: a worker can change both."""
     import ctypes
 
-    filters = ctypes.c_uint(0)  # asked for 0 of them, the kernel says how many there are
+    filters = ctypes.c_uint(0)  # asked for 0 instructions, the kernel says how many there are
     libc = ctypes.CDLL(None)
     libc.getsockopt(listener.fileno(), socket.SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(filters))
     poll = select.poll()
-    poll.register(listener, select.POLLRDHUP)  # a Unix socket that was shut down listens still, and refuses everybody
+    poll.register(listener, select.POLLRDHUP)  # a Unix socket that was shut down still listens, and refuses everybody
     listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     return not filters.value and not poll.poll(0) and bool(listens)
 
 
 def is_reachable(listener: Listener) -> bool:
-    """Returns whether a connection can be opened to `listener`, the only socket that listens at its address."""
+    """Returns True if clients can connect to `listener`, the only socket that listens at its address."""
     if not is_intact(listener):
         return False
-    listener.listen(_BACKLOG)  # a worker may have made its queue shorter
+    listener.listen(_BACKLOG)  # a worker may have shortened the backlog
     waiting, most = queue(listener)
-    if waiting >= most > 0:  # a SYN gets no answer now, and clients got that far
+    if waiting >= most > 0:  # a full backlog answers no SYN; clients filled it, so they can connect
         return True
     with socket.socket(listener.family) as client:
         client.setblocking(False)
@@ -203,7 +203,7 @@ def _listen_unix(path: Path) -> Listener:
 
 
 def _lock(folder: int) -> None:
-    """Waits 2 seconds at most: signals may be blocked, and others hold such a lock for a few microseconds."""
+    """Locks a folder, and waits up to 2 seconds for it: others hold the lock for microseconds. Raises OSError."""
     ends = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
@@ -215,7 +215,7 @@ def _lock(folder: int) -> None:
 
 
 def _remove_dead(path: Path) -> None:
-    """Removes the file of a server that was killed: nobody accepts there. Of a live one, `bind` says it itself."""
+    """Removes the file of a server that was killed: nobody accepts there. If one does, `bind` raises."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)  # with a full backlog, a live server would keep it waiting
         if probe.connect_ex(str(path)) != errno.ECONNREFUSED:

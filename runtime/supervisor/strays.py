@@ -1,8 +1,7 @@
-"""Processes that a worker left behind: they become children of the supervisor, which ends them.
+"""Processes that a worker left behind become children of the supervisor, which kills and reaps them.
 
-A worker that a model has taken over may start processes that leave its session and their parent, and hold a copy of its
-listening socket. Such a process is known by two marks that it cannot lose: it is in a session other than the
-supervisor's, and under the system call filter of `runtime.worker.harden`.
+A hostile model may start processes that leave the worker's session and keep a copy of its listening socket. They can
+lose neither of two marks: a session other than the supervisor's, and the seccomp filter of `runtime.worker.harden`.
 """
 
 import ctypes
@@ -21,7 +20,7 @@ _LOOK_SECONDS: Final = 0.005
 
 
 def adopt() -> None:
-    """Makes this process the parent of its descendants' orphans, and closes its memory to others, core files too."""
+    """Makes this process the parent of its descendants' orphans (prctl(2)), and forbids to read its memory."""
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # it holds credentials
@@ -29,13 +28,13 @@ def adopt() -> None:
 
 
 def sweep(workers: Container[int]) -> bool:
-    """Reaps orphans that have ended and kills those that workers left; whether there were any of these.
+    """Reaps orphans that have ended, and kills those that workers left; returns True if there were any to kill.
 
-    Children in this process's session are no orphans: it started them, and waits for their exit codes itself.
+    Children in this process's session are no orphans: whoever started them waits for their exit codes.
     """
     ours, found = os.getsid(0), False
     for pid in _children():
-        with suppress(OSError):  # it has just been reaped
+        with suppress(OSError):  # it has been reaped meanwhile
             if pid in workers or os.getsid(pid) == ours or os.waitpid(pid, os.WNOHANG)[0]:
                 continue
             if _filters(pid) > _filters(os.getpid()):
@@ -45,7 +44,7 @@ def sweep(workers: Container[int]) -> bool:
 
 
 def sweep_until_none(seconds: float) -> None:
-    """Kills and reaps orphans until there are no more: each that ends may leave its own."""
+    """Kills and reaps orphans for up to `seconds` until none is left: each may leave orphans of its own."""
     ends = time.monotonic() + seconds
     while sweep(()) and time.monotonic() < ends:
         time.sleep(_LOOK_SECONDS)
@@ -53,14 +52,14 @@ def sweep_until_none(seconds: float) -> None:
 
 def _children() -> list[int]:
     found: list[str] = []
-    with suppress(OSError):  # a thread has ended, no descriptor is left, there is no such list: the next look tells
+    with suppress(OSError):  # a thread ended, no file descriptor is left, or no such file: the next sweep finds them
         for task in Path("/proc/self/task").iterdir():
             found += (task / "children").read_text().split()
     return [int(pid) for pid in found]
 
 
 def _filters(pid: int) -> int:
-    """How many system call filters bind a process. They are inherited, and only grow (Linux 5.9)."""
+    """Returns the number of a process's seccomp filters, which are inherited and never removed (Linux 5.9)."""
     with suppress(OSError, ValueError, IndexError):
         return int(Path(f"/proc/{pid}/status").read_text().split("Seccomp_filters:")[1].split()[0])
     return 0

@@ -1,4 +1,4 @@
-"""One server from its first order to its exit code: pull, have workers load, say ready, drain.
+"""One server from its first order to its exit code: pulls the kit, has workers load it, says ready, drains.
 
 The supervisor holds the credentials, the network, the cache and the listening sockets; it parses no byte of a model.
 Workers live in `workers.py`; what they say decides nothing but whether their own model is loaded.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
     from runtime.kit.kit import Kit
 
-_FORGET_SECONDS: Final = 0.2  # after a pull, for its thread to end
+_FORGET_SECONDS: Final = 0.2  # after a pull, so that its thread has ended
 _KILL_GRACE_SECONDS: Final = 0.5  # after the drain timeout, for workers that are about to end by themselves
 
 
@@ -61,7 +61,7 @@ class Supervisor:
         self._served = self._stopping = False
 
     async def run(self) -> int:
-        """Brings the kit up, serves until told to stop, and gives the exit code.
+        """Pulls the kit, serves until told to stop, and returns the exit code.
 
         Raises Failure if the pull fails or workers die one after another, AdapterError if none can load the kit.
         """
@@ -70,7 +70,7 @@ class Supervisor:
         loop.set_exception_handler(self._fault)
         adopt()
         stops = [signal.SIGTERM, signal.SIGINT]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
             stops.append(signal.SIGHUP)
         for signum in stops:
             loop.add_signal_handler(signum, self._asked_to_stop, signum)
@@ -85,7 +85,7 @@ class Supervisor:
         try:
             return await self._ended
         finally:
-            for signum in stops:  # one more must not replace the exit code
+            for signum in stops:  # a further one must not replace the exit code
                 loop.remove_signal_handler(signum)
                 signal.signal(signum, signal.SIG_IGN)
             self._progress.cancel()
@@ -112,7 +112,7 @@ class Supervisor:
             loop.call_soon_threadsafe(callback, *arguments)
 
     def _prepare(self, loop: asyncio.AbstractEventLoop, kitfile: "Kitfile") -> None:
-        """Has workers import the framework. In the thread that pulls: raises AdapterError before a layer is fetched."""
+        """Has workers import the framework. In the pulling thread: raises AdapterError before a layer is fetched."""
         if facts := ModelFacts.checked(kitfile, self._settings.adapter, self._settings.trust):
             self._in_loop(loop, self._workers.tell, Prepare(self.reference.name, facts))
 
@@ -129,7 +129,7 @@ class Supervisor:
     # what workers do (`workers.Owner`)
 
     def heard(self, worker: WorkerProcess, message: Ready | Failed) -> None:
-        """A worker has loaded the model, or cannot. Once one could, another that cannot is a worker that dies."""
+        """A worker has loaded the model, or cannot: this ends the server, or if another worker could, that worker."""
         if isinstance(message, Ready):
             self._is_ready(worker, message)
         elif self._served:
@@ -139,7 +139,7 @@ class Supervisor:
             self.ended(message.as_error())
 
     def ended(self, failure: Exception | None) -> None:
-        """The server ends: with the failure, or with 0. While it drains, a failed pull or load does not matter."""
+        """Ends the server with the failure, or with 0. While it drains, a failed pull or load does not matter."""
         if self._ended.done() or (self._stopping and isinstance(failure, Failure | AdapterError)):
             return
         if failure is None:
@@ -186,7 +186,7 @@ class Supervisor:
         self._draining.add_done_callback(lambda task: task.cancelled() or task.result())
 
     async def _drain(self, delay: float) -> None:
-        """Everything is accepted for `delay` seconds more; then our copies of the listeners close before theirs."""
+        """Accepts everything for `delay` seconds more, then closes the listeners here, and then those of workers."""
         loop = asyncio.get_running_loop()
         self._progress.cancel()
         deadline = loop.time() + self._settings.drain_timeout
@@ -198,7 +198,7 @@ class Supervisor:
         self.ended(None)
 
     def _fault(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Something was raised in a callback: no part of a server may go on without the rest."""
+        """Ends the server after an exception in a callback: no part of it may go on without the rest."""
         error = context.get("exception")
         self.ended(error if isinstance(error, Exception) else RuntimeError(context["message"]))
 

@@ -1,7 +1,7 @@
-"""Which worker has to be replaced though it runs, and which requests no worker shall run again.
+"""Finds workers that run but have to be replaced, and requests that no worker may run again.
 
-What a worker writes on the board is its own word: one that a model has taken over can have itself replaced, or requests
-like those that it works on refused, and nothing else.
+The signs of life on the board are what a worker says of itself: with them, a hostile model can have its own worker
+replaced, or requests refused that its worker has in hand, and nothing else.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Final
 from runtime.link.board import POISONED, Board
 
 _GRACE_SECONDS: Final = 2.0
-"""After a deadline: for calls that can be interrupted to end, and for a heartbeat to come."""
+"""After a deadline, so that a call can be interrupted and a heartbeat can come."""
 _LARGEST: Final = 2.0**53
 _POISONED_SECONDS: Final = 600.0
 
@@ -24,9 +24,9 @@ class Vitals:
     def __init__(self, board: Board, deadline_seconds: float) -> None:
         self._board, self._deadline = board, deadline_seconds
         self._stopped: dict[int, int] = {}
-        self._beats: dict[int, tuple[float, float]] = {}  # of each slot the last one, and when it was first seen
-        self._poisoned: deque[tuple[float, float]] = deque(maxlen=POISONED)  # fingerprints, and until when
-        self._suspected: dict[float, float] = {}  # fingerprints that were in hand with others, and until when
+        self._beats: dict[int, tuple[float, float]] = {}  # by slot: the last beat, and when this process first saw it
+        self._poisoned: deque[tuple[float, float]] = deque(maxlen=POISONED)  # fingerprints, refused until when
+        self._suspected: dict[float, float] = {}  # fingerprints that were in hand beside others, until when
 
     def stuck(self, slot: int, pid: int) -> str:
         """Returns why the worker in `slot` has to be replaced; "" if it need not."""
@@ -34,7 +34,7 @@ class Vitals:
             return "it was stopped by a signal"
         signs, now = self._board.signs(slot), time.monotonic()
         last, since = self._beats.get(slot, (0.0, now))
-        if last == 0.0 or (signs.beat != last and 0 < signs.beat <= now):  # what is no time is no beat
+        if last == 0.0 or (signs.beat != last and 0 < signs.beat <= now):  # no time of the past is no beat
             self._beats[slot] = last, since = signs.beat, now
         if not self._deadline:
             return ""
@@ -47,7 +47,7 @@ class Vitals:
     def died(self, slot: int) -> int:
         """Notes the requests that a worker had in hand when it ended; returns how many are refused from now on.
 
-        A request that was alone is refused at once. Of several, one that was there when two workers ended.
+        A request that was the only one is refused after one death; of several, one that was there at two deaths.
         """
         signs, now = self._board.signs(slot), time.monotonic()
         in_hand = {cell for cell in signs.in_hand if 0 < cell < _LARGEST}
@@ -62,7 +62,7 @@ class Vitals:
         return len(guilty)
 
     def tell(self) -> None:
-        """Tells all workers which requests are refused, for their time."""
+        """Writes on the board which requests are refused now."""
         now = time.monotonic()
         while self._poisoned and self._poisoned[0][1] < now:
             self._poisoned.popleft()
@@ -70,7 +70,7 @@ class Vitals:
             self._board.poisoned[index] = self._poisoned[index][0] if index < len(self._poisoned) else 0.0
 
     def _is_stopped(self, pid: int) -> bool:
-        """True if a process was found stopped two looks in a row: a debugger may stop it for a moment."""
+        """Returns True if a process was stopped at two looks in a row: a debugger may stop it for a moment."""
         state = ""
         with suppress(OSError, IndexError):
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

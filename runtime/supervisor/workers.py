@@ -1,6 +1,6 @@
-"""The workers of one server: started, watched, replaced when they die, ended. Nothing here knows what they serve.
+"""Starts, watches, replaces and ends the workers of one server. Nothing here knows what they serve.
 
-What a worker says, sends and does to what it shares is taken for the word of a hostile model: it may cost that worker.
+Whatever a worker sends, or does to what it shares, may be the work of a hostile model: it costs that worker at most.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ _CRASH_SECONDS: Final = 60.0
 _FIRST_PAUSE_SECONDS: Final = 0.5  # before a failed start is tried again; doubled each time. Five are a crash loop, too
 _MOST_NOT_UNDERSTOOD: Final = 16  # messages that are no messages; a worker that sends one more is ended
 _LOOK_SECONDS: Final = 1.0
-_STUCK_LOOKS: Final = 10  # an event loop that runs, however busy, accepts in that time, and its queue gets shorter
+_STUCK_LOOKS: Final = 10  # 10 s: a busy event loop, too, accepts connections in that time
 _LONGEST_PAUSE_SECONDS: Final = 10.0
-_END_SECONDS: Final = 1.0  # for workers that were killed or closed their channel, then for what they left, to be gone
+_END_SECONDS: Final = 1.0  # for killed workers to end, then for the processes that they left
 
 
 class Owner(Protocol):
-    """Who is told of what happens to workers."""
+    """Hears what happens to workers."""
 
     def heard(self, worker: WorkerProcess, message: Ready | Failed) -> None:
-        """A worker said the one thing about a model that it was asked for."""
+        """A worker has answered whether it could load a model."""
 
     def ended(self, failure: Exception | None) -> None:
-        """There is no worker any more: all were told to stop, or too many died."""
+        """No worker is left: all were told to stop, or too many died."""
 
 
 class Workers:
@@ -48,10 +48,10 @@ class Workers:
         self._workers: dict[int, WorkerProcess] = {first.slot: first} if first else {}
         self._loads: list[Load] = []
         self._deaths: deque[float] = deque(maxlen=_CRASH_DEATHS)
-        self._blamed: deque[float] = deque(maxlen=2 * _CRASH_DEATHS)  # deaths that requests are to blame for
+        self._blamed: deque[float] = deque(maxlen=2 * _CRASH_DEATHS)  # times of deaths that requests caused
         self._vitals = Vitals(launcher.board, launcher.settings.inference_timeout)
         self._failed_starts, self._oom_kills = 0, oom_kills()
-        self.stopping = False  # whether workers are replaced no more
+        self.stopping = False  # True: no worker is replaced any more
         self._served = False
 
     def __iter__(self) -> Iterator[WorkerProcess]:
@@ -62,11 +62,11 @@ class Workers:
 
     @property
     def ready(self) -> bool:
-        """Whether some worker serves a model."""
+        """True if a worker serves a model."""
         return any(worker.ready for worker in self)
 
     def watch(self) -> None:
-        """Begins: from now on the running loop sees what workers do."""
+        """Begins to watch all workers on the running loop."""
         for worker in self:
             self._watch(worker)
         if not self._workers:
@@ -74,12 +74,12 @@ class Workers:
         self._look()
 
     def tell(self, message: Message) -> None:
-        """Tells all workers."""
+        """Sends a message to all workers."""
         for worker in self:
             worker.tell(message)
 
     def load(self, message: Load, slots: int) -> None:
-        """Has every worker load a model, those to come too, and brings their number to `slots`."""
+        """Has all workers load a model, later ones too, and brings their number to `slots`."""
         self._loads.append(message)
         for worker in self:
             self._tell_to_load(worker, message)
@@ -87,7 +87,7 @@ class Workers:
             self._start(slot)
 
     def stop(self, message: Stop) -> None:
-        """Tells all workers to answer what was accepted, and to end; none is replaced any more."""
+        """Tells all workers to answer what they have accepted, and to end. None is replaced any more."""
         self.stopping = True
         self._launcher.close_listeners()
         self.tell(message)
@@ -95,7 +95,7 @@ class Workers:
             self._owner.ended(None)
 
     def end(self) -> None:
-        """Ends all workers and what they left, and waits for it, within 2 seconds."""
+        """Kills all workers and the processes that they left, and waits up to 2 seconds for their end."""
         self.stopping = True
         for worker in self:
             worker.kill()
@@ -106,7 +106,7 @@ class Workers:
         sweep_until_none(_END_SECONDS)
 
     def sweep(self) -> None:
-        """Ends processes that workers left behind, and reaps those that have ended."""
+        """Kills processes that workers left behind, and reaps those that have ended."""
         if sweep({worker.pid for worker in self._workers.values()}):
             self._log.error("worker.left_a_process", reason="a process that a worker left behind was killed")
 
@@ -118,7 +118,7 @@ class Workers:
         accept = not self._served and not any(worker.accepts for worker in self)
         try:
             if again and self._launcher.renew_listeners(slot, alone=not self.ready):
-                for other in self:  # they listen where nobody connects any more
+                for other in self:  # their socket has no name any more
                     other.blameless = True
                     self._end_one(other)
             worker = self._workers[slot] = self._launcher.start(slot, accept=accept)
@@ -147,7 +147,7 @@ class Workers:
         loop.add_reader(worker.pidfd, self._died, worker)
 
     def _end_one(self, worker: WorkerProcess) -> None:
-        asyncio.get_running_loop().remove_reader(worker.channel.fileno())  # it is not listened to any more
+        asyncio.get_running_loop().remove_reader(worker.channel.fileno())  # what it still sends counts for nothing
         worker.kill()
 
     def _hear(self, worker: WorkerProcess) -> None:
@@ -198,7 +198,7 @@ class Workers:
             self._meter.add("runtime_worker_restarts_total", 1)
             more = {"poisoned": blamed} if blamed else {}
             self._log.error("worker.died", worker=worker.slot, pid=worker.pid, reason=reason, **more)
-            if blamed and worker.ready:  # it came up, and a request ended it: the server stays
+            if blamed and worker.ready:  # it was ready, and a request ended it: this is no crash loop
                 self._start_later(worker.slot)
             elif worker.blameless or not self._is_crash_loop(reason):
                 self._start(worker.slot, again=True)
@@ -206,7 +206,7 @@ class Workers:
             self._owner.ended(None)
 
     def _start_later(self, slot: int) -> None:
-        """Replaces a worker that a request ended: the first few at once, further ones after ever longer pauses."""
+        """Replaces a worker that a request ended: four in a minute at once, further ones after pauses of up to 10 s."""
         now = time.monotonic()
         self._blamed.append(now)
         often = sum(at > now - _CRASH_SECONDS for at in self._blamed) - _CRASH_DEATHS
@@ -214,7 +214,7 @@ class Workers:
         asyncio.get_running_loop().call_later(pause, partial(self._start, slot, again=True))
 
     def _out_of_memory(self, reason: str) -> str:
-        """`reason`, more certain where the control group counts the processes that the kernel has ended."""
+        """Returns `reason`, with certainty where the control group counts the processes that the kernel has killed."""
         before, self._oom_kills = self._oom_kills, oom_kills()
         if reason.startswith("SIGKILL") and self._oom_kills > before:
             return "SIGKILL by the kernel: out of memory; give the container more, or serve a smaller model"
@@ -229,7 +229,7 @@ class Workers:
         return True
 
     def _look(self) -> None:
-        """Once a second: has a worker damaged its socket, stopped accepting, got stuck, or left a process?"""
+        """Looks once a second for workers that are stuck, do not accept or spoilt a socket, and for processes left."""
         if self.stopping:
             return
         self.sweep()
@@ -244,7 +244,7 @@ class Workers:
             if worker.ready and (reason := self._not_listening(worker)):
                 self._log.error("worker.not_listening", worker=worker.slot, reason=reason)
                 self._end_one(worker)
-                break  # a Unix socket is the same for all: its renewal ends the others
+                break  # workers share a Unix socket: its renewal ends the others
         asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
 
     def _look_at_loading(self, worker: WorkerProcess) -> None:
@@ -265,5 +265,5 @@ class Workers:
             return "it has spoilt its listening socket"
         before, worker.waiting = worker.waiting, sum(queue(listener)[0] for listener in listeners)
         worker.stuck_looks = worker.stuck_looks + 1 if worker.waiting and worker.waiting >= before else 0
-        others = sum(bool(other.ready) for other in self) > 1  # alone, it may compute for longer and hold the GIL
+        others = sum(bool(other.ready) for other in self) > 1  # a lone worker may hold the GIL for longer
         return "it has stopped accepting connections" if others and worker.stuck_looks >= _STUCK_LOOKS else ""

@@ -1,4 +1,4 @@
-"""What a worker tells its supervisor of a model that it could not load: the name of an error, and a line."""
+"""What a worker tells its supervisor about a model that it cannot load: the name of an error, and one line."""
 
 import re
 from typing import Final
@@ -14,7 +14,7 @@ _OUT_OF_MEMORY: Final = re.compile(
 
 
 def failed(model: str, error: Exception) -> Failed:
-    """The message that says why `model` cannot be loaded."""
+    """Returns the message that says why `model` cannot be loaded."""
     kind, line = type(error).__name__, str(error)
     if any(isinstance(each, MemoryError) or _OUT_OF_MEMORY.search(str(each)) for each in causes(error)):
         said = "" if kind == "MemoryError" and not line else f" ({line})"

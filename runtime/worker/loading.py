@@ -34,7 +34,7 @@ from runtime.worker.harden import FULL
 from runtime.worker.samples import Sample, common_inputs, first_inputs, read_samples
 
 _WARM_UPS: Final = 5
-_IMAGE_GROWTH: Final = 4  # what a body is at most when it is read, as an image whose pixels become numbers
+_IMAGE_GROWTH: Final = 4  # at most this many times the body's size once it is read: an image becomes FP32
 
 
 def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, codecs: tuple[Codec, ...] = CODECS,
@@ -88,7 +88,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
 
 
 def _wish(mode: str, declared: Batching | None) -> Wish | None:
-    """Returns what the operator's `--batching` and the kit together say; None: no batching."""
+    """Returns what `--batching` and the kit together ask for; None: no batching."""
     wish = Wish(exact=mode == "exact")
     if declared:
         wish = wish._replace(most_rows=declared.max_size, delay_seconds=declared.max_delay_ms / 1000, must_pay=False)
@@ -98,7 +98,7 @@ def _wish(mode: str, declared: Batching | None) -> Wish | None:
 
 
 def _say_terms(terms: Terms, meter: Meter, log: Log) -> bool:
-    """Says under which terms the kit is loaded; returns whether this process is confined. Raises Refused."""
+    """Logs and meters the terms; returns True if this process is confined. Raises Refused."""
     confined = bool(FULL.fullmatch(terms.sandbox))
     meter.set("runtime_sandboxed", confined)
     meter.set("runtime_unsafe_loading", terms.trust == "unsafe")
@@ -113,7 +113,7 @@ def _say_terms(terms: Terms, meter: Meter, log: Log) -> bool:
 
 
 def check_size(model: Model, limits: Limits) -> None:
-    """Raises LoadFailed if an input is longer than any request gives: an example of it would take all memory."""
+    """Raises LoadFailed if an input is larger than any request can be: an example of it would fill the memory."""
     most = _IMAGE_GROWTH * limits.body_bytes
     for spec in model.inputs:
         size = math.prod(max(axis, 1) for axis in spec.shape) * DTYPES[spec.datatype].itemsize
@@ -138,7 +138,7 @@ def _provenance(kit: Load, terms: Terms, adapter: str) -> Provenance:
 
 
 def replay(served: Served, number: int, sample: Sample) -> None:
-    """Asks the model a sample's request, as a client would. Raises SamplesDiffer if it answers anything else."""
+    """Sends the model a sample's request, as a client would. Raises SamplesDiffer if the answer is another."""
     try:
         answer = rehearse(served, V2_JSON, sample.body).body
     except RequestFailed as error:

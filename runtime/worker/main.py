@@ -1,4 +1,4 @@
-"""A worker's first steps, in an order that matters: give up privileges, import, hear the order, serve."""
+"""A worker's first steps, in an order that matters: gives up privileges, imports, waits for its order, serves."""
 
 import os
 import socket
@@ -10,9 +10,9 @@ from runtime.link.messages import Order
 from runtime.worker.harden import harden, shut_in
 
 _SWITCH_SECONDS: Final = 10e-6
-"""A prediction in a thread gives way to the event loop after so long, not after Python's 5 ms. Whoever waits is also
-woken whenever the model lets go of the interpreter, and a forest does so hundreds of times a prediction: with 5 ms, 8
-clients made one cost 1.6 times the processor time of one client's."""
+"""GIL switch interval. With Python's 5 ms the event loop waits too long for a prediction in a thread. A waiting thread
+also wakes whenever the model releases the GIL, hundreds of times in a forest's prediction: with 5 ms, one of 8 clients'
+predictions cost 1.6 times the processor time of a single client's."""
 
 
 def main(control: int, supervisor: int) -> None:
@@ -20,13 +20,13 @@ def main(control: int, supervisor: int) -> None:
     harden(supervisor, control)
     os.set_inheritable(control, False)
     channel = Channel(socket.socket(fileno=control), takes_files=True)
-    # half of what a server imports, while the supervisor still reads its settings
+    # part of the imports, while the supervisor reads its settings; none of them starts a thread
     import httptools  # noqa: F401
     import uvloop
 
     try:
         order = channel.receive(Order)
-    except EOFError:  # the supervisor ended before it said what to do
+    except EOFError:  # the supervisor ended before it sent one
         sys.exit(1)
     assert order, "the channel waits for it"
     level = shut_in(order.terms.sandbox, order.kits, memory_bytes=order.limits.memory_bytes, files=(channel.files[2],))

@@ -22,7 +22,7 @@ def main(control: int, parent: int) -> None:
     channel = Channel(socket.socket(fileno=control), takes_files=True)
     order = channel.receive(Predict)
     assert order, "the channel waits for it"
-    memory, files = order.limits.memory_bytes, channel.files  # of a file among these the size is not bounded
+    memory, files = order.limits.memory_bytes, channel.files  # RLIMIT_FSIZE would cut a file among these
     level = shut_in(order.terms.sandbox, order.kit.root, memory_bytes=memory, files=files)
     terms = order.terms._replace(sandbox=level)
     style: Style = "json" if order.log_style == "json" else "text"
@@ -52,7 +52,7 @@ def _predict(order: Predict, log: Log, source: int, target: int) -> Predicted:
     from runtime.worker.loading import load
 
     listen(log)
-    meter = Meter(Board.create(2, WIDTH).slot(1))  # nobody reads it
+    meter = Meter(Board.create(2, WIDTH).slot(1))  # no metric is read
     served, _ = load(order.kit, order.terms, limits=order.limits, meter=meter, log=log)
     rows = BufferedReader(FileIO(source), _BUFFER_BYTES)
     predictions = os.fdopen(target, "wb", _BUFFER_BYTES)

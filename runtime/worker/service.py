@@ -1,4 +1,4 @@
-"""Life inside one worker: serve at once, import while the supervisor pulls, load, warm up, say ready, drain.
+"""What a worker does: serves at once, imports while the supervisor pulls, loads, warms up, says ready, drains.
 
 A worker holds the model and nothing else: no credentials, no network of its own, no text but its supervisor's orders.
 """
@@ -38,12 +38,11 @@ if TYPE_CHECKING:
     from runtime.serving.grpc.server import Server as GrpcServer
     from runtime.serving.protocol.codec import Codec
 _BEAT_SECONDS: Final = 0.5
-
-_SETTLE_SECONDS: Final = 0.5  # between ready and what may compete with the first requests
+_SETTLE_SECONDS: Final = 0.5  # after ready, before what would compete with the first requests
 
 
 class Service:
-    """What a worker does, from its first order to its end."""
+    """One worker, from its first order to its end."""
 
     def __init__(self, channel: Channel, order: Order) -> None:
         self._channel, self._order = channel, order
@@ -58,7 +57,7 @@ class Service:
         listen(self._log)
         self._signs = self._board.signs(order.slot)
         self._in_hand = InHand(self._board, self._signs, self._meter)
-        self._predicts_since = 0.0  # of a model that is being loaded; 0: none has been asked yet
+        self._predicts_since = 0.0  # when the model that is being loaded was first asked; 0: not yet
         self._served = dict[str, Served]()
         health = Health(self._board, order.model)
         self._codecs: tuple[Codec, ...] = CODECS
@@ -88,10 +87,10 @@ class Service:
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._hear)
         await self._stopped.wait()
         self._log.close()
-        os._exit(0)  # everything is answered; a model that is still loading in its thread would else be waited for
+        os._exit(0)  # all is answered; a return would wait for threads, such as one that loads a model
 
     def _beat(self) -> None:
-        """Says on the board that the event loop runs, and whether a call goes on after its deadline."""
+        """Writes on the board that the event loop runs, and since when a call is past its deadline."""
         now, seconds = time.monotonic(), self._order.limits.deadline_seconds
         late = [served.engine.late_since for served in self._served.values()]
         if self._predicts_since and 0 < seconds < now - self._predicts_since:
@@ -108,7 +107,7 @@ class Service:
         try:
             message = self._channel.receive(Prepare, Load, Stop)
         except EOFError:
-            os._exit(1)  # the supervisor is gone: nothing of it may live on
+            os._exit(1)  # the supervisor is gone
         loop = asyncio.get_running_loop()
         match message:
             case Prepare():
@@ -119,14 +118,14 @@ class Service:
                 self._draining = loop.create_task(self._stop(message.seconds))
 
     def _grpc_server(self, sockets: list[socket.socket]) -> "GrpcServer":
-        from runtime.serving.grpc.server import Server as GrpcServer  # no answer over HTTP has to wait for it
+        from runtime.serving.grpc.server import Server as GrpcServer  # HTTP is served already
 
         models = Models(self._served, self._health, self._board, self._log)
         return GrpcServer(models, sockets, bodies=self._app.bodies, health=self._health, limits=self._order.limits,
                           log=self._log, speak=self._speak)  # fmt: skip
 
     def _speak(self, codec: "Codec") -> None:
-        """Speaks one more protocol; in any thread."""
+        """Adds a protocol. May be called in any thread."""
         self._codecs = self._app.speak(codec)
         for served in tuple(self._served.values()):
             prepare(served, self._codecs)
@@ -145,7 +144,7 @@ class Service:
             if adapter:
                 adapter.prepare()
         except AdapterError:
-            return  # loading says it again, with the files at hand
+            return  # loading raises it again, with the files at hand
 
     def _load(self, kit: Load) -> tuple[Served, Ready]:
         terms = self._order.terms
@@ -166,12 +165,12 @@ class Service:
             self._log.debug("model.load_failed", error=repr(error))
             self._channel.send(failed(kit.model, error))
             return
-        gc.freeze()  # what is there now stays: no collection has to look at it again
+        gc.freeze()  # the garbage collector never looks at what is there now
         gc.enable()
-        self._log.private = not self._order.limits.log_inputs  # from now on there are inputs that texts could quote
+        self._log.private = not self._order.limits.log_inputs  # from now on texts may quote inputs
         self._predicts_since, served.in_hand = 0.0, self._in_hand
         self._served[kit.model] = served
-        prepare(served, self._codecs)  # perhaps there is one more since it began to load
+        prepare(served, self._codecs)  # a protocol may have been added during the load
         if not self._order.accept:
             for server in self._servers:
                 await server.accept()
@@ -182,5 +181,5 @@ class Service:
 
 
 def _encode(fields: dict[str, object]) -> str:
-    """A log line's JSON, three times as fast as the standard library's."""
+    """Returns a log line's JSON, in a third of the time that the standard library takes."""
     return orjson.dumps(fields, default=str).decode()
