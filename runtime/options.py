@@ -14,18 +14,18 @@ GRPC_PORT: Final = 8081
 """Where gRPC is served if nobody says otherwise."""
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
+def _whole(low: int, high: int, otherwise: str = "") -> Callable[[str], int]:
     def read(text: str) -> int:
         number = int(text) if text.isascii() and text.removeprefix("-").isdigit() else None
         if number is None or not low <= number <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
+            raise ValueError(f"a whole number from {low} to {high}{otherwise}")
         return number
 
     return read
 
 
 def _port_or_off(text: str) -> int:
-    return OFF if text == "off" else _whole(0, 65_535)(text)
+    return OFF if text == "off" else _whole(0, 65_535, ", or off")(text)
 
 
 def _seconds(text: str) -> float:

@@ -13,6 +13,7 @@ from runtime.errors import InputAtFault, InvalidInput
 from runtime.rows.base import Job, Rows
 from runtime.serving.engine.request import Request
 from runtime.serving.protocol.plain.body import NPY, read
+from runtime.serving.protocol.rows import is_one_row
 
 
 class NpyRows:
@@ -29,6 +30,9 @@ class NpyRows:
             whole = np.load(io.BytesIO(self._job.source.read()), allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise InvalidInput(f"the file is not a NumPy file of plain numbers or texts: {error}") from None
+        only = self._job.served.signature.only
+        if isinstance(whole, np.ndarray) and only is not None and is_one_row(only, list(whole.shape)):
+            whole = whole[np.newaxis]
         if not isinstance(whole, np.ndarray) or not whole.ndim:
             raise InputAtFault("the NumPy file has no rows")
         for start in range(0, len(whole), size):

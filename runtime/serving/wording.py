@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 from reprlib import Repr
-from typing import Any
+from typing import Any, Final
 
 from runtime.errors import private
 
 SHOWN_CHARACTERS = 64
 LINE_BYTES = 512
+
+
+_JSON_NAMES: Final[dict[object, str]] = {None: "null", True: "true", False: "false"}
 
 
 class _Short(Repr):
@@ -21,6 +24,10 @@ class _Short(Repr):
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:  # noqa: ARG002 - reprlib's signature
         return "{...}" if x else "{}"
 
+    def repr1(self, x: object, level: int) -> str:
+        """Writes null, true and false as JSON does."""
+        return _JSON_NAMES[x] if x is None or x is True or x is False else super().repr1(x, level)
+
 
 _short = _Short()
 
@@ -32,7 +39,7 @@ def shown(value: object) -> str:
 
 def quoted(value: object) -> str:
     """Returns a value as printable ASCII of at most 64 characters, strings in quotes."""
-    if isinstance(value, (list, dict)):
+    if value is None or isinstance(value, (list, dict, bool)):
         text = _short.repr(value).encode("ascii", "backslashreplace").decode()
     else:
         text = ascii(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value)

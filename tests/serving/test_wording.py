@@ -17,10 +17,12 @@ from runtime.serving.wording import listed, one_line, quoted, shown
         ([1, 2], "[1, 2]"),
         (10**70, "1" + "0" * 60 + "..."),
         ([1] * 100, "[" + "1, " * 20 + "..."),
-        (["é\udc80", None, 0.5], r"['\xe9\udc80', None, 0.5]"),
+        (["é\udc80", None, 0.5], r"['\xe9\udc80', null, 0.5]"),
         (orjson.loads("[" * 1000 + "]" * 1000), "[[[...]]]"),
         ({"a": orjson.loads("[" * 1000 + "]" * 1000)}, "{...}"),
         ([{}, {"a": 1}], "[{}, {...}]"),
+        (None, "null"),
+        ([True, [False, None]], "[true, [false, null]]"),
     ],
 )
 def test_a_value_is_printable_and_short(value: object, text: str):

@@ -60,7 +60,7 @@ SERVING = "Kitfile: model.parameters.serving"
         pytest.param({"batching": {}}, f"{SERVING}.batching has no max_size", id="batching without size"),
         pytest.param(
             {"batching": {"max_size": True}},
-            f"{SERVING}.batching.max_size must be a whole number of at least 1, got True",
+            f"{SERVING}.batching.max_size must be a whole number of at least 1, got true",
             id="max_size true",
         ),
         pytest.param(

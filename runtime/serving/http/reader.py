@@ -12,6 +12,11 @@ from runtime.serving.media import too_large
 
 _CHUNK_BYTES: Final = 128
 """What a chunk's size and extensions may take, on average."""
+_OTHERS: Final = (
+    (b"PRI * HTTP/2", "this port speaks HTTP/1.1; gRPC is served on the port of --grpc-port"),
+    (b"\x16\x03", "this port speaks HTTP without TLS"),
+)
+"""How other protocols begin, and what their client is told."""
 
 
 class Reader:
@@ -69,7 +74,8 @@ class Reader:
             except httptools.HttpParserCallbackError as error:
                 raise error.__context__ or error from None
             except httptools.HttpParserError as error:
-                raise Refused(400, f"invalid HTTP request: {error}") from None
+                text = next((text for start, text in _OTHERS if self._unparsed.startswith(start)), error)
+                raise Refused(400, f"invalid HTTP request: {text}") from None
         if self.between or self._in_body:
             self._unparsed = b""
         self._check_size()

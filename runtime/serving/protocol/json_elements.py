@@ -239,9 +239,8 @@ def _wrong_type(spec: TensorSpec, data: list[Any], right: frozenset[type]) -> In
     if isinstance(got, list):
         return _fault(spec, f"data does not match shape: element {index} is an array")
     if got is None and spec.datatype == "BYTES":
-        return _fault(
-            spec, "BYTES wants a string, got None (wrong element type): this input has no missing texts", index
-        )
+        said = "BYTES wants a string, got null (wrong element type): this input has no missing texts"
+        return _fault(spec, said, index)
     return _wrong_element(spec, index, kind_of(got) if isinstance(got, dict) else shown(got))
 
 

@@ -125,6 +125,11 @@ def shape_of(data: Any) -> list[int]:
     return shape
 
 
+def is_one_row(spec: TensorSpec, shape: list[int]) -> bool:
+    """True if an array of that shape is one row of the input, without an axis of rows; a column of one row has it."""
+    return len(shape) < len(spec.shape) and shape == list(spec.shape[1:]) != [1]
+
+
 def is_binary(value: object, signature: Signature) -> bool:
     """True for `{"b64": …}`, which stands for bytes, unless a model's input has that name."""
     return type(value) is dict and value.keys() == {"b64"} and "b64" not in signature.inputs

@@ -103,6 +103,18 @@ def test_another_protocol_is_seen_in_pieces_and_text_about_it_is_none(served: Se
         assert wire.answer().status == 400
 
 
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "speaks HTTP/1.1; gRPC is served on the port of --grpc-port"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "speaks HTTP without TLS"),
+    ],
+)
+def test_who_speaks_grpc_or_tls_here_is_told_where_to_go(served: Served, start: bytes, said: str):
+    with Wire(served.port) as wire:
+        assert wire.send(start).answer().error == f"invalid HTTP request: this port {said}"
+
+
 @pytest.mark.parametrize(("sent", "status"), REFUSED)
 @pytest.mark.parametrize("position", ["first", "second"])
 def test_what_is_not_http_is_refused_in_json_and_the_connection_ends(

@@ -23,6 +23,7 @@ from runtime.serving.protocol.json_elements import ALIASES
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocols import CODECS
 from runtime.serving.statuses import GRPC_CODE, Response
+from runtime.serving.wording import quoted
 from tests.serving.protocol.v2.tensors import framed, objects, raw, strings
 from tests.serving.support import app_of, echo, model
 
@@ -166,7 +167,7 @@ ROWS: list[tuple[str, Model, Request, str]] = [
     ("29 no number", echo("BYTES"), {**one("BYTES", ["a"]), "outputs": [output("y", classification=1)]}, "output 'y': invalid parameter 'classification': an output of BYTES has no highest values"),
     ("29 of a request", IRIS, of(parameters={"classification": 1}), "request: invalid parameter 'classification': not supported"),
     ("29 sequence", IRIS, of(parameters={"sequence_id": 7}), "request: invalid parameter 'sequence_id': not supported"),
-    *((f"29 timeout {given}", IRIS, of(parameters={"timeout": given}), f"request: invalid parameter 'timeout': must be a whole number of microseconds, got {given!r}") for given in (-1, 1.5, "7", True)),
+    *((f"29 timeout {given}", IRIS, of(parameters={"timeout": given}), f"request: invalid parameter 'timeout': must be a whole number of microseconds, got {quoted(given)}") for given in (-1, 1.5, "7", True)),
     ("30", IRIS, of(id="x" * 1025), "id too long: 1025 bytes, at most 1024"),
     ("30 bytes count", IRIS, of(id="é" * 600), "id too long: 1200 bytes, at most 1024"),
     *((f"40 {key}", IRIS, of(tensor(parameters={key: "r"})), f"inputs[0]: parameter '{key}': shared memory is not supported; send the data itself") for key in ("shared_memory_region", "shared_memory_byte_size")),

@@ -80,7 +80,7 @@ def test_null_is_a_missing_text_where_the_model_has_them() -> None:
     assert read(nullable, text) == {"t": [b"a", None]}
     with pytest.raises(InvalidInput, match="BYTES wants a string or null, got 3"):
         read(nullable, {**text, "data": ["a", 3]})
-    with pytest.raises(InvalidInput, match=r"got None \(wrong element type\): this input has no missing texts"):
+    with pytest.raises(InvalidInput, match=r"got null \(wrong element type\): this input has no missing texts"):
         read(model(inputs=(TensorSpec("t", "BYTES", (-1,)),)), text)
 
 

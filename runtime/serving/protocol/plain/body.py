@@ -21,6 +21,7 @@ from runtime.serving.protocol.rows import (
     from_columns,
     from_rows,
     is_binary,
+    is_one_row,
     not_utf8,
     shape_of,
 )
@@ -94,7 +95,8 @@ def _csv(body: bytes, served: Served) -> Reading:
 
 def _npy(body: bytes, served: Served) -> Reading:
     only = _only(served.signature, "a NumPy file")
-    return {only.name: read_npy(body, only, served.limits)}, "rows"
+    array, is_row = read_npy(body, only, served.limits)
+    return {only.name: array}, "row" if is_row else "rows"
 
 
 def _arrow(body: bytes, served: Served) -> Reading:
@@ -187,7 +189,7 @@ def _document(given: Any, served: Served) -> Reading:
     signature, limits = served.signature, served.limits
     only = signature.only
     if type(given) is list:
-        if only is not None and len(only.shape) == 2 and only.shape[1] > 1 and shape_of(given) == [only.shape[1]]:
+        if only is not None and is_one_row(only, shape_of(given)):
             return from_rows([given], signature, limits, "rows"), "row"
         return from_rows(given, signature, limits, "rows"), "rows"
     if is_binary(given, signature):

@@ -14,6 +14,7 @@ from runtime.errors import InputAtFault, InvalidInput
 from runtime.link.limits import Limits
 from runtime.serving.protocol.exact import check_kinds, converted
 from runtime.serving.protocol.json_elements import count_of
+from runtime.serving.protocol.rows import is_one_row
 from runtime.serving.wording import quoted, shown
 
 _MAGIC: Final = b"\x93NUMPY"
@@ -28,10 +29,13 @@ def is_npy(body: bytes) -> bool:
     return body.startswith(_MAGIC)
 
 
-def read_npy(body: bytes, spec: TensorSpec, limits: Limits) -> Array:
-    """Returns the array in `body` as the input `spec`. Raises InvalidInput, InputAtFault where it does not fit."""
+def read_npy(body: bytes, spec: TensorSpec, limits: Limits) -> tuple[Array, bool]:
+    """Returns the array in `body` as the input `spec`, and whether it is one row without an axis of rows.
+    Raises InvalidInput, InputAtFault where it does not fit."""
     dtype, fortran, shape, start = _header(body)
-    if len(shape) == 1 and len(spec.shape) == 2 and spec.shape[1] == 1:
+    if is_row := is_one_row(spec, shape):
+        shape.insert(0, 1)
+    elif len(shape) == 1 and len(spec.shape) == 2 and spec.shape[1] == 1:
         shape.append(1)
     elif len(shape) == 2 and shape[1] == 1 and len(spec.shape) == 1:
         shape.pop()
@@ -43,13 +47,15 @@ def read_npy(body: bytes, spec: TensorSpec, limits: Limits) -> Array:
     if dtype.kind in "SU":
         if spec.datatype != "BYTES":
             raise InputAtFault(f"input {name}: expected datatype {spec.datatype}, got texts")
-        return _texts(array)
+        return _texts(array), is_row
     if dtype.kind == "b" and (flat.view(np.uint8) > 1).any():
         raise InputAtFault(f"input {name}: BOOL wants bytes of 0 or 1")
     native = dtype.newbyteorder("=")
     check_kinds(spec, datatype := DATATYPE[native])
     array = np.array(array, native, order="C")  # in the body it may be neither aligned nor writable
-    return array if datatype == spec.datatype else converted(spec, datatype, array.reshape(-1)).reshape(array.shape)
+    if datatype != spec.datatype:
+        array = converted(spec, datatype, array.reshape(-1)).reshape(array.shape)
+    return array, is_row
 
 
 def _header(body: bytes) -> tuple[np.dtype[Any], bool, list[int], int]:

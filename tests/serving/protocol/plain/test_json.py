@@ -74,6 +74,11 @@ def test_named_columns(body: Any, answer: Any):
     assert post(people(), body) == answer
 
 
+def test_one_row_of_any_rank_gets_one_answer():
+    assert post(echo("FP64", (-1, 2, 1)), [[1], [2]]) == {"y": [[1.0], [2.0]]}
+    assert post(echo("FP64", (-1, 2, 1)), [[[1], [2]]]) == [{"y": [[1.0], [2.0]]}]
+
+
 def test_one_column_is_given_as_values_or_as_lists():
     assert post(column(), {"x": 5}) == {"y": [5.0]}
     assert post(column(), {"x": [5, 6]}) == [{"y": [5.0]}, {"y": [6.0]}]

@@ -42,6 +42,15 @@ def test_columns_and_texts_and_nothing():
     assert npy(echo("BOOL"), file_of([True, False])) == [{"y": True}, {"y": False}]
 
 
+def test_one_row_may_come_without_an_axis_of_rows_and_gets_one_answer():
+    assert npy(model(), file_of(np.array(ROW, np.float32))) == ANSWER
+    assert npy(echo("FP64", (-1, 2, 3)), file_of(np.arange(6.0).reshape(2, 3))) == {"y": [[0, 1, 2], [3, 4, 5]]}
+    assert npy(echo("BYTES", (-1, 2)), file_of(["a", "b"])) == {"y": ["a", "b"]}
+    assert npy(echo("FP64"), file_of(2.5)) == {"y": 2.5}
+    assert npy(column(), file_of([2.5])) == [{"y": [2.5]}]
+    assert "expected shape [-1, -1] (-1: any), got [2]" in npy(echo("FP64", (-1, -1)), file_of([1.0, 2.0]))[1]
+
+
 EXACT: list[tuple[str, Any, Any]] = [
     ("FP32", np.array([0.5, np.nan, np.inf]), None),
     ("FP32", np.array([0.1]), 0.1),
@@ -104,7 +113,7 @@ def tampered(old: bytes, new: bytes) -> bytes:
         (file_of(np.array([ROW], np.float32))[:-1], "shape [1, 4] wants 16 bytes, got 15"),
         (file_of(np.array([ROW], np.float32)) + b"x", "shape [1, 4] wants 16 bytes, got 17"),
         (tampered(b"(1, 4), }" + b" " * 20, b"(99999999999999999999, 4), }"), "element count too large"),
-        (file_of(np.array(ROW, np.float32)), "expected shape [-1, 4] (-1: any), got [4]"),
+        (file_of(np.array(ROW[:3], np.float32)), "expected shape [-1, 4] (-1: any), got [3]"),
         (file_of([["a", "b", "c", "d"]]), "expected datatype FP32, got texts"),
     ],
     ids=lambda value: str(value)[-40:],

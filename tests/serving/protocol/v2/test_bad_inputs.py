@@ -103,7 +103,7 @@ ROWS = [
     *(pytest.param(patched(b"5.1", b"9" * n), "out of range", id=f"9 {n} digits") for n in (40, 5000, 150_000)),
     # 11 for floats
     pytest.param(of(data=[1.0, "7", 1.0, 1.0]), "element 1: FP32 wants a number or null, got '7' (wrong element type)", id="11 text"),
-    pytest.param(of(data=[1.0, True, 1.0, 1.0]), "element 1: FP32 wants a number or null, got True", id="11 true"),
+    pytest.param(of(data=[1.0, True, 1.0, 1.0]), "element 1: FP32 wants a number or null, got true", id="11 true"),
     pytest.param(of(data=[1.0, {"a": 1}, 1.0, 1.0]), "element 1: FP32 wants a number or null, got an object", id="11 object"),
     # 14
     pytest.param(b"{}", "inputs must be a non-empty array of tensors, got nothing", id="14 missing"),
@@ -209,17 +209,17 @@ OF_A_TYPE = [
     # 11
     ("INT64", [1, 1.5], "element 1: INT64 wants a whole number, got 1.5 (wrong element type)"),
     ("INT64", ["7"], "element 0: INT64 wants a whole number, got '7' (wrong element type)"),
-    ("INT64", [True], "element 0: INT64 wants a whole number, got True (wrong element type)"),
-    ("INT8", [None], "element 0: INT8 wants a whole number, got None (wrong element type)"),
+    ("INT64", [True], "element 0: INT64 wants a whole number, got true (wrong element type)"),
+    ("INT8", [None], "element 0: INT8 wants a whole number, got null (wrong element type)"),
     ("UINT8", [1, [2]], "data does not match shape"),
     # 12
     ("BOOL", [2], "element 0: BOOL wants true, false, 0 or 1, got 2 (wrong element type)"),
     ("BOOL", ["true"], "element 0: BOOL wants true, false, 0 or 1, got 'true' (wrong element type)"),
     ("BOOL", [1.0], "element 0: BOOL wants true, false, 0 or 1, got 1.0 (wrong element type)"),
-    ("BOOL", [True, None], "element 1: BOOL wants true, false, 0 or 1, got None (wrong element type)"),
+    ("BOOL", [True, None], "element 1: BOOL wants true, false, 0 or 1, got null (wrong element type)"),
     # 13
     ("BYTES", ["a", 1], "element 1: BYTES wants a string, got 1 (wrong element type)"),
-    ("BYTES", [None], "element 0: BYTES wants a string, got None (wrong element type)"),
+    ("BYTES", [None], "element 0: BYTES wants a string, got null (wrong element type)"),
     ("BYTES", [b"x".hex(), ["y"]], "data does not match shape"),
     ("BYTES", [{}], "element 0: BYTES wants a string, got an object (wrong element type)"),
 ]

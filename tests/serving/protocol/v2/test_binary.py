@@ -15,6 +15,7 @@ import pytest
 from adapters.base import TensorSpec
 from runtime.link.limits import Limits
 from runtime.serving.statuses import Response
+from runtime.serving.wording import quoted
 from tests.serving.protocol.v2.tensors import HEADER, framed, objects, outputs, raw, tensor
 from tests.serving.support import BODY, Served, app_of, echo, model, serving
 from tests.serving.wire import Answer, Wire, ask, request
@@ -150,7 +151,7 @@ def bad(kind: str, sent: bytes, shape: list[int], size: Any = ..., **more: Any) 
 
 REFUSED = [
     # 33
-    *(pytest.param(bad("INT64", b"8 bytes.", [1], size), f"binary_data_size must be a whole number of bytes, got {size!r}", id=f"33 {size!r}") for size in (-1, 8.0, "8", True)),
+    *(pytest.param(bad("INT64", b"8 bytes.", [1], size), f"binary_data_size must be a whole number of bytes, got {quoted(size)}", id=f"33 {size!r}") for size in (-1, 8.0, "8", True)),
     pytest.param(bad("INT64", b"8 bytes.", [1], 2**70), "a whole number of bytes, got 1.1805", id="33 2^70"),
     pytest.param(bad("INT64", b"8 bytes.", [1], 9), "input 'int64': binary size mismatch: binary_data_size is 9, 8 bytes are left", id="33 more than there is"),
     pytest.param(bad("INT64", b"8 bytes.+", [1], 8), "binary size mismatch: 1 bytes are left behind the last input", id="33 some left"),

@@ -71,7 +71,7 @@ def test_every_kind_of_number_and_shape(
         (0, "must be a positive integer, got 0"),
         (-1, "must be a positive integer, got -1"),
         (1.5, "must be a positive integer, got 1.5"),
-        (True, "must be a positive integer, got True"),
+        (True, "must be a positive integer, got true"),
         ("2", "must be a positive integer, got '2'"),
         (4, "4 of 3 classes"),
         (10**30, "must be a positive integer, got 1e+30"),
