@@ -163,6 +163,7 @@ class Listening(Generic[A, C]):
             self._sweeping.cancel()
         for connection in list(self.connections):
             connection.transport.abort()
+        await asyncio.sleep(0)  # a task that has not begun closes no account
         tasks = [task for task in self._state.tasks if not task.done()]
         for task in tasks:
             task.cancel()

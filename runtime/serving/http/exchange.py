@@ -46,8 +46,8 @@ class Exchange:
     def leave(self) -> None:
         """Gives up: the client is gone, or was told already."""
         self.gone = True
-        if self.task is not None:
-            self.task.cancel()
+        if self.task is not None:  # once it has begun: what it awaits has an account to close
+            asyncio.get_running_loop().call_soon(self.task.cancel)
 
     async def answer_later(self, awaited: Awaitable[Response]) -> None:
         """Writes an answer when it is there."""

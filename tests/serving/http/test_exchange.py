@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
+
+from runtime.link.limits import Limits
+from runtime.serving.http.connection import Connection
 from runtime.serving.http.exchange import _constant_lines, rendered
+from runtime.serving.http.state import State
 from runtime.serving.statuses import Response
+from tests.serving.asking import call
+from tests.serving.support import BODY, INFER, app_of, iris_like, model
+from tests.serving.wire import request
 
 DATE = b"date: now\r\n"
 
@@ -26,3 +36,35 @@ def test_lines_that_vary_are_not_kept_and_others_only_so_many():
     for number in range(1000):
         rendered(Response(200, ((b"other", b"%d" % number),), b""), DATE, keep_alive=True)
     assert _constant_lines.cache_info().currsize == 256
+
+
+def test_a_client_that_leaves_before_the_first_step_of_its_request_has_its_account_closed():
+    leave = threading.Event()
+    leave.set()
+
+    def predict(arrays, wanted):
+        assert leave.wait(30)
+        return iris_like(arrays, wanted)
+
+    served = app_of(model(predict), warm=False, limits=Limits(inline_seconds=0))
+    assert call(served, "POST", INFER, content=BODY).status_code == 200  # from now on connections know the path
+    leave.clear()
+    state = State(served.app, served.app.served_at, served.health, served.limits, served.lines.log)
+
+    async def ask_and_leave() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(state, set()), sock=ours
+            )
+            connection.data_received(request())
+            assert served.model.engine.in_flight == 1
+            connection.transport.abort()
+            connection.turns.current.leave()
+            (task,) = state.tasks
+            await asyncio.wait([task])
+
+    asyncio.run(asyncio.wait_for(ask_and_leave(), 30))
+    leave.set()
+    served.model.engine.close()
+    assert len(served.lines.events("request.abandoned")) == 1
