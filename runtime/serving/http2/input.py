@@ -51,6 +51,11 @@ _MOST_DEBT: Final = 2000
 """Frames in a second that ask for work and carry nothing: PING, SETTINGS, RST_STREAM, empty DATA, and their like. An
 answer, or a piece of one, makes up for some of them."""
 _RESET_COST: Final = 4
+_BYTES_A_FRAME: Final = 256
+"""To decode so many bytes of headers is as much work as a frame."""
+_TOO_LONG_TIMES: Final = 8
+"""Headers that are too long are read up to this many times their limit, so that their call alone is refused: the table
+of header compression has to hear of them all."""
 _STREAMS_A_FRAME: Final = 32
 """To look at so many streams is as much work as a frame."""
 
@@ -113,10 +118,10 @@ class Input(Output, Generic[T]):
     def _continuation(self, number: int, flags: int, payload: bytes) -> None:
         if self._block is None or self._block[0] != number:
             raise Broken(PROTOCOL_ERROR, "CONTINUATION of no header block")
-        self.charge()
+        self.charge(1 + len(payload) // _BYTES_A_FRAME)
         _, first_flags, block = self._block
         block += payload
-        if len(block) > (most := 2 * self._state.limits.head_bytes):
+        if len(block) > (most := _TOO_LONG_TIMES * self._state.limits.head_bytes):
             raise Broken(ENHANCE_YOUR_CALM, f"a header block has more than {most} bytes")
         if flags & END_HEADERS:
             self._block = None

@@ -228,6 +228,7 @@ def test_headers_that_are_no_call_are_refused_and_the_connection_lives_on(served
         (("grpc-timeout", "123456789S"), "13"),
         (("grpc-encoding", "br"), "12"),
         (("x-long", "x" * 20_000), "8"),
+        (("x-long", "X" * 100_000), "8"),
         (("grpc-timeout", "1n"), "4"),
     ],
 )
@@ -236,7 +237,8 @@ def test_metadata_that_cannot_be_served_are_refused(served, more, status):
         stream, block = client.next(), client.block(more)
         client.send(
             frame(HEADERS, 0, stream, block[:9000]),
-            frame(CONTINUATION, END_HEADERS, stream, block[9000:]),
+            *(frame(CONTINUATION, 0, stream, block[at : at + 9000]) for at in range(9000, len(block), 9000)),
+            frame(CONTINUATION, END_HEADERS, stream, b""),
             frame(DATA, END_STREAM, stream, message(ASK)),
         )
         assert client.answer(stream)[0]["grpc-status"] == status
