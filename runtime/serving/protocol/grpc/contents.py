@@ -6,6 +6,7 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 from typing import Final
 
 from adapters.values import Array
+from runtime.serving.protocol.grpc import varints
 from runtime.serving.protocol.grpc.messages import message
 from runtime.serving.protocol.grpc.wire import field
 from runtime.serving.protocol.tensor_bytes import as_bytes, bytes_from
@@ -16,8 +17,10 @@ FIELDS: Final = {
     "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 """A datatype without such a field travels raw only."""
-_Contents: Final = message("InferTensorContents")
-_NUMBERS: Final = {field.name: field.number for field in _Contents.DESCRIPTOR.fields}
+Contents: Final = message("InferTensorContents")
+NUMBERS: Final = {field.name: field.number for field in Contents.DESCRIPTOR.fields}
+_LONG: Final = 4096
+"""Numbers from which it pays to write them without an object for each."""
 _AS_THEY_ARE: Final = ("fp32_contents", "fp64_contents", "bool_contents")
 """What packed fields hold is what the array holds: https://protobuf.dev/programming-guides/encoding/#packed."""
 
@@ -28,9 +31,11 @@ def contents_of(name: str, datatype: str, array: Array) -> bytes:
     if not array.size:
         return b""
     if wanted in _AS_THEY_ARE:
-        return field(_NUMBERS[wanted], bytes(bytes_from(name, array)))
+        return field(NUMBERS[wanted], bytes(bytes_from(name, array)))
+    if datatype != "BYTES" and array.size > _LONG:
+        return field(NUMBERS[wanted], varints.written(array.reshape(-1)))
     elements = array.reshape(-1).tolist()
-    written: bytes = _Contents(
+    written: bytes = Contents(
         **{wanted: as_bytes(name, elements) if datatype == "BYTES" else elements}
     ).SerializeToString()
     return written

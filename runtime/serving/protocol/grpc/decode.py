@@ -6,18 +6,17 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from adapters.base import TensorSpec
-from adapters.values import Array, Arrays
+from adapters.values import Arrays
 from runtime.errors import InputAtFault, InvalidInput
 from runtime.link.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Body, Head
 from runtime.serving.protocol.classes import wanted_classes
-from runtime.serving.protocol.exact import array_of_announced, check_kinds
 from runtime.serving.protocol.fields import check_parameters, known_datatype, timeout_seconds, valid_id, wanted_outputs
-from runtime.serving.protocol.grpc.contents import FIELDS
 from runtime.serving.protocol.grpc.encode import Asked
 from runtime.serving.protocol.grpc.messages import METHODS, Message, chosen
+from runtime.serving.protocol.grpc.typed import LONG, cut
+from runtime.serving.protocol.grpc.typed import array_from as typed_array
 from runtime.serving.protocol.grpc.wire import fields, split
 from runtime.serving.protocol.tensor_bytes import array_from
 from runtime.serving.served import Served
@@ -58,12 +57,13 @@ def decode(_: Head, body: Body, served: Served) -> Request:
     """Returns the request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
     signature, limits = served.signature, served.limits
     rest, raws = split(body, _RAW)
+    rest, contents = cut(rest) if len(rest) > LONG else (rest, None)
     try:
         request = _Request.FromString(rest)
     except DecodeError:
         raise InvalidInput("not a valid ModelInferRequest") from None
     parameters = _parameters(request.parameters, "request")
-    inputs = _inputs(request.inputs, raws, signature, limits)
+    inputs = _inputs(request.inputs, raws, contents, signature, limits)
     wanted = wanted_outputs((output.name for output in request.outputs), signature)
     own = {output.name: _parameters(output.parameters, f"outputs[{index}]")
            for index, output in enumerate(request.outputs)}  # fmt: skip
@@ -72,7 +72,9 @@ def decode(_: Head, body: Body, served: Served) -> Request:
     return Request(inputs, wanted, valid_id(request.id, limits) or None, asked, timeout_seconds(parameters))
 
 
-def _inputs(given: Iterable[Message], raws: list[memoryview], signature: Signature, limits: Limits) -> Arrays:
+def _inputs(given: Iterable[Message], raws: list[memoryview], contents: list[memoryview | None] | None,
+            signature: Signature, limits: Limits) -> Arrays:  # fmt: skip
+    """Returns the inputs, whose `contents` are beside them in a long message."""
     tensors = list(given)
     if signature.also is not None:
         signature = signature.meant([tensor.name for tensor in tensors])
@@ -90,25 +92,15 @@ def _inputs(given: Iterable[Message], raws: list[memoryview], signature: Signatu
             raise InputAtFault(f"duplicate input {quoted(tensor.name)}")
         _parameters(tensor.parameters, f"inputs[{index}]")
         datatype, shape = known_datatype(tensor.datatype, spec), list(tensor.shape)
+        typed = contents[index] if contents else tensor.contents if tensor.HasField("contents") else None
         if not raws:
-            arrays[spec.name] = _typed(spec, datatype, shape, tensor.contents, limits)
-        elif tensor.HasField("contents"):
+            arrays[spec.name] = typed_array(spec, datatype, shape, tensor.contents if typed is None else typed, limits)
+        elif typed is not None:
             raise InputAtFault(f"input {quoted(spec.name)}: contents and raw_input_contents must not be mixed")
         else:
             arrays[spec.name] = array_from(spec, datatype, shape, raws[index], limits)
     signature.check_complete(arrays)
     return arrays
-
-
-def _typed(spec: TensorSpec, datatype: str, shape: list[int], contents: Message, limits: Limits) -> Array:
-    """Returns the array of `shape` in an InferTensorContents."""
-    check_kinds(spec, datatype)
-    name, which = FIELDS.get(datatype), f"input {quoted(spec.name)}"
-    if name is None:
-        raise InputAtFault(f"{which}: {datatype} has no typed contents; send raw_input_contents")
-    if other := [found.name for found, _ in contents.ListFields() if found.name != name]:
-        raise InputAtFault(f"{which}: {datatype} is sent in {name}, got {other[0]}")
-    return array_of_announced(spec, datatype, shape, list(getattr(contents, name)), limits)
 
 
 def _parameters(given: Mapping[str, Message], where: str) -> dict[str, Any]:

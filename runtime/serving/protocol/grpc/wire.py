@@ -12,21 +12,28 @@ from runtime.serving.media import Body
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED: Final = {_FIXED64: 8, _FIXED32: 4}
 _LONGEST_VARINT: Final = 10
-_MOST_FIELDS: Final = 65_536
+_LARGEST: Final = 0x7F
+"""What a varint of one byte can be."""
+MOST_FIELDS: Final = 16_384
 """A message of the protocol has a few for each tensor: this bounds the time that a hostile one takes."""
 
 
-def fields(message: Body) -> Iterator[tuple[int, int, int, int]]:
+def fields(message: Body, most: int = MOST_FIELDS) -> Iterator[tuple[int, int, int, int]]:
     """Yields for each field of `message` its number (0 if it is no string, bytes or message), where it starts, and
-    where its content starts and ends. Raises InvalidInput."""
-    at, last = 0, len(message)
-    for _ in range(_MOST_FIELDS):
-        if at == last:
+    where its content starts and ends. Raises InvalidInput, also for more than `most` fields."""
+    start, last = 0, len(message)
+    for _ in range(most):
+        if start == last:
             return
-        start, (tag, at) = at, _varint(message, at)
+        tag, at = message[start], start + 1
+        if tag > _LARGEST:
+            tag, at = _varint(message, start)
         number, kind = tag >> 3, tag & 7
         if kind == _BYTES:
-            length, begin = _varint(message, at)
+            if at < last and (length := message[at]) <= _LARGEST:
+                begin = at + 1
+            else:
+                length, begin = _varint(message, at)
             at = begin + length
         elif kind == _VARINT:
             number, (_, at) = 0, _varint(message, at)
@@ -39,7 +46,9 @@ def fields(message: Body) -> Iterator[tuple[int, int, int, int]]:
         if at > last:
             raise InvalidInput("not a valid message: it ends within a field")
         yield number, start, begin, at
-    raise InvalidInput(f"too many fields in the message: at most {_MOST_FIELDS - 1}")
+        start = at
+    if start < last:
+        raise InvalidInput(f"too many fields in the message: at most {most}")
 
 
 def _varint(message: Body, at: int) -> tuple[int, int]:
@@ -51,10 +60,10 @@ def _varint(message: Body, at: int) -> tuple[int, int]:
     raise InvalidInput("not a valid message: it ends within a number")
 
 
-def split(message: Body, number: int) -> tuple[bytes, list[memoryview]]:
+def split(message: Body, number: int, most: int = MOST_FIELDS) -> tuple[bytes, list[memoryview]]:
     """Returns the message without the fields `number`, and their contents, which are views of it."""
     view, contents, rest, kept = memoryview(message), list[memoryview](), list[Body](), 0
-    for found, start, begin, end in fields(message):
+    for found, start, begin, end in fields(message, most):
         if found == number:
             contents.append(view[begin:end])
             rest.append(message[kept:start])
