@@ -18,7 +18,7 @@ from runtime.serving.grpc.state import State
 from runtime.serving.http2.hpack import encoded
 from runtime.serving.http2.output import STREAM_BYTES, Output
 from runtime.serving.http2.stream import Stream
-from runtime.serving.media import too_large
+from runtime.serving.media import Body, too_large
 from runtime.serving.statuses import GRPC_CODE, Header, Response, UnknownPath
 from runtime.serving.tracing import request_id
 
@@ -116,7 +116,7 @@ class Call(Stream):
         del self._buffer[:end]
         return message
 
-    def _inflated(self, message: bytes) -> bytes:
+    def _inflated(self, message: Body) -> bytes:
         most = self._state.limits.body_bytes
         return bytes(inflated({b"content-encoding": self._asked.coding}, message, most))
 

@@ -11,6 +11,7 @@ from runtime.serving.grpc.metadata import Asked
 from runtime.serving.grpc.state import Method, Methods, Refuse
 from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.health import Health
+from runtime.serving.media import Body
 from runtime.serving.protocol.grpc.wire import field, fields
 from runtime.serving.statuses import Response
 
@@ -46,7 +47,7 @@ class Checks:
             return _UNKNOWN
         return _SERVING if self._health.ready else _NOT_SERVING
 
-    def _check(self, body: bytes, asked: Asked, _: float | None) -> Response:
+    def _check(self, body: Body, asked: Asked, _: float | None) -> Response:
         try:
             status = self._status(_service(body))
         except InvalidInput as failure:
@@ -70,15 +71,15 @@ class Checks:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def _list(self, _body: bytes, _asked: Asked, _: float | None) -> Response:
+    def _list(self, _body: Body, _asked: Asked, _: float | None) -> Response:
         entries = (field(1, name.encode()) + field(2, self._status(name)) for name in self._names)
         return Response(200, (), b"".join(field(1, entry) for entry in entries))
 
 
-def _service(body: bytes) -> str:
+def _service(body: Body) -> str:
     """Returns the service of a HealthCheckRequest. Raises InvalidInput."""
     name = b""
     for number, _, begin, end in fields(body):
         if number == 1:
-            name = body[begin:end]
+            name = bytes(body[begin:end])
     return name.decode(errors="replace")

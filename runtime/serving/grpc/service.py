@@ -18,7 +18,7 @@ from runtime.serving.grpc.metadata import Asked
 from runtime.serving.grpc.state import Answer, Method, Methods, Refuse
 from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.inference import Endpoint, infer
-from runtime.serving.media import too_large
+from runtime.serving.media import Body, too_large
 from runtime.serving.protocol.codec import PAGE_BYTES
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.decode import names, own_id
@@ -65,7 +65,7 @@ class Inference:
 
     # inference
 
-    def _infer(self, body: bytes, asked: Asked, seconds: float | None) -> Answer:
+    def _infer(self, body: Body, asked: Asked, seconds: float | None) -> Answer:
         try:
             name, version = names(body)
             served = self._models.find(name, version or None)
@@ -100,7 +100,7 @@ class Inference:
 
     # what the server says about itself and its models
 
-    def _answered(self, name: str, answer: Callable[[Message], Mapping[str, Any]], body: bytes, asked: Asked,
+    def _answered(self, name: str, answer: Callable[[Message], Mapping[str, Any]], body: Body, asked: Asked,
                   _: float | None) -> Response:  # fmt: skip
         request, made = METHODS[name]
         if len(body) > PAGE_BYTES:

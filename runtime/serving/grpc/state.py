@@ -15,6 +15,7 @@ from runtime.serving.http2.output import Output
 from runtime.serving.http2.state import State as Http2State
 from runtime.serving.http2.stream import Stream
 from runtime.serving.inference import told_of
+from runtime.serving.media import Body
 from runtime.serving.statuses import Response, grpc_response
 from runtime.serving.tracing import trail
 
@@ -32,7 +33,7 @@ class Refuse(Protocol):
 class Method(NamedTuple):
     """One of a service's methods. One of the two is there."""
 
-    unary: Callable[[bytes, Asked, float | None], Answer] | None = None
+    unary: Callable[[Body, Asked, float | None], Answer] | None = None
     """A message, the call's headers and the seconds that its client waits → the answer."""
     stream: Callable[[Any, Asked], Coroutine[Any, Any, Response | None]] | None = None
     """A `streaming.Streaming` and the call's headers → the status in the end, None for OK."""

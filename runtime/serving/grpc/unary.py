@@ -7,6 +7,7 @@ from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, RequestFail
 from runtime.serving.grpc.calls import PREFIX, Call, trailers
 from runtime.serving.grpc.metadata import BEGIN
 from runtime.serving.grpc.state import Method
+from runtime.serving.media import Body
 from runtime.serving.statuses import Response
 
 
@@ -14,6 +15,7 @@ class Unary(Call):
     """It is answered in the read that brings it, where the model is cheap."""
 
     __slots__ = ("_compressed", "_whole")
+    _whole: Body
 
     def received(self, piece: bytes, *, ended: bool) -> bool:
         """Takes a piece of the message; most messages come in one."""
@@ -40,7 +42,8 @@ class Unary(Call):
             if end is None or len(self._buffer) < end:
                 raise InvalidInput("the call ended before its message was whole")
             self._compressed = bool(self._buffer[0])
-            self._whole = self._take(end)
+            whole, self._buffer = self._buffer, bytearray()
+            self._whole = memoryview(whole)[PREFIX.size :]  # no copy: it may be long
             self._release()
             self._output.due(self)
 

@@ -6,9 +6,10 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 from typing import Final
 
 from adapters.values import Array
+from runtime.serving.media import Body
 from runtime.serving.protocol.grpc import varints
 from runtime.serving.protocol.grpc.messages import message
-from runtime.serving.protocol.grpc.wire import field
+from runtime.serving.protocol.grpc.wire import head
 from runtime.serving.protocol.tensor_bytes import as_bytes, bytes_from
 
 FIELDS: Final = {
@@ -25,17 +26,16 @@ _AS_THEY_ARE: Final = ("fp32_contents", "fp64_contents", "bool_contents")
 """What packed fields hold is what the array holds: https://protobuf.dev/programming-guides/encoding/#packed."""
 
 
-def contents_of(name: str, datatype: str, array: Array) -> bytes:
-    """Returns an InferTensorContents with the output `name`, as it is on the wire."""
+def contents_of(name: str, datatype: str, array: Array) -> tuple[Body, ...]:
+    """Returns an InferTensorContents with the output `name`, as it is on the wire, in pieces."""
     wanted = FIELDS[datatype]
     if not array.size:
-        return b""
-    if wanted in _AS_THEY_ARE:
-        return field(NUMBERS[wanted], bytes(bytes_from(name, array)))
-    if datatype != "BYTES" and array.size > _LONG:
-        return field(NUMBERS[wanted], varints.written(array.reshape(-1)))
+        return ()
+    if wanted in _AS_THEY_ARE or (datatype != "BYTES" and array.size > _LONG):
+        packed = bytes_from(name, array) if wanted in _AS_THEY_ARE else varints.written(array.reshape(-1))
+        return head(NUMBERS[wanted], len(packed)), packed
     elements = array.reshape(-1).tolist()
     written: bytes = Contents(
         **{wanted: as_bytes(name, elements) if datatype == "BYTES" else elements}
     ).SerializeToString()
-    return written
+    return (written,)

@@ -15,6 +15,8 @@ from runtime.serving.statuses import Header, Response
 NAME: Final = "grpc"
 _MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _OUTPUTS, _RAW = 1, 2, 3, 4, 5, 6  # fields of ModelInferResponse
 _OUTPUT_NAME, _DATATYPE, _SHAPE, _CONTENTS = 1, 2, 3, 5  # and of its InferOutputTensor
+_SHORT: Final = 65_536
+"""Raw outputs up to this are copied behind the rest; longer ones are written from where they are."""
 _FINAL: Final = field(_PARAMETERS, field(1, b"triton_final_response") + field(2, b"\x08\x01"))
 
 
@@ -66,9 +68,15 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
             raw = bytes_from(name, array)
             raws += (head(_RAW, len(raw)), raw)
         else:
-            tensor += field(_CONTENTS, contents_of(name, datatype, array))
+            contents = contents_of(name, datatype, array)
+            length = sum(map(len, contents))
+            tensor += head(_CONTENTS, length)
+            parts += (head(_OUTPUTS, len(tensor) + length), tensor, *contents)
+            continue
         parts.append(field(_OUTPUTS, tensor))
-    return Response(200, form.headers, b"".join((*parts, *raws)))
+    if sum(map(len, raws)) <= _SHORT or not served.model.fresh_outputs:
+        return Response(200, form.headers, b"".join((*parts, *raws)))
+    return Response(200, form.headers, b"".join(parts), (), tuple(raws))
 
 
 def _named(name: str, datatype: str) -> bytes:

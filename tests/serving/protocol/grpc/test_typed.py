@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,18 @@ def test_inputs_of_a_long_message_are_each_read_in_their_own_form():
     given = [tensor("a", "FP32", [COUNT], contents={"fp32_contents": FP32}), tensor("b", "BYTES", [0])]
     seen = decoded(Infer(inputs=given), one).inputs
     assert (seen["a"].tolist(), seen["b"].tolist()) == (FP32.tolist(), [])
+
+
+@pytest.mark.parametrize(("datatype", "times"), [("FP32", 2.1), ("INT64", 4)])
+def test_no_number_becomes_an_object(datatype, times):
+    """As objects they would take eight times the message; a list of them is made without a pause for the event loop."""
+    body, one = (
+        typed(datatype, np.full(500_000, 2**20).astype(DTYPES[datatype])).SerializeToString(),
+        served(echo(datatype)),
+    )
+    GRPC.decode({}, body, one)
+    tracemalloc.start()
+    GRPC.decode({}, body, one)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < times * len(body)
