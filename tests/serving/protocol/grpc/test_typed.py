@@ -123,9 +123,9 @@ def test_inputs_of_a_long_message_are_each_read_in_their_own_form():
     assert (seen["a"].tolist(), seen["b"].tolist()) == (FP32.tolist(), [])
 
 
-@pytest.mark.parametrize(("datatype", "times"), [("FP32", 2.1), ("INT64", 4)])
+@pytest.mark.parametrize(("datatype", "times"), [("FP32", 2.1), ("INT64", 6)])
 def test_no_number_becomes_an_object(datatype, times):
-    """As objects they would take eight times the message; a list of them is made without a pause for the event loop."""
+    """As objects they would take eight times the message and more; a list of them is made without a pause for the event loop."""
     body, one = (
         typed(datatype, np.full(500_000, 2**20).astype(DTYPES[datatype])).SerializeToString(),
         served(echo(datatype)),
