@@ -114,8 +114,18 @@ def test_every_variable_that_a_worker_inherits_is_documented() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    links = re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text())
+    assert [link for link in links if not leads_somewhere(page, *link.split("#", 1))] == []
+
+
+def leads_somewhere(page: Path, path: str, section: str = "") -> bool:
+    """Whether there is such a file, with a heading of that name as GitHub makes an anchor of it."""
+    target = page.parent / path if path else page
+    if not section or not target.is_file():
+        return not section and target.exists()
+    headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+    texts = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return section in [re.sub(r"[^\w\- ]", "", text).replace(" ", "-") for text in texts]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
