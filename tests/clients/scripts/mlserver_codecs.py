@@ -18,7 +18,7 @@ from mlserver.codecs import (
     StringCodec,
     StringRequestCodec,
 )
-from mlserver.types import InferenceRequest, InferenceResponse
+from mlserver.types import InferenceRequest, InferenceResponse, Parameters, RequestOutput
 from tensors import array, flat
 
 
@@ -88,6 +88,19 @@ def datetime_input(at):
     sent = [datetime(2026, 5, 1, 12, 30), datetime(1969, 7, 20)]
     answer = answered(at, InferenceRequest(inputs=[DatetimeCodec.encode_input("x", sent, use_bytes=False)]))
     return {"texts": [value.isoformat() for value in DatetimeCodec.decode_output(answer.outputs[0])]}
+
+
+def answers_as_asked(at):
+    """Each decoder reads what its content type brings."""
+    sent = StringCodec.encode_input("x", ["2026-05-01"], use_bytes=False)
+    found = {}
+    for kind, codec in (("str", StringCodec), ("base64", Base64Codec), ("datetime", DatetimeCodec), ("pd_json", None)):
+        wanted = RequestOutput(name="y", parameters=Parameters(content_type=kind))
+        answer = answered(at, InferenceRequest(inputs=[sent], outputs=[wanted]))
+        values = codec.decode_output(answer.outputs[0]) if codec else PandasCodec.decode_response(answer)["y"]
+        texts = (value.decode() if isinstance(value, bytes) else value for value in values)
+        found[kind] = [text.isoformat() if kind == "datetime" else text for text in texts]
+    return found
 
 
 def pandas_objects(at):

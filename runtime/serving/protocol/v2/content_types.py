@@ -18,10 +18,11 @@ from adapters.values import Array
 from runtime.errors import InputAtFault
 from runtime.link.limits import Limits
 from runtime.serving.protocol.json_elements import array_of
+from runtime.serving.protocol.rows import values_of
 from runtime.serving.protocol.tensor_bytes import as_bytes
 from runtime.serving.wording import quoted, shown
 
-OF_OUTPUTS: Final = ("np", "str", "base64", "datetime")
+OF_OUTPUTS: Final = ("np", "str", "base64", "datetime", "pd_json")
 """What a requested output may be asked for as."""
 
 
@@ -68,7 +69,7 @@ def _from_json(spec: TensorSpec, index: int, value: bytes) -> object:
 
 def of_output(array: Array, asked: str) -> str:
     """Returns the content type of an output that was asked for as `asked`, "" for whatever fits."""
-    if array.dtype != np.object_:
+    if array.dtype != np.object_ and asked != "pd_json":
         return "np"
     return "str" if asked in ("", "np") else asked
 
@@ -85,9 +86,12 @@ def of_answer(asked: str, outputs: list[Array]) -> str:
 
 
 def written(name: str, array: Array, content_type: str) -> Array:
-    """Returns a BYTES output in that content type."""
-    if content_type != "base64":
+    """Returns an output in that content type: as `pd_json`, a JSON value in each element, it becomes BYTES."""
+    if content_type not in ("base64", "pd_json"):
         return array
     made: Array = np.empty(array.shape, np.object_)
-    _fill(made, list(map(base64.b64encode, as_bytes(name, array.reshape(-1).tolist()))))
+    if content_type == "pd_json":
+        _fill(made, list(map(orjson.dumps, values_of(name, array.reshape(-1)))))
+    else:
+        _fill(made, list(map(base64.b64encode, as_bytes(name, array.reshape(-1).tolist()))))
     return made

@@ -94,10 +94,11 @@ def _as_asked(served: Served, request: Request, outputs: Arrays, asked: Asked) -
         array, head, parameters = outputs[name], form.outputs[name], dict[str, object]()
         if name in asked.classes:
             array = classified(served.model, name, array, asked.classes[name])
-            head = orjson.dumps({"name": name, "datatype": "BYTES"})[:-1] + b',"shape":'
         if typed:
             parameters["content_type"] = kind = of_output(array, asked.content_types.get(name, ""))
             array = written(name, array, kind)
+        if array.dtype == np.object_:  # also where the model's own is another
+            head = orjson.dumps({"name": name, "datatype": "BYTES"})[:-1] + b',"shape":'
         parts += (before, head, orjson.dumps(array.shape))
         if name in asked.binary:
             tail.append(data := bytes_from(name, array))

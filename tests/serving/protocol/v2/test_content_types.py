@@ -121,6 +121,18 @@ def test_pd_json_is_a_cell_of_json_each(datatype: str, cells: list[str], wanted:
     assert [None if value != value else value for value in found] == wanted
 
 
+@pytest.mark.parametrize(
+    ("datatype", "given"),
+    [("BYTES", ["a", "\u00e9"]), ("INT64", [2**60]), ("FP32", [5.1, None, "Infinity"]), ("BOOL", [True, False])],
+)
+def test_an_output_as_pd_json_is_what_an_input_may_be(datatype: str, given: list[Any]):
+    sent = column("x", "BYTES", [json.dumps(value, ensure_ascii=False) for value in given], content_type="pd_json")
+    wanted = [{"name": "y", "parameters": {"content_type": "pd_json"}}]
+    (answer,) = answered(echo(datatype), sent, outputs=wanted)["outputs"]
+    assert answer == {"name": "y", "datatype": "BYTES", "shape": [len(given)], "parameters": {"content_type": "pd_json"},
+                      "data": sent["data"]}  # fmt: skip
+
+
 def test_others_say_nothing():
     assert answered(echo("FP32"), column("x", "FP32", [1.5], content_type="hf"), parameters={"content_type": "dict"})[
         "outputs"
