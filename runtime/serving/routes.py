@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from runtime.link.metrics import CONTENT_TYPE
 from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
@@ -54,13 +54,14 @@ def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape:
     async def wrong(request: Request, error: Exception) -> ASGIApp:
         assert isinstance(error, HTTPException)
         scope, allowed = request.scope, (error.headers or {}).get("Allow")
-        failure = MethodNotAllowed(allowed) if allowed else unknown(local_path(scope))
+        failure = MethodNotAllowed(allowed) if allowed else unknown(local_path(scope), scope)
         return partial(deliver, refused(failure, scope, codecs[0], quiet=scope.get("endpoint") in quiet))
 
-    def unknown(path: str) -> UnknownPath:
+    def unknown(path: str, scope: Scope) -> UnknownPath:
         from runtime.serving.site.home import nearest
 
-        near = nearest(path, {route.path for route in routes}, models.served)
+        paths, root = nearest(path, {route.path for route in routes}, models.served), scope.get("root_path", "")
+        near = [root + path for path in paths]
         return UnknownPath(f"not found: {shown(path)}{'; the nearest: ' * bool(near)}{', '.join(near)}")
 
     routes.append(Route("/metrics", metrics))

@@ -35,6 +35,8 @@ def test_a_prefix_may_stand_in_paths_or_be_taken_away(served: Served):
         assert ask(served.port, request("GET", path, None))[0].status == 404
     (wrong,) = ask(served.port, request("GET", "/models/iris/nothing", None))
     assert wrong.error.startswith("not found: '/nothing'")
+    (wrong,) = ask(served.port, request("GET", "/models/iris/v2/modelz", None))
+    assert wrong.error.startswith("not found: '/v2/modelz'; the nearest: /models/iris/v2/models, ")
 
 
 def test_pages_of_an_origin_may_read_answers_at_every_door(served: Served):
