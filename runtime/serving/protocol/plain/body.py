@@ -44,6 +44,7 @@ _UNSAID: Final = frozenset({b"", b"application/octet-stream", b"application/x-ww
 _SUFFIXES: Final = {".csv": CSV, ".json": _JSON, ".txt": TEXT}
 """Of files in forms: curl knows no type of theirs, and a browser asks the machine it runs on."""
 _CSV_HEADER: Final = (b"content-type", b"text/csv; charset=utf-8")
+_NESTED: Final[frozenset[type]] = frozenset({list, dict})
 Reading = tuple[Arrays, str]
 """The inputs, and how they are answered: `rows`, `row` (one object) or `v1`."""
 
@@ -189,7 +190,7 @@ def _document(given: Any, served: Served) -> Reading:
     signature, limits = served.signature, served.limits
     only = signature.only
     if type(given) is list:
-        if only is not None and is_one_row(only, shape_of(given)):
+        if is_one_row(only, shape_of(given)) if only else given and _NESTED.isdisjoint(map(type, given)):
             return from_rows([given], signature, limits, "rows"), "row"
         return from_rows(given, signature, limits, "rows"), "rows"
     if is_binary(given, signature):

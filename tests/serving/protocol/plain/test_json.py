@@ -67,6 +67,7 @@ PERSON = {"age": 1, "count": 2, "name": "x", "flag": True}
         ({name: [value] * 2 for name, value in PERSON.items()}, [{"y": "1.0|2|x|True"}] * 2),
         ({name: [[value]] * 2 for name, value in PERSON.items()}, [{"y": "1.0|2|x|True"}] * 2),
         ([list(PERSON.values())], [{"y": "1.0|2|x|True"}]),
+        (list(PERSON.values()), {"y": "1.0|2|x|True"}),
         ({**PERSON, "name": {"b64": "eA=="}}, {"y": "1.0|2|x|True"}),
     ],
 )
