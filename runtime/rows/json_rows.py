@@ -10,9 +10,8 @@ from adapters.values import Arrays
 from runtime.errors import InputAtFault, InvalidInput
 from runtime.rows.base import Job, Rows, beside, by_columns
 from runtime.serving.engine.request import Request, Signature
-from runtime.serving.protocol.plain.codec import named
+from runtime.serving.protocol.plain.codec import rows_of
 from runtime.serving.protocol.rows import from_rows
-from runtime.serving.served import Served
 from runtime.serving.wording import listed
 
 
@@ -41,12 +40,6 @@ def _in_order(row: dict[str, Any], columns: tuple[str, ...]) -> list[Any]:
     return [row[name] for name in columns]
 
 
-def predicted_rows(served: Served, request: Request, outputs: Arrays) -> Iterator[dict[str, Any]]:
-    """Yields the predictions for each row by the outputs' names, as plain predictions have them."""
-    whole = {name: named(served, outputs, name) for name in request.wanted}
-    return (dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True))
-
-
 class JsonLines:
     """A row a line."""
 
@@ -69,7 +62,7 @@ class JsonLines:
 
     def write(self, rows: Rows, request: Request, outputs: Arrays) -> None:
         """As in `Form`."""
-        for row, predicted in zip(rows, predicted_rows(self._job.served, request, outputs), strict=True):
+        for row, predicted in zip(rows, rows_of(self._job.served, outputs, request.wanted), strict=True):
             whole = predicted if self._job.alone else _joined(row, predicted)
             self._job.target.write((self.between if self._begun else self.first) + orjson.dumps(whole) + self.after)
             self._begun = True

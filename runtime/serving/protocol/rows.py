@@ -5,7 +5,7 @@ A row is a value, a list, or an object by the inputs' names. `[N]` is taken for 
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from runtime.serving.protocol.json_elements import array_of
 from runtime.serving.wording import listed, quoted, shown
 
 _DOUBLE: Final = 8  # bytes
+_BLOCK_ROWS: Final = 4096
 _OBJECTS: Final = frozenset({dict})
 _LISTS: Final = frozenset({list})
 
@@ -194,6 +195,18 @@ def _text(name: str, value: object) -> object:
 def by_rows(rows: int, wanted: Sequence[str], outputs: Arrays) -> bool:
     """True if every output has an element for each row, so that answers may be rows too."""
     return all(outputs[name].ndim and len(outputs[name]) == rows for name in wanted)
+
+
+def blocks_of(rows: int, wanted: Sequence[str], outputs: Arrays) -> Iterator[Arrays]:
+    """Yields the outputs that are `wanted`, and `by_rows`, a block of rows at a time: of a long answer only so many
+    objects are there at once, and the GIL is held only for so long."""
+    for start in range(0, rows, _BLOCK_ROWS):
+        yield {name: outputs[name][start : start + _BLOCK_ROWS] for name in wanted}
+
+
+def written(blocks: Iterable[Arrays], listed_as: Callable[[Arrays], list[Any]]) -> bytes:
+    """Returns `blocks_of` outputs as one JSON array, each as `listed_as` makes it."""
+    return b"[" + b",".join(orjson.dumps(listed_as(block))[1:-1] for block in blocks) + b"]"
 
 
 def not_utf8(what: str) -> InvalidInput:

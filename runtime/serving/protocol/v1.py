@@ -16,7 +16,7 @@ from runtime.serving.media import Head
 from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.protocol.examples import advice
 from runtime.serving.protocol.json_document import Document, read_document
-from runtime.serving.protocol.rows import array_from, by_rows, from_columns, from_rows, values_of
+from runtime.serving.protocol.rows import array_from, blocks_of, by_rows, from_columns, from_rows, values_of, written
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import (
     JSON,
@@ -84,15 +84,21 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
 def answer(form: Form, request: Request, outputs: Arrays) -> Response:
     """Returns what `encode` does, for a protocol that has a form of its own."""
     names = request.wanted
-    whole = {name: values_of(name, outputs[name]) for name in names}
-    if len(names) == 1:
-        (values,) = whole.values()
-        predictions = values if type(values) is list else [values]
-    elif by_rows(request.rows, names, outputs):
-        predictions = [dict(zip(names, row, strict=True)) for row in zip(*whole.values(), strict=True)]
+    if by_rows(request.rows, names, outputs):
+        text = written(blocks_of(request.rows, names, outputs), _listed)
     else:
-        predictions = [whole]
-    return Response(200, form.headers, orjson.dumps({"predictions": predictions}))
+        whole = {name: values_of(name, outputs[name]) for name in names}
+        values = whole if len(names) > 1 else whole[names[0]]
+        text = orjson.dumps(values if type(values) is list else [values])
+    return Response(200, form.headers, b'{"predictions":%b}' % text)
+
+
+def _listed(outputs: Arrays) -> list[Any]:
+    whole = {name: values_of(name, array) for name, array in outputs.items()}
+    if len(whole) > 1:
+        return [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
+    (values,) = whole.values()
+    return list(values)
 
 
 def _models(models: Models, _: Mapping[str, str]) -> Response:

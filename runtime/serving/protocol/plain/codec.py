@@ -1,5 +1,6 @@
 """Predictions for people (docs/predict.md): every form with one meaning for this model, an example if it has none."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -12,7 +13,7 @@ from runtime.serving.protocol import v1
 from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.protocol.plain.body import ARROW, CSV, IMAGES, JPG, MULTIPART, NAME, NPY, TEXT, Form, read
 from runtime.serving.protocol.plain.csv_text import write_csv
-from runtime.serving.protocol.rows import by_rows, values_of
+from runtime.serving.protocol.rows import blocks_of, by_rows, values_of, written
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import JSON, RETRY, Response, error_response
 
@@ -70,14 +71,21 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
         if not aligned:
             raise InvalidInput("the outputs have no rows, which CSV needs; ask for JSON")
         return Response(200, form.csv, write_csv(served.model, request, outputs))
-    whole = {name: named(served, outputs, name) for name in request.wanted}
     if not aligned:
+        whole = {name: _named(served, outputs, name) for name in request.wanted}
         return Response(200, form.json, orjson.dumps(whole))
-    rows = [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
-    return Response(200, form.json, orjson.dumps(rows[0] if request.form == "row" and len(rows) == 1 else rows))
+    blocks = blocks_of(request.rows, request.wanted, outputs)
+    text = written(blocks, lambda block: rows_of(served, block, request.wanted))
+    return Response(200, form.json, text[1:-1] if request.form == "row" and request.rows == 1 else text)
 
 
-def named(served: Served, outputs: Arrays, name: str) -> Any:
+def rows_of(served: Served, outputs: Arrays, wanted: Iterable[str]) -> list[dict[str, Any]]:
+    """Returns rows of the values of the outputs that are `wanted`, by name."""
+    whole = {name: _named(served, outputs, name) for name in wanted}
+    return [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
+
+
+def _named(served: Served, outputs: Arrays, name: str) -> Any:
     """Returns an output's values; of a number for each label, objects by label."""
     array, labels = outputs[name], served.model.labels
     values = values_of(name, array)

@@ -18,7 +18,7 @@ from runtime.errors import InputAtFault, InvalidInput
 from runtime.link.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.protocol.json_elements import INTEGERS, array_of, count_of
-from runtime.serving.protocol.rows import not_utf8, values_of
+from runtime.serving.protocol.rows import blocks_of, not_utf8, values_of
 from runtime.serving.wording import listed, quoted, shown
 
 _BLOCK_ROWS: Final = 4096
@@ -179,11 +179,13 @@ def _number(kind: type[int] | type[float], cell: str) -> object:
 
 def write_csv(model: Model, request: Request, outputs: Arrays) -> bytes:
     """Returns the outputs as CSV: NaN is an empty cell. Raises InvalidInput for what CSV cannot carry."""
-    names, columns = predicted_columns(model, request, outputs)
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(names)
-    writer.writerows(zip(*columns, strict=True))
+    for block in blocks_of(max(request.rows, 1), request.wanted, outputs):
+        names, columns = predicted_columns(model, request, block)
+        if not text.tell():
+            writer.writerow(names)
+        writer.writerows(zip(*columns, strict=True))
     return text.getvalue().encode()
 
 
@@ -193,7 +195,7 @@ def predicted_columns(model: Model, request: Request, outputs: Arrays) -> tuple[
     columns: list[list[Any]] = []
     for name in request.wanted:
         array = outputs[name]
-        flat = array.reshape(request.rows, -1)
+        flat = array.reshape(len(array), prod(array.shape[1:]))
         labels = model.labels if array.dtype.kind == "f" else None
         names += names_of(name, array.shape[1:], flat.shape[1], labels)
         columns += ([_cell(name, value) for value in column] for column in values_of(name, flat.T))

@@ -26,6 +26,7 @@ _OCTETS: Final = (b"content-type", b"application/octet-stream")
 _SHORT: Final = 65_536
 """Outputs up to this are copied behind the JSON: one short write costs less than several."""
 _FEW: Final = 64
+_LONG: Final = 65_536
 LONGEST_SHOWN: Final = 2048
 _NAMES: Final = {float("inf"): b'"Infinity"', float("-inf"): b'"-Infinity"'}
 _AS_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
@@ -132,6 +133,9 @@ def _data(name: str, array: np.ndarray[Any, Any]) -> bytes:
     if flat.dtype != np.float64:
         flat = flat.astype(np.float64)  # the exact value: fewer digits would do for a float32, and be another number
     if flat.size > _FEW:
+        if flat.size > _LONG:  # in pieces: others wait for the GIL meanwhile
+            pieces = (flat[at : at + _LONG] for at in range(0, flat.size, _LONG))
+            return b"[" + b",".join(_data(name, piece)[1:-1] for piece in pieces) + b"]"
         return orjson.dumps(flat, option=_AS_NUMPY) if np.isfinite(flat).all() else _not_finite(flat)
     data = orjson.dumps(flat, option=_AS_NUMPY)
     return _not_finite(flat) if b"n" in data else data

@@ -11,7 +11,7 @@ import pytest
 from adapters.base import Model, TensorSpec
 from tests.serving.asking import call
 from tests.serving.protocol.models import column, people, texts
-from tests.serving.support import Served, StaticHealth, app_of, echo, model
+from tests.serving.support import INFER, Served, StaticHealth, app_of, echo, model
 
 ROW = [5.0, 3.5, 1.5, 0.25]
 SCORES = {"setosa": 10.25, "versicolor": 5.0, "virginica": 0.25}
@@ -197,3 +197,16 @@ def test_what_is_not_json_is_told_what_it_needs():
     assert hint in post(model(), b"5.0,3.5,1.5,0.25", **kinds)[1]
     for body in (b"", b"[1", b'{"a":', b'"text"'):
         assert hint not in post(model(), body, **kinds)[1]
+
+
+@pytest.mark.parametrize("rows", [4095, 4096, 4097, 9000])
+def test_a_long_answer_is_the_same_as_many_short_ones(rows: int):
+    served = app_of(echo("FP64"), warm=False)
+    values = [float(number) for number in range(rows)]
+    assert post(served, values) == [{"y": value} for value in values]
+    assert post(served, values, Accept="text/csv") == "".join(f"{line}\r\n" for line in ("y", *values))
+    assert post(served, {"instances": values}) == {"predictions": values}
+    answer = post(
+        served, {"inputs": [{"name": "x", "datatype": "FP64", "shape": [rows * 16], "data": values * 16}]}, INFER
+    )
+    assert answer["outputs"][0]["data"] == values * 16

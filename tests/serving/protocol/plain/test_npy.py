@@ -42,6 +42,13 @@ def test_columns_and_texts_and_nothing():
     assert npy(echo("BOOL"), file_of([True, False])) == [{"y": True}, {"y": False}]
 
 
+def test_no_rows_have_an_answer_in_every_form():
+    for loaded, names in ((model(), "label,scores[setosa],scores[versicolor],scores[virginica]"), (echo("FP64"), "y")):
+        body = file_of(np.empty((0, *loaded.inputs[0].shape[1:]), "float32"))
+        assert npy(loaded, body) == []
+        assert post(loaded, body, **{"Content-Type": "application/x-npy", "Accept": "text/csv"}) == f"{names}\r\n"
+
+
 def test_one_row_may_come_without_an_axis_of_rows_and_gets_one_answer():
     assert npy(model(), file_of(np.array(ROW, np.float32))) == ANSWER
     assert npy(echo("FP64", (-1, 2, 3)), file_of(np.arange(6.0).reshape(2, 3))) == {"y": [[0, 1, 2], [3, 4, 5]]}
