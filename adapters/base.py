@@ -135,6 +135,9 @@ class Model:
     are, and not copied before."""
     takes_nothing: bool = True
     """False if `predict` may end the process where an input has no elements: it is not called then."""
+    learn: Callable[[Arrays], Model] | None = None
+    """Given if the outputs are unknown (`outputs` is empty): returns the model with the outputs that it has for these
+    inputs, those of the first request. Raises what `predict` does."""
     interrupt: Callable[[int], None] | None = None
     """Ends the `predict` that runs in the thread with this identifier, if the framework can."""
 

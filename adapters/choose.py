@@ -165,11 +165,18 @@ def load(
         model = chosen.load(found, options)
     if "warning" in model.properties:
         warn(model.properties["warning"])
+    return chosen, _as_told(model, options, found.path)
+
+
+def _as_told(model: Model, options: Options, path: str) -> Model:
+    """Returns the model with the labels and default outputs that the kit says. Raises LoadFailed."""
+    if (learn := model.learn) is not None:
+        return replace(model, learn=lambda arrays: _as_told(learn(arrays), options, path))
     names = [spec.name for spec in model.outputs]
     if unknown := [name for name in options.outputs if name not in names]:
-        raise LoadFailed(f"model.parameters.serving.outputs names {unknown[0]!r}; {found.path} gives {listed(names)}")
+        raise LoadFailed(f"model.parameters.serving.outputs names {unknown[0]!r}; {path} gives {listed(names)}")
     labels = model.labels if options.labels is None else options.labels
-    return chosen, replace(model, labels=labels, default_outputs=options.outputs or model.default_outputs)
+    return replace(model, labels=labels, default_outputs=options.outputs or model.default_outputs)
 
 
 def spellings(text: str) -> tuple[str, ...]:

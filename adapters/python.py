@@ -46,31 +46,28 @@ def load(files: ModelFiles, options: Options) -> Model:
         raise LoadFailed(
             f"{text!r} made a plain callable: say its inputs in model.parameters.serving.inputs (name, datatype, shape)"
         )
-    with failing(f"what {text!r} made cannot be run on zeros", with_class):
-        return as_model(made, inputs, {"entrypoint": text})
+    with failing(f"what {text!r} made cannot be run", with_class):
+        return as_model(made, inputs, options, {"entrypoint": text})
 
 
-def as_model(call: Callable[[Any], Any], inputs: tuple[TensorSpec, ...], properties: Mapping[str, str]) -> Model:
-    """Returns the model of a callable from arrays by name to arrays, whose outputs are what it returns for zeros."""
-    outputs = _outputs(call, inputs)
+def as_model(
+    call: Callable[[Any], Any], inputs: tuple[TensorSpec, ...], options: Options, properties: Mapping[str, str]
+) -> Model:
+    """Returns the model of a callable from arrays by name to arrays. A dry run shows its outputs."""
+    from adapters import dry
 
     def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
         answers = _named(call(arrays))
         return {name: answers[name] for name in wanted}
 
-    batch = all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
-    return Model("python", inputs, outputs, predict, batch=batch, properties=properties)
+    def run(arrays: Arrays) -> Arrays:
+        return _named(call(arrays))
 
-
-def _outputs(call: Callable[[Any], Any], inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-    from adapters.values import example, spec_of
-
-    def run(size: int) -> dict[str, Any]:
-        sizes = {spec.name: tuple(size if d < 0 else d for d in spec.shape) for spec in inputs}
-        return _named(call({spec.name: example(spec.datatype, sizes[spec.name], text=b"") for spec in inputs}))
-
-    first, second = run(2), run(3)
-    return tuple(spec_of(name, array, second[name]) for name, array in first.items())
+    found = dry.shown(run, inputs, options)
+    if isinstance(found, Exception):
+        model = Model("python", inputs, (), predict, properties=properties)
+        return dry.learning(model, run, found)
+    return Model("python", inputs, found, predict, batch=dry.has_rows(inputs, found), properties=properties)
 
 
 def _named(made: Any) -> dict[str, Any]:

@@ -62,6 +62,11 @@ def example(datatype: str, shape: tuple[int, ...], text: bytes = b"a", number: f
     return made
 
 
+def twice(arrays: Arrays) -> Arrays:
+    """Returns the rows, twice: for a single one some scikit-learn models drop the first axis."""
+    return {name: np.concatenate([array, array]) for name, array in arrays.items()}
+
+
 def codes(array: Array, known: Sequence[Any], what: str) -> Array:
     """Returns the place of each element among the categories `known`, NaN for a missing one. Raises WrongInput."""
     places = {value: float(place) for place, value in enumerate(known)} | {None: np.nan}
@@ -100,7 +105,7 @@ class Rows(NamedTuple):
     """For the metadata."""
 
     def example(self, number: float = 0) -> Any:
-        """Returns two rows to run a model on: for a single one some scikit-learn models drop the first axis.
+        """Returns two rows to run a model on.
         `number` stands for those that `row` does not have."""
         return self.build({spec.name: self._example(spec, number) for spec in self.specs})
 
@@ -110,7 +115,7 @@ class Rows(NamedTuple):
         if len(self.specs) == len(sample) == 1:  # its name is free, as in requests
             names = {self.specs[0].name: next(iter(sample))}
         arrays = {spec.name: sample[names[spec.name]].astype(DTYPES[spec.datatype]) for spec in self.specs}
-        return self.build({name: np.concatenate([array, array]) for name, array in arrays.items()})
+        return self.build(twice(arrays))
 
     def filled(self, number: float) -> Mapping[str, Sequence[Any]]:
         """Returns a whole row: `row`, and `number` wherever it has no elements."""

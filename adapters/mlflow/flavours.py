@@ -1,6 +1,6 @@
 """From an MLflow folder to a model: the adapter of its flavour loads the file, MLmodel says names and datatypes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -72,28 +72,25 @@ def _as_said(model: Model, said: MLmodel, flavour: str) -> Model:
     if len(model.inputs) == 1 and ALONE in row:
         row = {model.inputs[0].name: row[ALONE]}
     fits = {spec.name for spec in model.inputs} <= row.keys() | {s.name for s in model.inputs if s.optional}
-    optional = tuple(spec for spec in model.inputs if spec.optional and not spec.ignored)
+    optional, predict, learn = [s for s in model.inputs if s.optional and not s.ignored], model.predict, model.learn
     return replace(
         model,
         example=row if row and fits else model.example,
-        predict=_filling(model.predict, optional) if optional else model.predict,
+        predict=(lambda arrays, wanted: predict(_filled(arrays, optional), wanted)) if optional else predict,
+        learn=learn and (lambda arrays: _as_said(learn(_filled(arrays, optional)), said, flavour)),
         properties={"mlflow_version": said.version, "mlflow_flavor": flavour, **model.properties},
     )
 
 
-def _filling(predict: Callable[[Arrays, tuple[str, ...]], Arrays], optional: tuple[TensorSpec, ...]) -> Any:
-    """Returns `predict` that takes a column which a request leaves out as missing values."""
-
-    def filled(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
-        rows = len(next(iter(arrays.values()), ()))
-        for spec in optional:
-            if spec.name not in arrays:
-                is_text = spec.datatype == "BYTES"
-                kind = DTYPES[spec.datatype] if spec.datatype.startswith("FP") else np.dtype(np.float64)
-                arrays[spec.name] = np.full(rows, None) if is_text else np.full(rows, np.nan, kind)
-        return predict(arrays, wanted)
-
-    return filled
+def _filled(arrays: Arrays, optional: Sequence[TensorSpec]) -> Arrays:
+    """Returns the columns, with missing values for those that a request leaves out."""
+    rows = len(next(iter(arrays.values()), ()))
+    for spec in optional:
+        if spec.name not in arrays:
+            is_text = spec.datatype == "BYTES"
+            kind = DTYPES[spec.datatype] if spec.datatype.startswith("FP") else np.dtype(np.float64)
+            arrays[spec.name] = np.full(rows, None) if is_text else np.full(rows, np.nan, kind)
+    return arrays
 
 
 def _by(adapter: Adapter) -> Load:

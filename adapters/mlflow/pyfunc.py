@@ -32,5 +32,5 @@ def load(files: ModelFiles, options: Options, said: MLmodel) -> Model:
         made = loaded.predict(given[ALONE] if [*given] == [ALONE] and not said.columns else given)
         return {str(name): made[name].to_numpy() for name in made.columns} if hasattr(made, "columns") else made
 
-    with failing(f"what {said.path} holds cannot be run on zeros", with_class):
-        return as_model(call, inputs, {"mlflow_version": said.version, "mlflow_flavor": "python_function"})
+    with failing(f"what {said.path} holds cannot be run", with_class):
+        return as_model(call, inputs, options, {"mlflow_version": said.version, "mlflow_flavor": "python_function"})

@@ -3,23 +3,19 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from itertools import product
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 
+from adapters import dry
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec, WrongInput
-from adapters.values import DTYPES, Arrays, spec_of
+from adapters.values import Arrays
 from adapters.wording import reason
 
 WIDER: Final = {torch.bfloat16: torch.float32}
 """Types without a datatype in the protocol, and the type that holds their values without loss."""
-FREE: Final = ((2, 3), (17, 18), (64, 65), (224, 225), (1600, 1601))
-"""Sizes of free dimensions in the dry run, in pairs: an output dimension that differs between the two runs is free."""
-ROWS: Final = ((2, 3), (4, 8), (16, 32), (1, 1))
-"""Sizes of a free first axis: a model may reshape its rows in groups, or take one alone."""
+HINT: Final = "give the kit a sample, or an input another number than 0 in model.parameters.serving.options.example"
 
 
 class Loaded(NamedTuple):
@@ -42,29 +38,29 @@ def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.
     dtype = getattr(torch, own) if isinstance(own := options.own.get("dtype"), str) else None
     module = _prepared(loaded.module, options, device, dtype)
     run = _runner(module, loaded, inputs, device, dtype)
-    outputs = _dry_run(_runner(_copied(module), loaded, inputs, device, dtype), inputs, options)
-    if isinstance(outputs, Exception):
-        if not loaded.outputs:
-            hint = (
-                "give the kit a sample, or an input another number than 0 in model.parameters.serving.options.example"
-            )
-            said = f"{files.path} cannot be run on zeros or ones, so its outputs are not known ({hint})"
-            raise LoadFailed(f"{said}: {reason(outputs, longest=10_000)[-200:]}") from outputs
-        outputs = loaded.outputs
+    apart = _runner(_copied(module), loaded, inputs, device, dtype)
+
+    def try_run(arrays: Arrays) -> Arrays:
+        return {name: to_array(tensor) for name, tensor in apart(arrays).items()}
 
     def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
         made = run(arrays)
         return {name: to_array(made[name]) for name in wanted}
 
+    found = dry.shown(try_run, inputs, options)
+    outputs = loaded.outputs if isinstance(found, Exception) else found
     facts = {"torch_version": torch.__version__, "device": str(device), "torch_file": kind}
-    return Model(
+    model = Model(
         platform="pytorch",
         inputs=inputs,
         outputs=outputs,
         predict=predict,
-        batch=all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
+        batch=dry.has_rows(inputs, outputs),
         properties=facts | ({"warning": loaded.warning} if loaded.warning else {}),
     )
+    if outputs or not isinstance(found, Exception):
+        return model
+    return dry.learning(model, try_run, found, HINT, lambda error: reason(error, longest=10_000)[-200:])
 
 
 def _inputs(loaded: Loaded, options: Options, name: str) -> tuple[TensorSpec, ...]:
@@ -152,50 +148,3 @@ def to_array(tensor: torch.Tensor) -> Any:
     plain = tensor.detach()
     plain = plain.to_dense() if plain.layout != torch.strided else plain
     return np.asarray(plain.to("cpu", WIDER.get(plain.dtype, plain.dtype)).resolve_conj().numpy(), order="C")
-
-
-def _dry_run(run: Run, inputs: tuple[TensorSpec, ...], options: Options) -> tuple[TensorSpec, ...] | Exception:
-    """Returns the outputs that two runs show, or why the first one failed: with a sample's inputs, else with zeros or
-    ones in several sizes."""
-    failed: Exception | None = None
-    for pair in _pairs(inputs, options):
-        try:
-            first, second = ({name: to_array(tensor) for name, tensor in run(made).items()} for made in pair)
-        except (RuntimeError, ValueError, WrongInput, TypeError, torch.jit.Error) as error:
-            failed = failed or error
-        else:
-            return tuple(_spec(name, array, second[name], inputs) for name, array in first.items())
-    assert failed is not None  # there are always pairs
-    return failed
-
-
-def _spec(name: str, first: Any, second: Any, inputs: tuple[TensorSpec, ...]) -> TensorSpec:
-    spec = spec_of(name, first, second)
-    free = bool(spec.shape) and first.shape == second.shape and all(i.shape[:1] == (-1,) for i in inputs)
-    return replace(spec, shape=(-1, *spec.shape[1:])) if free else spec  # the runs had the same rows
-
-
-def _pairs(inputs: tuple[TensorSpec, ...], options: Options) -> Iterator[tuple[Arrays, Arrays]]:
-    sample = options.sample
-    if len(sample) == len(inputs) == 1:
-        sample = {inputs[0].name: next(iter(sample.values()))}
-    if sample.keys() == {spec.name for spec in inputs}:
-        made = {spec.name: sample[spec.name].astype(DTYPES[spec.datatype]) for spec in inputs}
-        yield made, made
-    sizes = FREE if any(-1 in spec.shape[1:] for spec in inputs) else FREE[:1]
-    rows = ROWS if any(spec.shape[:1] == (-1,) for spec in inputs) else ROWS[:1]
-    for number, pair, counts in product((0, 1), sizes, rows):
-        first, second = (_example(inputs, options, *each, number) for each in zip(pair, counts, strict=True))
-        yield first, second
-
-
-def _example(inputs: tuple[TensorSpec, ...], options: Options, free: int, rows: int, number: int) -> Arrays:
-    values: Any = options.own.get("example", {})
-    return {
-        spec.name: np.full(
-            tuple(d if d >= 0 else (rows if i == 0 else free) for i, d in enumerate(spec.shape)),
-            values.get(spec.name, number),
-            dtype=DTYPES[spec.datatype],
-        )
-        for spec in inputs
-    }

@@ -2,23 +2,28 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec, WrongInput
+from adapters.dry import unknown
 from adapters.sklearn.input import inputs_of
 from adapters.sklearn.learnt import framework_of, is_boosted
 from adapters.sklearn.structures import walk
 from adapters.trust import allows_code
-from adapters.values import DATATYPE, DTYPES, Arrays, Rows, to_protocol
+from adapters.values import DATATYPE, DTYPES, Arrays, Rows, to_protocol, twice
 from adapters.wording import reason
 
 METHODS: Final = (
     "predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform", "apply",
 )  # fmt: skip
 """The methods of scikit-learn that take rows and return rows; the first that a model has is its default output."""
+
+_Outputs = dict[str, tuple[TensorSpec, ...]]
+"""By method."""
 
 
 def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Options) -> Model:
@@ -35,20 +40,30 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
     inputs, classes = inputs_of(estimator, options), getattr(estimator, "classes_", None)
     for part in walk(estimator):
         _mend(part)
-    outputs, row, untried = _tried(estimator, methods, inputs, options)
-    return Model(
-        platform="sklearn",
-        inputs=inputs.specs,
-        also=inputs.also,
-        example=row,
-        outputs=tuple(spec for specs in outputs.values() for spec in specs),
-        predict=_predict(estimator, inputs.build, outputs),
-        default_outputs=tuple(spec.name for spec in next(iter(outputs.values()))),
-        batch=True,
-        fresh_outputs=True,
-        labels=tuple(map(str, classes.tolist())) if isinstance(classes, np.ndarray) and classes.ndim == 1 else None,
-        properties={**inputs.properties, **_properties(estimator, version, untried)},
-    )
+    tried = _tried(estimator, methods, inputs, options)
+
+    def made(outputs: _Outputs, row: Mapping[str, Sequence[Any]] = inputs.row) -> Model:
+        return Model(
+            platform="sklearn",
+            inputs=inputs.specs,
+            also=inputs.also,
+            example=row,
+            outputs=tuple(spec for specs in outputs.values() for spec in specs),
+            predict=_predict(estimator, inputs.build, outputs),
+            default_outputs=tuple(spec.name for spec in next(iter(outputs.values()), ())),
+            batch=True,
+            fresh_outputs=True,
+            labels=tuple(map(str, classes.tolist())) if isinstance(classes, np.ndarray) and classes.ndim == 1 else None,
+            properties={**inputs.properties, **_properties(estimator, version)},
+        )
+
+    def learn(arrays: Arrays) -> Model:
+        try:
+            return made(_outputs(estimator, methods, lambda: inputs.build(twice(arrays))))
+        except ValueError as error:
+            raise WrongInput(reason(error)) from error
+
+    return unknown(made({}), learn, reason(tried)) if isinstance(tried, Exception) else made(*tried)
 
 
 def _prepare(part: Any, jobs: int) -> None:
@@ -69,29 +84,43 @@ def _mend(part: Any) -> None:
 
 def _tried(
     estimator: Any, methods: Sequence[str], inputs: Rows, options: Options
-) -> tuple[dict[str, tuple[TensorSpec, ...]], Mapping[str, Sequence[Any]], str]:
-    """Returns the outputs of each method, from a dry run, the row that it was made with, and a warning if no row does:
-    then the outputs are guesses. A method that fails where another one answers is left out, as the leaves of a linear
-    booster are. Raises LoadFailed if no row can be right."""
+) -> tuple[_Outputs, Mapping[str, Sequence[Any]]] | Exception:
+    """Returns the outputs of each method, and the row of the dry run that showed them; or why the first run failed, if
+    no row is one of this model's. Raises LoadFailed if no row can be right."""
     failed: Exception | None = None
-    for number in (None, 0, 1, 0.5):  # zeros are no valid row of every model: their logarithm is none
-        outputs = {}
-        for name in methods if number is not None or options.sample else ():
-            try:
-                rows = inputs.sampled(options.sample) if number is None else inputs.example(number)
-                outputs[name] = _specs(estimator, name, rows)
-            except MemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001 - these rows may be none of this model's
-                failed = failed or error
-        if outputs:
-            return outputs, inputs.filled(number) if number else inputs.row, ""
+    made_up: list[tuple[float, Callable[[], Any]]] = [
+        (number, partial(inputs.example, number)) for number in (0, 1, 0.5)
+    ]
+    if options.sample:
+        made_up.insert(0, (0, partial(inputs.sampled, options.sample)))
+    for number, rows in made_up:
+        try:
+            return _outputs(estimator, methods, rows), inputs.filled(number) if number else inputs.row
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - these rows may be none of this model's: zeros have no logarithm
+            failed = failed or error
     # scikit-learn says ValueError of rows; the kit's own code may raise anything
     if isinstance(failed, TypeError | AttributeError) and not allows_code(options.trust):
         raise LoadFailed(f"a {type(estimator).__name__} that cannot predict: {reason(failed)}") from failed
-    guessed: dict[str, tuple[TensorSpec, ...]] = {name: (_spec_without_run(estimator, name),) for name in methods}
-    why = f"no row that could be made up is one of this model's ({reason(failed or ValueError())})"
-    return guessed, inputs.row, f"{why}: datatypes and shapes of its outputs are guesses; give the kit a sample"
+    assert failed is not None  # there are always rows
+    return failed
+
+
+def _outputs(estimator: Any, methods: Sequence[str], rows: Callable[[], Any]) -> _Outputs:
+    """Returns the outputs that each method has for `rows()`. A method that fails where another one answers is left out,
+    as the leaves of a linear booster are. If all fail, raises what the first one does."""
+    outputs, failed = _Outputs(), None
+    for name in methods:
+        try:
+            outputs[name] = _specs(estimator, name, rows())
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the kit's own code may raise anything
+            failed = failed or error
+    if failed and not outputs:
+        raise failed
+    return outputs
 
 
 def _specs(estimator: Any, method: str, rows: Any) -> tuple[TensorSpec, ...]:
@@ -106,15 +135,6 @@ def _specs(estimator: Any, method: str, rows: Any) -> tuple[TensorSpec, ...]:
 def _spec(name: str, made: Any) -> TensorSpec:
     array = dense(made)
     return TensorSpec(name, DATATYPE[array.dtype], (-1, *array.shape[1:]))
-
-
-def _spec_without_run(estimator: Any, method: str) -> TensorSpec:
-    classes = getattr(estimator, "classes_", None)
-    if method == "predict":
-        kind = "FP64" if classes is None else DATATYPE[to_protocol(np.asarray(classes)).dtype]
-        return TensorSpec(method, kind, (-1,))
-    width = len(classes) if classes is not None and method.startswith("predict_") else -1
-    return TensorSpec(method, "FP64", (-1,) if method == "score_samples" else (-1, width))
 
 
 def dense(made: Any) -> Any:
@@ -157,14 +177,14 @@ def _as_declared(array: Any, spec: TensorSpec) -> Any:
     return array if array.dtype == dtype else array.astype(dtype)
 
 
-def _properties(estimator: Any, version: str | None, untried: str) -> dict[str, str]:
+def _properties(estimator: Any, version: str | None) -> dict[str, str]:
     import sklearn
 
     steps = ", ".join(type(step).__name__ for _, step in getattr(estimator, "steps", ()))
     described = type(estimator).__name__ + (f"({steps})" if steps else "")
     known = {"sklearn_version": str(sklearn.__version__), "sklearn_estimator": described}
     if version is None or version == sklearn.__version__:
-        return known | ({"warning": untried} if untried else {})
+        return known
     served = f"the model was saved by scikit-learn {version} and is served by {sklearn.__version__}"
     warning = f"{served}: its answers may differ; save it again, or serve it with the version that saved it"
-    return known | {"sklearn_version_saved": version, "warning": "; ".join(filter(None, (warning, untried)))}
+    return known | {"sklearn_version_saved": version, "warning": warning}

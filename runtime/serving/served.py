@@ -14,6 +14,7 @@ from runtime.link.limits import Limits
 from runtime.link.metrics import Meter, Requests, Totals
 from runtime.log import Log
 from runtime.serving.engine.engine import Engine
+from runtime.serving.engine.learning import Learning
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.health import Health
 from runtime.serving.pictures import NO_PICTURES, Picture
@@ -62,11 +63,14 @@ class Served:
         self.name = provenance.name
         self.model, self.provenance, self.limits, self.meter, self.log = model, provenance, limits, meter, log
         self.signature = Signature.of(model, pictures)
-        self.engine = Engine(model, self.signature, limits, self.name, meter.ran)
+        given = model, self.signature, limits, self.name, meter.ran
+        self.engine = Engine(*given) if model.learn is None else Learning(*given, model.learn, self._adopt)
         self.in_hand: InHand | None = None
         """Where requests are noted that might end this process; a program without a supervisor has none."""
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
+        self.prepare: dict[str, Callable[[Served], object]] = {}
+        """What prepares it."""
         self.trial: Trial | None = None
         """Shows whether the model may be batched."""
         self.example: Mapping[str, Any] | None = None
@@ -89,6 +93,14 @@ class Served:
         request = Request(arrays_of(inputs, self.signature, self.limits), self.signature.default)
         with self._turn:
             return self.engine.predict(request)
+
+    def _adopt(self, model: Model) -> Signature:
+        """Takes the model with the outputs that its first answer has shown."""
+        self.model, self.signature = model, Signature.of(model, self.signature.pictures)
+        self.forms = {name: prepare(self) for name, prepare in self.prepare.items()}
+        outputs = [f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in model.outputs]
+        self.log.info("model.learnt", model=self.name, outputs=outputs)
+        return self.signature
 
     async def try_batching(self) -> None:
         """Finds out in the background whether requests may be joined, and joins them from then on if they may."""

@@ -79,7 +79,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
     try:
         rehearse(served, V2_JSON, bodies[0], times=_WARM_UPS)
         if wish := _wish(terms.batching, declared.batching):
-            served.trial = trial(model, [V2_JSON.decode({}, body, served).inputs for body in bodies], wish)
+            served.trial = trial(served.model, [V2_JSON.decode({}, body, served).inputs for body in bodies], wish)
     except RequestFailed as error:  # zeros need not be a valid input of this model
         log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))
     seconds = time.monotonic() - started

@@ -53,7 +53,10 @@ def nothing(path, options):
     return 3
 
 def stumbles(path, options):
-    return lambda arrays: 1 / 0
+    return lambda arrays: {"y": arrays["x"] * (1 / int(arrays["x"].max() > 1))}
+
+def mistaken(path, options):
+    return lambda arrays: undefined
 
 number = 3
 """
@@ -92,6 +95,17 @@ def test_tuples_and_texts_get_names_and_datatypes(kit: Any) -> None:
     assert model.predict({"x": np.ones((1, 2), np.float32)}, ("output_1",))["output_1"].tolist() == [b"1.0"]
 
 
+def test_what_no_dry_run_suits_shows_its_outputs_with_the_first_answer(kit: Any) -> None:
+    model = served(kit, "code_of_the_kit:stumbles")
+    assert (model.outputs, model.properties["outputs"]) == ((), "unknown until the first answer")
+    assert "division by zero" in model.properties["warning"]
+    rows = {"x": np.array([[1, 2]], np.float32)}
+    assert model.learn
+    learnt = model.learn(rows)
+    assert learnt.outputs == (TensorSpec("y", "FP32", (-1, 2)),)
+    assert learnt.predict(rows, ("y",))["y"].tolist() == [[1.0, 2.0]]
+
+
 def test_model_of_the_kit_is_taken_as_it_is(kit: Any) -> None:
     assert served(kit, "code_of_the_kit:own", inputs=()).platform == "mine"
 
@@ -118,7 +132,7 @@ def test_kit_code_needs_trust(kit: Any, trust: str) -> None:
         ("code_of_the_kit:leaves", X, "failed: SystemExit: 0"),
         ("code_of_the_kit:cancels", X, "failed: CancelledError"),
         ("code_of_the_kit:closes", X, "failed: GeneratorExit"),
-        ("code_of_the_kit:stumbles", X, "cannot be run on zeros: ZeroDivisionError"),
+        ("code_of_the_kit:mistaken", X, "cannot be run: NameError: name 'undefined' is not defined"),
         ("code_of_the_kit:plain", (), r"say its inputs in model\.parameters\.serving\.inputs"),
     ],
 )

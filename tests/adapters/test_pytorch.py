@@ -533,6 +533,23 @@ def test_a_dry_run_is_tried_in_several_ways(module: Any, sample: Any, shape: tup
     assert model.predict({"x": rows}, ("output",))["output"].tolist() == module(torch.from_numpy(rows)).tolist()
 
 
+def test_a_module_that_no_dry_run_suits_shows_its_outputs_with_the_first_answer(tmp_path: Path) -> None:
+    torch.jit.script(Chosen()).save(tmp_path / "m.pt")
+    model = opened(tmp_path, "m.pt", confined=True, inputs=(TensorSpec("x", "FP32", (-1, 3)),), labels=("a", "b", "c"))
+    assert (model.outputs, model.batch) == ((), False)
+    assert model.properties["warning"].startswith("no row that could be made up is one of this model's (")
+    assert "serving.options.example" in model.properties["warning"]
+    rows = {"x": np.array([[1, 2, 4]], np.float32)}
+    assert model.learn
+    with pytest.raises(Exception, match="not seven"):
+        model.learn({"x": 2 * rows["x"]})
+    learnt = model.learn(rows)
+    assert learnt.outputs == (TensorSpec("output", "FP32", (-1, 3)),)
+    assert (learnt.batch, learnt.labels, learnt.learn) == (True, ("a", "b", "c"), None)
+    assert "warning" not in learnt.properties
+    assert learnt.predict(rows, ("output",))["output"].tolist() == [[2.0, 4.0, 8.0]]
+
+
 def test_an_exported_program_says_its_outputs_where_no_run_does(tmp_path: Path) -> None:
     class Table(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> Any:

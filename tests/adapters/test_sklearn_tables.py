@@ -238,14 +238,20 @@ def test_a_partial_of_anything_else_is_refused(tmp_path: Path) -> None:
 def test_a_model_that_takes_no_made_up_row_warns_until_a_sample_shows_one(tmp_path: Path) -> None:
     rows = X + 100
     estimator = RadiusNeighborsClassifier(radius=1.0).fit(rows, OLD)  # refuses rows without a neighbour
-    warning = served(estimator, tmp_path).properties["warning"]
+    unknown = served(estimator, tmp_path)
+    assert (unknown.outputs, unknown.properties["outputs"]) == ((), "unknown until the first answer")
+    warning = unknown.properties["warning"]
     assert warning.startswith("no row that could be made up is one of this model's (No neighbors found")
-    assert warning.endswith("datatypes and shapes of its outputs are guesses; give the kit a sample")
-    model = served(estimator, tmp_path, sample={"any": rows[:1]})
-    assert "warning" not in model.properties
-    assert [(s.name, s.datatype, s.shape) for s in model.outputs] == [
-        ("predict", "BOOL", (-1,)), ("predict_proba", "FP64", (-1, 2)),
-    ]  # fmt: skip
+    assert warning.endswith("its outputs are unknown until the first answer; give the kit a sample")
+    assert unknown.learn
+    with pytest.raises(WrongInput, match="No neighbors found"):
+        unknown.learn({"x": X})
+    for model in (unknown.learn({"x": rows[:1]}), served(estimator, tmp_path, sample={"any": rows[:1]})):
+        assert {"warning", "outputs"}.isdisjoint(model.properties)
+        assert [(s.name, s.datatype, s.shape) for s in model.outputs] == [
+            ("predict", "BOOL", (-1,)), ("predict_proba", "FP64", (-1, 2)),
+        ]  # fmt: skip
+        assert model.predict({"x": rows}, ("predict",))["predict"].tolist() == estimator.predict(rows).tolist()
 
 
 @pytest.mark.slow  # the import of skops takes four seconds

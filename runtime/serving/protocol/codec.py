@@ -67,6 +67,7 @@ def prepare(served: Served, codecs: Iterable[Codec]) -> None:
     """Lays out what each protocol needs for a model, and opens its accounts; `codecs` is the whole table, in order."""
     for place, codec in enumerate(codecs):
         if codec.name not in served.forms:
+            served.prepare[codec.name] = codec.prepare
             served.forms[codec.name] = codec.prepare(served)
             served.meters[codec.name] = served.meter.requests(place)
             served.answered[codec.name] = served.log.answers(

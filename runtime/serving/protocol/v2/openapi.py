@@ -91,7 +91,8 @@ def _of_model(served: Served, path: str, parameters: Iterable[Piece]) -> Piece:
 
 def _request(served: Served) -> Piece:
     model = served.model
-    wanted = object_of({"name": {"enum": [spec.name for spec in model.outputs]}}, parameters=_PARAMETERS)
+    names = {"enum": [spec.name for spec in model.outputs]} if model.outputs else TEXT  # they may be unknown as yet
+    wanted = object_of({"name": names}, parameters=_PARAMETERS)
     one = len(model.inputs) == 1
     inputs = {"type": "array", "minItems": 1, "maxItems": max(served.limits.inputs, 2 * len(model.inputs)),
               "items": _one_of(_input(spec, any_name=one) for spec in (*model.inputs, *model.also))}  # fmt: skip
@@ -133,4 +134,4 @@ def _tensor(spec: TensorSpec, name: Piece, datatype: Piece, more: Piece) -> Piec
 
 def _one_of(schemas: Iterable[Piece]) -> dict[str, Any]:
     all_of_them = list(schemas)
-    return all_of_them[0] if len(all_of_them) == 1 else {"anyOf": all_of_them}
+    return all_of_them[0] if len(all_of_them) == 1 else {"anyOf": all_of_them} if all_of_them else OBJECT

@@ -1,0 +1,39 @@
+"""The engine of a model whose outputs are unknown until its first answer (`Model.learn`)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from adapters.base import Model, WrongInput
+from adapters.values import Arrays
+from runtime.link.limits import Limits
+from runtime.serving.engine.engine import Engine
+from runtime.serving.engine.request import Request, Signature
+from runtime.serving.wording import listed, shown
+
+
+class Learning(Engine):
+    """Learns the outputs from the inputs of the first request that the model answers. Requests before that may name any
+    outputs; those that name none get the default ones."""
+
+    def __init__(self, model: Model, signature: Signature, limits: Limits, name: str, ran: Callable[[int], None],
+                 learn: Callable[[Arrays], Model], adopt: Callable[[Model], Signature]) -> None:  # fmt: skip
+        """`adopt` is told the model as it was learnt, and returns its signature."""
+        super().__init__(replace(model, predict=self._answer), signature, limits, name, ran)
+        self._learn, self._adopt = learn, adopt
+        self._known: Model | None = None
+        self._default: tuple[str, ...] = ()
+
+    def predict(self, request: Request) -> Arrays:
+        """Returns what `Engine.predict` does, and names in `request` the outputs that it did not."""
+        outputs = super().predict(request)
+        request.wanted = request.wanted or self._default
+        return outputs
+
+    def _answer(self, inputs: Arrays, wanted: tuple[str, ...]) -> Arrays:
+        if self._known is None:
+            known = self._learn(inputs)
+            signature = self._adopt(known)
+            self._outputs, self._default, self._known = signature.outputs, signature.default, known
+        if unknown := [name for name in wanted if name not in self._outputs]:
+            raise WrongInput(f"unknown output {shown(unknown[0])}; the model has {listed(sorted(self._outputs))}")
+        return self._known.predict(inputs, wanted or self._default)
