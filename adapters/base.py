@@ -122,6 +122,8 @@ class Model:
     """Inputs that a request may give in place of `inputs`: the columns of a matrix, or the matrix of all columns."""
     example: Mapping[str, Sequence[object]] = field(default_factory=dict)
     """Elements of one row, in JSON and flat, for inputs where zeros and "" are no row that the model answers."""
+    pictures: tuple[str, ...] = ()
+    """Inputs that are pictures of any size as they are: UINT8, RGB, `(rows, height, width, 3)`."""
     default_outputs: tuple[str, ...] | None = None
     """The outputs of a request that names none; None: all."""
     batch: bool = False

@@ -23,11 +23,17 @@ KNOWN: Final[Mapping[str, checks.Check]] = {
     "threads": checks.THREADS,
     "top_k": checks.WHOLE,
     "aggregation": checks.one_of("none", "simple", "first", "average", "max"),
+    "candidate_labels": checks.TEXTS,
+    "hypothesis_template": checks.Check(lambda value: checks.TEXT.holds(value) and "{}" in value, "a text with {}"),
+    "multi_label": checks.FLAG,
 }
+IMAGES: Final = "image-classification"
 TASKS: Final[Mapping[str, tuple[str, str]]] = {
     "ForSequenceClassification": ("AutoModelForSequenceClassification", "text-classification"),
     "ForTokenClassification": ("AutoModelForTokenClassification", "token-classification"),
     "ForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
+    "ForQuestionAnswering": ("AutoModelForQuestionAnswering", "question-answering"),
+    "ForImageClassification": ("AutoModelForImageClassification", IMAGES),
     "Model": ("AutoModel", "sentence-embedding"),
 }
 """How the name of an architecture ends, the class that loads it, and its task."""
@@ -53,6 +59,8 @@ def _loaded(files: ModelFiles, options: Options) -> Model:
     safe = _check_weights(files, path, options)
     if threads := own.get("threads", options.threads):
         torch.set_num_threads(threads)
+    if task == IMAGES:
+        framework("PIL.Image", "images")
     transformers = _transformers()
     root = files.root / posixpath.dirname(path)
     strict = {"local_files_only": True, "trust_remote_code": False}
@@ -60,21 +68,25 @@ def _loaded(files: ModelFiles, options: Options) -> Model:
     with failing(failed):
         if "auto_map" in config and config["model_type"] not in transformers.CONFIG_MAPPING:
             raise _code_refused(path, config["model_type"])
-        tokenizer = transformers.AutoTokenizer.from_pretrained(root, **strict)
+        processor = transformers.AutoImageProcessor if task == IMAGES else transformers.AutoTokenizer
+        made = processor.from_pretrained(root, **strict)
         model = getattr(transformers, auto).from_pretrained(root, use_safetensors=safe, **strict).eval()
-    tokenizer.model_max_length = limit = _limit(tokenizer, model.config)
     facts = {"transformers_version": transformers.__version__, "torch_version": torch.__version__, "task": task}
-    facts["truncation"] = f"a text is cut after {limit} tokens" if limit < UNLIMITED else "none"
-    return _makers()[task](files, path, model, tokenizer, own, facts)
+    if task != IMAGES:
+        made.model_max_length = limit = _limit(made, model.config)
+        facts["truncation"] = f"a text is cut after {limit} tokens" if limit < UNLIMITED else "none"
+    return _makers()[task](files, path, model, made, own, facts)
 
 
 def _makers() -> Mapping[str, Callable[..., Model]]:
-    from adapters.huggingface import embeddings, pipelines
+    from adapters.huggingface import answers, embeddings, pipelines
 
     return {
         "text-classification": pipelines.text_classification,
         "token-classification": pipelines.token_classification,
         "fill-mask": pipelines.fill_mask,
+        "question-answering": answers.as_model,
+        IMAGES: pipelines.image_classification,
         "sentence-embedding": embeddings.as_model,
     }
 

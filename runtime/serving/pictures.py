@@ -17,6 +17,11 @@ CHANNELS: Final = {"RGB": 3, "BGR": 3, "L": 1}
 LAYOUTS: Final = ("NCHW", "NHWC")
 RESIZES: Final = ("fit", "fill", "stretch")
 
+AS_IT_IS: Final[Mapping[str, Any]] = MappingProxyType(
+    {"layout": "NHWC", "mode": "RGB", "size": None, "resize": None, "scale": (1,), "mean": (0,), "std": (1,)}
+)
+"""What is said of a picture that the model takes as its pixels are, of any size."""
+
 
 class Picture(NamedTuple):
     """`model.parameters.serving.inputs[].image`, fitted to the input's datatype and shape."""

@@ -22,7 +22,7 @@ from runtime.link.model_files import in_layer
 from runtime.log import Log
 from runtime.serving.engine.trial import Wish, trial
 from runtime.serving.inference import rehearse
-from runtime.serving.pictures import pictures
+from runtime.serving.pictures import AS_IT_IS, pictures
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.examples import as_written
 from runtime.serving.protocol.v2.codec import V2_JSON
@@ -66,7 +66,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
         )
     except Refused as refused:
         raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
-    images = pictures(model.inputs, declared.images)
+    images = pictures(model.inputs, {**dict.fromkeys(model.pictures, AS_IT_IS), **declared.images})
     check_size(model, limits)
     served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log, images)
     served.example = as_written(samples[0].request) if samples else None

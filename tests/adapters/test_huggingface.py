@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import Whitespace
@@ -168,6 +169,109 @@ def test_fill_mask_answers_as_the_pipeline(tmp_path: Path) -> None:
             asked(model, ["[MASK]", text], "token")
 
 
+def test_a_model_of_entailment_takes_any_labels(tmp_path: Path) -> None:
+    nli = {0: "contradiction", 1: "neutral", 2: "entailment"}
+    saved(tmp_path, "BertForSequenceClassification", id2label=nli, label2id={v: k for k, v in nli.items()})
+    pipeline = transformers.pipeline(
+        "zero-shot-classification", model=str(tmp_path), tokenizer=tokenizer(model_max_length=16)
+    )
+    model, labels = opened(tmp_path), ["good", "bad", "paris"]
+    assert model.properties["task"] == "text-classification, zero-shot-classification"
+    texts = list(filter(None, TEXTS))
+    got = asked(model, texts, "label", "score", "scores", candidate_labels=labels)
+    want = [pipeline(text, candidate_labels=labels) for text in texts]
+    assert [label.decode() for label in got["label"]] == [one["labels"][0] for one in want]
+    assert got["score"].tolist() == [np.float32(one["scores"][0]) for one in want]
+    assert [dict(zip(labels, row, strict=True)) for row in got["scores"].tolist()] == [
+        {label: np.float32(score) for label, score in zip(one["labels"], one["scores"], strict=True)} for one in want
+    ]
+    assert asked(model, TEXTS[:1], "label", text_pair=["the film"])["label"][0].decode() in nli.values()
+    for wrong in ({"candidate_labels": []}, {"candidate_labels": ["a", "a"]}):
+        with pytest.raises(WrongInput, match="must name at least one label, and none twice"):
+            asked(model, TEXTS, "label", **wrong)
+    with pytest.raises(WrongInput, match="element 2 is empty"):
+        asked(model, TEXTS, "label", candidate_labels=labels)
+    with pytest.raises(WrongInput, match="either text_pair or candidate_labels"):
+        asked(model, TEXTS, "label", candidate_labels=labels, text_pair=TEXTS)
+    told = opened(tmp_path, candidate_labels=labels, multi_label=True, hypothesis_template="the film is {}")
+    one = pipeline(TEXTS[0], candidate_labels=labels, multi_label=True, hypothesis_template="the film is {}")
+    assert asked(told, TEXTS[:1], "score")["score"].tolist() == [np.float32(one["scores"][0])]
+
+
+QUESTIONS = ["is the film good", "john"]
+CONTEXTS = ["paris is good and the film is bad .", "the film and john is good . " * 12]
+
+
+def answer(root: Path, question: str, context: str) -> Any:
+    """The answer of transformers 4: the 12 likeliest spans of each part of the context, those of the same text added."""
+    model, words = transformers.BertForQuestionAnswering.from_pretrained(root).eval(), tokenizer()
+    parts = words(question, context, truncation="only_second", max_length=16, stride=8, return_overflowing_tokens=True)
+    sums: dict[str, Any] = {}
+    for part in parts.encodings:
+        with torch.no_grad():
+            made = model(input_ids=torch.tensor([part.ids]))
+        inside = [i for i, which in enumerate(part.sequence_ids) if which == 1]
+        first, last = (
+            logits[0, [0, *inside]].softmax(0)[1:].tolist() for logits in (made.start_logits, made.end_logits)
+        )
+        places = [part.word_to_chars(part.token_to_word(i), 1) for i in inside]
+        spans = [(a * b, places[i][0], places[j][1]) for i, a in enumerate(first) for j, b in enumerate(last) if i <= j]
+        for score, start, end in sorted(spans, reverse=True)[:12]:
+            total, *place = sums.get(context[start:end], (0.0, start, end))
+            sums[context[start:end]] = (total + score, *place)
+    return max(sums.values())
+
+
+def test_questions_are_answered_with_the_likeliest_span(tmp_path: Path) -> None:
+    model = opened(saved(tmp_path, "BertForQuestionAnswering"))
+    names = ("answer", "score", "start", "end")
+    made = {"question": QUESTIONS, "context": CONTEXTS}
+    got = model.predict({k: np.array([t.encode() for t in v], object) for k, v in made.items()}, names)
+    for i, (question, context) in enumerate(zip(QUESTIONS, CONTEXTS, strict=True)):
+        score, start, end = answer(tmp_path, question, context)
+        assert (got["start"][i], got["end"][i], got["answer"][i].decode()) == (start, end, context[start:end])
+        assert got["score"][i] == pytest.approx(score, rel=1e-5)
+    assert [(s.name, s.datatype) for s in model.outputs] == list(
+        zip(names, ("BYTES", "FP32", "INT64", "INT64"), strict=True)
+    )
+    with pytest.raises(WrongInput, match="the question leaves no room for its context"):
+        model.predict({"question": np.array([b"film " * 40], object), "context": np.array([b"film"], object)}, names)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.ViTConfig(**sizes, image_size=32, patch_size=8, id2label={0: "cat", 1: "dog", 2: "cow"})
+    transformers.ViTForImageClassification(config).eval().save_pretrained(root)
+    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(root)
+    return root
+
+
+def test_images_are_classified_as_the_pipeline_does(images: Path) -> None:
+    model, pipeline = opened(images), transformers.pipeline("image-classification", model=str(images))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3), np.uint8)
+    got = model.predict({"image": pixels}, ("label", "score", "scores"))
+    for i, want in enumerate(pipeline(Image.fromarray(one)) for one in pixels):
+        assert (got["label"][i].decode(), got["score"][i]) == (want[0]["label"], np.float32(want[0]["score"]))
+    assert (model.labels, got["scores"].shape) == (("cat", "dog", "cow"), (2, 3))
+    assert model.predict({"image": pixels[:0]}, ("scores",))["scores"].shape == (0, 3)
+    with pytest.raises(WrongInput, match="an image has no pixels"):
+        model.predict({"image": pixels[:, :0]}, ("label",))
+
+
+def test_an_image_file_is_classified_by_a_confined_worker(images: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (30, 20, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    want = transformers.pipeline("image-classification", model=str(images))(Image.fromarray(pixels))[0]
+    with Server(str(images), "--drain-delay", "0", cache=tmp_path / "cache") as server, server.ready() as client:
+        body, kind = (tmp_path / "a.png").read_bytes(), {"content-type": "image/png"}
+        answer = client.post("/predict", content=body, headers=kind).json()
+        assert (answer["label"], np.float32(answer["score"])) == (want["label"], np.float32(want["score"]))
+        assert "model.not_warmed_up" not in [event["event"] for event in server.events]
+
+
 def sentences(root: Path, *modes: str, dense: bool = False, **more: Any) -> Any:
     """A folder of sentence-transformers, and its own model of it."""
     from sentence_transformers import SentenceTransformer, models
@@ -227,7 +331,7 @@ def changed(**values: Any) -> Callable[[Path], None]:
     [
         (pickled_weights, Refused, r"pytorch_model\.bin is pickled, which could run code; .*save_pretrained.* --trust unsafe$"),
         (changed(architectures=["GPT2LMHeadModel"]), LoadFailed, "is a GPT2LMHeadModel, which generates: serve it with vLLM"),
-        (changed(architectures=["BertForQuestionAnswering"]), LoadFailed, "of transformers the tasks text-classification, .* are served: export it to ONNX"),
+        (changed(architectures=["BertForMultipleChoice"]), LoadFailed, "of transformers the tasks text-classification, .* are served: export it to ONNX"),
         (changed(architectures=None), LoadFailed, "is a model of no named architecture"),
         (changed(model_type="mine", auto_map={"AutoConfig": "code.Mine"}), Refused, "wants Python code of its folder for the model type 'mine', which is never run"),
         (changed(model_type="mine"), LoadFailed, r"config\.json cannot be loaded by transformers"),
