@@ -29,7 +29,7 @@ def verdicts(files: ModelFiles, options: Options, chosen: tuple[str, str] | None
     """Yields a verdict for each file of the kit; `chosen`: the file that would be served, and its adapter."""
     for path in files.files:
         name = chosen[1] if chosen and chosen[0] == path else None
-        if chosen and chosen[1] == "transformers" and path.endswith(".safetensors"):
+        if chosen and chosen[1] in ("transformers", "mlflow") and path.endswith(".safetensors"):
             name = "transformers"  # which has the code for these weights
         try:
             head = read_head(files, path)

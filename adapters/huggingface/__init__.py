@@ -1,5 +1,5 @@
 """Hugging Face folders: a model of `transformers` with its tokenizer or image processor, one of a few tasks.
 
 May import: adapters, adapters.pytorch.
-Imported by: adapters.
+Imported by: adapters, adapters.mlflow.
 """

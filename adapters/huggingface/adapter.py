@@ -5,12 +5,13 @@ from adapters.huggingface.folder import config_in
 from adapters.imports import framework, installed
 
 
-def load(files: ModelFiles, options: Options) -> Model:
-    """Returns the model of the folder. Raises LoadFailed, Refused, MissingFramework."""
+def load(files: ModelFiles, options: Options, processor: str | None = None) -> Model:
+    """Returns the model of the folder; `processor`: the folder of its tokenizer or image processor, if it is another
+    one. Raises LoadFailed, Refused, MissingFramework."""
     framework("torch", "transformers")
     from adapters.huggingface import loading
 
-    return loading.load_folder(files, options)
+    return loading.load_folder(files, options, processor)
 
 
 ADAPTER = Adapter(

@@ -42,13 +42,14 @@ UNLIMITED: Final = 1_000_000
 """A tokenizer without a limit says a number beyond this one."""
 
 
-def load_folder(files: ModelFiles, options: Options) -> Model:
-    """Returns the model of the folder at `files.path`. Raises LoadFailed, Refused, MissingFramework."""
+def load_folder(files: ModelFiles, options: Options, processor: str | None) -> Model:
+    """Returns the model of the folder at `files.path`; its tokenizer or image processor is in the folder `processor`,
+    or beside it. Raises LoadFailed, Refused, MissingFramework."""
     with hidden("scipy"), hidden("sklearn"):  # transformers would import them for losses and generation, in 2 s
-        return _loaded(files, options)
+        return _loaded(files, options, processor)
 
 
-def _loaded(files: ModelFiles, options: Options) -> Model:
+def _loaded(files: ModelFiles, options: Options, processor: str | None) -> Model:
     own = checks.check(options.own, KNOWN, "transformers")
     path = config_in(files)
     if path is None:
@@ -68,8 +69,8 @@ def _loaded(files: ModelFiles, options: Options) -> Model:
     with failing(failed):
         if "auto_map" in config and config["model_type"] not in transformers.CONFIG_MAPPING:
             raise _code_refused(path, config["model_type"])
-        processor = transformers.AutoImageProcessor if task == IMAGES else transformers.AutoTokenizer
-        made = processor.from_pretrained(root, **strict)
+        prepares = transformers.AutoImageProcessor if task == IMAGES else transformers.AutoTokenizer
+        made = prepares.from_pretrained(root if processor is None else files.root / processor, **strict)
         model = getattr(transformers, auto).from_pretrained(root, use_safetensors=safe, **strict).eval()
     facts = {"transformers_version": transformers.__version__, "torch_version": torch.__version__, "task": task}
     if task != IMAGES:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from adapters.base import Adapter, LoadFailed, Model, ModelFiles, Options, Tenso
 from adapters.boosted import xgboost
 from adapters.boosted.catboost import ADAPTER as CATBOOST
 from adapters.boosted.lightgbm import ADAPTER as LIGHTGBM
+from adapters.huggingface import adapter as huggingface
 from adapters.imports import framework
 from adapters.mlflow import pyfunc
 from adapters.mlflow.folder import NAME, mlmodel_in
@@ -20,7 +21,7 @@ from adapters.sklearn.adapter import ADAPTER as SKLEARN
 from adapters.values import DTYPES, Arrays
 from adapters.wording import listed
 
-Load = Callable[[ModelFiles, Options, Mapping[str, Any]], Model]
+Load = Callable[[ModelFiles, Options, MLmodel], Model]
 
 
 def load(files: ModelFiles, options: Options) -> Model:
@@ -35,9 +36,10 @@ def load(files: ModelFiles, options: Options) -> Model:
     key, loader = FLAVOURS[flavour]
     facts = said.flavours[flavour]
     if key not in facts:
-        raise LoadFailed(f"{path} does not say {key} of its flavour {flavour}")
+        hint = ": save it with save_pretrained=True" if flavour == "transformers" else ""
+        raise LoadFailed(f"{path} does not say {key} of its flavour {flavour}{hint}")
     file = said.inside(facts[key])
-    if file not in files.files:
+    if file not in files.files and flavour != "transformers":  # whose model is a folder
         file = _only_below(files, file, path)
     code = (said.inside(facts["code"]),) if facts.get("code") else ()
     columns = said.columns if flavour in TABLES else ()
@@ -50,7 +52,7 @@ def load(files: ModelFiles, options: Options) -> Model:
         sample=options.sample or said.sample(),
     )
     try:
-        model = loader(replace(files, path=file, code=(*files.code, *code)), told, facts)
+        model = loader(replace(files, path=file, code=(*files.code, *code)), told, said)
     except LoadFailed as error:
         if options.inputs:
             raise
@@ -69,13 +71,13 @@ def _only_below(files: ModelFiles, path: str, said_by: str) -> str:
 def _as_said(model: Model, said: MLmodel, flavour: str) -> Model:
     """Returns the model with the example of the folder, and with its optional columns filled in."""
     row = dict(said.row)
-    if len(model.inputs) == 1 and ALONE in row:
-        row = {model.inputs[0].name: row[ALONE]}
-    fits = {spec.name for spec in model.inputs} <= row.keys() | {s.name for s in model.inputs if s.optional}
+    required = [spec.name for spec in model.inputs if not spec.optional]
+    if len(required) == 1 and ALONE in row:
+        row = {required[0]: row[ALONE]}
     optional, predict, learn = [s for s in model.inputs if s.optional and not s.ignored], model.predict, model.learn
     return replace(
         model,
-        example=row if row and fits else model.example,
+        example=row if row and row.keys() >= {*required} else model.example,
         predict=(lambda arrays, wanted: predict(_filled(arrays, optional), wanted)) if optional else predict,
         learn=learn and (lambda arrays: _as_said(learn(_filled(arrays, optional)), said, flavour)),
         properties={"mlflow_version": said.version, "mlflow_flavor": flavour, **model.properties},
@@ -94,12 +96,12 @@ def _filled(arrays: Arrays, optional: Sequence[TensorSpec]) -> Arrays:
 
 
 def _by(adapter: Adapter) -> Load:
-    return lambda files, options, _facts: adapter.load(files, options)
+    return lambda files, options, _said: adapter.load(files, options)
 
 
-def _xgboost(files: ModelFiles, options: Options, facts: Mapping[str, Any]) -> Model:
+def _xgboost(files: ModelFiles, options: Options, said: MLmodel) -> Model:
     """Returns the model of a native file: of a wrapper if it was saved from one, whose answers differ."""
-    wrapper = str(facts.get("model_class", "")).removeprefix("xgboost.sklearn.")
+    wrapper = str(said.flavours["xgboost"].get("model_class", "")).removeprefix("xgboost.sklearn.")
     if wrapper not in ("XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor"):
         return xgboost.load(files, options)
     data = (files.root / files.path).read_bytes()
@@ -112,9 +114,21 @@ def _xgboost(files: ModelFiles, options: Options, facts: Mapping[str, Any]) -> M
     return as_model(estimator, None, files, options)
 
 
-def _lightgbm(files: ModelFiles, options: Options, _facts: Mapping[str, Any]) -> Model:
+def _lightgbm(files: ModelFiles, options: Options, _said: MLmodel) -> Model:
     """Returns the model of a native file, or of a wrapper in a pickle."""
     return (LIGHTGBM if files.path.endswith(".lgb") else SKLEARN).load(files, options)
+
+
+def _transformers(files: ModelFiles, options: Options, said: MLmodel) -> Model:
+    """Returns the model of a pipeline, whose tokenizer or image processor has a folder of its own."""
+    facts = said.flavours["transformers"]
+    if "peft_adaptor" in facts:
+        raise LoadFailed(
+            f"{said.path} has a PEFT adapter beside its model: merge them (merge_and_unload), and save that"
+        )
+    parts = facts.get("components") or ()
+    found = [said.inside(f"components/{part}") for part in PROCESSORS if part in parts]
+    return huggingface.load(files, options, *found[:1])
 
 
 FLAVOURS: Final[Mapping[str, tuple[str, Load]]] = {
@@ -124,7 +138,10 @@ FLAVOURS: Final[Mapping[str, tuple[str, Load]]] = {
     "catboost": ("data", _by(CATBOOST)),
     "onnx": ("data", _by(ONNX)),
     "pytorch": ("model_data", _by(PYTORCH)),
+    "transformers": ("model_binary", _transformers),
 }
 """Flavours, the key that names the model file, and what loads it."""
+PROCESSORS: Final = ("tokenizer", "image_processor", "feature_extractor")
+"""Parts of a pipeline that prepare what the model takes."""
 TABLES: Final = ("sklearn", "xgboost", "lightgbm", "catboost")
 """Flavours whose models take columns."""

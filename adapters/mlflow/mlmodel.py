@@ -96,9 +96,13 @@ def _tensor(said: Mapping[str, Any]) -> TensorSpec:
 def _row(files: ModelFiles, said: MLmodel, info: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Returns the first row of the input example; none if it is of a kind that has no rows."""
     path = said.inside(info.get("artifact_path"))
-    if path not in files.files or info.get("type") not in ("dataframe", "ndarray"):
+    if path not in files.files or info.get("type") not in ("dataframe", "ndarray", "json_object"):
         return {}
     found = json.loads(_text(files, path))
+    if info["type"] == "json_object":
+        named = found if isinstance(found, dict) else {ALONE: found}
+        firsts = {name: value[0] if isinstance(value, list) else value for name, value in named.items() if value}
+        return {str(name): [value] for name, value in firsts.items() if isinstance(value, str)}
     if info["type"] == "dataframe":
         names = found.get("columns") or [spec.name for spec in said.columns]
         pairs = zip(map(str, names), found["data"][0], strict=True)

@@ -238,15 +238,19 @@ def test_questions_are_answered_with_the_likeliest_span(tmp_path: Path) -> None:
         model.predict({"question": np.array([b"film " * 40], object), "context": np.array([b"film"], object)}, names)
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("images")
+def saved_images(root: Path) -> Path:
+    """A classifier of images with random weights, and how it prepares them."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = transformers.ViTConfig(**sizes, image_size=32, patch_size=8, id2label={0: "cat", 1: "dog", 2: "cow"})
     transformers.ViTForImageClassification(config).eval().save_pretrained(root)
     transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(root)
     return root
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_images(tmp_path_factory.mktemp("images"))
 
 
 def test_images_are_classified_as_the_pipeline_does(images: Path) -> None:

@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 import skl2onnx
 import torch
+import transformers
 import xgboost
+from PIL import Image
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -23,9 +25,11 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from adapters import load
 from adapters.base import LoadFailed, Model, Options, Refused
+from adapters.inspection import verdicts
 from tests.e2e.server import Server
 
 from .kits import files_in
+from .test_huggingface import saved, saved_images
 
 with warnings.catch_warnings(action="ignore"):
     import mlflow.catboost
@@ -34,6 +38,7 @@ with warnings.catch_warnings(action="ignore"):
     import mlflow.pyfunc
     import mlflow.pytorch
     import mlflow.sklearn
+    import mlflow.transformers
     import mlflow.xgboost
     from mlflow.models import ModelSignature, infer_signature
     from mlflow.types import ColSpec, DataType, Schema
@@ -210,6 +215,34 @@ def test_pytorch_is_served_from_its_folder(how: str, tmp_path: Path) -> None:
     (spec,) = model.inputs
     assert (spec.datatype, spec.shape, model.example[spec.name]) == ("FP32", (-1, 2), x[0].tolist())
     assert model.predict({spec.name: x}, ("output",))["output"].tolist() == want.tolist()
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_transformers_pipelines_are_served_from_their_folders(kind: str, tmp_path: Path) -> None:
+    if kind == "text":
+        made = transformers.pipeline(
+            "text-classification", str(saved(tmp_path / "hub", "BertForSequenceClassification"))
+        )
+        given, one, example = np.array([b"the film is good"], object), "the film is good", ["the film is good"]
+    else:
+        made = transformers.pipeline("image-classification", str(saved_images(tmp_path / "hub")))
+        given = np.random.default_rng(0).integers(0, 256, (1, 40, 50, 3), np.uint8)
+        one, example = Image.fromarray(given[0]), None
+    mlflow.transformers.save_model(made, str(tmp_path / "m"), input_example=example, **PLAIN)
+    model, want = opened(tmp_path / "m"), made(one)[0]
+    got = model.predict({kind: given}, ("label", "score"))
+    assert (got["label"][0].decode(), got["score"][0]) == (want["label"], np.float32(want["score"]))
+    assert (model.example.get("text"), model.properties["mlflow_flavor"]) == (example, "transformers")
+    looked = verdicts(files_in(tmp_path / "m", "."), Options(), ("MLmodel", "mlflow"))
+    assert [one.refused for one in looked if one.path.startswith("model/")] == [None, None]
+    text = (tmp_path / "m" / "MLmodel").read_text()
+    for old, new, words in (
+        ("model_binary: model", "source: hub", "does not say model_binary of its flavour transformers: save it with"),
+        ("model_binary: model", "model_binary: model\n    peft_adaptor: peft", "has a PEFT adapter beside its model"),
+    ):
+        (tmp_path / "m" / "MLmodel").write_text(text.replace(old, new))
+        with pytest.raises(LoadFailed, match=words):
+            opened(tmp_path / "m")
 
 
 class Doubles(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # the package has no types
