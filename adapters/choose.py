@@ -36,7 +36,7 @@ ELSEWHERE: Final = {
     "GGUF": ("gguf ggml llama.cpp llama-cpp", ".gguf .ggml .ggmf .llamafile", "serve it with llama.cpp"),
     "TensorFlow": ("tensorflow tf tf-lite tflite savedmodel saved-model", ".pb .tflite .tfrecords",
                    "convert it to ONNX with tf2onnx"),
-    "Keras": ("keras", ".keras .h5 .hdf5", "export it to ONNX with model.export(format='onnx')"),
+    "Keras": ("keras", ".keras .h5 .hdf5", "export it to ONNX with model.export('model.onnx', format='onnx')"),
     "TensorRT": ("tensorrt trt", ".engine .plan", "pack the ONNX file it was built from"),
     "OpenVINO": ("openvino", "", "pack the ONNX file it was built from"),
     "Core ML": ("coreml core-ml", ".mlmodel .coreml", "convert it to ONNX with coremltools or onnxmltools"),

@@ -107,7 +107,7 @@ def test_unknown_framework_names_what_was_asked_for(tmp_path: Path) -> None:
         ("m.gguf", None, "GGUF models are not served by this runtime .*llama.cpp"),
         ("saved_model.pb", None, "TensorFlow .* tf2onnx"),
         ("m.bin", "TensorFlow:2.1", "TensorFlow .* tf2onnx"),
-        ("m.keras", "keras", "Keras"),
+        ("m.keras", "keras", r"Keras .*: export it to ONNX with model\.export\(.model\.onnx., format=.onnx.\)"),
         ("m.dat", "TensorRT", "TensorRT .*ONNX file it was built from"),
     ],
 )
