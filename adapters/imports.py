@@ -4,7 +4,7 @@ import os
 import posixpath
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adapters.base import LoadFailed, MissingFramework, ModelFiles
-from adapters.wording import failing, with_class
+from adapters.wording import failing, listed, with_class
 
 _IMAGE: Final = "/opt/venv"
 """Where the Dockerfile installs everything."""
@@ -27,7 +27,7 @@ def framework(module: str, extra: str) -> Any:  # frameworks are optional, and m
         top = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != top:
             raise
-        raise _missing(top, extra) from error
+        raise missing({top: extra}) from error
 
 
 def installed(package: str, extra: str) -> Callable[[str, str], None]:
@@ -35,28 +35,32 @@ def installed(package: str, extra: str) -> Callable[[str, str], None]:
 
     def check(_path: str, _trust: str) -> None:
         if find_spec(package) is None:
-            raise _missing(package, extra)
+            raise missing({package: extra})
 
     return check
 
 
-def _missing(package: str, extra: str) -> MissingFramework:
-    said = f"this model needs the package {package!r}, which is not installed"
-    return MissingFramework(f"{said}: {how_to_install(extra)}")
+def missing(packages: Mapping[str, str]) -> MissingFramework:
+    """Returns the error for packages that a model needs and that are not installed, each with its extra."""
+    one = len(packages) == 1
+    said = (
+        f"the package{'' if one else 's'} {listed(map(repr, packages))}, which {'is' if one else 'are'} not installed"
+    )
+    return MissingFramework(f"this model needs {said}: {how_to_install(*dict.fromkeys(packages.values()))}")
 
 
-def how_to_install(extra: str) -> str:
-    """Returns what installs an extra of ours where this process runs: in our image, a checkout or any environment."""
+def how_to_install(*extras: str) -> str:
+    """Returns what installs extras of ours where this process runs: in our image, a checkout or any environment."""
     if sys.prefix == _IMAGE:
-        return f"build the image with --build-arg EXTRAS={extra}"
+        return f"build the image with --build-arg EXTRAS={','.join(extras)}"
     from importlib.metadata import PackageNotFoundError, requires  # 50 modules that a start does not need
 
-    wanted, packages = re.compile(rf"""extra == ["']{extra}["']"""), list[str]()
+    wanted, packages = re.compile(rf"""extra == ["']({"|".join(extras)})["']"""), list[str]()
     with suppress(PackageNotFoundError):
         found = (text.partition(";") for text in requires("modelkit-runtime") or ())
         packages = [f"'{package.strip()}'" for package, _, marker in found if wanted.search(marker)]
     if not packages:  # a checkout that was not installed, or that is newer than its installation
-        return f"pip install '.[{extra}]' in the folder of the runtime"
+        return f"pip install '.[{','.join(extras)}]' in the folder of the runtime"
     return f"{sys.executable} -m pip install {' '.join(packages)}"
 
 

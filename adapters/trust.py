@@ -8,6 +8,8 @@ from adapters.base import Options, Refused
 from adapters.wording import listed
 
 LEVELS: Final = ("data", "restricted", "signed", "unsafe")
+FEW: Final = 5
+"""Names that a refusal shows."""
 UNSAFE: Final = "or run it all with --trust unsafe"
 
 
@@ -34,16 +36,19 @@ def device_hint(options: Options) -> str:
 def names_refused(file: str, kind: str, names: Iterable[str], trust: str) -> Refused:
     """Returns the refusal of a file that needs the globals `names`."""
     wanted = sorted(names)
-    said = f"{file} is {kind} that wants {listed(wanted)}, which --trust {trust} does not let a file use"
+    said = f"{file} is {kind} that wants {listed(wanted, FEW)}, which --trust {trust} does not let a file use"
+    if len(wanted) > FEW:
+        said += " (`runtime inspect --files` shows them all)"
     if mains := [name for name in wanted if name.startswith("__main__.")]:
-        where = f"{mains[0]} was defined in the script that saved it, and is in no module"
+        where = f"what is in __main__ ({listed(mains, FEW)}) was defined in the script that saved the file"
         return Refused(f"{said}; {where}: define it in a module of the kit's code, and save the model again", file=file)
-    if missing := [name for name in wanted if not _is_installed(name)]:
-        where = f"{missing[0].rpartition('.')[0]} is not installed"
+    if missing := sorted({name.rpartition(".")[0] for name in wanted if not _is_installed(name)}):
+        where = f"not installed: {listed(missing, FEW)}"
         ways = "if it is code of the kit and you trust who made it, run it all with --trust unsafe"
         return Refused(f"{said}; {where}: {ways}", file=file)
-    allow = " ".join(f"--allow-global {name}" for name in wanted)
-    return Refused(f"{said}; if you trust who made it, allow exactly that with {allow}, {UNSAFE}", file=file)
+    few = " ".join(f"--allow-global {name}" for name in wanted)
+    allow = f"exactly that with {few}" if len(wanted) <= FEW else "each with --allow-global NAME"
+    return Refused(f"{said}; if you trust who made it, allow {allow}, {UNSAFE}", file=file)
 
 
 def _is_installed(name: str) -> bool:

@@ -10,6 +10,7 @@ import pickle
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import chain
 from typing import Any, ClassVar, Final
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from adapters.base import AdapterError, LoadFailed, ModelFiles
 from adapters.checks import Damaged
+from adapters.imports import missing
 from adapters.pickles.file import Bounded, PurePython, open_pickle
 from adapters.pickles.foreign import granted
 from adapters.pickles.pandas import Extension
@@ -25,6 +27,8 @@ from adapters.pickles.rules import CALL, CLASS, JOBLIB_ARRAY, Permitted, canonic
 from adapters.trust import names_refused
 from adapters.wording import failing
 
+PACKAGES: Final = ("xgboost", "lightgbm", "catboost")
+"""Packages beside scikit-learn whose classes a pickle may hold; the extras that install them have the same names."""
 MAX_MEMO: Final = 10_000_000
 MAX_DEPTH: Final = 1000
 MAPPINGS: Final = (dict, OrderedDict, defaultdict)
@@ -32,6 +36,15 @@ MAPPINGS: Final = (dict, OrderedDict, defaultdict)
 
 class Denied(AdapterError):
     """The pickle names something that is not on the allow-list; `str()` is that name."""
+
+
+class Absent(AdapterError):
+    """The pickle names something of a package that is not installed."""
+
+
+def _is_absent(module: str) -> bool:
+    package = module.partition(".")[0]
+    return package in PACKAGES and find_spec(package) is None
 
 
 class ArrayOnDisk:
@@ -72,12 +85,14 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
     # -- names
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what the pickle gets for a global. Raises Denied."""
+        """Returns what the pickle gets for a global. Raises Denied, Absent, LoadFailed."""
         found: Permitted | None = Permitted(CLASS, ArrayOnDisk)
         if (module, name) != JOBLIB_ARRAY:
             try:
                 found = granted(module, name, self._allowed)
             except (ImportError, AttributeError) as error:
+                if _is_absent(module):
+                    raise Absent from error
                 said = f"{self._file}: {module}.{name} is not in the installed version: {error}"
                 raise LoadFailed(said) from error
         if found is None:
@@ -239,7 +254,8 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
 
 def load_pickle(files: ModelFiles, *, trust: str, allowed: frozenset[str] = frozenset()) -> tuple[Any, frozenset[str]]:
     """Returns the object in the file `files.path`, and the versions of scikit-learn that it states.
-    Raises Refused with every global that is not allowed, LoadFailed for a broken file."""
+    Raises Refused with every global that is not allowed, MissingFramework with every package that is not installed,
+    LoadFailed for a broken file."""
     path = files.root / files.path
     # a warning about another version is left out: the model's properties say it
     with open_pickle(path, files.path) as stream, warnings.catch_warnings(action="ignore"):
@@ -252,3 +268,8 @@ def load_pickle(files: ModelFiles, *, trust: str, allowed: frozenset[str] = froz
 
             names = {str(denied)} | denied_names(path, files.path, allowed)
             raise names_refused(files.path, "a pickle", names, trust) from denied
+        except Absent as absent:
+            from adapters.pickles.names import names_in
+
+            modules = [module for module, _ in names_in(path, files.path) if _is_absent(module)]
+            raise missing({name: name for name in PACKAGES if any(m.startswith(name) for m in modules)}) from absent

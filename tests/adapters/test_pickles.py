@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from adapters.base import AdapterError, LoadFailed, Refused
+from adapters.base import AdapterError, LoadFailed, MissingFramework, Options, Refused
+from adapters.imports import how_to_install
+from adapters.inspection import verdicts
 from adapters.pickles.head import looks_like_pickle, looks_like_skops
 from adapters.pickles.unpickler import load_pickle
 
@@ -54,6 +57,34 @@ def test_refusal_names_every_global_at_once(tmp_path: Path) -> None:
     data = pickle.dumps([Call(subprocess.getoutput, "true"), LogisticRegression(), Call(print, "x"), Call(eval, "1")])
     with pytest.raises(Refused, match=r"wants builtins\.eval, builtins\.print, subprocess\.getoutput, which"):
         loaded(tmp_path, data)
+
+
+def test_a_long_refusal_shows_the_first_names_and_inspection_all(tmp_path: Path) -> None:
+    functions = [os.system, os.getpid, os.getcwd, os.listdir, os.remove, os.rmdir, os.getlogin]
+    data = pickle.dumps([Call(each) for each in functions])
+    with pytest.raises(Refused) as caught:
+        loaded(tmp_path, data)
+    message = str(caught.value)
+    assert "wants posix.getcwd, posix.getlogin, posix.getpid, posix.listdir, posix.remove and 2 more, which" in message
+    assert "(`runtime inspect --files` shows them all); if you trust who made it, allow each with" in message
+    (tmp_path / "m.pkl").write_bytes(data)
+    (found,) = verdicts(files_in(tmp_path, "m.pkl"), Options())
+    assert found.refused
+    assert all(f"posix.{each.__name__}" in found.refused for each in functions)
+
+
+def test_packages_that_are_missing_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lightgbm
+    import xgboost
+
+    data = pickle.dumps([LogisticRegression(), xgboost.XGBClassifier(), lightgbm.LGBMClassifier()])
+    for package in ("xgboost", "lightgbm"):
+        monkeypatch.delitem(sys.modules, f"{package}.sklearn")
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingFramework) as caught:
+        loaded(tmp_path, data)
+    said = "this model needs the packages 'xgboost', 'lightgbm', which are not installed"
+    assert str(caught.value) == f"{said}: {how_to_install('xgboost', 'lightgbm')}"
 
 
 def test_nested_pickle_of_joblib_is_held_to_the_list(tmp_path: Path) -> None:
