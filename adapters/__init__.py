@@ -6,9 +6,9 @@ Importing this package imports no framework and no numpy. A further framework is
 May import: adapters.boosted, adapters.huggingface.adapter, adapters.mlflow.adapter, adapters.onnx, adapters.pickles,
 adapters.pytorch, adapters.sklearn.
 Imported by: adapters.boosted, adapters.huggingface, adapters.mlflow, adapters.onnx, adapters.pickles, adapters.pytorch,
-adapters.sklearn, runtime, runtime.commands, runtime.kit.unpack, runtime.link, runtime.rows, runtime.serving,
-runtime.serving.engine, runtime.serving.protocol, runtime.serving.protocol.grpc, runtime.serving.protocol.plain,
-runtime.serving.protocol.v2, runtime.supervisor, runtime.worker.
+adapters.sklearn, runtime, runtime.commands, runtime.link, runtime.rows, runtime.serving, runtime.serving.engine,
+runtime.serving.protocol, runtime.serving.protocol.grpc, runtime.serving.protocol.plain, runtime.serving.protocol.v2,
+runtime.supervisor, runtime.worker.
 """
 
 from adapters.choose import ADAPTERS, check, choose, guess, load

@@ -2,11 +2,11 @@
 
 `app` and `load` are for programs (docs/library.md); everything else is private to the command `runtime`.
 
-May import: adapters.base, runtime.commands, runtime.kit.format, runtime.kit.pull, runtime.link, runtime.serving,
-runtime.supervisor, runtime.worker.
+May import: adapters.base, adapters.imports, runtime.commands, runtime.kit.format, runtime.kit.pull, runtime.link,
+runtime.serving, runtime.supervisor, runtime.worker.
 Imported by: runtime.commands, runtime.kit, runtime.kit.cache, runtime.kit.disk, runtime.kit.format,
-runtime.kit.installed, runtime.kit.registry, runtime.kit.unpack, runtime.rows, runtime.serving, runtime.serving.engine,
-runtime.serving.grpc, runtime.serving.http, runtime.serving.http2, runtime.serving.protocol,
+runtime.kit.installed, runtime.kit.registry, runtime.kit.signature, runtime.kit.unpack, runtime.rows, runtime.serving,
+runtime.serving.engine, runtime.serving.grpc, runtime.serving.http, runtime.serving.http2, runtime.serving.protocol,
 runtime.serving.protocol.grpc, runtime.serving.protocol.plain, runtime.serving.protocol.v2, runtime.serving.site,
 runtime.supervisor, runtime.worker.
 """

@@ -5,7 +5,7 @@ both. What loading a model may raise is in `adapters.base`, since adapters impor
 """
 
 import re
-from typing import Final
+from typing import Final, Self
 
 _BEGIN, _END = "\x02", "\x03"
 _PRIVATE: Final = re.compile(f"{_BEGIN}[^{_END}]*{_END}?")
@@ -71,6 +71,21 @@ class NoModel(BadContent):
 
 class Unsupported(BadContent):
     """A correct kit that needs what this version does not have."""
+
+
+class MissingPackage(Unsupported):
+    """Something needs a package that is not installed."""
+
+    @classmethod
+    def of(cls, extra: str, said: str, otherwise: str = "") -> Self:
+        """Returns it with what installs the extra of ours that has the package, between both texts."""
+        from adapters.imports import how_to_install
+
+        return cls(f"{said}: {how_to_install(extra)}{otherwise}")
+
+
+class NotSigned(Failure):
+    """A kit has no signature that one of the operator's keys made."""
 
 
 class NotFound(Failure):

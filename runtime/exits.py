@@ -12,6 +12,7 @@ EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.Cancelled, 0),
     (errors.Usage, 2),
     (errors.CannotListen, 3),
+    (errors.MissingPackage, 78),
     (errors.BadContent, 65),
     (base.AmbiguousModel, 65),
     (errors.WrongRow, 65),
@@ -26,6 +27,7 @@ EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (base.NoAdapter, 78),
     (base.MissingFramework, 78),
     (base.Refused, 79),
+    (errors.NotSigned, 79),
 )
 UNHEALTHY: Final = 1  # `runtime health` found no ready server; also a fault of the runtime itself
 KILLED: Final = 128  # this and the number of the signal is the exit code of what a signal ended before it was done

@@ -51,6 +51,9 @@ class Options(TypedDict, total=False):
     registry: str
     select: str | Sequence[str]
     mirror: str | Sequence[str]
+    verify_key: str | Path | Sequence[str | Path]
+    verify_claim: str | Sequence[str]
+    signatures: str
     registry_user: str
     registry_password_file: str | Path
     cache_dir: str | Path

@@ -70,6 +70,11 @@ def path(text: str) -> Path:
         raise ValueError("a path; there is no such home folder") from error
 
 
+def paths(text: str) -> tuple[Path, ...]:
+    """Reads paths with commas between; a flag of this kind may be repeated."""
+    return tuple(path(part.strip()) for part in text.split(","))
+
+
 def names(text: str) -> tuple[str, ...]:
     """Reads names with commas between; a flag of this kind may be repeated."""
     found = tuple(name.strip() for name in text.split(","))
@@ -104,6 +109,7 @@ def _pairs(wanted: str, value: str) -> Callable[[str], tuple[tuple[str, str], ..
     return read
 
 
+claims = _pairs("claims such as env=prod", r".+")
 labels = _pairs("labels such as quantization=int8", r".+")
 mirrors = _pairs("hosts such as docker.io=mirror.example.com", r"[\w.:\[\]-]+(?:/[\w.-]+)*")
 """How KEY=VALUE is read; flags of these kinds may be repeated."""
@@ -185,6 +191,9 @@ GROUPS: Final = {
         "registry-password-file",
         "mirror",
         "select",
+        "verify-key",
+        "verify-claim",
+        "signatures",
         "plain-http",
         "pull",
         "offline",
@@ -236,6 +245,14 @@ OPTIONS: Final = (
            "label of the kit to take from an index of several; may be repeated", "KEY=VALUE", PULL_COMMANDS, "none"),
     Option("mirror", mirrors, (),
            "where layers of a registry are asked for first; may be repeated", "HOST=MIRROR", PULL_COMMANDS, "none"),
+    Option("verify-key", paths, (),
+           "file with a public key that has to have signed the kit (cosign); may be repeated: one of them", "FILE",
+           PULL_COMMANDS, "none"),
+    Option("verify-claim", claims, (),
+           "what the signature has to say, as cosign sign -a wrote it; may be repeated", "KEY=VALUE",
+           PULL_COMMANDS, "none"),
+    Option("signatures", _one_of("enforce", "warn"), "enforce",
+           "what a kit without such a signature is: refused (enforce), or a warning", "HOW", PULL_COMMANDS),
     Option("registry-user", _text, None, "user at the registry of the kit", "NAME", PULL_COMMANDS, "none"),
     Option("registry-password-file", path, None,
            "file with the password of --registry-user", "FILE", PULL_COMMANDS, "none"),

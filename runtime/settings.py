@@ -15,12 +15,14 @@ from runtime.options import (
     OPTIONS,
     PULL_COMMANDS,
     Option,
+    claims,
     columns,
     labels,
     mirrors,
     names,
     origins,
     path,
+    paths,
     switch,
 )
 from runtime.version import __version__
@@ -59,6 +61,9 @@ class Settings(NamedTuple):
     registry: str | None
     select: tuple[tuple[str, str], ...]
     mirror: tuple[tuple[str, str], ...]
+    verify_key: tuple[Path, ...]
+    verify_claim: tuple[tuple[str, str], ...]
+    signatures: str
     registry_user: str | None
     registry_password_file: Path | None
     cache_dir: Path
@@ -132,6 +137,11 @@ class Settings(NamedTuple):
             raise InvalidSetting(f"--drain-delay {delay:g} is longer than --drain-timeout {most:g}, which includes it")
         if bool(values["registry_user"]) != bool(values["registry_password_file"]):
             raise InvalidSetting("--registry-user and --registry-password-file are given together or not at all")
+        if values["verify_claim"] and not values["verify_key"]:
+            raise InvalidSetting("--verify-claim is about a signature: give --verify-key FILE, too")
+        if values["trust"] == "signed" and (not values["verify_key"] or values["signatures"] != "enforce"):
+            wanted = "give --verify-key FILE, and leave --signatures at enforce"
+            raise InvalidSetting(f"--trust signed lets signed kits run code, and others not start: {wanted}")
         values["kit"] = values["kit"] or ""
         unknown, action = _unknown(environ), _action(words) if command == "cache" else ""
         return cls(command=command, pairs=pairs, rows=rows, action=action, unknown_variables=unknown, **values)
@@ -159,6 +169,9 @@ class Settings(NamedTuple):
             registry_password_file=self.registry_password_file,
             select=self.select,
             mirrors=self.mirror,
+            verify_keys=self.verify_key,
+            verify_claims=self.verify_claim,
+            must_be_signed=self.signatures == "enforce",
         )
 
     @property
@@ -237,7 +250,11 @@ def _add(group: "argparse._ArgumentGroup", option: Option) -> None:
         group.add_argument(f"--{option.name}", action="store_const", const="true", help=option.help)
         return
     shown = f"{option.help} ({option.shown_default or option.default})"
-    action = "append" if option.read in (names, origins, columns, labels, mirrors) or option.name == "kit" else "store"
+    action = (
+        "append"
+        if option.read in (names, paths, origins, columns, claims, labels, mirrors) or option.name == "kit"
+        else "store"
+    )
     group.add_argument(f"--{option.name}", metavar=option.metavar, action=action, help=shown)
 
 

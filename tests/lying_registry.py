@@ -173,7 +173,7 @@ class LyingRegistry:
         if match is None or self._layout is None:
             return _error(404, "NAME_UNKNOWN")
         if match["kind"] == "tags":
-            names = [each["annotations"][REF_NAME] for each in self._index()]
+            names = [each["annotations"][REF_NAME] for each in self._index() if "annotations" in each]
             return 200, {"Content-Type": "application/json"}, json.dumps({"name": "x", "tags": names}).encode()
         return self._manifest(match["name"]) if match["kind"] == "manifests" else self._blob(match["name"], seen)
 
@@ -184,7 +184,7 @@ class LyingRegistry:
 
     def _manifest(self, name: str) -> tuple[int, Headers, bytes]:
         for each in self._index():
-            if name in (each["annotations"][REF_NAME], each["digest"]):
+            if name in (each.get("annotations", {}).get(REF_NAME), each["digest"]):
                 kind, digest = str(each["mediaType"]), str(each["digest"])
                 return 200, {"Content-Type": kind, "Docker-Content-Digest": digest}, self._read(digest)
         return _error(404, "MANIFEST_UNKNOWN")

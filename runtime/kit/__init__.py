@@ -4,7 +4,7 @@ Every start waits for what `pull` imports. Plain values in there are named tuple
 make, six times as long, and is used if something is checked or compared otherwise); patterns are compiled when used.
 
 May import: runtime.errors, runtime.kit.cache, runtime.kit.disk, runtime.kit.format, runtime.kit.installed,
-runtime.kit.registry, runtime.kit.unpack.
+runtime.kit.registry, runtime.kit.signature.policy, runtime.kit.unpack.
 Imported by: runtime, runtime.commands, runtime.kit.cache, runtime.kit.disk, runtime.kit.installed,
-runtime.kit.registry, runtime.kit.unpack, runtime.link, runtime.supervisor.
+runtime.kit.registry, runtime.kit.signature, runtime.kit.unpack, runtime.link, runtime.supervisor.
 """

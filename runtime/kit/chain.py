@@ -4,7 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from runtime.errors import Failure, InvalidKitfile, InvalidManifest, InvalidReference, InvalidSetting, NoModel
+from runtime.errors import (
+    Failure,
+    InvalidKitfile,
+    InvalidManifest,
+    InvalidReference,
+    InvalidSetting,
+    NoModel,
+    NotSigned,
+)
 from runtime.kit.format.head import Head
 from runtime.kit.format.index import selected
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
@@ -17,6 +25,7 @@ from runtime.kit.threads import Threads
 if TYPE_CHECKING:
     from runtime.kit.disk.layout import LayoutSource
     from runtime.kit.format.digest import Digest
+    from runtime.kit.signature.policy import Policy
 
     Source = RegistrySource | LayoutSource
 
@@ -31,6 +40,8 @@ class Chain:
         self._sources: list[Source] = []
         self._by_blob: dict[Digest, Source] = {}
         self._has_selected = False
+        self.signer: str | None = None  # the key that signed the kit itself
+        self._policy = _policy(options)
         self.heads: list[Head] = []
 
     def read(self, reference: Reference, found: Callable[[Head], None]) -> None:
@@ -88,11 +99,17 @@ class Chain:
         source = self._open(reference)
         self._sources.append(source)
         found, raw = source.resolve(reference)
+        assert found.digest is not None  # that is what resolving is
+        digests = [found.digest]
         if digest := selected(raw, str(found), self._options.select):
             # without the tag, which stands for all kits of the index
             found, raw = source.resolve(replace(reference, tag=None, digest=digest))
             self._has_selected = True
+            digests.append(digest)
         manifest = Manifest.parse(raw, expected=found.digest, subject=str(found))
+        is_named_by_child = bool(self.heads) and reference.digest is not None  # and so by the child's signature
+        if self._policy and not is_named_by_child:
+            self._check_signer(self._policy, source, found, digests)
         config = manifest.config
         if config.size > MAX_DOCUMENT_BYTES:
             seen = f"has {config.size} bytes, at most {MAX_DOCUMENT_BYTES} are read"
@@ -101,6 +118,16 @@ class Chain:
             self.heads.append(Head.of(found, manifest, file.read()))
         for layer in manifest.layers:
             self._by_blob.setdefault(layer.descriptor.digest, source)
+
+    def _check_signer(self, policy: "Policy", source: "Source", found: Reference, digests: "list[Digest]") -> None:
+        try:
+            signer = policy.signer(source, source.store, str(found), digests)
+        except NotSigned as problem:
+            if self._options.must_be_signed:
+                raise
+            self._threads.warn("kit.not_signed", reference=str(found), reason=str(problem))
+        else:
+            self.signer = self.signer if self.heads else signer
 
     def _open(self, reference: Reference) -> "Source":
         if reference.kind == "registry":
@@ -113,6 +140,14 @@ class Chain:
         from runtime.kit.disk.layout import open_source
 
         return open_source(reference)
+
+
+def _policy(options: PullOptions) -> "Policy | None":
+    if not options.verify_keys:
+        return None
+    from runtime.kit.signature.policy import Policy
+
+    return Policy(options.verify_keys, options.verify_claims)
 
 
 def _check_origin(child: Reference, parent: Reference, *, plain_http: bool) -> None:

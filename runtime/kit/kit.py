@@ -29,4 +29,5 @@ class Kit:
     verified: Verified
     verified_bytes: int
     layers: Mapping[str, Digest] = field(default_factory=dict)
+    signer: str | None = None  # the name of the key that signed it, None if nobody asked
     use: object = field(default=None, repr=False, compare=False)  # keeps it from being removed from the cache

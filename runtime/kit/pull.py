@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runtime.errors import StorageFailed
+from runtime.errors import NotSigned, StorageFailed
 from runtime.kit.bring import Bring
 from runtime.kit.cache.store import Store, storing
 from runtime.kit.chain import Chain
@@ -57,6 +57,7 @@ class Resolved:
     root: Path | None = None
     receipt: "Receipt | None" = field(default=None, repr=False)
     parents: tuple[Head, ...] = ()
+    signer: str | None = None
     threads: Threads = field(default_factory=lambda: Threads(THREADS), repr=False, compare=False)
 
     @property
@@ -85,6 +86,7 @@ def resolve(reference: Reference, options: PullOptions, observer: Observer) -> R
     """Returns manifest and config, verified; of a plain folder its Kitfile."""
     with _timed(observer, "resolve"):
         if reference.kind == "folder":
+            _check_folder(reference, options, observer)
             return _resolve_folder(reference, observer)
         threads = Threads(THREADS)
         (found,) = threads.run([partial(_read_heads, reference, options, threads, observer)], observer)
@@ -115,7 +117,8 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
     heads = [manifest, *(parent.manifest for parent in resolved.parents)]
     done = sum(len(each.raw) + each.config.size for each in heads)
     done += sum(blob.size for blob in resolved.blobs.values())
-    return Kit(resolved.reference, manifest.digest, resolved.kitfile, root, "true", done, resolved.layers, bring.use)
+    found = resolved.reference, manifest.digest, resolved.kitfile, root
+    return Kit(*found, "true", done, resolved.layers, resolved.signer, use=bring.use)
 
 
 def is_whole(store: Store, digest: Digest, observer: Observer) -> bool | None:
@@ -168,6 +171,15 @@ def _fetching(
     for reference, manifest in ((resolved.reference, resolved.manifest), *(each[:2] for each in resolved.parents)):
         if reference.kind == "registry":
             _enter(reference, manifest, store, observer)
+
+
+def _check_folder(reference: Reference, options: PullOptions, observer: Observer) -> None:
+    if not options.verify_keys:
+        return
+    reason = f"{reference} is a folder, which has no signature: serve the kit from where it was signed"
+    if options.must_be_signed:
+        raise NotSigned(f"{reason}, or leave out --verify-key")
+    observer.warning("kit.not_signed", reference=str(reference), reason=reason)
 
 
 def _resolve_folder(reference: Reference, observer: Observer) -> Resolved:
@@ -226,8 +238,9 @@ def _read_heads(reference: Reference, options: PullOptions, threads: Threads, ob
     if left_out := [each for each in placed if each not in needed(placed)]:
         threads.post(partial(observer.left_out, left_out))
     return Resolved(
-        head.reference, kitfile, head.manifest, placed, head.config, chain, parents=tuple(parents), threads=threads
-    )
+        head.reference, kitfile, head.manifest, placed, head.config, chain,
+        parents=tuple(parents), signer=chain.signer, threads=threads,
+    )  # fmt: skip
 
 
 def _wanted_bytes(resolved: Resolved, store: Store, *, keep: bool, into_cache: bool) -> int:

@@ -40,6 +40,9 @@ class PullOptions(NamedTuple):
     registry_password_file: Path | None = None
     mirrors: tuple[tuple[str, str], ...] = ()  # hosts, and what is asked for their layers first
     select: tuple[tuple[str, str], ...] = ()  # labels of the one kit of an index
+    verify_keys: tuple[Path, ...] = ()  # of which one has to have signed the kit, if there are any
+    verify_claims: tuple[tuple[str, str], ...] = ()  # what the signature has to say
+    must_be_signed: bool = True  # else a kit that is not signed is only a warning
 
 
 class AskAgain(Exception):
@@ -52,7 +55,7 @@ class RegistrySource:
     def __init__(self, reference: Reference, options: PullOptions, threads: Threads, *, is_named: bool = True) -> None:
         self._is_named = is_named  # by the operator, who gave a login for it
         self._reference, self._options, self._threads = reference, options, threads
-        self._store = Store(options.cache_dir)
+        self.store = Store(options.cache_dir)
         self._lock = threading.Lock()
         self._opened: Repository | None = None
         self._mirror_failed = False
@@ -64,15 +67,15 @@ class RegistrySource:
         known = reference.digest
         if known is None and self._options.pull != "always":
             name = str(reference)
-            known = next((digest for digest, each in names(self._store.root).items() if name in each), None)
-        if known and (raw := self._store.read(known, MAX_DOCUMENT_BYTES)) is not None:
-            self._use = self._store.use(known)
+            known = next((digest for digest, each in names(self.store.root).items() if name in each), None)
+        if known and (raw := self.store.read(known, MAX_DOCUMENT_BYTES)) is not None:
+            self._use = self.store.use(known)
             return replace(reference, digest=known), raw
-        self._store.prepare()
+        self.store.prepare()
         raw = self._repository().manifest(str(reference.digest or reference.tag))
         digest = verified_digest(raw, reference.digest, None)
-        self._use = self._store.use(digest)
-        self._store.add(digest, raw)
+        self._use = self.store.use(digest)
+        self.store.add(digest, raw)
         return replace(reference, digest=digest), raw
 
     def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
@@ -83,7 +86,7 @@ class RegistrySource:
         """
         while True:
             try:
-                if (file := self._store.open(descriptor, reached)) is not None:
+                if (file := self.store.open(descriptor, reached)) is not None:
                     return file
             except (SizeMismatch, DigestMismatch) as mismatch:
                 self._discard(descriptor, mismatch)
@@ -93,7 +96,7 @@ class RegistrySource:
 
     def holds(self, descriptor: Descriptor) -> bool:
         """Tells whether a blob is here, right or wrong."""
-        return self._store.blob_path(descriptor.digest).exists()
+        return self.store.blob_path(descriptor.digest).exists()
 
     def stream(self, descriptor: Descriptor, take: Take, *, keep: bool) -> None:
         """Hands all bytes of a blob to `take` in order. Only once it returns it is known that they were the right ones.
@@ -107,6 +110,31 @@ class RegistrySource:
             if not self._stream_cached(descriptor, take) and (file := self._fetch(descriptor, take, keep=keep)):
                 file.close()
 
+    def attached(self, name: str) -> bytes | None:
+        """Returns the manifest with this tag or digest, which is compared; None if there is none. From no cache."""
+        raw = self._repository().find(name)
+        if raw is not None and ":" in name:
+            verified_digest(raw, Digest.parse(name), None)
+        return raw
+
+    def referrers(self, digest: Digest, artifact_type: str) -> bytes | None:
+        """Returns the registry's index of what refers to a manifest; None if it keeps none."""
+        return self._repository().referrers(digest, artifact_type)
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """Returns a small blob, checked, from the registry. Raises what `blob` raises."""
+        from runtime.kit.registry.download import Download
+
+        check, data = DigestCheck(descriptor.digest, descriptor.size, f"blob {descriptor.digest}"), bytearray()
+
+        def take(piece: bytes) -> None:
+            check.update(piece)
+            data.extend(piece)
+
+        Download(descriptor, check, self._repository(), take, fresh=False).run()
+        check.finish()
+        return bytes(data)
+
     def close(self) -> None:
         """Closes connections: a server that runs for months has no use for them."""
         if self._opened is not None:
@@ -114,17 +142,17 @@ class RegistrySource:
 
     def _stream_cached(self, descriptor: Descriptor, take: Take) -> bool:
         try:
-            return self._store.stream(descriptor, take)
+            return self.store.stream(descriptor, take)
         except (SizeMismatch, DigestMismatch) as mismatch:
             self._discard(descriptor, mismatch)
             raise AskAgain from mismatch
 
     def _discard(self, descriptor: Descriptor, mismatch: Exception) -> None:
         self._warn("blob.spoiled", descriptor, mismatch)
-        self._store.discard(descriptor.digest)
+        self.store.discard(descriptor.digest)
 
     def _locked(self, descriptor: Descriptor) -> AbstractContextManager[None]:
-        return self._store.locked(descriptor.digest.hex, self._threads.check, self._threads.warn)
+        return self.store.locked(descriptor.digest.hex, self._threads.check, self._threads.warn)
 
     def _fetch(self, descriptor: Descriptor, take: Take, *, keep: bool) -> BinaryIO | None:
         """Asks the registry. Returns the blob at its beginning if it was to be kept. Raises as `stream` does."""
@@ -134,7 +162,7 @@ class RegistrySource:
         again = digest in self._differed  # past any cache on the way
         check = DigestCheck(digest, descriptor.size, f"blob {digest} from the registry")
         with ExitStack() as stack:
-            file = stack.enter_context(self._store.ingest(digest)) if keep else None
+            file = stack.enter_context(self.store.ingest(digest)) if keep else None
             try:
                 with checking(check, descriptor.size) as update:
 
@@ -185,7 +213,7 @@ class RegistrySource:
 
     def _take_partial(self, digest: Digest, take: Take) -> None:
         """Begins with what an earlier download left: its bytes are as little believed as those from the network."""
-        if (partial := self._store.partial(digest)) is not None:
+        if (partial := self.store.partial(digest)) is not None:
             with partial:
                 while data := partial.read(CHUNK_BYTES):
                     take(data)
@@ -193,7 +221,7 @@ class RegistrySource:
     def _repository(self) -> "Repository":
         """Returns what asks the registry. Raises NotFound if it may not be asked."""
         if self._options.pull == "never":
-            what = f"{self._reference} is not whole in the cache {self._store.root}"
+            what = f"{self._reference} is not whole in the cache {self.store.root}"
             raise NotFound(f"{what}, and --pull never (or --offline) asks no registry; leave that out once")
         with self._lock:
             if self._opened is None:

@@ -213,4 +213,6 @@ def _what_was_verified(kit: "Kit", asked: Reference) -> dict[str, object]:
     if kit.verified == "receipt":
         message = f"{verified} by receipt: every byte is what the receipt in {asked} says, of {kit.reference}"
         return {"message": message, **facts, "folder": str(asked)}
-    return {"message": f"{verified}: every byte is what {kit.digest} says", **facts}
+    signed = f", signed by {kit.signer}" if kit.signer else ""
+    facts |= {"signed_by": kit.signer} if kit.signer else {}
+    return {"message": f"{verified}: every byte is what {kit.digest} says{signed}", **facts}

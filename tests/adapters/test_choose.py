@@ -207,7 +207,6 @@ def test_adapters_print_nothing_when_they_load(tmp_path: Path) -> None:
         ("m.gguf", None, {}, "GGUF models are not served"),
         ("m.weird", "TensorFlow", {}, "TensorFlow models are not served"),
         ("m.onnx", None, {"adapter": "kerras"}, "no adapter is called 'kerras'"),
-        ("m.onnx", None, {"trust": "signed"}, "--trust signed loads signed kits only"),
         ("m", "python", {}, "would run Python code from the kit"),
     ],
 )

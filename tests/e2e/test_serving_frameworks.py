@@ -82,14 +82,13 @@ REFUSED = [
     ("cnn-torchscript", "restricted", ["model/cnn.pt is TorchScript", "not confined by Landlock"]),
     ("cnn-torchscript", "data", ["model/cnn.pt is TorchScript", "--trust restricted"]),
     ("mlp-pt2", "data", ["mlp.pt2 is an exported program", "is pickled"]),
-    ("wine-sklearn", "signed", ["--trust signed", "cannot check signatures yet"]),
 ]
 
 
 def refused(kit, trust, words, reason):
     assert [word for word in words if word not in reason] == [], reason
     assert "\n" not in reason
-    assert trust == "signed" or f"(layer {_model_layer(kit)})" in reason
+    assert f"(layer {_model_layer(kit)})" in reason
 
 
 @pytest.mark.parametrize(("kit", "trust", "words"), REFUSED)

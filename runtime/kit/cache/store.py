@@ -23,6 +23,7 @@ from runtime.kit import files
 from runtime.kit.cache.index import entry_of, read_index, write_index
 from runtime.kit.cache.waiting import Wait
 from runtime.kit.format.digest import Digest, DigestCheck
+from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, Manifest
 from runtime.kit.format.media_types import REF_NAME
 from runtime.kit.lane import Take, stream_checked
@@ -31,7 +32,7 @@ TEMPORARY: Final = ".tmp-"  # how names of unfinished trees begin
 _FOLDERS: Final = (
     *("blobs", "blobs/sha256", "blobs/sha512"),
     *("skeletons", "skeletons/sha256", "skeletons/sha512"),
-    *("ingest", "kits", "locks"),
+    *("ingest", "kits", "locks", "signatures"),
 )
 CACHE_NAMES: Final = frozenset({"oci-layout", "index.json", *(folder.partition("/")[0] for folder in _FOLDERS)})
 """Everything that can stand in a cache folder itself."""
@@ -138,6 +139,18 @@ class Store:
         with suppress(OSError):
             files.write_whole(self._stamp_path(kit), stamp.encode(), beside=self.root / "ingest")
 
+    def signature(self, digest: Digest) -> bytes | None:
+        """Returns what `keep_signature` was given for a manifest, or whatever is there now; or None."""
+        with suppress(OSError), files.open_plain(self._signature_path(digest)) as file:
+            return file.read(MAX_DOCUMENT_BYTES)
+        return None
+
+    def keep_signature(self, digest: Digest, data: bytes) -> None:
+        """Keeps the signature of a manifest, unchecked. A full or read-only cache keeps nothing."""
+        with suppress(OSError, StorageFailed):
+            self.prepare()
+            files.write_whole(self._signature_path(digest), data, beside=self.root / "ingest")
+
     @contextmanager
     def ingest(self, digest: Digest) -> Iterator[files.NewFile]:
         """Makes a new file for the bytes of a blob, to be published once they are verified. Raises StorageFailed."""
@@ -224,6 +237,7 @@ class Store:
         with self.locked("index"), storing(self.root):
             write_index(self.root, [each for each in read_index(self.root) if str(each.get("digest")) != str(digest)])
             files.remove(self._stamp_path(digest))
+            files.remove(self._signature_path(digest))
             aside = self.root / "kits" / files.temporary_name(f"{TEMPORARY}kit")
             with suppress(FileNotFoundError):
                 self.kit_path(digest).rename(aside)  # nobody sees half of it
@@ -240,6 +254,9 @@ class Store:
 
     def _stamp_path(self, kit: Digest) -> Path:
         return self.root / "locks" / f"stamp-{kit.hex}"
+
+    def _signature_path(self, digest: Digest) -> Path:
+        return self.root / "signatures" / digest.hex
 
     def _skeleton_path(self, digest: Digest) -> Path:
         return self.root / "skeletons" / digest.algorithm / digest.hex

@@ -66,6 +66,8 @@ def open_archive(file: Path) -> "LayoutSource":
 class LayoutSource:
     """The manifests and blobs that are files of an OCI layout. See `kit.source.RegistrySource`."""
 
+    store = None  # nothing is kept of what is here
+
     def __init__(self, name: str, open_member: Callable[[str], BinaryIO | None]) -> None:
         self._name, self._open = name, open_member
         version = self._document("oci-layout").get("imageLayoutVersion")
@@ -104,6 +106,26 @@ class LayoutSource:
             check.check_size(file.seek(0, os.SEEK_END))
             file.seek(0)
             stream_checked(file.read, check, descriptor.size, take)
+
+    def attached(self, name: str) -> bytes | None:
+        """Returns the manifest with this tag or digest, which is compared; None if there is none."""
+        named = (item.digest for item in self._listed() if item.annotations.get(REF_NAME) == name)
+        digest = Digest.parse(name) if ":" in name else next(named, None)
+        with suppress(NotFound):
+            if digest is not None:
+                raw = self._small(digest.blob_path, f"manifest {digest}")
+                verified_digest(raw, digest, None)
+                return raw
+        return None
+
+    def referrers(self, digest: Digest, artifact_type: str) -> bytes | None:  # noqa: ARG002 - the registry's
+        """Returns None: a layout has their index under a tag."""
+        return None
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """Returns a small blob, checked."""
+        with self.blob(descriptor, lambda _: None) as file:
+            return file.read()
 
     def _open_blob(self, descriptor: Descriptor) -> BinaryIO:
         file = self._open(descriptor.digest.blob_path)

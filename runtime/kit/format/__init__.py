@@ -2,5 +2,5 @@
 
 May import: runtime.errors.
 Imported by: runtime, runtime.commands, runtime.kit, runtime.kit.cache, runtime.kit.disk, runtime.kit.installed,
-runtime.kit.registry, runtime.kit.unpack, runtime.link, runtime.supervisor.
+runtime.kit.registry, runtime.kit.signature, runtime.kit.unpack, runtime.link, runtime.supervisor.
 """

@@ -7,6 +7,7 @@ import json
 import re
 from contextlib import suppress
 from typing import Final
+from urllib.parse import quote
 
 import requests
 
@@ -14,7 +15,7 @@ from runtime.errors import DigestMismatch, Failure, InvalidManifest, NotFound, R
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor
-from runtime.kit.format.media_types import MANIFESTS
+from runtime.kit.format.media_types import MANIFESTS, OCI_INDEX
 from runtime.kit.format.reference import TAG, Reference, newest
 from runtime.kit.registry.client import Body, Client, raise_if_passing, read_capped
 from runtime.kit.registry.credentials import Credential, Given, client_certificate, find_credential
@@ -65,8 +66,22 @@ class Repository:
 
     def manifest(self, tag_or_digest: str) -> bytes:
         """Returns the manifest's bytes as sent. Raises NotFound, naming the newest tags."""
+        if (raw := self.find(tag_or_digest)) is None:
+            raise self._not_found(tag_or_digest)
+        return raw
+
+    def find(self, tag_or_digest: str) -> bytes | None:
+        """Returns the manifest's bytes as sent; None if there is none."""
         budget = self.retry_budget()
         return budget.run(lambda: self._manifest(tag_or_digest, budget))
+
+    def referrers(self, digest: Digest, artifact_type: str) -> bytes | None:
+        """Returns the index of what refers to a manifest, of this type if the registry can choose; else None.
+
+        https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers
+        """
+        budget = self.retry_budget()
+        return budget.run(lambda: self._referrers(digest, artifact_type, budget))
 
     def open_blob(
         self, descriptor: Descriptor, offset: int, budget: RetryBudget, *, fresh: bool = False, end: int | None = None
@@ -101,12 +116,19 @@ class Repository:
         url = f"{self._client.prefix}://{address}"
         return self._client.do_request(url, headers=headers, stream=True, left_seconds=budget.left())
 
-    def _manifest(self, tag_or_digest: str, budget: RetryBudget) -> bytes:
+    def _referrers(self, digest: Digest, artifact_type: str, budget: RetryBudget) -> bytes | None:
+        place = f"{self._names.registry}/v2/{self._names.api_prefix}/referrers/{digest}"
+        with self._get(
+            f"{place}?artifactType={quote(artifact_type, safe='')}", {"Accept": OCI_INDEX}, budget
+        ) as response:
+            raise_if_passing(response)
+            return read_capped(response, MAX_DOCUMENT_BYTES) if response.status_code == 200 else None
+
+    def _manifest(self, tag_or_digest: str, budget: RetryBudget) -> bytes | None:
         address, accept = self._names.manifest_url(tag_or_digest), {"Accept": ", ".join(MANIFESTS)}
         with self._get(address, accept, budget) as response:
             if response.status_code == 404:
-                response.close()  # `tags` needs a connection, too
-                raise self._not_found(tag_or_digest)
+                return None
             if response.status_code != 200:
                 raise self._failure(response, f"manifest {tag_or_digest}")
             raw = read_capped(response, MAX_DOCUMENT_BYTES)

@@ -10,7 +10,7 @@ import zlib
 from importlib import import_module
 from typing import Any
 
-from runtime.errors import UnsafeArchive, Unsupported
+from runtime.errors import MissingPackage, UnsafeArchive, Unsupported
 from runtime.kit.files import Check, Read
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.limits import UnpackLimits
@@ -59,10 +59,8 @@ def check_compression(compression: str, subject: str) -> None:
     try:
         _zstd()
     except ImportError:
-        from adapters.imports import how_to_install
-
         needs = f"{subject} is compressed with zstd, which needs a package before Python 3.14"
-        raise Unsupported(f"{needs}: {how_to_install('zstd')}, or {fix}") from None
+        raise MissingPackage.of("zstd", needs, f", or {fix}") from None
 
 
 class Expanded:
