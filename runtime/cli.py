@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # a worker should not wait for enums of all signals
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 
 from runtime.command_names import COMMANDS
 from runtime.supervisor.process import WorkerProcess
@@ -33,9 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from runtime.log import Log
     from runtime.settings import Settings
 
-    log = Log(2, style="text" if os.isatty(2) else "json")
+    log, shown = Log(2, style="text" if os.isatty(2) else "json"), io.StringIO()
     try:
-        settings = Settings.read(arguments, os.environ)
+        try:
+            with redirect_stdout(shown):
+                settings = Settings.read(arguments, os.environ)
+        except SystemExit:  # --help and --version, which argparse would print wherever they get lost
+            _print(shown.getvalue().splitlines())
+            return 0
         log = Log(2, style=settings.log_style, level=settings.log_level)
         if settings.unknown_variables:
             unknown = list(settings.unknown_variables)
@@ -121,13 +128,24 @@ def _print(lines: Sequence[str]) -> None:
         raise StorageFailed(f"cannot write to standard output: {error.strerror}") from error
 
 
+def _has_folder() -> bool:
+    try:
+        return bool(os.getcwd())  # noqa: PTH109 - `pathlib` is not imported yet
+    except FileNotFoundError:
+        return False
+
+
 def _report(error: Exception, log: Log) -> int:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         os.close(0)  # no descriptor is left, and the imports need one
     from adapters.base import AdapterError
-    from runtime.errors import Failure
+    from runtime.errors import Failure, NotFound
     from runtime.exits import exit_code
 
+    if isinstance(error, FileNotFoundError) and not _has_folder():
+        error = NotFound(
+            "the folder that this command was started in is gone: start it in another, or give whole paths"
+        )
     code, reason = exit_code(error), str(error)
     if not isinstance(error, Failure | AdapterError):
         what = ": ".join(filter(None, (type(error).__name__, reason)))  # a MemoryError has no text

@@ -54,8 +54,7 @@ class Progress:
         """The reference is a certain manifest now."""
         layers = manifest.layers if manifest else ()
         size = sum(layer.descriptor.size for layer in layers)
-        count = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
-        message = f"found {reference}, {count}, {human_bytes(size)}"
+        message = f"found {reference}, {counted(len(layers), 'layer')}, {human_bytes(size)}"
         self._log.info("kit.resolved", message=message, reference=str(reference), layers=len(layers), bytes=size)
 
     def kitfile(self, kitfile: "Kitfile") -> None:
@@ -111,6 +110,11 @@ class Progress:
     def warning(self, event: str, **fields: object) -> None:
         """Something an operator should know, though the pull goes on."""
         self._log.warning(event, **fields)
+
+
+def counted(number: int, what: str) -> str:
+    """Returns "1 layer", "2 layers"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def human_bytes(count: float) -> str:

@@ -11,7 +11,19 @@ import pytest
 from tests.places import ROOT
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-EXTRAS = ("sklearn", "pytorch", "xgboost", "lightgbm", "catboost", "transformers", "images", "arrow", "zstd", "signatures", "grpc")
+EXTRAS = (
+    "sklearn",
+    "pytorch",
+    "xgboost",
+    "lightgbm",
+    "catboost",
+    "transformers",
+    "images",
+    "arrow",
+    "zstd",
+    "signatures",
+    "grpc",
+)
 
 
 def pins(file: Path) -> dict[str, str]:

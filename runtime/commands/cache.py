@@ -15,7 +15,7 @@ from runtime.kit.format.manifest import Descriptor
 from runtime.kit.observer import check
 from runtime.kit.pull import is_whole
 from runtime.log import Log
-from runtime.progress import Progress, human_bytes
+from runtime.progress import Progress, counted, human_bytes
 from runtime.settings import Settings
 
 _WRONG: Final = exit_code(BadContent())
@@ -89,16 +89,18 @@ def _gc(settings: Settings, _: Progress) -> Report:
 
 def _as_text(report: Report) -> Iterator[str]:
     if "wrong" in report:
-        yield f"{report['folder']}: {report['blobs']} blobs, {report['kits']} kits, {len(report['wrong'])} wrong"
+        read = f"{counted(report['blobs'], 'blob')}, {counted(report['kits'], 'kit')}"
+        yield f"{report['folder']}: {read}, {len(report['wrong'])} wrong"
         for each in report["wrong"]:
             yield f"  {each.get('kit') or each.get('blob')}  {each['reason']}"
         for digest in report["unknown"]:
             yield f"  {digest}  not checked: its manifest lies where it came from, in a layout or an archive"
     elif "removed" in report:
         freed, removed = human_bytes(report["freed_bytes"]), report["removed"]
-        yield f"{report['folder']}: freed {freed}: {len(removed['kits'])} kits, {len(removed['blobs'])} blobs of none"
+        blobs = f"{counted(len(removed['blobs']), 'blob')} of none"
+        yield f"{report['folder']}: freed {freed}: {counted(len(removed['kits']), 'kit')}, {blobs}"
     else:
-        yield f"{report['folder']}: {human_bytes(report['bytes'])}, {len(report['kits'])} kits"
+        yield f"{report['folder']}: {human_bytes(report['bytes'])}, {counted(len(report['kits']), 'kit')}"
         for kit in report["kits"]:
             size, used = (
                 human_bytes(kit["tree_bytes"] + kit["blob_bytes"]),

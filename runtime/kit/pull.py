@@ -7,7 +7,7 @@ compared with its receipt, which has manifest and config. A plain folder has a K
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from runtime.kit.chain import Chain
 from runtime.kit.fetch import Fetch
 from runtime.kit.files import require_room
 from runtime.kit.format.digest import Digest
-from runtime.kit.format.head import Head, combined_kitfile, combined_layers, tree_digest
+from runtime.kit.format.head import Head, chain_digests, chain_document, combined_kitfile, combined_layers
 from runtime.kit.format.kitfile import Kitfile, check_servable
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Descriptor, Manifest
@@ -64,7 +64,7 @@ class Resolved:
     def tree(self) -> Digest:
         """What names the unpacked tree in the cache. Not of a folder."""
         assert self.manifest is not None
-        return tree_digest(self.manifest, self.parents)
+        return Digest.of(chain_document(self.manifest, self.parents)) if self.parents else self.manifest.digest
 
     @property
     def layers(self) -> dict[str, Digest]:
@@ -111,6 +111,9 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
         layers, keep = needed(resolved.placed), options.keep_blobs
         bring = Bring(layers, source, store, resolved.threads, observer, keep=keep)
         root, replaced = bring.run(resolved.tree, by_stat=options.cache_check == "stat")
+        if resolved.parents:
+            with suppress(StorageFailed):  # a full or read-only disk: only `runtime cache` asks for it
+                store.add(resolved.tree, chain_document(manifest, resolved.parents))
     _shrink(store, options.cache_max_bytes, observer)
     if replaced:
         observer.warning("kit.differed", folder=str(root), action="unpacked again from verified blobs")
@@ -130,11 +133,15 @@ def is_whole(store: Store, digest: Digest, observer: Observer) -> bool | None:
 
     if (raw := store.read(digest, MAX_DOCUMENT_BYTES)) is None:
         return None
-    source, threads = open_layout(store.root), Threads(THREADS)
-    manifest = Manifest.parse(raw, expected=digest)
-    with source.blob(manifest.config, lambda _: check(observer)) as file:
-        layers = needed(Head.of(Reference("layout"), manifest, file.read()).placed)
-    return Bring(layers, source, store, threads, observer, keep=False).is_whole(store.kit_path(digest))
+    source, heads = open_layout(store.root), list[Head]()
+    for each in chain_digests(raw) or [digest]:
+        if (raw := store.read(each, MAX_DOCUMENT_BYTES)) is None:
+            return None
+        manifest = Manifest.parse(raw, expected=each)
+        with source.blob(manifest.config, lambda _: check(observer)) as file:
+            heads.append(Head.of(Reference("layout"), manifest, file.read()))
+    layers = needed(combined_layers(heads))
+    return Bring(layers, source, store, Threads(THREADS), observer, keep=False).is_whole(store.kit_path(digest))
 
 
 @contextmanager

@@ -148,7 +148,8 @@ class RegistrySource:
             raise AskAgain from mismatch
 
     def _discard(self, descriptor: Descriptor, mismatch: Exception) -> None:
-        self._warn("blob.spoiled", descriptor, mismatch)
+        action = "removed, and not fetched again (--pull never)" if self._options.pull == "never" else "fetched again"
+        self._warn("blob.spoiled", descriptor, mismatch, action)
         self.store.discard(descriptor.digest)
 
     def _locked(self, descriptor: Descriptor) -> AbstractContextManager[None]:
@@ -186,7 +187,7 @@ class RegistrySource:
                     way_out = "push the kit again, or look for what changes it on the way"
                     raise type(mismatch)(f"{mismatch}, also when asked again; {way_out}") from mismatch
                 self._differed.add(digest)
-                self._warn("blob.differed", descriptor, mismatch)
+                self._warn("blob.differed", descriptor, mismatch, "fetched again")
                 raise AskAgain from mismatch
             return file.publish() if file else None
 
@@ -241,5 +242,5 @@ class RegistrySource:
             plain_http=options.plain_http, min_rate=options.min_rate, given=given,
         )  # fmt: skip
 
-    def _warn(self, event: str, descriptor: Descriptor, reason: Exception) -> None:
-        self._threads.warn(event, digest=str(descriptor.digest), reason=str(reason), action="fetched again")
+    def _warn(self, event: str, descriptor: Descriptor, reason: Exception, action: str) -> None:
+        self._threads.warn(event, digest=str(descriptor.digest), reason=str(reason), action=action)

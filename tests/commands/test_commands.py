@@ -177,6 +177,22 @@ def test_what_cannot_be_printed_costs_a_line_at_most(output, code, reason, tmp_p
     assert [json.loads(line)["reason"] for line in done.stderr.splitlines()] == [reason] * bool(reason)
 
 
+@pytest.mark.parametrize("words", ["--help", "--version", "pull --help"])
+def test_help_that_cannot_be_printed_is_a_failure(words):
+    done = shell(f"runtime {words} >/dev/full")
+    assert done.returncode == 74
+    assert json.loads(done.stderr)["reason"] == "cannot write to standard output: No space left on device"
+
+
+@pytest.mark.parametrize("reference", ["./kit", "oci:kit:v1"])
+def test_a_working_folder_that_is_gone_is_said(reference, tmp_path):
+    (tmp_path / "gone").mkdir()
+    line = f'cd "$1" && rmdir "$1" && PYTHONPATH="$2" runtime pull {reference}'
+    done = shell(line, tmp_path / "gone", ROOT)
+    assert done.returncode == 66
+    assert "the folder that this command was started in is gone" in json.loads(done.stderr)["reason"]
+
+
 def test_a_pipe_that_somebody_made_non_blocking_gets_every_line():
     code = "import os; from runtime.cli import _print; os.set_blocking(1, False); _print(['x' * 999] * 1000)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=PATIENCE_SECONDS, check=False)

@@ -50,7 +50,7 @@ class Recorder:
         self.left += [each.section for each in layers]
 
     def progress(self, layer: str, done_bytes: int, total_bytes: int) -> None:
-        if self.events[-1] != "progress":
+        if self.events[-1:] != ["progress"]:
             self.events.append("progress")
         self.marks.append((layer, done_bytes, total_bytes))
 

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import Failure, InvalidKitfile, LoginRefused, NoModel, NotFound, RegistryUnavailable
+from runtime.kit.cache.keeping import blob_bytes, held_kits, remove_unnamed
+from runtime.kit.cache.store import Store
+from runtime.kit.format.digest import Digest
 from runtime.kit.format.reference import Reference
 from runtime.kit.installed.destination import Destination
-from runtime.kit.pull import PullOptions, resolve, verified_layers
+from runtime.kit.pull import PullOptions, is_whole, resolve, verified_layers
 from tests.kit.made import KIT, made_kit, named, put
 from tests.kit.pulling import Recorder, leftovers, pulled, tree, unverified
 from tests.lying_registry import LyingRegistry
@@ -171,3 +174,19 @@ def test_41_a_kit_from_elsewhere_names_no_parent_on_this_machine(tmp_path: Path)
 
     with pytest.raises(Failure, match="it leads to an address of this machine"):
         _check_origin(Reference.parse("reg.example.com/a:v1"), Reference.parse("localhost:5050/b:v1"), plain_http=False)
+
+
+@pytest.mark.usefixtures("at_5050")
+def test_the_tree_of_a_chain_is_checked_in_the_cache_and_belongs_to_its_kits(tmp_path: Path) -> None:
+    kit = pulled("localhost:5050/kits/grandchild:1.0", tmp_path)
+    store, named_by = Store(tmp_path), Digest("sha256", kit.root.name)
+    assert kit.digest != named_by
+    assert is_whole(store, named_by, Recorder()) is True
+    assert (
+        remove_unnamed(store, blob_bytes(store), [held for held in held_kits(store) if held.digest == named_by]) == []
+    )
+    (kit.root / "labels.txt").chmod(0o644)
+    (kit.root / "labels.txt").write_bytes(b"other")
+    assert is_whole(store, named_by, Recorder()) is False
+    store.discard(kit.digest or named_by)
+    assert is_whole(store, named_by, Recorder()) is None

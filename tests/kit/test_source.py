@@ -292,6 +292,18 @@ def test_47_a_spoiled_cached_blob_is_noticed_and_fetched_again(
     assert not path.is_symlink()
 
 
+def test_a_spoiled_cached_blob_is_not_said_to_be_fetched_where_no_registry_is_asked(
+    big: LyingRegistry, layout: Path, tmp_path: Path
+) -> None:
+    pulled(f"{big.host}/kits/m:v1", tmp_path)
+    (tmp_path / "blobs/sha256" / model_path(layout).rpartition(":")[2]).chmod(0o646)
+    shutil.rmtree(tmp_path / "kits")
+    with pytest.raises(NotFound, match="is not whole in the cache"):
+        pulled(f"{big.host}/kits/m:v1", tmp_path, watch := Recorder(), pull="never")
+    assert watch.warned == ["blob.spoiled"]
+    assert watch.warnings[0][1]["action"] == "removed, and not fetched again (--pull never)"
+
+
 def test_a_spoiled_cached_manifest_is_asked_for_again(big: LyingRegistry, tmp_path: Path) -> None:
     kit = pulled(f"{big.host}/kits/m:v1", tmp_path)
     assert kit.digest is not None

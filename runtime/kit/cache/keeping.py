@@ -12,6 +12,7 @@ from runtime.kit import files
 from runtime.kit.cache.index import names
 from runtime.kit.cache.store import Store, storing
 from runtime.kit.format.digest import Digest
+from runtime.kit.format.head import chain_digests
 from runtime.kit.format.limits import MAX_DOCUMENT_BYTES
 from runtime.kit.format.manifest import Manifest
 
@@ -100,9 +101,10 @@ def _remove(store: Store, kit: Held) -> bool:
 
 def _held(store: Store, digest: Digest, names: tuple[str, ...]) -> Held:
     tree, blobs = store.kit_path(digest), {digest}
-    with suppress(BadContent):
-        manifest = Manifest.parse(store.read(digest, MAX_DOCUMENT_BYTES) or b"", expected=digest)
-        blobs |= {manifest.config.digest, *(layer.descriptor.digest for layer in manifest.layers)}
+    for each in chain_digests(store.read(digest, MAX_DOCUMENT_BYTES) or b"") or [digest]:
+        with suppress(BadContent):
+            manifest = Manifest.parse(store.read(each, MAX_DOCUMENT_BYTES) or b"", expected=each)
+            blobs |= {each, manifest.config.digest, *(layer.descriptor.digest for layer in manifest.layers)}
     used, in_use = 0.0, False
     with suppress(OSError):  # no process has used it here
         lock = store.lock_of_use(digest, make=False)

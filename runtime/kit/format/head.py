@@ -58,7 +58,14 @@ def combined_layers(heads: Sequence[Head]) -> tuple[Placed, ...]:
     return (*heads[0].placed, *parents)
 
 
-def tree_digest(kit: Manifest, parents: Sequence[Head]) -> Digest:
-    """Returns what names the tree of a kit: its manifest's digest; with parents, one over all of their manifests."""
-    digests = [str(kit.digest), *(str(head.manifest.digest) for head in parents)]
-    return Digest.of("\n".join(digests).encode()) if parents else kit.digest
+def chain_document(kit: Manifest, parents: Sequence[Head]) -> bytes:
+    """Returns the digests of a kit and its parents, a line each: its digest names the tree of a kit with parents."""
+    return "\n".join([str(kit.digest), *(str(head.manifest.digest) for head in parents)]).encode()
+
+
+def chain_digests(document: bytes) -> list[Digest]:
+    """Reads what `chain_document` gave; nothing for anything else."""
+    try:
+        return [Digest.parse(line) for line in document.decode("ascii").split("\n")]
+    except ValueError:
+        return []

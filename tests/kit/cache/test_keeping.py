@@ -136,7 +136,7 @@ def test_the_command_lists_checks_and_removes(registry: LyingRegistry, tmp_path:
         return done.returncode, done.stdout + done.stderr
 
     kit = pulled(f"{registry.host}/kits/m:one", tmp_path)  # in use as long as this lives
-    assert cache("verify") == (0, f"{tmp_path}: 4 blobs, 1 kits, 0 wrong\n")
+    assert cache("verify") == (0, f"{tmp_path}: 4 blobs, 1 kit, 0 wrong\n")
     code, listed = cache("ls")
     assert (code, "kits/m:one" in listed, "in use" in listed) == (0, True, True)
     (kit.root / "shared").chmod(0o644)
@@ -147,7 +147,7 @@ def test_the_command_lists_checks_and_removes(registry: LyingRegistry, tmp_path:
     assert (code, '"kit": "' + str(kit.digest) in said, '"blob": "sha256:000' in said) == (65, True, True)
     code, said = cache("gc")
     assert code == 0
-    assert "freed 2.0 MB: 0 kits, 1 blobs of none" in said
+    assert "freed 2.0 MB: 0 kits, 1 blob of none" in said
     assert cache("list")[0] == 2
     pulled(f"oci:{KITS}/iris-onnx:v1", tmp_path / "of a layout")
     code, said = cache("verify", "--cache-dir", str(tmp_path / "of a layout"))
