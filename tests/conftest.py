@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -58,6 +59,13 @@ def pytest_collection_finish() -> None:
 def kits() -> Path:
     """The folder of the golden kits, one OCI layout each."""
     return KITS
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there can be one: for what makes and removes thousands of files."""
+    with TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path) as text:
+        yield Path(text)
 
 
 @pytest.fixture(scope="module")

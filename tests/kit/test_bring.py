@@ -317,7 +317,7 @@ def test_26_a_server_that_ignores_ranges_is_asked_by_one_connection_from_then_on
 
 @pytest.mark.slow
 def test_18_19_cuts_at_any_byte_and_pulls_that_end_at_any_byte_leave_what_the_next_one_completes(
-    lying: Lying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    lying: Lying, tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setattr(store, "RESUMED_BYTES", 1)
     monkeypatch.setattr("runtime.kit.source.RESUMED_BYTES", 1)
@@ -326,8 +326,8 @@ def test_18_19_cuts_at_any_byte_and_pulls_that_end_at_any_byte_leave_what_the_ne
     monkeypatch.setattr(retry, "_FIRST_PAUSE_SECONDS", 0.001)
     files = {"m.onnx": os.urandom(200_000), "part": os.urandom(3000)}
     registry, chance = lying(made_kit(tmp_path / "layout", files)), random.Random(20261127)
-    for number in range(3000 if request.config.option.long else 30):
-        cache = tmp_path / str(number)
+    for number in range(10_000 if request.config.option.long else 300):
+        cache = memory / str(number)
         for _ in range(chance.randrange(4)):
             registry.lie("/blobs/", cut(chance.randrange(200_000), reset=chance.random() < 0.5), times=1)
         end = chance.randrange(200_000)

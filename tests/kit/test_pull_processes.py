@@ -1,9 +1,11 @@
 """Several processes, one cache; and processes that die: kill -9 at any moment leaves nothing that is wrong."""
 
 import errno
+import io
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,17 +13,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from runtime.errors import Cancelled, Failure, StorageFailed
+from runtime.errors import Cancelled, StorageFailed
+from runtime.kit import bring, lane
 from tests.kit.made import made_kit
 from tests.kit.pulling import AT_ONCE_SECONDS, Recorder, leftovers, pulled, tree, unverified
 from tests.lying_registry import Gate, LyingRegistry, held, slow, stalled
 from tests.places import ROOT
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 Lying = Callable[..., LyingRegistry]
 
@@ -43,13 +50,27 @@ print(next(line.split()[1] for line in status.splitlines() if line.startswith("V
 """
 
 
+RACER = """
+import sys
+from pathlib import Path
+from tests.kit.pulling import pulled
+import runtime.kit.registry.repository
+if "no-locks" in sys.argv:
+    import fcntl
+    fcntl.flock = lambda *_: None
+print("ready", flush=True)
+for cache in sys.stdin:
+    print(pulled(sys.argv[1], Path(cache.strip())).root, flush=True)
+"""
+
+
 class Puller:
     """A process that pulls once `go` is called. With the flag `pod` it has pids of its own, as in a container."""
 
-    def __init__(self, reference: str, cache: Path, *flags: str) -> None:
+    def __init__(self, reference: str, cache: Path, *flags: str, script: str = CHILD) -> None:
         pod = ["unshare", "--pid", "--fork", "--mount-proc"] if "pod" in flags and os.geteuid() == 0 else []
         self.process = subprocess.Popen(
-            [*pod, sys.executable, "-c", CHILD, reference, str(cache), *flags],
+            [*pod, sys.executable, "-c", script, reference, str(cache), *flags],
             cwd=ROOT,
             text=True,
             stdin=subprocess.PIPE,
@@ -58,11 +79,17 @@ class Puller:
         )
 
     def go(self) -> None:
-        assert self.process.stdout is not None
+        assert self.hear() == "ready"
+        self.tell("")
+
+    def tell(self, line: str) -> None:
         assert self.process.stdin is not None
-        assert self.process.stdout.readline() == "ready\n"
-        self.process.stdin.write("\n")
+        self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip()
 
     def end(self) -> list[str]:
         """Lines it printed; fails with its traceback."""
@@ -81,7 +108,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Observer:
-    """Looks at the cache all the time, and writes down every file under blobs/ that is not what its name says."""
+    """Looks at the cache all the time, and writes down every blob and every tree that is not what its name says."""
 
     def __init__(self, cache: Path) -> None:
         self.wrong: list[str] = []
@@ -101,6 +128,8 @@ class Observer:
         while not self._over.wait(0.002):
             self.looks += 1
             self.wrong += unverified(self._cache)
+            trees = (self._cache / "kits").glob("[0-9a-f]*")
+            self.wrong += [str(path) for path in trees if tree(path) != FILES]
 
 
 @pytest.mark.slow
@@ -146,6 +175,26 @@ def test_33_processes_that_start_together_all_get_the_kit(
     if not flags:
         assert len(registry.seen("/blobs/")) == len(FILES) + 1
         assert len(registry.seen("/manifests/")) == len(pullers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [("pod",), ("no-locks", "pod")], ids=["locks", "locks that do nothing"])
+def test_33_two_pods_that_race_for_a_cache_both_get_the_kit(
+    lying: Lying, tmp_path: Path, memory: Path, flags: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    files = {"a": os.urandom(3000), "b": b"x"}
+    registry = lying(made_kit(tmp_path / "layout", files))
+    racers = [Puller(f"{registry.host}/kits/m:v1", memory, *flags, script=RACER) for _ in range(2)]
+    assert [racer.hear() for racer in racers] == ["ready", "ready"]
+    for number in range(5000 if request.config.option.long else 100):
+        cache = memory / str(number)
+        for racer in racers:
+            racer.tell(str(cache))
+        (root,) = {racer.hear() for racer in racers}
+        assert tree(Path(root)) == files
+        assert unverified(cache) == leftovers(cache) == []
+        shutil.rmtree(cache)
+    assert [racer.end() for racer in racers] == [[], []]
 
 
 @pytest.mark.slow
@@ -272,36 +321,60 @@ def test_a_complete_cache_on_a_read_only_disk_serves_a_pinned_kit(lying: Lying, 
 
 
 @contextmanager
-def failing_disk(number: int, step: int) -> Iterator[Callable[[], bool]]:
-    """The call number `step` that a pull makes to the disk fails. Yields what tells whether there was one."""
-    names = ("write", "fsync", "rename", "mkdir", "fchmod")
+def failing_disk(number: int, step: int, *, for_good: bool) -> Iterator[Callable[[], bool]]:
+    """The call number `step` that a pull makes to change the disk fails; `for_good`: so do all calls after it.
+
+    Yields what tells whether there was one.
+    """
+    names = ("write", "fsync", "rename", "mkdir", "fchmod", "open")
     real = {name: getattr(os, name) for name in names}
     calls = itertools.count()
 
+    def count() -> None:
+        if threading.current_thread().name in ("pull", "lane", "MainThread"):  # not the registry's
+            now = next(calls)
+            if now == step or (for_good and now > step):
+                raise OSError(number, os.strerror(number))
+
     def called(name: str, *arguments: object, **more: object) -> object:
-        if threading.current_thread().name in ("pull", "MainThread") and next(calls) == step:  # not the registry's
-            raise OSError(number, os.strerror(number))
+        if name != "open" or int(str(arguments[1])) & os.O_CREAT:
+            count()
         return real[name](*arguments, **more)
+
+    class Raw(io.FileIO):
+        def write(self, data: "Buffer", /) -> int:
+            count()
+            return super().write(data)
 
     with pytest.MonkeyPatch.context() as patch:
         for name in names:
             patch.setattr(os, name, partial(called, name))
+        patch.setattr(os, "fdopen", lambda descriptor, mode: io.BufferedWriter(Raw(descriptor, mode)))
         yield lambda: next(calls) > step
 
 
 @pytest.mark.slow
-def test_32_a_disk_that_fails_at_any_step_gives_a_failure_and_a_cache_that_the_next_pull_completes(
-    lying: Lying, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "for_good"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["an error that passes", "a full disk"]
+)
+def test_32_a_disk_that_fails_at_any_step_gives_a_failure_leaves_nothing_and_the_next_pull_completes(
+    number: int, for_good: bool, lying: Lying, tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (bring, lane):
+        monkeypatch.setattr(module, "SMALL_BYTES", 40_000)  # one layer goes through threads, one does not
     files = {"a.onnx": os.urandom(50_000), "b": b"x"}
     registry = lying(made_kit(tmp_path / "layout", files))
+    reference, failed = f"{registry.host}/kits/m:v1", 0
     for step in itertools.count():
-        cache = tmp_path / str(step)
-        with failing_disk((errno.ENOSPC, errno.EIO)[step % 2], step) as has_failed, suppress(Failure):
-            assert tree(pulled(f"{registry.host}/kits/m:v1", cache).root) == files
-        assert unverified(cache) == []
-        assert tree(pulled(f"{registry.host}/kits/m:v1", cache).root) == files
+        cache = memory / str(step)
+        with failing_disk(number, step, for_good=for_good) as has_failed:
+            try:
+                assert tree(pulled(reference, cache).root) == files
+            except StorageFailed:
+                failed += 1
+        assert unverified(cache) == leftovers(cache) == []
+        assert tree(pulled(reference, cache).root) == files
         assert leftovers(cache) == []
         if not has_failed():
             break
-    assert step > 20
+    assert failed > 20
