@@ -240,6 +240,7 @@ class RegistrySource:
         return Repository(
             reference, budget_seconds, self._threads.pause,
             plain_http=options.plain_http, min_rate=options.min_rate, given=given,
+            warn=lambda text: self._threads.warn("registry.warned", reason=text),
         )  # fmt: skip
 
     def _warn(self, event: str, descriptor: Descriptor, reason: Exception, action: str) -> None:

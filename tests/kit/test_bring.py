@@ -17,7 +17,7 @@ import pytest
 from runtime.errors import Cancelled, UnsafeArchive, Unsupported
 from runtime.kit import bring, lane
 from runtime.kit.cache import store
-from runtime.kit.registry import download, ranges, retry
+from runtime.kit.registry import client, download, ranges, retry
 from tests.kit import archives
 from tests.kit.made import KIT, made_kit, named, put
 from tests.kit.pulling import Recorder, leftovers, pulled, tree, unverified
@@ -202,6 +202,16 @@ def test_21_a_connection_that_drips_is_replaced_where_it_was(
     first, second = registry.seen(model_path(layout))
     assert "range" not in first.headers
     assert second.headers["range"].startswith("bytes=")
+
+
+def test_20_a_connection_that_stalls_is_replaced_where_it_was(
+    registry: LyingRegistry, layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "STALL_SECONDS", 0.2)
+    registry.lie(model_path(layout), stalled(1_500_000), times=1)
+    assert tree(pulled(f"{registry.host}/kits/m:v1", tmp_path).root) == FILES
+    _, second = registry.seen(model_path(layout))
+    assert second.headers["range"] == "bytes=1500000-"
 
 
 @pytest.mark.parametrize("stop", ["cancelled", "cut"])

@@ -12,8 +12,8 @@ import pytest
 from runtime.cli import main
 from runtime.errors import DigestMismatch, NotFound
 from tests.kit.made import made_kit, named, put
-from tests.kit.pulling import pulled, tree
-from tests.lying_registry import LyingRegistry, challenge, other, redirect, refusal
+from tests.kit.pulling import Recorder, pulled, tree
+from tests.lying_registry import LyingRegistry, challenge, claiming, other, redirect, refusal
 from tests.registries import docker_config
 
 Lying = Callable[..., LyingRegistry]
@@ -96,6 +96,16 @@ def test_43_the_addresses_in_a_descriptor_are_not_asked_for(lying: Lying, layout
     registry = lying(changed(layout, change))
     assert tree(pulled(f"{registry.host}/k:v1", tmp_path / "cache").root) == {"m.bin": b"model"}
     assert stranger.requests == []
+
+
+def test_50_what_a_registry_warns_of_is_said_once(lying: Lying, layout: Path, tmp_path: Path) -> None:
+    registry, watch = lying(layout), Recorder()
+    registry.lie("", claiming(Warning='299 - "this repository \x1b[2Jmoves to \\"other\\"", 299 - "soon"'))
+    pulled(f"{registry.host}/k:v1", tmp_path / "cache", watch)
+    assert [(event, facts["reason"]) for event, facts in watch.warnings] == [
+        ("registry.warned", f'{registry.url} says: this repository  [2Jmoves to \\"other\\"'),
+        ("registry.warned", f"{registry.url} says: soon"),
+    ]
 
 
 def test_49_50_neither_secrets_nor_escapes_of_a_registry_reach_the_log(

@@ -5,6 +5,7 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pull
 
 import json
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
@@ -26,12 +27,16 @@ from runtime.kit.registry.retry import Pause, RetryBudget, Transient
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
+# https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#warnings
+_WARNING: Final = re.compile(r'299 - "((?:[^"\\]|\\.)*)"')
+_MOST_WARNING: Final = 4096  # characters of a header
 
 
 class Repository:
     """Asks for manifests, blobs and tags. `pause` sleeps between attempts; it may raise to give up.
 
-    `given`: the login that the operator gave for this registry; None for one that somebody else named.
+    `given`: the login that the operator gave for this registry; None for one that somebody else named. `warn` gets what
+    the registry wants people to know, each text once.
     """
 
     def __init__(
@@ -43,13 +48,14 @@ class Repository:
         plain_http: bool,
         min_rate: int = 0,
         given: Given | None = None,
+        warn: Callable[[str], object] = lambda text: None,
     ) -> None:
         origin = registry_origin(reference.registry, plain_http=plain_http)
         self._host, self._name = reference.registry, reference.repository
         self._budget, self._pause = budget_seconds, pause
         self.min_rate = min_rate  # bytes a second, below which a connection is replaced
         self.ranges = True  # until an answer to a bounded range is something else
-        self._given = given
+        self._given, self._warn, self._warned = given, warn, set[str]()
         certificate = client_certificate() if given else None
         self._client = client = Client(origin, plain_http=plain_http, certificate=certificate)
         self._names = client.container(reference.repository)
@@ -114,7 +120,12 @@ class Repository:
 
     def _get(self, address: str, headers: dict[str, str], budget: RetryBudget) -> requests.Response:
         url = f"{self._client.prefix}://{address}"
-        return self._client.do_request(url, headers=headers, stream=True, left_seconds=budget.left())
+        response = self._client.do_request(url, headers=headers, stream=True, left_seconds=budget.left())
+        for text in _WARNING.findall(response.headers.get("Warning", "")[:_MOST_WARNING]):
+            if text not in self._warned:
+                self._warned.add(text)
+                self._warn(f"{Origin.of(response.url)} says: {_UNPRINTABLE.sub(' ', text)}")
+        return response
 
     def _referrers(self, digest: Digest, artifact_type: str, budget: RetryBudget) -> bytes | None:
         place = f"{self._names.registry}/v2/{self._names.api_prefix}/referrers/{digest}"
