@@ -1,5 +1,6 @@
 # `make serve` and `make test` are all one needs; `make help` lists the rest. CI calls the same targets.
 PORT    ?= 8080
+MINUTES ?= 5
 # one more than cores: the tests wait for timeouts as often as for a processor
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTHON  ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
@@ -22,7 +23,7 @@ ENGINE   = $(shell command -v podman || echo docker)
 EXTRAS  ?=
 BUILD   ?=
 
-.PHONY: serve help test test-fast venv lint picture format programs clients lock image test-image
+.PHONY: serve help test test-fast fuzz venv lint picture format programs clients lock image test-image
 .DELETE_ON_ERROR:
 
 serve: .venv/.core  ## Serves the example kit on port 8080, or PORT.
@@ -40,6 +41,11 @@ test: venv programs clients lint  ## All tests but those of the image, as CI run
 test-fast: venv  ## The tests that take less than a quarter of a second each: after every edit.
 	@$(BYTECODE)
 	$(PYTEST) -m "not slow" --quiet
+
+fuzz: venv  ## Looks for bytes that readers of kits fail on: atheris, MINUTES for each of them (5), in an environment of its own.
+	@test -x build/fuzz/bin/python || .venv/bin/python -m venv build/fuzz
+	@build/fuzz/bin/python -m pip install --quiet --disable-pip-version-check "atheris>=3" pyyaml
+	build/fuzz/bin/python -m tests.kit.fuzz
 
 lint: venv  ## Style and types: ruff, mypy.
 	.venv/bin/python -m ruff check .

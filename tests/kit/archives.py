@@ -80,3 +80,14 @@ def python_tar(members: Mapping[str, bytes | None], style: int = tarfile.PAX_FOR
             item.size = len(data or b"")
             archive.addfile(item, io.BytesIO(data or b""))
     return out.getvalue()
+
+
+def with_checksums(data: bytes) -> bytes:
+    """Mend the sums of all blocks that look like headers, so that changes get past that check."""
+    blocks = [data[place : place + 512] for place in range(0, len(data), 512)]
+    return b"".join(summed(block) if b"ustar" in block[250:270] and len(block) == 512 else block for block in blocks)
+
+
+def summed(block: bytes) -> bytes:
+    total = sum(block) - sum(block[148:156]) + 8 * 32
+    return block[:148] + b"%06o\x00 " % total + block[156:]

@@ -32,7 +32,7 @@ from runtime.kit.format.manifest import FILE_METADATA, FILE_PATH, Descriptor, La
 from runtime.kit.format.placing import Placed, needed, place
 from runtime.kit.unpack.walk import Opened, same, unpack
 from tests.descriptors import open_descriptors
-from tests.kit.archives import END, extension, file, folder, header, pax, python_tar
+from tests.kit.archives import END, extension, file, folder, header, pax, python_tar, with_checksums
 from tests.kit.golden import EVERY_KIT, IDS, Golden, golden
 from tests.places import ROOT
 
@@ -611,17 +611,6 @@ def test_a_mutated_archive_never_writes_outside(tmp_path_factory: pytest.TempPat
     assert [path.name for path in around.iterdir()] == ["kit"]
     assert not [path for path in root.rglob("*") if path.is_symlink()]
     assert not files or same(opened(layer(mended)), root)
-
-
-def with_checksums(data: bytes) -> bytes:
-    """Mend the sums of all blocks that look like headers, so that changes get past that check."""
-    blocks = [data[place : place + 512] for place in range(0, len(data), 512)]
-    return b"".join(summed(block) if b"ustar" in block[250:270] and len(block) == 512 else block for block in blocks)
-
-
-def summed(block: bytes) -> bytes:
-    total = sum(block) - sum(block[148:156]) + 8 * 32
-    return block[:148] + b"%06o\x00 " % total + block[156:]
 
 
 @pytest.mark.slow
