@@ -18,6 +18,9 @@ def load(files: ModelFiles, options: Options) -> Model:
 def load_cbm(path: Path, name: str) -> Any:
     """Returns the CatBoost model in a CBM file. Raises LoadFailed, MissingFramework."""
     catboost = framework("catboost", "catboost")
+    from adapters.boosted.cbm import check_cbm
+
+    check_cbm(path.read_bytes(), name)
     model = catboost.CatBoost()
     with failing(f"{name} cannot be loaded by CatBoost {catboost.__version__}"):
         # never load_model(blob=…): it reads past the end of a file that is cut off

@@ -20,6 +20,11 @@ VERSIONS: Final = ("v2", "v3", "v4")
 """Of the text. LightGBM 4.7 itself does not check it."""
 NODES: Final = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
 """What a tree has for each of its inner nodes."""
+MORE: Final = ("split_gain", "internal_value", "internal_weight", "internal_count")
+"""What it may have for each of them."""
+LEAVES: Final = ("leaf_value", "leaf_weight", "leaf_count")
+NUMBERS: Final = re.compile(r"[-+.\deinfa ]*", re.ASCII)
+"""What stands behind every `=` of a tree."""
 
 
 def checked(data: bytes, name: str) -> str:
@@ -72,21 +77,30 @@ def _check(text: str) -> int:
 
 
 def _pairs(lines: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in lines.splitlines() if "=" in line)
+    pairs = [line.split("=", 1) for line in lines.split("\n") if "=" in line]
+    found = dict(pairs)
+    need(len(found) == len(pairs), "a key stands twice in it")
+    return found
 
 
 def _check_tree(tree: dict[str, str], features: int, i: int) -> None:
+    need(all(map(NUMBERS.fullmatch, tree.values())), f"tree {i} holds something else than numbers")
     leaves = int(tree["num_leaves"])
     need(leaves >= 1 and _count(tree, "leaf_value") == leaves, f"tree {i} says other numbers of leaves than it has")
     if leaves > 1:
         inner = leaves - 1
-        need(all(_count(tree, key) == inner for key in NODES), f"tree {i} says other numbers of nodes than it has")
+        agree = all(_count(tree, key) == leaves for key in tree.keys() & set(LEAVES))
+        need(agree, f"tree {i} says other numbers of leaves than it has")
+        agree = all(_count(tree, key) == inner for key in (*NODES, *(tree.keys() & set(MORE))))
+        need(agree, f"tree {i} says other numbers of nodes than it has")
         check_features(_ints(tree, "split_feature"), features, i)
         children = np.concatenate([_ints(tree, "left_child"), _ints(tree, "right_child")])
         need((~children[children < 0] < leaves).all(), f"a node of tree {i} points outside")  # ~n is leaf n
         check_children(children[children >= 0], inner, i)
         _check_categories(tree, i)
-    if tree.get("is_linear") == "1":
+    linear = tree.get("is_linear", "0")
+    need(linear in ("0", "1"), f"tree {i} says is_linear={linear[:40]!r}")
+    if linear == "1":
         _check_linear(tree, features, leaves, i)
 
 

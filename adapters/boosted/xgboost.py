@@ -18,13 +18,13 @@ def load_raw(data: bytes, name: str) -> Any:
     """Returns the checked Booster of a model in JSON or UBJ; its `categories` are those of its features by position.
     Raises LoadFailed, MissingFramework."""
     xgboost = framework("xgboost", "xgboost")
-    from adapters.boosted import ubj
+    from adapters.boosted.booster import checked
 
-    ubj.check_whole(data, name)
+    categories = checked(data, name)
     booster = xgboost.Booster()
     with failing(f"{name} cannot be loaded by XGBoost {xgboost.__version__}", _plain):
         booster.load_model(bytearray(data))
-    booster.categories = ubj.checked_categories(bytes(booster.save_raw("ubj")), name)
+    booster.categories = categories
     return booster
 
 
@@ -57,9 +57,9 @@ def as_model(booster: Any, options: Options, datatype: str = "FP32") -> Model:
 def categories_of(booster: Any) -> dict[int, list[Any]]:
     """Returns the categories of a Booster's features by position, in the order of their codes. Raises LoadFailed."""
     if not hasattr(booster, "categories"):  # it came out of a pickle at `unsafe`
-        from adapters.boosted import ubj
+        from adapters.boosted.booster import checked
 
-        booster.categories = ubj.checked_categories(bytes(booster.save_raw("ubj")), "its model")
+        booster.categories = checked(bytes(booster.save_raw("ubj")), "its model")
     found: dict[int, list[Any]] = booster.categories
     return found
 

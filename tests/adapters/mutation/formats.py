@@ -1,0 +1,224 @@
+"""The formats: files that are whole, and how each is mutated."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from tests.adapters.kits import unpack
+from tests.adapters.mutation import bytes_of
+from tests.adapters.mutation.bytes_of import Mutator
+
+X = np.abs(np.random.default_rng(0).normal(size=(60, 5)))
+Y = (X[:, 0] + 2 * X[:, 1]).round().astype(int) % 3
+
+
+class Format(NamedTuple):
+    """Whole files of one format, by name, and how they are mutated."""
+
+    path: str
+    files: Callable[[], dict[str, bytes]]
+    mutators: tuple[Mutator, ...]
+    trust: str = "data"
+
+
+def estimators() -> dict[str, Any]:
+    """One fitted estimator for each kind of array that compiled code of scikit-learn and scipy reads."""
+    from scipy import sparse
+    from sklearn import (
+        calibration, cluster, compose, decomposition, ensemble, feature_extraction, gaussian_process, impute, isotonic,
+        kernel_approximation, linear_model, naive_bayes, neighbors, neural_network, pipeline, preprocessing, svm, tree,
+    )  # fmt: skip
+
+    grown = {"max_depth": 3, "random_state": 0}
+    kinds = [
+        tree.DecisionTreeClassifier(**grown), tree.DecisionTreeRegressor(**grown),
+        tree.ExtraTreeClassifier(**grown), tree.DecisionTreeRegressor(**grown, monotonic_cst=[1, 0, 0, 0, 0]),
+        ensemble.RandomForestClassifier(2, **grown), ensemble.ExtraTreesRegressor(2, **grown),
+        ensemble.GradientBoostingClassifier(n_estimators=2, **grown),
+        ensemble.GradientBoostingRegressor(n_estimators=2, loss="quantile", init=linear_model.LinearRegression(), **grown),
+        ensemble.HistGradientBoostingClassifier(max_iter=2, **grown),
+        ensemble.HistGradientBoostingRegressor(max_iter=2, categorical_features=[4], loss="poisson", **grown),
+        ensemble.IsolationForest(n_estimators=2, random_state=0), ensemble.AdaBoostClassifier(n_estimators=2),
+        ensemble.AdaBoostRegressor(n_estimators=2), ensemble.BaggingClassifier(n_estimators=2, max_features=3),
+        ensemble.RandomTreesEmbedding(2, **grown),
+        ensemble.VotingClassifier([("a", tree.DecisionTreeClassifier(**grown)), ("b", naive_bayes.GaussianNB())]),
+        ensemble.StackingRegressor([("a", tree.DecisionTreeRegressor(**grown)), ("b", svm.SVR())], cv=2),
+        neighbors.KNeighborsClassifier(algorithm="kd_tree", leaf_size=5),
+        neighbors.KNeighborsRegressor(algorithm="ball_tree", leaf_size=5, weights="distance"),
+        neighbors.KNeighborsClassifier(algorithm="brute"), neighbors.RadiusNeighborsClassifier(radius=9.0, outlier_label=0),
+        neighbors.LocalOutlierFactor(novelty=True), neighbors.KernelDensity(leaf_size=5), neighbors.NearestCentroid(),
+        neighbors.KNeighborsClassifier(algorithm="ball_tree", metric="seuclidean", metric_params={"V": np.ones(5)}),
+        neighbors.KNeighborsTransformer(n_neighbors=3), neighbors.RadiusNeighborsTransformer(radius=2.0),
+        impute.KNNImputer(), impute.SimpleImputer(), impute.MissingIndicator(features="all"),
+        svm.SVC(probability=True, random_state=0), svm.SVR(kernel="poly"), svm.OneClassSVM(), svm.NuSVC(kernel="sigmoid"),
+        svm.LinearSVC(), svm.SVC(kernel="linear", decision_function_shape="ovo"),
+        cluster.KMeans(3, n_init=1, random_state=0), cluster.MiniBatchKMeans(3, n_init=1), cluster.BisectingKMeans(3),
+        cluster.Birch(n_clusters=3), cluster.MeanShift(), cluster.AffinityPropagation(), cluster.FeatureAgglomeration(2),
+        linear_model.LogisticRegression(), linear_model.SGDClassifier(loss="log_loss"), linear_model.Ridge(),
+        linear_model.PoissonRegressor(), linear_model.HuberRegressor(), linear_model.Perceptron(), linear_model.Lars(),
+        calibration.CalibratedClassifierCV(naive_bayes.GaussianNB(), cv=2, method="isotonic"),
+        decomposition.PCA(2), decomposition.NMF(2, max_iter=20), decomposition.LatentDirichletAllocation(2, max_iter=2),
+        decomposition.MiniBatchDictionaryLearning(2, max_iter=2), decomposition.KernelPCA(2, kernel="rbf"),
+        decomposition.SparsePCA(2, max_iter=2), decomposition.FastICA(2), decomposition.TruncatedSVD(2),
+        gaussian_process.GaussianProcessRegressor(), gaussian_process.GaussianProcessClassifier(),
+        naive_bayes.GaussianNB(), naive_bayes.CategoricalNB(), naive_bayes.MultinomialNB(),
+        neural_network.MLPClassifier((4,), max_iter=3), neural_network.BernoulliRBM(2, n_iter=2),
+        preprocessing.KBinsDiscretizer(3, quantile_method="averaged_inverted_cdf"), preprocessing.OneHotEncoder(handle_unknown="ignore"),
+        preprocessing.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), preprocessing.PolynomialFeatures(),
+        preprocessing.SplineTransformer(sparse_output=True), preprocessing.QuantileTransformer(n_quantiles=10), preprocessing.PowerTransformer(),
+        preprocessing.TargetEncoder(cv=2), preprocessing.FunctionTransformer(np.log1p), preprocessing.StandardScaler(),
+        kernel_approximation.Nystroem(n_components=5), kernel_approximation.RBFSampler(n_components=5),
+        kernel_approximation.PolynomialCountSketch(n_components=8), kernel_approximation.SkewedChi2Sampler(n_components=5),
+        compose.ColumnTransformer([("a", preprocessing.OneHotEncoder(handle_unknown="ignore"), [0]), ("b", preprocessing.StandardScaler(), [1, 2])]),
+        pipeline.make_pipeline(preprocessing.StandardScaler(), svm.SVC()),
+    ]  # fmt: skip
+    found = {f"{type(kind).__name__}-{i}": kind.fit(np.floor(X) if "Categorical" in type(kind).__name__ else X, Y) for i, kind in enumerate(kinds)}
+    texts = ["some words of text", "other words", "text of words again"] * 5
+    for vectorizer in (feature_extraction.text.TfidfVectorizer(), feature_extraction.text.HashingVectorizer(n_features=16)):
+        inside = pipeline.make_pipeline(vectorizer, linear_model.LogisticRegression())
+        found[type(vectorizer).__name__] = inside.fit(texts, [0, 1, 2] * 5)
+    rows = sparse.csr_matrix(np.floor(X))
+    found["sparse neighbours"] = neighbors.KNeighborsClassifier(algorithm="brute").fit(rows, Y)
+    found["sparse support vectors"] = svm.SVC(kernel="linear").fit(rows, Y)
+    found["sparse coefficients"] = linear_model.SGDClassifier().fit(X, Y).sparsify()
+    found["isotonic"] = isotonic.IsotonicRegression().fit(X[:, 0], Y)
+    found["multi-output"] = tree.DecisionTreeClassifier(**grown).fit(X, np.c_[Y, Y % 2])
+    return found
+
+
+def pickles() -> dict[str, bytes]:
+    return {name: pickle.dumps(found, protocol=4) for name, found in estimators().items()}
+
+
+def skops_files() -> dict[str, bytes]:
+    import skops.io
+
+    wanted = ("Decision", "Random", "Gradient", "Hist", "KNeighbors", "SVC", "KMeans", "Isolation", "sparse", "Spline", "Tfidf")
+    return {n: skops.io.dumps(found) for n, found in estimators().items() if any(w in n for w in wanted)}
+
+
+def xgboost_files(kind: str) -> dict[str, bytes]:
+    import xgboost
+
+    frame = xgboost.DMatrix(np.c_[X[:, :4], Y], Y, feature_types=["q"] * 4 + ["c"], enable_categorical=True)
+    import pandas as pd
+
+    named = pd.DataFrame({"a": X[:, 0], "c": pd.Categorical(np.array(["red", "green", "blue"])[Y]), "s": pd.Categorical(Y)})
+    plain, found = xgboost.DMatrix(X, Y), {}
+    for name, data, params in (
+        ("classes", plain, {"objective": "multi:softprob", "num_class": 3}),
+        ("dart", plain, {"booster": "dart", "rate_drop": 0.5}),
+        ("linear", plain, {"booster": "gblinear"}),
+        ("forest", plain, {"num_parallel_tree": 2, "objective": "binary:logistic", "base_score": 0.5}),
+        ("categories", frame, {"max_cat_to_onehot": 1}),
+        ("named", xgboost.DMatrix(named, Y, enable_categorical=True), {}),
+        ("several", xgboost.DMatrix(X, np.c_[Y, Y]), {"multi_strategy": "multi_output_tree"}),
+        ("quantiles", plain, {"objective": "reg:quantileerror", "quantile_alpha": [0.2, 0.8]}),
+        ("survival", plain, {"objective": "survival:cox"}),
+    ):  # fmt: skip
+        if "binary" in str(params):
+            data = xgboost.DMatrix(X, Y > 1)
+        booster = xgboost.train({"max_depth": 3, "nthread": 1, **params}, data, 3)
+        found[name] = bytes(booster.save_raw(kind))
+    return found
+
+
+def lightgbm_files() -> dict[str, bytes]:
+    import lightgbm
+
+    quiet = {"verbose": -1, "min_data_in_leaf": 2, "min_data_in_bin": 1, "num_threads": 1, "max_depth": 3}
+    whole = np.c_[X[:, :4], Y]
+    found = {}
+    for name, params, target in (
+        ("classes", {"objective": "multiclass", "num_class": 3}, Y),
+        ("dart", {"objective": "regression", "boosting": "dart"}, Y),
+        ("linear", {"objective": "regression", "linear_tree": True}, X[:, 0]),
+        ("categories", {"objective": "binary", "categorical_feature": [4], "min_data_per_group": 1, "max_cat_to_onehot": 1}, Y > 1),
+        ("forest", {"objective": "binary", "boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5}, Y > 1),
+        ("ranks", {"objective": "cross_entropy"}, Y > 1),
+    ):
+        data = lightgbm.Dataset(whole, target, params=quiet | params)
+        found[name] = lightgbm.train(quiet | params, data, 3).model_to_string().encode()
+    return found
+
+
+def catboost_files() -> dict[str, bytes]:
+    import catboost
+
+    quiet = {"iterations": 3, "depth": 3, "thread_count": 1, "logging_level": "Silent", "allow_writing_files": False}
+    texts = np.array(["red sky", "green sky", "blue sky"], object)[Y]
+    mixed = np.empty((len(X), 6), object)
+    mixed[:, :5], mixed[:, 5] = X, texts
+    found = {}
+    with TemporaryDirectory() as folder:
+        for name, model, rows, target in (
+            ("classes", catboost.CatBoostClassifier(**quiet), X, Y),
+            ("numbers", catboost.CatBoostRegressor(**quiet), X, X[:, 0]),
+            ("lossguide", catboost.CatBoostRegressor(**quiet, grow_policy="Lossguide"), X, X[:, 0]),
+            ("categories", catboost.CatBoostClassifier(**quiet, cat_features=[5], max_ctr_complexity=2), mixed, Y > 1),
+            ("onehot", catboost.CatBoostClassifier(**quiet, cat_features=[5], one_hot_max_size=9), mixed, Y > 1),
+            ("texts", catboost.CatBoostClassifier(**quiet, text_features=[5]), np.repeat(mixed, 5, axis=0), np.repeat(Y > 1, 5)),
+        ):
+            model.fit(rows, target).save_model(f"{folder}/m.cbm")
+            found[name] = Path(folder, "m.cbm").read_bytes()
+    return found
+
+
+def of_kits(*kits: tuple[str, str]) -> Callable[[], dict[str, bytes]]:
+    def files() -> dict[str, bytes]:
+        found = {}
+        with TemporaryDirectory() as folder:
+            for name, path in kits:
+                found[name] = (unpack(name, Path(folder, name)).files.root / path).read_bytes()
+        return found
+
+    return files
+
+
+def skops_member(name: str, data: bytes, rng: Random) -> bytes:
+    return bytes_of.json_text(data, rng) if name == "schema.json" else bytes_of.raw(data, rng)
+
+
+def torch_member(name: str, data: bytes, rng: Random) -> bytes:
+    if name.endswith(".json"):
+        return bytes_of.json_text(data, rng)
+    if name.endswith((".py", ".txt")):
+        return bytes_of.tokens(data, rng)
+    if name.endswith(".pkl") and rng.random() < 0.8:
+        return bytes_of.opcodes(data, rng)
+    return bytes_of.raw(data, rng)
+
+
+def onnx_files() -> dict[str, bytes]:
+    from tests.adapters.mutation.graphs import graphs
+
+    return graphs() | of_kits(("iris-onnx", "model/iris.onnx"), ("zipmap", "zipmap.onnx"), ("dtypes", "dtypes.onnx"))()
+
+
+def onnx_message(data: bytes, rng: Random) -> bytes:
+    from tests.adapters.mutation.graphs import message
+
+    return message(data, rng)
+
+
+FORMATS: Final = {
+    "pickle": Format("m.pkl", pickles, (bytes_of.opcodes,) * 4 + (bytes_of.raw,), "restricted"),
+    "skops": Format("m.skops", skops_files, (bytes_of.member(skops_member),)),
+    "onnx": Format("m.onnx", onnx_files, (onnx_message,) * 4 + (bytes_of.raw,)),
+    "xgboost-json": Format("m.json", lambda: xgboost_files("json"), (bytes_of.json_text,)),
+    "xgboost-ubj": Format("m.ubj", lambda: xgboost_files("ubj"), (bytes_of.raw,)),
+    "lightgbm": Format("m.txt", lightgbm_files, (bytes_of.tokens,) * 3 + (bytes_of.raw,)),
+    "catboost": Format("m.cbm", catboost_files, (bytes_of.raw,)),
+    "pt2": Format("m.pt2", of_kits(("mlp-pt2", "mlp.pt2")), (bytes_of.member(torch_member),)),
+    "torchscript": Format("m.pt", of_kits(("cnn-torchscript", "model/cnn.pt")), (bytes_of.member(torch_member),), "restricted"),
+}
