@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 import warnings
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from tempfile import NamedTemporaryFile, TemporaryDirectory
@@ -67,7 +68,7 @@ def rows(model: Model, rng: Random) -> dict[str, Any]:
 def attempt(files: Path, form: Format, rng: Random) -> bool:
     """Loads and predicts once; True if it was answered."""
     try:
-        _, model = load(files_in(files, form.path), Options(trust=form.trust, threads=1, confined=True), framework=None, format=None, warn=lambda _: None)
+        _, model = load(files_in(files, form.path), Options(trust=form.trust, threads=1, confined=True, inputs=form.inputs), framework=None, format=None, warn=lambda _: None)
         for _ in range(2):
             model.predict(rows(model, rng), tuple(spec.name for spec in model.outputs))
     except (AdapterError, WrongInput, MemoryError):
@@ -95,9 +96,9 @@ def child(name: str, seed: int, numbers: range, whole: dict[str, bytes], folder:
         except Exception:  # noqa: BLE001 - a mutation that is none
             continue
         (folder / form.path).write_bytes(data)
-        signal.setitimer(signal.ITIMER_REAL, SLOW)
+        signal.setitimer(signal.ITIMER_PROF, SLOW)
         ok = attempt(folder, form, Random(number))
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         _, refused, served = struct.unpack("<qqq", seen[:24])
         seen[8:24] = struct.pack("<qq", refused + (not ok), served + ok)
     seen[:8] = struct.pack("<q", numbers.stop)
@@ -122,6 +123,7 @@ def whole_files(name: str) -> dict[str, bytes]:
 
 def trial(name: str, count: int, seed: int, start: int = 0) -> Result:
     whole = whole_files(name)
+    import_module(FORMATS[name].framework)  # once, and not in each child
     ended: dict[str, str] = {}
     seen = mmap.mmap(-1, 24)
     number, end = start, start + count

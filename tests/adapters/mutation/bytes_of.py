@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, Final
 
+TELLING: Final = (".json", ".py", ".pkl")
+"""Members of archives that say what is done with the others."""
 Mutator = Callable[[bytes, Random], bytes]
 NUMBERS: Final = (
     0, 1, -1, 2, 3, 7, 8, 31, 32, 63, 64, 127, 128, 255, 256, 1000, 32767, 65535, 65536, 10**6, 2**31 - 1, -(2**31), 2**31, 2**32,
@@ -156,9 +158,11 @@ def json_text(data: bytes, rng: Random) -> bytes:
 def tokens(data: bytes, rng: Random) -> bytes:
     """Changes numbers in a text, and lengths that it says of itself where it says any (`tree_sizes`)."""
     parts = re.split(r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", data.decode())
+    if len(parts) == 1:
+        return raw(data, rng)
     for _ in range(rng.choice((1, 1, 2, 3))):
         i = rng.randrange(1, len(parts), 2)
-        parts[i] = str(number(rng, int(float(parts[i])))) if rng.random() < 0.8 else rng.choice(("nan", "1e300", "", "1 2"))
+        parts[i] = str(number(rng, int(parts[i]) if parts[i].isdigit() else 0)) if rng.random() < 0.8 else rng.choice(("nan", "1e300", "", "1 2"))
     text = "".join(parts)
     if rng.random() < 0.7:
         blocks = re.split(r"(?=^Tree=)|(?=^end of trees)", text, flags=re.MULTILINE)
@@ -174,7 +178,7 @@ def member(change: Callable[[str, bytes, Random], bytes]) -> Mutator:
         made = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(made, "w") as new:
             names = old.namelist()
-            chosen = rng.choice(names)
+            chosen = rng.choices(names, [8 if name.endswith(TELLING) else 1 for name in names])[0]
             for name in names:
                 new.writestr(name, change(name, old.read(name), rng) if name == chosen else old.read(name))
         return made.getvalue()

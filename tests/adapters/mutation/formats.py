@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -14,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from tests.adapters.kits import unpack
+from adapters.base import TensorSpec
 from tests.adapters.mutation import bytes_of
 from tests.adapters.mutation.bytes_of import Mutator
 
@@ -25,10 +23,12 @@ Y = (X[:, 0] + 2 * X[:, 1]).round().astype(int) % 3
 class Format(NamedTuple):
     """Whole files of one format, by name, and how they are mutated."""
 
+    framework: str
     path: str
     files: Callable[[], dict[str, bytes]]
     mutators: tuple[Mutator, ...]
     trust: str = "data"
+    inputs: tuple[TensorSpec, ...] = ()
 
 
 def estimators() -> dict[str, Any]:
@@ -174,15 +174,63 @@ def catboost_files() -> dict[str, bytes]:
     return found
 
 
-def of_kits(*kits: tuple[str, str]) -> Callable[[], dict[str, bytes]]:
-    def files() -> dict[str, bytes]:
-        found = {}
-        with TemporaryDirectory() as folder:
-            for name, path in kits:
-                found[name] = (unpack(name, Path(folder, name)).files.root / path).read_bytes()
-        return found
+def networks() -> dict[str, Any]:
+    """Modules whose operators take places and sizes from the file: each takes rows of eight numbers."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as fn
 
-    return files
+    class Looked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.line = nn.Embedding(5, 4), nn.Linear(4, 3)
+            self.register_buffer("order", torch.tensor([3, 1, 0]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rows = self.table((x > 0).long()).mean(1)
+            return self.line(rows) + x.index_select(1, self.order) + x.gather(1, self.order.expand(x.shape[0], 3))
+
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.cell = nn.Conv1d(1, 4, 3, padding=1), nn.BatchNorm1d(4), nn.GRU(4, 3, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            folded = fn.max_pool1d(self.norm(self.conv(x.unsqueeze(1))), 2)
+            wider = fn.interpolate(folded, scale_factor=2.0)
+            return self.cell(wider.transpose(1, 2))[0].reshape(x.shape[0], -1)
+
+    class Seen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.up = nn.Conv2d(1, 2, 2, stride=2), nn.ConvTranspose2d(2, 1, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen = self.up(self.conv(fn.pad(x.reshape(x.shape[0], 1, 2, 4), [1, 1, 1, 1], mode="reflect")))
+            return torch.topk(seen.flatten(1), 3)[0].cumsum(1)
+
+    return {kind.__name__: kind().eval() for kind in (Looked, Folded, Seen)}
+
+
+def scripts() -> dict[str, bytes]:
+    import torch
+
+    found = {}
+    for name, module in networks().items():
+        torch.jit.save(torch.jit.trace(module, torch.ones(2, 8)), made := io.BytesIO())
+        found[name] = made.getvalue()
+    return found
+
+
+def programs() -> dict[str, bytes]:
+    import torch
+
+    found = {}
+    for name, module in networks().items():
+        free = {"x": {0: torch.export.Dim("n", max=64)}}
+        torch.export.save(torch.export.export(module, (torch.ones(2, 8),), dynamic_shapes=free), made := io.BytesIO())
+        found[name] = made.getvalue()
+    return found
 
 
 def skops_member(name: str, data: bytes, rng: Random) -> bytes:
@@ -202,7 +250,7 @@ def torch_member(name: str, data: bytes, rng: Random) -> bytes:
 def onnx_files() -> dict[str, bytes]:
     from tests.adapters.mutation.graphs import graphs
 
-    return graphs() | of_kits(("iris-onnx", "model/iris.onnx"), ("zipmap", "zipmap.onnx"), ("dtypes", "dtypes.onnx"))()
+    return graphs()
 
 
 def onnx_message(data: bytes, rng: Random) -> bytes:
@@ -212,13 +260,13 @@ def onnx_message(data: bytes, rng: Random) -> bytes:
 
 
 FORMATS: Final = {
-    "pickle": Format("m.pkl", pickles, (bytes_of.opcodes,) * 4 + (bytes_of.raw,), "restricted"),
-    "skops": Format("m.skops", skops_files, (bytes_of.member(skops_member),)),
-    "onnx": Format("m.onnx", onnx_files, (onnx_message,) * 4 + (bytes_of.raw,)),
-    "xgboost-json": Format("m.json", lambda: xgboost_files("json"), (bytes_of.json_text,)),
-    "xgboost-ubj": Format("m.ubj", lambda: xgboost_files("ubj"), (bytes_of.raw,)),
-    "lightgbm": Format("m.txt", lightgbm_files, (bytes_of.tokens,) * 3 + (bytes_of.raw,)),
-    "catboost": Format("m.cbm", catboost_files, (bytes_of.raw,)),
-    "pt2": Format("m.pt2", of_kits(("mlp-pt2", "mlp.pt2")), (bytes_of.member(torch_member),)),
-    "torchscript": Format("m.pt", of_kits(("cnn-torchscript", "model/cnn.pt")), (bytes_of.member(torch_member),), "restricted"),
+    "pickle": Format("sklearn.ensemble", "m.pkl", pickles, (bytes_of.opcodes,) * 4 + (bytes_of.raw,), "restricted"),
+    "skops": Format("skops.io", "m.skops", skops_files, (bytes_of.member(skops_member),)),
+    "onnx": Format("onnxruntime", "m.onnx", onnx_files, (onnx_message,) * 4 + (bytes_of.raw,)),
+    "xgboost-json": Format("xgboost", "m.json", lambda: xgboost_files("json"), (bytes_of.json_text,)),
+    "xgboost-ubj": Format("xgboost", "m.ubj", lambda: xgboost_files("ubj"), (bytes_of.raw,)),
+    "lightgbm": Format("lightgbm", "m.txt", lightgbm_files, (bytes_of.tokens,) * 3 + (bytes_of.raw,)),
+    "catboost": Format("catboost", "m.cbm", catboost_files, (bytes_of.raw,)),
+    "pt2": Format("torch.export", "m.pt2", programs, (bytes_of.member(torch_member),), "restricted"),
+    "torchscript": Format("torch", "m.pt", scripts, (bytes_of.member(torch_member),), "restricted", (TensorSpec("x", "FP32", (-1, 8)),)),
 }
