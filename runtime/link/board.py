@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import signal
 from array import array
 from contextlib import suppress
 from typing import Final
@@ -24,6 +25,8 @@ _FUTURE_WRITE: Final = 0x10  # F_SEAL_FUTURE_WRITE, Linux 5.1
 _DRAINING, _HEADER = 3, 4  # behind the numbers of models, slots, and doubles of a slot
 _PHASE, _DONE_BYTES, _TOTAL_BYTES, _READY = range(4)
 POISONED: Final = 64  # fingerprints of requests that ended workers, in `control`
+BREAK_OFF: Final = signal.SIGURG
+"""Asks a worker to break off the call that holds its event loop. Ignored by a process that has no handler for it."""
 IN_HAND: Final = 64  # fingerprints of a worker's calls that have not ended
 _BEAT, _LATE, _SIGNS = range(3)
 

@@ -7,6 +7,7 @@ replaced, or requests refused that its worker has in hand, and nothing else.
 import time
 from collections import deque
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +44,11 @@ class Vitals:
         if since < now - self._deadline - _GRACE_SECONDS:
             return f"its event loop has not run for {now - since:.0f} s"
         return ""
+
+    def holds_loop(self, slot: int) -> bool:
+        """Returns whether a call of the worker in `slot`, not `stuck` yet, may hold its event loop past its deadline."""
+        _, since = self._beats.get(slot, (0.0, inf))
+        return 0 < self._deadline < time.monotonic() - since
 
     def died(self, slot: int) -> int:
         """Notes the requests that a worker had in hand when it ended; returns how many are refused from now on.

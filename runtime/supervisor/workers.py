@@ -4,13 +4,16 @@ Whatever a worker sends, or does to what it shares, may be the work of a hostile
 """
 
 import asyncio
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
 from runtime.errors import CrashLoop
+from runtime.link.board import BREAK_OFF
 from runtime.link.messages import Failed, Load, Message, Ready, Stop
 from runtime.link.metrics import Meter
 from runtime.supervisor.cgroups import oom_kills
@@ -240,6 +243,9 @@ class Workers:
                 self._log.error("worker.stuck", worker=worker.slot, reason=reason)
                 worker.blameless = True
                 self._end_one(worker)
+            elif self._vitals.holds_loop(worker.slot):
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(worker.pidfd, BREAK_OFF)
         for worker in self:
             if worker.ready and (reason := self._not_listening(worker)):
                 self._log.error("worker.not_listening", worker=worker.slot, reason=reason)

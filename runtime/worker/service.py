@@ -6,6 +6,7 @@ A worker holds the model and nothing else: no credentials, no network of its own
 import asyncio
 import gc
 import os
+import signal
 import socket
 import time
 from functools import partial
@@ -17,7 +18,7 @@ import adapters
 from adapters.base import AdapterError, LoadFailed
 from adapters.wording import with_class
 from runtime.libraries import listen
-from runtime.link.board import Board
+from runtime.link.board import BREAK_OFF, Board
 from runtime.link.channel import Channel
 from runtime.link.messages import Load, Order, Prepare, Ready, Stop
 from runtime.link.metrics import Meter
@@ -82,6 +83,7 @@ class Service:
             await grpc.start(servers)
             if self._order.accept:
                 await grpc.accept()
+        signal.signal(BREAK_OFF, self._break_off)
         self._beat()
         os.set_blocking(self._channel.fileno(), False)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._hear)
@@ -99,6 +101,11 @@ class Service:
         self._signs.note(now, oldest)
         self._in_hand.look(late=oldest > 0)
         asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._beat)
+
+    def _break_off(self, _signal: int, _frame: object) -> None:
+        """Ends a call that holds the event loop past its deadline, unless it is in code that Python cannot leave."""
+        for served in self._served.values():
+            served.engine.break_off()
 
     def _first_prediction(self) -> None:
         self._predicts_since = time.monotonic()

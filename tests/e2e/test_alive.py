@@ -14,9 +14,9 @@ from tests.e2e.server import PATIENCE_SECONDS, Server
 
 pytestmark = pytest.mark.slow
 OPTIONS = ("--trust", "unsafe", "--inference-timeout", "1", "--grpc-port", "off")
-SLEEP, HOLD, ABORT = 1, 2, 3
+SLEEP, HOLD, ABORT, MATCH = 1, 2, 3, 4
 CODE = """
-import ctypes, os, time
+import ctypes, os, re, time
 AT_LOAD = {at_load!r}
 calls = 0
 
@@ -29,10 +29,14 @@ def predict(arrays):
     global calls
     calls += 1
     what = arrays["x"][0]
-    if what == 1 or (AT_LOAD == "first prediction" and calls > 2):
+    if what == 4:
+        re.match("(a|aa)+b", "a" * 60)  # it holds the interpreter, and looks for signals
+    elif what == 1 or (AT_LOAD == "first prediction" and calls > 2):
         time.sleep(1e6)
     elif what == 2:
-        ctypes.PyDLL(None).pause()  # without letting others run
+        mutex = ctypes.create_string_buffer(64)
+        for _ in range(2):  # the second time for ever, without letting others run
+            ctypes.PyDLL(None).pthread_mutex_lock(mutex)
     elif what == 3:
         os.abort()
     return {{"y": arrays["x"]}}
@@ -73,15 +77,22 @@ def ask(server, *values):
 
 
 def test_a_prediction_that_never_returns_costs_its_worker(served):
-    for _ in range(20):
-        assert ask(served)[0] == 200
-    assert ask(served, SLEEP)[0] in (0, 504)  # on the loop nobody is left to say 504
+    assert ask(served, *[SLEEP] * 100)[0] == 504  # no size that is known as cheap: in a thread
     assert served.event("worker.stuck")["worker"] == 1
     served.event("worker.ready", count=2)
     assert ask(served)[0] == 200
-    status, text = ask(served, SLEEP)
+    status, text = ask(served, *[SLEEP] * 100)
     assert (status, "error id" in text) == (500, True)
     assert "retry" not in text
+
+
+@pytest.mark.parametrize("what", [SLEEP, MATCH])
+def test_one_on_the_event_loop_is_broken_off(what, served):
+    for _ in range(20):
+        assert ask(served)[0] == 200
+    assert ask(served, what)[0] == 504
+    assert ask(served)[0] == 200
+    assert not {"worker.stuck", "worker.died"} & {event["event"] for event in served.events}
 
 
 def test_one_that_holds_the_interpreter_too(served):

@@ -115,6 +115,11 @@ class Engine:
         """Notes what a request like this one takes, before the first call."""
         self._costs.seed(_size(request.inputs), seconds)
 
+    def break_off(self) -> None:
+        """Raises DeadlinePassed if a call holds the event loop past its deadline: for a signal's handler, on its thread."""
+        if self._watch.until < perf_counter():
+            raise DeadlinePassed("deadline exceeded")
+
     def close(self) -> None:
         """Lets go of the threads, waiting for none."""
         for part in (self._predicting, self._decoding, self._watch):
@@ -141,8 +146,9 @@ class Engine:
         self._watch.begun(until)
         try:
             answer = call.encode(request, self.predict(request))
-        except PredictFailed:
-            if perf_counter() > until:
+        except (PredictFailed, DeadlinePassed):
+            if (ended := perf_counter()) > until:
+                self._costs.ran_alone(size, ended - started)
                 raise too_late(call.deadline_seconds) from None
             raise
         finally:
