@@ -57,7 +57,9 @@ def test_a_client_that_leaves_before_the_first_step_of_its_request_has_its_accou
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: Connection(state, set()), sock=ours
             )
-            connection.data_received(request())
+            received = request()
+            connection.get_buffer(-1)[: len(received)] = received
+            connection.buffer_updated(len(received))
             assert served.model.engine.in_flight == 1
             connection.transport.abort()
             connection.turns.current.leave()
