@@ -38,8 +38,11 @@ class Form(NamedTuple):
     headers: tuple[Header, ...]
     binary_headers: tuple[Header, ...]
     head: bytes
+    model: Mapping[str, str]
+    """What `head` says."""
     outputs: Mapping[str, bytes]
     """By name: the text before the shape."""
+    datatypes: Mapping[str, str]
     advice: str
     layouts: dict[bytes, Layout]
     """By the JSON in front of binary tensors that asked for it: clients send the same again and again."""
@@ -53,8 +56,9 @@ class Form(NamedTuple):
             for spec in served.model.outputs
         }
         head = orjson.dumps(model)[:-1] + b',"id":'
+        datatypes = {spec.name: spec.datatype for spec in served.model.outputs}
         binary, text = (served.stamped((header,)) for header in (_OCTETS, JSON))  # the usual ones last
-        return cls(text, binary, head, outputs, advice(served.model, served.name), {})
+        return cls(text, binary, head, model, outputs, datatypes, advice(served.model, served.name), {})
 
 
 class Asked(NamedTuple):
@@ -75,6 +79,8 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
     if request.form is not None:
         return _as_asked(served, request, outputs, request.form)
     form: Form = served.forms[NAME]
+    if (text := _few(form, request, outputs)) is not None:
+        return Response(200, form.headers, text)
     parts = [form.head, orjson.dumps(request.id)]
     before = b',"outputs":['
     for name in request.wanted:
@@ -83,6 +89,19 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
         before = b","
     parts.append(b"]}")
     return Response(200, form.headers, b"".join(parts))
+
+
+def _few(form: Form, request: Request, outputs: Arrays) -> bytes | None:
+    """Returns the whole answer as one piece of JSON if its outputs are few numbers, all of them finite."""
+    tensors = []
+    for name in request.wanted:
+        array = outputs[name]
+        if array.size > _FEW or array.dtype.kind == "O":
+            return None
+        data = array.reshape(-1).tolist()  # of floats, the exact values
+        tensors.append({"name": name, "datatype": form.datatypes[name], "shape": array.shape, "data": data})
+    text = orjson.dumps({**form.model, "id": request.id, "outputs": tensors})
+    return None if b"null" in text else text
 
 
 def _as_asked(served: Served, request: Request, outputs: Arrays, asked: Asked) -> Response:
@@ -132,13 +151,10 @@ def _data(name: str, array: np.ndarray[Any, Any]) -> bytes:
         return orjson.dumps(flat, option=_AS_NUMPY)
     if flat.dtype != np.float64:
         flat = flat.astype(np.float64)  # the exact value: fewer digits would do for a float32, and be another number
-    if flat.size > _FEW:
-        if flat.size > _LONG:  # in pieces: others wait for the GIL meanwhile
-            pieces = (flat[at : at + _LONG] for at in range(0, flat.size, _LONG))
-            return b"[" + b",".join(_data(name, piece)[1:-1] for piece in pieces) + b"]"
-        return orjson.dumps(flat, option=_AS_NUMPY) if np.isfinite(flat).all() else _not_finite(flat)
-    data = orjson.dumps(flat, option=_AS_NUMPY)
-    return _not_finite(flat) if b"n" in data else data
+    if flat.size > _LONG:  # in pieces: others wait for the GIL meanwhile
+        pieces = (flat[at : at + _LONG] for at in range(0, flat.size, _LONG))
+        return b"[" + b",".join(_data(name, piece)[1:-1] for piece in pieces) + b"]"
+    return orjson.dumps(flat, option=_AS_NUMPY) if np.isfinite(flat).all() else _not_finite(flat)
 
 
 def _not_finite(flat: np.ndarray[Any, Any]) -> bytes:
