@@ -34,7 +34,7 @@ help:  ## This list.
 
 test: venv programs clients lint  ## All tests but those of the image, as CI runs them.
 	@$(BYTECODE)
-	@rm -rf build/coverage && mkdir -p build/coverage
+	@.venv/bin/python -m tests.measured.probes
 	PYTHONPATH="$(CURDIR)/tests/measured" $(PYTEST)
 	.venv/bin/python -m tests.measured
 

@@ -1,18 +1,18 @@
 """What the measured processes ran: a report, and an error where it is less than the rooms below promise.
 
-rm -rf build/coverage && mkdir -p build/coverage
+python -m tests.measured.probes
 PYTHONPATH=tests/measured python -m pytest --numprocesses 2
 python -m tests.measured
 """
 
 from __future__ import annotations
 
-import ast
 import io
 import sys
 
 import coverage
 
+from tests.measured.probes import seen
 from tests.places import ROOT
 
 PROMISED = {
@@ -25,14 +25,10 @@ PROMISED = {
 
 
 def combined() -> coverage.Coverage:
-    """Returns the data of all processes as one, with the files that none of them imported."""
+    """Returns what all processes ran, with the files that none of them imported."""
     measured = coverage.Coverage(data_file=None, config_file=str(ROOT / "pyproject.toml"))
-    for path in sorted((ROOT / "build/coverage").iterdir()):
-        content = path.read_bytes()
-        if length := int.from_bytes(content[:4], "little"):  # none: it was killed
-            measured.get_data().add_lines(ast.literal_eval(content[4 : 4 + length].decode()))
-    files = [str(path) for package in ("runtime", "adapters") for path in (ROOT / package).rglob("*.py")]
-    measured.get_data().touch_files(files)
+    measured.get_data().add_lines(lines := seen())
+    measured.get_data().touch_files(lines)
     return measured
 
 
