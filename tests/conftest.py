@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,13 +20,13 @@ from tests.lying_registry import LyingRegistry
 from tests.places import KITS
 from tests.registries import Registry, TokenService
 
-os.environ["OMP_WAIT_POLICY"] = (
-    "passive"  # threads of OpenMP would spin while they wait, on processors that others want
-)
+# threads of OpenMP would spin while they wait, on processors that others want; OpenBLAS starts its own with each process
+os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1"}
 os.environ["RUNTIME_GRPC_PORT"] = "off"  # one port for all tests that say nothing else would be taken
 
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("calm")  # on a busy machine any example may take long
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # jsonschema would compile its grammars, for a second
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,7 +44,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path.suffix != ".py":
         return None
     text = collection_path.read_text()
-    if config.option.markexpr == "not slow" and re.search(r"^pytestmark = .*\bslow\b", text, re.MULTILINE):
+    if config.option.markexpr == "not slow" and re.search(
+        r"^pytestmark = \[?\s*pytest.mark.slow\b", text, re.MULTILINE
+    ):
         return True
     imported = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE))
     return True if imported & MISSING else None

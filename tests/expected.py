@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 import httpx
+import jsonschema
+from jsonschema import Draft202012Validator
 
 from adapters.values import DTYPES
 from runtime.serving.statuses import Response
@@ -88,19 +90,16 @@ def ask_both_ways(client: httpx.Client, path: str, case: Case) -> None:
 
 def ask_as_documented(client: httpx.Client, kit: str) -> None:
     """Examples in the OpenAPI document are answered as the document says, and the page that shows it is there."""
-    import jsonschema  # takes a second, for grammars
-
-    validator = jsonschema.Draft202012Validator
     paths = client.get("/openapi.json").json()["paths"]
     for path in (f"/v2/models/{kit}/infer", f"/v1/models/{kit}:predict", "/predict"):
         operation = paths[path]["post"]
         content = operation["requestBody"]["content"]
         example = content["application/json"]["example"]
-        jsonschema.validate(example, content["application/json"]["schema"], validator)
+        jsonschema.validate(example, content["application/json"]["schema"], Draft202012Validator)
         answer = client.post(path, json=example)
         assert answer.status_code == 200, answer.text
         wanted = operation["responses"]["200"]["content"]["application/json"]["schema"]
-        jsonschema.validate(answer.json(), wanted, validator)
+        jsonschema.validate(answer.json(), wanted, Draft202012Validator)
     if "example" in (table := content.get("text/csv", {})):
         answer = client.post("/predict", content=table["example"], headers={"Content-Type": "text/csv"})
         assert answer.status_code == 200, answer.text

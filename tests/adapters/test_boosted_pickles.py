@@ -14,7 +14,6 @@ import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 import xgboost
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -196,6 +195,8 @@ def test_the_conversion_that_is_printed_works(make: Any, tmp_path: Path, monkeyp
 @pytest.mark.parametrize("make", [lgbm, xgb])
 def test_a_wrapper_in_a_skops_file_is_checked_as_in_a_pickle(make: Any, tmp_path: Path) -> None:
     made = make_pipeline(StandardScaler(), make()).fit(X, YES)
+    import skops.io  # brings torch, where that is installed: two seconds
+
     skops.io.dump(made, tmp_path / "m.skops")
     model = load_any(files_in(tmp_path, "m.skops"), Options(), framework=None, format=None, warn=print)[1]
     check(made, X, model)
@@ -204,6 +205,8 @@ def test_a_wrapper_in_a_skops_file_is_checked_as_in_a_pickle(make: Any, tmp_path
 
 
 def test_a_damaged_model_in_a_skops_file_is_refused(tmp_path: Path) -> None:
+    import skops.io
+
     skops.io.dump(lgbm().fit(X, YES), tmp_path / "whole.skops")
     with zipfile.ZipFile(tmp_path / "whole.skops") as old, zipfile.ZipFile(tmp_path / "m.skops", "w") as new:
         for name in old.namelist():

@@ -84,7 +84,10 @@ def newer_onnx(_: bytes) -> bytes:
     return helper.make_model(graph, ir_version=99, opset_imports=[helper.make_opsetid("", 999)]).SerializeToString()
 
 
-BOMB = zlib.compress(b"\x80\x04" + bytes(100 << 20), 9)
+def bomb(_: bytes) -> bytes:
+    return zlib.compress(b"\x80\x04" + bytes(100 << 20), 9)
+
+
 CASES = {
     "onnx cut off": ("iris-onnx", "model/iris.onnx", half, 70),
     "onnx overwritten": ("iris-onnx", "model/iris.onnx", overwritten, 70),
@@ -93,7 +96,7 @@ CASES = {
     "joblib cut off": ("wine-sklearn", "models/wine.joblib", half, 70),
     "joblib overwritten": ("wine-sklearn", "models/wine.joblib", overwritten, 70),
     "joblib of another version": ("wine-sklearn", "models/wine.joblib", replaced(b"\x80\x04", b"\x80\x09"), 70),
-    "joblib huge": ("wine-sklearn", "models/wine.joblib", instead(BOMB), 70),
+    "joblib huge": ("wine-sklearn", "models/wine.joblib", bomb, 70),
     "pickle cut off": ("titanic-sklearn", "model.pkl", half, 70),
     "pickle huge": ("titanic-sklearn", "model.pkl", instead(b"\x80\x04\x8e" + ENDLESS + b"."), 70),
     "skops cut off": ("diabetes-skops", "diabetes.skops", half, 70),
