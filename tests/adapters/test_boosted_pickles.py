@@ -192,11 +192,12 @@ def test_the_conversion_that_is_printed_works(make: Any, tmp_path: Path, monkeyp
     assert model.inputs[0].shape == (-1, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lgbm, xgb])
 def test_a_wrapper_in_a_skops_file_is_checked_as_in_a_pickle(make: Any, tmp_path: Path) -> None:
-    made = make_pipeline(StandardScaler(), make()).fit(X, YES)
-    import skops.io  # brings torch, where that is installed: two seconds
+    import skops.io  # two seconds: it brings torch where that is installed
 
+    made = make_pipeline(StandardScaler(), make()).fit(X, YES)
     skops.io.dump(made, tmp_path / "m.skops")
     model = load_any(files_in(tmp_path, "m.skops"), Options(), framework=None, format=None, warn=print)[1]
     check(made, X, model)
@@ -204,6 +205,7 @@ def test_a_wrapper_in_a_skops_file_is_checked_as_in_a_pickle(make: Any, tmp_path
         load_any(files_in(tmp_path, "m.skops"), Options(trust="data"), framework=None, format=None, warn=print)
 
 
+@pytest.mark.slow
 def test_a_damaged_model_in_a_skops_file_is_refused(tmp_path: Path) -> None:
     import skops.io
 

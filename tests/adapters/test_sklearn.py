@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import sys
@@ -84,6 +85,7 @@ def fitted(name: str, cls: Any) -> Any:
     return None
 
 
+@functools.cache
 def families() -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

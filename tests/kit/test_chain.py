@@ -86,6 +86,7 @@ def test_an_unpacked_chain_is_served_by_its_receipt(tmp_path: Path) -> None:
         assert "with another parent" in str(place.holds(found.reference, lambda *_: None, ()))
 
 
+@pytest.mark.slow
 def test_a_parent_in_another_registry_gets_its_own_login(tmp_path: Path) -> None:
     with Registry(tmp_path, auth="basic") as closed, Registry(tmp_path) as open_:
         base = closed.push(made_kit(tmp_path / "base", {"m.bin": b"model"}, framework="python"), "v1", "secret/base")
@@ -112,6 +113,7 @@ def test_41_the_login_of_one_registry_never_reaches_that_of_a_parent(lying: Lyin
     assert not [each for each in other.seen("/v2/") if "Authorization" in each.headers]
 
 
+@pytest.mark.slow
 def test_41_a_login_given_for_a_kits_registry_is_not_for_that_of_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ def test_a_chain_that_has_no_end_is_refused(registry: Registry, tmp_path: Path) 
         pulled(f"{registry.host}/loop/a:v1", tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_more_than_ten_parents_are_refused(registry: Registry, tmp_path: Path) -> None:
     registry.push(made_kit(tmp_path / "0", {"m.bin": b"model"}), "v1", "long/k0")
     for number in range(1, 12):

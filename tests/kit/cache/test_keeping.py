@@ -55,6 +55,7 @@ def held(cache: Path) -> list[str]:
     return [kit.names[0].rpartition(":")[2] for kit in held_kits(Store(cache))]
 
 
+@pytest.mark.slow
 def test_the_kits_used_longest_ago_go_first_and_what_others_need_stays(registry: LyingRegistry, tmp_path: Path) -> None:
     pull_and_end(registry, tmp_path, "one", "two", "three")
     store = Store(tmp_path)
@@ -74,6 +75,7 @@ def test_a_kit_that_somebody_put_there_and_nobody_used_stays(tmp_path: Path) -> 
     assert not (store.root / "locks").exists()
 
 
+@pytest.mark.slow
 def test_a_pull_makes_room_for_its_kit_but_never_takes_one_that_is_in_use(
     registry: LyingRegistry, tmp_path: Path
 ) -> None:
@@ -129,6 +131,7 @@ def test_47_by_stat_a_tree_is_read_only_if_it_looks_otherwise_than_at_its_last_c
     assert file.read_bytes() == data
 
 
+@pytest.mark.slow
 def test_the_command_lists_checks_and_removes(registry: LyingRegistry, tmp_path: Path) -> None:
     def cache(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "runtime", "cache", "--cache-dir", str(tmp_path), *arguments]
@@ -169,6 +172,7 @@ def test_what_a_pull_has_fetched_so_far_belongs_to_a_kit(registry: LyingRegistry
     assert watch.warnings == []
 
 
+@pytest.mark.slow
 def test_a_cached_kit_without_blobs_needs_no_room(registry: LyingRegistry, tmp_path: Path) -> None:
     names = ("one", "two")
     for name in names:

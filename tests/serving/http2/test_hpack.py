@@ -23,6 +23,7 @@ HEADERS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(HEADERS, st.booleans(), st.sampled_from([None, 0, 64, 1000, 4096])), max_size=6))
 def test_what_another_encoder_writes_is_read(blocks):
     theirs, ours = hpack.Encoder(), Decoder(list, 2**20)
@@ -32,6 +33,7 @@ def test_what_another_encoder_writes_is_read(blocks):
         assert ours.read(theirs.encode(headers, huffman=huffman)) == headers
 
 
+@pytest.mark.slow
 @given(HEADERS)
 def test_what_we_write_another_decoder_reads(headers):
     assert [(name, value) for name, value in hpack.Decoder().decode(encoded(*headers), raw=True)] == headers

@@ -105,6 +105,7 @@ def suppressed(send: Callable[[], object]) -> None:
         return
 
 
+@pytest.mark.slow
 def test_a_busy_client_may_send_as_many_as_it_gets_answers_for(served):
     with Raw(served.port) as client:
         for _ in range(600):
@@ -112,6 +113,7 @@ def test_a_busy_client_may_send_as_many_as_it_gets_answers_for(served):
             assert is_right(client.answer(client.request(ASK)))
 
 
+@pytest.mark.slow
 def test_the_messages_of_a_stream_count_as_answers(served):
     """grpcio opens windows for each message that it reads."""
     once = message(ASK)
