@@ -174,5 +174,9 @@ class PredictFailed(RequestFailed):
     """The model raised; the cause is in the log."""
 
 
+class RuntimeFailed(PredictFailed):
+    """The runtime itself failed; the cause is in the log."""
+
+
 class Poisoned(PredictFailed):
     """A worker has ended with this request in hand: it is not run again."""

@@ -149,7 +149,9 @@ class _Kit:
             os.close(file)
         self._board, self._state, self._meter = board, board.models[0], Meter(board.slot(1))
         self._meter.set("runtime_start_timestamp_seconds", time.time())
+        self._log.counted = self._meter.error
         self._limits = limits_of(settings, allowance())
+        self._meter.limits(self._limits)
         self._served: dict[str, Served] = {}
         health = Health(board, reference.name)
         self.app = App(self._served, health=health, board=board, limits=self._limits, log=self._log)

@@ -26,6 +26,10 @@ Style = Literal["json", "text"]
 Encode = Callable[[dict[str, object]], str]
 ACCESS: Final = frozenset({"request.answered", "request.abandoned", "request.refused"})
 """The events of `access`: at level info, one for each request."""
+Answered = Callable[[str, int, int, float, float, float], None]
+ANSWERED: Final = ("id", "rows", "bytes", "milliseconds", "queued", "computed")
+"""What an answered request's line says of it, beside what is the same for all: bytes of the answer; of the milliseconds
+in all those in the queue, and those in the model."""
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _MOST_WAITING_LINES: Final = 10_000
@@ -56,6 +60,10 @@ class Log:
         erase = gather and self.has_status  # a worker does not know whether its supervisor's status line is shown
         self._writer = _Writer(fd, gather=gather, erase=erase, lost=lambda lines: self.dropped(lines))
         self.dropped: Callable[[int], None] = lambda _: None
+        self.counted: Callable[[str], None] = lambda _: None
+        """What counts refused requests, by their reason."""
+        self.always: dict[str, object] = {}
+        """What every event says."""
         self.private = False
         """Whether the texts of warnings and exceptions may quote what clients sent, and so stay out."""
         self.access = 1.0
@@ -82,28 +90,30 @@ class Log:
         """What did not work."""
         self._event("error", event, fields)
 
-    def answers(self, event: str, *, escape: bool, **constant: object) -> Callable[[str, int, float], None]:
-        """Returns what logs an `event` about a request at level info, with `constant` and the request's id, rows and
-        milliseconds, in a quarter of the time of `info`. Without `escape` an id must need none in JSON."""
-        if self.access <= 0:
-            return lambda _name, _rows, _milliseconds: None
+    def refused(self, status: int, error: str, **fields: object) -> None:
+        """A request was answered with this status, for one of the reasons in `link.metrics`; it is counted, too."""
+        write = self.info if status < 500 else self.error if status == 500 else self.warning
+        write("request.refused", **fields, status=status, error=error)
+        self.counted(error)
+
+    def answers(self, event: str, *, escape: bool, **constant: object) -> Answered:
+        """Returns what logs an `event` about a request at level info, with `constant` and what only this request has,
+        in a quarter of the time of `info`. Without `escape` an id must need none in JSON."""
+        if self.access <= 0 or not self.enabled("info"):
+            return lambda *_: None
         if self.style != "json" or escape or self.access < 1:
-            return lambda name, rows, milliseconds: self.info(
-                event, **constant, id=name, rows=rows, milliseconds=milliseconds
-            )
-        if not self.enabled("info"):
-            return lambda _name, _rows, _milliseconds: None
-        fields = _encode({"level": "info", "event": event, **constant})[1:-1]
+            return lambda *values: self.info(event, **constant, **dict(zip(ANSWERED, values, strict=True)))
+        fields = _encode({"level": "info", "event": event, **self.always, **constant})[1:-1]
         write, second, start = self._writer.write, 0, ""
 
-        def answered(name: str, rows: int, milliseconds: float) -> None:
+        def answered(name: str, rows: int, length: int, milliseconds: float, queued: float, computed: float) -> None:
             nonlocal second, start
             now = time.time()
             if int(now) != second:
                 second = int(now)
                 start = f'{{"time":"{_second(second)}.'
-            whole = f'{start}{int(now % 1 * 1000):03d}Z",{fields},"id":"{name}","rows":{rows}'
-            if not write(f'{whole},"milliseconds":{milliseconds}}}\n'):
+            whole = f'{start}{int(now % 1 * 1000):03d}Z",{fields},"id":"{name}","rows":{rows},"bytes":{length}'
+            if not write(f'{whole},"milliseconds":{milliseconds},"queued":{queued},"computed":{computed}}}\n'):
                 self.dropped(1)
 
         return answered
@@ -125,7 +135,9 @@ class Log:
     def _event(self, level: str, event: str, fields: dict[str, object]) -> None:
         if self.access < 1 and level == "info" and event in ACCESS and not self._chosen(event):
             return
-        if LEVELS[level] >= self._threshold and not self._writer.write(self._format(level, event, fields)):
+        if LEVELS[level] < self._threshold:
+            return
+        if not self._writer.write(self._format(level, event, {**fields, **self.always} if self.always else fields)):
             self.dropped(1)
 
     def _chosen(self, event: str) -> bool:

@@ -67,11 +67,11 @@ def test_every_exit_code_is_documented_and_nothing_else() -> None:
 
 def test_every_status_is_documented_and_nothing_else() -> None:
     documented = {
-        (int(status), grpc, name, outcome)
-        for status, grpc, names, _, outcome in rows(ROOT / "docs/errors.md", "Statuses")
+        (int(status), grpc, name, outcome, reason.strip("`"))
+        for status, grpc, names, _, outcome, reason in rows(ROOT / "docs/errors.md", "Statuses")
         for name in named(names)
     }
-    assert documented == {(row.http, row.grpc, row.failure.__name__, row.outcome) for row in STATUSES}
+    assert documented == {(row.http, row.grpc, row.failure.__name__, row.outcome, row.reason) for row in STATUSES}
 
 
 def logged() -> set[str]:

@@ -266,20 +266,22 @@ def test_a_log_that_is_no_pipe_is_written_by_a_thread(tmp_path):
 @pytest.mark.parametrize(("style", "escape"), [("json", False), ("json", True), ("text", False)])
 def test_an_answer_is_logged_as_any_event(pipe, style, escape):
     log = Log(pipe.write_end, style=style)
-    log.answers("request.answered", escape=escape, model='a"b', protocol="v1")("abc-1", 2, 0.125)
-    log.info("request.answered", model='a"b', protocol="v1", id="abc-1", rows=2, milliseconds=0.125)
+    log.always = {"worker": 3}
+    log.answers("request.answered", escape=escape, model='a"b', protocol="v1")("abc-1", 2, 80, 0.125, 0.0, 0.1)
+    log.info("request.answered", model='a"b', protocol="v1", id="abc-1", rows=2, bytes=80, milliseconds=0.125,
+             queued=0.0, computed=0.1)  # fmt: skip
     log.close()
     lines = pipe.text().splitlines()
     one, other = (json.loads(line) if style == "json" else line for line in lines)
     if style == "json":
-        assert list(one) == list(other)
+        assert one.keys() == other.keys() > {"worker"}
         assert len(one.pop("time")) == len(other.pop("time")) == len("2026-11-27T22:00:00.000Z")
     assert one == other
 
 
 def test_an_answer_is_not_logged_below_its_level(pipe):
     log = Log(pipe.write_end, style="json", level="warning")
-    log.answers("request.answered", escape=False, model="a")("abc-1", 2, 0.125)
+    log.answers("request.answered", escape=False, model="a")("abc-1", 2, 80, 0.125, 0.0, 0.1)
     log.close()
     assert pipe.text() == ""
 
@@ -294,7 +296,7 @@ def test_the_access_log_is_chosen_and_faults_are_always_logged(pipe, access, ans
     write = log.answers("request.answered", escape=False, model="iris")
     for number in range(200):
         if fast:
-            write("abc", number, 0.5)
+            write("abc", number, 80, 0.5, 0.0, 0.4)
         else:
             log.info("request.answered", number=number)
     log.info("request.refused")
@@ -306,3 +308,17 @@ def test_the_access_log_is_chosen_and_faults_are_always_logged(pipe, access, ans
     assert names.count(("request.answered", "info")) == answered
     assert names.count(("request.refused", "info")) == refused
     assert names[-2:] == [("request.refused", "error"), ("kit.pulled", "info")]
+
+
+def test_a_refused_request_is_logged_by_its_status_and_counted(pipe):
+    log, counted = Log(pipe.write_end, style="json", level="warning"), []
+    log.counted = counted.append
+    for status, reason in ((400, "invalid_input"), (503, "overloaded"), (500, "model_failed")):
+        log.refused(status, reason, id="abc-1")
+    log.close()
+    events = [json.loads(line) for line in pipe.text().splitlines()]
+    assert [(event["level"], event["status"], event["error"]) for event in events] == [
+        ("warning", 503, "overloaded"),
+        ("error", 500, "model_failed"),
+    ]
+    assert counted == ["invalid_input", "overloaded", "model_failed"]

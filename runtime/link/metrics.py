@@ -1,27 +1,41 @@
 """Metrics: one table of families, one slot of doubles per process, and who writes it.
 
-A slot is written by one process only, without locks; a scrape (`scrape.py`) reads all of them. `Meter` writes, in half
-a microsecond a request. Nothing here imports numpy or prometheus_client.
+A slot is written by one process only; a scrape (`serving/scrape.py`) reads all of them. `Meter` writes what happens now
+and then; `serving/accounts.py` what happens with every request. Nothing here imports numpy or prometheus_client.
 """
 
 from __future__ import annotations
 
+import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, MutableSequence, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from itertools import accumulate, product
-from time import time
-from typing import Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from runtime.link.limits import Limits
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 MODELS = 1  # how many models a slot has room for
 PROTOCOLS = 8  # how many protocols a slot has room for
 OUTCOMES = ("ok", "invalid", "unavailable", "deadline", "error")
+STAGES = ("queue", "decode", "compute", "encode")
+REASONS = (
+    ("400", "invalid_request"), ("400", "invalid_input"), ("404", "unknown_model"), ("404", "unknown_path"),
+    ("405", "method"), ("408", "slow_client"), ("413", "too_large"), ("414", "uri_too_long"), ("415", "media_type"),
+    ("417", "expectation"), ("431", "head_too_large"), ("500", "runtime_failed"), ("500", "model_failed"),
+    ("500", "poisoned"), ("501", "not_implemented"), ("503", "overloaded"), ("503", "not_ready"), ("504", "deadline"),
+    ("505", "http_version"),
+)  # fmt: skip
+"""Why requests are answered with errors: a status, and a word (`serving/statuses.py` has it for each failure)."""
 PHASES = ("resolve", "fetch")
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds; one more, without bound, follows."""
 ROWS = tuple(2.0**power for power in range(len(BUCKETS)))
 """Upper bounds of histograms of rows."""
+SIZES = (*range(1, 65), *(int(rows) for rows in ROWS if rows > 64))
+"""Batches are counted by these numbers of rows: exactly up to 64, then by powers of two; one more follows."""
 _LARGEST = 2.0**63
 
 Cell = tuple[int | str, ...]
@@ -36,12 +50,14 @@ class Family(NamedTuple):
     labels: tuple[str, ...]
     unit: str
     help: str
-    merge: Literal["sum", "max"] = "sum"  # what several slots together mean
+    merge: Literal["sum", "max", "each"] = "sum"  # what several slots together mean; each: a series for each slot
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         """What has a double of its own, or in a histogram a run of doubles."""
-        return tuple(product(*(_VALUES[label] for label in self.labels)))
+        if self.merge == "each":
+            return ((),)
+        return REASONS if "reason" in self.labels else tuple(product(*(_VALUES[label] for label in self.labels)))
 
     @property
     def bounds(self) -> tuple[float, ...]:
@@ -60,6 +76,7 @@ _VALUES: dict[str, Sequence[int | str]] = {
     "model": range(MODELS),
     "protocol": range(PROTOCOLS),
     "outcome": OUTCOMES,
+    "stage": STAGES,
     "phase": PHASES,
 }
 RUN = len(BUCKETS) + 2
@@ -68,15 +85,24 @@ RUN = len(BUCKETS) + 2
 FAMILIES = (
     Family("runtime_request_duration_seconds", "histogram", ("model", "protocol", "outcome"), "seconds",
            "Time from a whole request to its whole answer, network excluded."),
-    Family("runtime_requests_in_flight", "gauge", ("model",), "requests", "Inference requests being worked on."),
-    Family("runtime_in_flight_limit", "gauge", (), "requests", "How many may be worked on at once, by all workers."),
+    Family("runtime_request_stage_seconds", "histogram", ("model", "stage"), "seconds",
+           "Time that answered requests took in each stage."),
+    Family("runtime_errors_total", "counter", ("status", "reason"), "requests", "Requests answered with an error."),
+    Family("runtime_requests_in_flight", "gauge", ("model",), "requests",
+           "Inference requests that run in threads, or wait for one."),
+    Family("runtime_in_flight_limit", "gauge", (), "requests", "How many may be in flight, in all workers."),
+    Family("runtime_requests_running", "gauge", ("model",), "requests", "Those of them that run in threads."),
+    Family("runtime_running_limit", "gauge", (), "batches",
+           "How many threads of all workers predict: each runs one request, or a batch of them."),
+    Family("runtime_requests_waiting", "gauge", ("model",), "requests",
+           "Those of them that wait for a thread or in a batch."),
+    Family("runtime_in_flight_rows", "gauge", ("model",), "rows", "Rows of the requests in flight."),
+    Family("runtime_in_flight_rows_limit", "gauge", (), "rows", "How many rows may be in flight, in all workers."),
+    Family("runtime_in_flight_bytes", "gauge", ("model",), "bytes", "Bodies of the requests in flight."),
+    Family("runtime_in_flight_bytes_limit", "gauge", (), "bytes", "How long they may be, in all workers."),
     Family("runtime_rows_total", "counter", ("model",), "rows", "Rows (first axis of the first input) predicted."),
     Family("runtime_batch_rows", "histogram", ("model",), "rows",
-           "Rows of each prediction that ran in a thread; those of requests that were joined are one."),
-    Family("runtime_queue_seconds_total", "counter", ("model",), "seconds",
-           "Time that answered requests waited for a thread or in a batch."),
-    Family("runtime_compute_seconds_total", "counter", ("model",), "seconds",
-           "Time that answered requests took in the model, their answers' encoding included."),
+           "Rows of each prediction; those of requests that were joined are one."),
     Family("runtime_last_answer_timestamp_seconds", "gauge", ("model",), "seconds",
            "When the last prediction was answered, since 1970; 0: none yet.", "max"),
     Family("runtime_request_bytes_total", "counter", ("model", "protocol"), "bytes", "Bytes of inference bodies read."),
@@ -94,6 +120,11 @@ FAMILIES = (
     Family("runtime_log_dropped_total", "counter", (), "lines", "Log lines dropped because nobody read them."),
     Family("runtime_unsafe_loading", "gauge", (), "1 or 0", "1 while the trust level is unsafe.", "max"),
     Family("runtime_sandboxed", "gauge", (), "1 or 0", "1 while workers are confined to reading the kit.", "max"),
+    Family("process_cpu_seconds_total", "counter", ("process",), "seconds", "Processor time, user and system.", "each"),
+    Family("process_resident_memory_bytes", "gauge", ("process",), "bytes", "Memory in RAM.", "each"),
+    Family("process_open_fds", "gauge", ("process",), "descriptors", "Open file descriptors.", "each"),
+    Family("process_max_fds", "gauge", ("process",), "descriptors", "How many may be open.", "each"),
+    Family("process_start_time_seconds", "gauge", ("process",), "seconds", "When it started, since 1970.", "each"),
     Family("runtime_kit_info", "info", ("model", "reference", "digest", "framework", "adapter", "verified"), "1",
            "The kit that is served."),
     Family("runtime_build_info", "info", ("version", "python"), "1", "The runtime, and the Python that it runs on."),
@@ -101,10 +132,10 @@ FAMILIES = (
 
 
 OFFSETS = dict(zip((f.name for f in FAMILIES), accumulate((f.width for f in FAMILIES), initial=0), strict=False))
-WIDTH = sum(family.width for family in FAMILIES)  # doubles of a slot; OFFSETS says where each family begins in it
-
-OUTCOME_RUNS = {outcome: index * RUN for index, outcome in enumerate(OUTCOMES)}
-"""Where an outcome's histogram begins among those of one model and protocol: what `Requests.finished` takes."""
+_FAMILIES_WIDTH = sum(family.width for family in FAMILIES)  # OFFSETS says where each family begins in it
+BATCHES = range(_FAMILIES_WIDTH, _FAMILIES_WIDTH + 2 * (len(SIZES) + 1))
+"""Behind the families: how many batches had each of SIZES, then the seconds that they took in the model."""
+WIDTH = BATCHES.stop  # doubles of a slot
 
 
 def merged(slots: Iterable[Sequence[float]]) -> list[float]:
@@ -112,8 +143,11 @@ def merged(slots: Iterable[Sequence[float]]) -> list[float]:
     columns = list(zip(*(counts(slot[:WIDTH]) for slot in slots), strict=True))
     values: list[float] = []
     for family in FAMILIES:
-        merge, at = sum if family.merge == "sum" else max, OFFSETS[family.name]
+        merge, at = max if family.merge == "max" else sum, OFFSETS[family.name]
         values += [float(merge(column)) for column in columns[at : at + family.width]]
+    values += map(sum, columns[BATCHES.start :])
+    in_flight, running, waiting = (OFFSETS[f"runtime_requests_{what}"] for what in ("in_flight", "running", "waiting"))
+    values[waiting] = max(0.0, values[in_flight] - values[running])
     return values
 
 
@@ -125,8 +159,10 @@ class Totals(NamedTuple):
     answered_seconds: float
     refused: int
     refused_seconds: float
-    queued_seconds: float
-    computed_seconds: float
+    stages: dict[str, float]
+    """Seconds by stage."""
+    batches: list[tuple[int, int, float]]
+    """Of each number of rows (`SIZES`) that a prediction had: how many there were, and their seconds in the model."""
     last_answer: float
     """Seconds since 1970; 0: none yet."""
 
@@ -140,10 +176,18 @@ class Totals(NamedTuple):
             failed = OUTCOMES[index % len(OUTCOMES)] != "ok"
             number[failed] += sum(run)
             seconds[failed] += took
-        rows, queued, computed, last = (values[OFFSETS[name]] for name in (
-            "runtime_rows_total", "runtime_queue_seconds_total", "runtime_compute_seconds_total",
-            "runtime_last_answer_timestamp_seconds"))  # fmt: skip
-        return cls(int(rows), int(number[0]), seconds[0], int(number[1]), seconds[1], queued, computed, last)
+        rows, last = values[OFFSETS["runtime_rows_total"]], values[OFFSETS["runtime_last_answer_timestamp_seconds"]]
+        sums = values[OFFSETS["runtime_request_stage_seconds"] + RUN - 1 :: RUN]
+        sizes, half = (*SIZES, 2 * SIZES[-1]), len(SIZES) + 1
+        counted = zip(sizes, values[BATCHES.start :][:half], values[BATCHES.start + half :], strict=True)
+        batches = [(size, int(count), took) for size, count, took in counted if count]
+        return cls(int(rows), int(number[0]), seconds[0], int(number[1]), seconds[1],
+                   dict(zip(STAGES, sums, strict=False)), batches, last)  # fmt: skip
+
+
+def reason_of(status: int) -> str:
+    """Returns the reason of an answer with this status that says no more than that."""
+    return next((reason for of, reason in REASONS if of == str(status)), REASONS[0][1])
 
 
 def counts(cells: Iterable[float]) -> list[float]:
@@ -154,73 +198,64 @@ def counts(cells: Iterable[float]) -> list[float]:
 class Meter:
     """Writes one slot, of a process and its model. A new owner goes on with the counters of the last one."""
 
-    __slots__ = ("_slot",)
+    __slots__ = ("_running", "slot")
 
     def __init__(self, slot: memoryview[float]) -> None:
         if slot.format != "d" or len(slot) < WIDTH:
             raise ValueError(f"a slot is {WIDTH} doubles, got {len(slot)} of format {slot.format!r}")
         slot[:] = memoryview(array("d", counts(slot)))
-        self._slot = cast("MutableSequence[float]", slot)
-        self._slot[OFFSETS["runtime_requests_in_flight"]] = 0.0
-
-    def requests(self, protocol: int) -> Requests:
-        """Returns the account of the requests in one protocol, a number below PROTOCOLS."""
-        return Requests(self._slot, protocol)
+        self.slot = cast("MutableSequence[float]", slot)
+        self._running = threading.Lock()
+        self.in_flight(0, 0, 0)
+        self.set("runtime_requests_running", 0.0)
 
     def set(self, gauge: str, value: float) -> None:
-        """Notes the value of one of this process's gauges without labels."""
-        self._slot[OFFSETS[gauge]] = value
-
-    def pull_took(self, phase: str, seconds: float) -> None:
-        """Notes what one of the PHASES of a pull took."""
-        self._slot[OFFSETS["runtime_pull_seconds"] + PHASES.index(phase)] = seconds
-
-    def ran(self, rows: int) -> None:
-        """Counts a prediction of so many rows that ran in a thread."""
-        at = OFFSETS["runtime_batch_rows"]
-        self._slot[at + bisect_left(ROWS, rows)] += 1.0
-        self._slot[at + RUN - 1] += rows
+        """Notes the value of one of this process's gauges without labels, or of its model."""
+        self.slot[OFFSETS[gauge]] = value
 
     def add(self, counter: str, count: int) -> None:
         """Counts `count` more of what one of this process's counters without labels counts."""
-        self._slot[OFFSETS[counter]] += count
+        self.slot[OFFSETS[counter]] += count
+
+    def limits(self, limits: Limits) -> None:
+        """Notes how much may be in flight."""
+        self.set("runtime_in_flight_limit", limits.in_flight)
+        self.set("runtime_in_flight_rows_limit", limits.in_flight_rows)
+        self.set("runtime_in_flight_bytes_limit", limits.in_flight_bytes)
+
+    def pull_took(self, phase: str, seconds: float) -> None:
+        """Notes what one of the PHASES of a pull took."""
+        self.slot[OFFSETS["runtime_pull_seconds"] + PHASES.index(phase)] = seconds
+
+    def uses(self, usage: Mapping[str, float]) -> None:
+        """Notes what this process uses of the machine."""
+        for metric, value in usage.items():
+            self.slot[OFFSETS[metric]] = value
+
+    def in_flight(self, requests: int, rows: int, bytes_: int) -> None:
+        """Notes what runs in threads, or waits for one."""
+        slot = self.slot
+        slot[_IN_FLIGHT], slot[_ROWS_IN_FLIGHT], slot[_BYTES_IN_FLIGHT] = requests, rows, bytes_
+
+    def running(self, more: int) -> None:
+        """Notes that `more` requests run in a thread, or fewer; in any thread."""
+        with self._running:
+            self.slot[_RUNNING] += more
+
+    def ran(self, rows: int, seconds: float) -> None:
+        """Counts a prediction of so many rows that ran in a thread, and its seconds in the model."""
+        slot, at = self.slot, BATCHES.start + bisect_left(SIZES, rows)
+        slot[_BATCH_ROWS + bisect_left(ROWS, rows)] += 1.0
+        slot[_BATCH_ROWS + RUN - 1] += rows
+        slot[at] += 1.0
+        slot[at + len(SIZES) + 1] += seconds
+
+    def error(self, reason: str) -> None:
+        """Counts a request that was answered with an error, for one of the REASONS."""
+        self.slot[_ERRORS[reason]] += 1.0
 
 
-class Requests:
-    """Returns the account of one model's requests in one protocol."""
-
-    __slots__ = ("_bytes_in", "_bytes_out", "_computed", "_in_flight", "_last", "_queued", "_rows", "_runs", "_slot")
-
-    def __init__(self, slot: MutableSequence[float], protocol: int) -> None:
-        self._slot = slot
-        self._in_flight, self._rows = OFFSETS["runtime_requests_in_flight"], OFFSETS["runtime_rows_total"]
-        self._runs = OFFSETS["runtime_request_duration_seconds"] + protocol * len(OUTCOMES) * RUN
-        self._queued, self._computed = OFFSETS["runtime_queue_seconds_total"], OFFSETS["runtime_compute_seconds_total"]
-        self._last = OFFSETS["runtime_last_answer_timestamp_seconds"]
-        self._bytes_in = OFFSETS["runtime_request_bytes_total"] + protocol
-        self._bytes_out = OFFSETS["runtime_response_bytes_total"] + protocol
-
-    def begun(self) -> None:
-        """Counts a request that is being worked on."""
-        self._slot[self._in_flight] += 1.0
-
-    def finished(self, run: int, seconds: float, rows: int, bytes_in: int, bytes_out: int, queued: float = 0.0,
-                 computed: float = 0.0) -> None:  # fmt: skip
-        """Counts a request that is answered; `run` is the outcome's entry in OUTCOME_RUNS. With a prediction come the
-        seconds that it `queued` and `computed`."""
-        slot, run = self._slot, self._runs + run
-        slot[self._in_flight] -= 1.0
-        slot[run + bisect_left(BUCKETS, seconds)] += 1.0
-        slot[run + RUN - 1] += seconds
-        slot[self._rows] += rows
-        slot[self._bytes_in] += bytes_in
-        slot[self._bytes_out] += bytes_out
-        if computed:
-            slot[self._computed] += computed
-            slot[self._last] = time()
-            if queued:
-                slot[self._queued] += queued
-
-    def abandoned(self) -> None:
-        """Counts down a request whose client left: it has no outcome."""
-        self._slot[self._in_flight] -= 1.0
+_IN_FLIGHT, _RUNNING = OFFSETS["runtime_requests_in_flight"], OFFSETS["runtime_requests_running"]
+_ROWS_IN_FLIGHT, _BYTES_IN_FLIGHT = OFFSETS["runtime_in_flight_rows"], OFFSETS["runtime_in_flight_bytes"]
+_BATCH_ROWS = OFFSETS["runtime_batch_rows"]
+_ERRORS = {reason: OFFSETS["runtime_errors_total"] + place for place, (_, reason) in enumerate(REASONS)}

@@ -18,7 +18,7 @@ from runtime.serving.media import head_of
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocols import CODECS, codecs_behind
 from runtime.serving.served import Models, Served
-from runtime.serving.statuses import Response
+from runtime.serving.statuses import Response, status_of
 from runtime.serving.tracing import LOGGED_ID, trail
 from runtime.serving.wording import quoted
 
@@ -149,14 +149,14 @@ class App:
     def refused(self, error: Exception, scope: Scope, codec: Codec, *, quiet: bool = False) -> Response:
         """Returns the answer to a request that is no call, in the words of `codec`; logs it unless `quiet`."""
         inputs = self._limits.log_inputs
-        _, told, line = told_of(error, inputs=inputs)
+        failure, told, line = told_of(error, inputs=inputs)
         own_id, trace = trail(head_of(scope["headers"]), inputs=inputs)
         response, method = codec.refuse(told), scope["method"]
         if not quiet or response.status == 500:
             if inputs:
                 line["path"] = quoted(local_path(scope))
-            write = self._log.info if response.status != 500 else self._log.error
             verb = method if inputs or method in HTTPMethod.__members__ else "***"
-            write("request.refused", id=own_id[:LOGGED_ID], status=response.status, method=verb, **line, **trace.fields)
+            self._log.refused(response.status, status_of(failure).reason, id=own_id[:LOGGED_ID], method=verb, **line,
+                              **trace.fields)  # fmt: skip
         response = response._replace(variable=response.variable + trace.headers)
         return self._models.stamp(response, scope.get("path_params", {}))

@@ -10,9 +10,8 @@ from time import perf_counter
 from typing import Final, NamedTuple
 
 from adapters.values import Arrays
-from runtime.errors import DeadlinePassed, PredictFailed, RequestFailed
-from runtime.link.metrics import OUTCOME_RUNS
-from runtime.log import fault
+from runtime.errors import DeadlinePassed, PredictFailed, RequestFailed, RuntimeFailed
+from runtime.log import ANSWERED, fault
 from runtime.serving.codings import SHORT_BYTES, inflated, packed
 from runtime.serving.engine.engine import too_late
 from runtime.serving.engine.request import Request
@@ -22,7 +21,6 @@ from runtime.serving.served import Served
 from runtime.serving.statuses import Response, check_lines, status_of
 from runtime.serving.tracing import ATTRIBUTES, LOGGED_ID, NUMBERS, PREFIX, REQUEST_ID, TRACE, Trail, is_id, trail
 
-_OK: Final = OUTCOME_RUNS["ok"]
 _PATIENCE: Final = b"x-envoy-expected-rq-timeout-ms"
 """How long a gateway waits for the answer:
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter"""
@@ -101,14 +99,17 @@ async def _awaited(call: "Call", answer: Awaitable[Response]) -> Response:
 class Call:
     """One request between its arrival and its log line; `engine.Call` is what the engine sees of it."""
 
-    __slots__ = ("_body", "_head", "_served", "arrived", "body_bytes", "codec", "computed", "deadline_seconds", "id",
-                 "mark", "queued", "rows", "trail")  # fmt: skip
+    __slots__ = ("_body", "_head", "_served", "arrived", "body_bytes", "codec", "computed", "deadline_seconds",
+                 "encoded", "id", "mark", "queued", "rows", "started", "trail")  # fmt: skip
+    started: float
+    computed: float
+    encoded: float
 
     def __init__(self, served: Served, codec: Codec, head: Head, body: Body, seconds: float | None = None) -> None:
         self.arrived = perf_counter()
         self._served, self.codec, self._head = served, codec, head
         self._body: Body = body
-        self.body_bytes, self.rows, self.queued, self.computed = len(body), 0, 0.0, 0.0
+        self.body_bytes, self.rows, self.queued = len(body), 0, 0.0
         self.deadline_seconds = served.limits.deadline_seconds if seconds is None else seconds
         if _PATIENCE in head:
             self.deadline_seconds = sooner(_patience(head[_PATIENCE]), self.deadline_seconds)
@@ -118,7 +119,6 @@ class Call:
         else:
             self.id, self.trail = f"{PREFIX}-{next(NUMBERS):x}", None
         self.mark: tuple[int, int] | None = None
-        served.meters[codec.name].begun()
 
     def decode(self) -> Request:
         """Returns what the body asks of the model."""
@@ -160,22 +160,25 @@ class Call:
         length = response.length if response.tail else len(response.body)
         if self.mark is not None and served.in_hand is not None:
             served.in_hand.answered(self.mark)
-        served.meters[protocol].finished(_OK, seconds, self.rows, self.body_bytes, length, self.queued, self.computed)
-        if self.queued or self.trail:
-            times = {"queued": self.queued, "computed": self.computed} if self.queued else {}
-            more = {name: _milliseconds(time) for name, time in times.items()}
-            served.log.info("request.answered", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol,
-                            rows=self.rows, milliseconds=_milliseconds(seconds), **more, **self._fields)  # fmt: skip
+        queued, rows, computed = self.queued, self.rows, self.computed
+        decoded = self.started - self.arrived - queued
+        served.accounts[protocol].answered(
+            seconds, queued, decoded, computed, self.encoded, rows, self.body_bytes, length
+        )
+        took = _milliseconds(seconds), queued and _milliseconds(queued), _milliseconds(computed)
+        if self.trail:
+            values = zip(ANSWERED, (self.id[:LOGGED_ID], rows, length, *took), strict=True)
+            served.log.info("request.answered", model=served.name, protocol=protocol, status=200, **dict(values),
+                            **self.trail.fields)  # fmt: skip
             response = self._told(response)
-        else:  # on the loop: the numbers above would say the same again
-            served.answered[protocol](self.id[:LOGGED_ID], self.rows, _milliseconds(seconds))
+        else:
+            served.answered[protocol](self.id[:LOGGED_ID], rows, length, *took)
         return served.stamp(response)
 
     def abandoned(self) -> None:
         """Closes the account of a request whose client has left: there is no answer."""
         served, protocol = self._served, self.codec.name
         self._left(late=True)  # a thread may still be at it
-        served.meters[protocol].abandoned()
         served.log.info("request.abandoned", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol,
                         milliseconds=_milliseconds(perf_counter() - self.arrived), **self._fields)  # fmt: skip
 
@@ -191,11 +194,9 @@ class Call:
             length = len(response.body)
         finally:
             seconds = perf_counter() - self.arrived
-            served.meters[protocol].finished(OUTCOME_RUNS[status.outcome], seconds, 0, self.body_bytes, length)
-        log, http = served.log, status.http
-        write = log.info if http < 500 else log.warning if http != 500 else log.error
-        write("request.refused", id=self.id[:LOGGED_ID], model=served.name, protocol=protocol, status=http,
-              milliseconds=_milliseconds(seconds), **line, **self._fields)  # fmt: skip
+            served.accounts[protocol].failed(status.outcome, seconds, self.body_bytes, length)
+        served.log.refused(status.http, status.reason, id=self.id[:LOGGED_ID], model=served.name, protocol=protocol,
+                           bytes=length, milliseconds=_milliseconds(seconds), **line, **self._fields)  # fmt: skip
         return served.stamp(self._told(response))
 
     def _left(self, *, late: bool) -> None:
@@ -228,7 +229,7 @@ def told_of(error: Exception, *, inputs: bool) -> tuple[RequestFailed, RequestFa
         if error.__cause__ is not None:
             line["cause"] = fault(error.__cause__, texts=inputs)["cause"]
         return error, error, line
-    failure = error if isinstance(error, PredictFailed) else PredictFailed("the runtime failed")
+    failure = error if isinstance(error, PredictFailed) else RuntimeFailed("the runtime failed")
     error_id = f"{PREFIX}-e{next(NUMBERS):x}"
     told = PredictFailed(f"inference failed (error id {error_id})")
     line = {"reason": str(failure), "error_id": error_id, **fault(error.__cause__ or error, texts=inputs)}

@@ -30,6 +30,7 @@ def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape:
     """Returns the application of these protocols; `infer` answers a POST to one of their paths."""
 
     async def metrics(request: Request) -> ASGIApp:
+        models.settle()
         text = await asyncio.to_thread(scrape)
         return _deliver(Response(200, ((b"content-type", CONTENT_TYPE),), text), request)
 

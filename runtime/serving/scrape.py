@@ -10,26 +10,29 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from runtime.link.board import Board
-from runtime.link.metrics import FAMILIES, OFFSETS, RUN, Family, merged
+from runtime.link.metrics import FAMILIES, OFFSETS, RUN, Family, counts, merged
 from runtime.serving.served import Provenance
 from runtime.version import __version__
 
 _KINDS: Final[dict[str, Any]] = {"counter": CounterMetricFamily, "histogram": HistogramMetricFamily,
                                  "gauge": GaugeMetricFamily, "info": GaugeMetricFamily}  # fmt: skip
 
+_STARTED: Final = OFFSETS["process_start_time_seconds"]
 _BUILD: Final = {"version": __version__, "python": platform.python_version()}
 
 
 def render(board: Board, models: Sequence[Provenance], protocols: Sequence[str]) -> bytes:
     """Returns all slots together; `models` and `protocols` name what slots count by number, and only those appear."""
-    values = merged(map(board.slot, range(board.slots)))
+    slots = [counts(board.slot(index)) for index in range(board.slots)]
+    values = merged(slots)
     values[OFFSETS["runtime_workers_ready"]] = board.workers_ready
-    return generate_latest(_Collector(values, models, protocols))
+    return generate_latest(_Collector(values, slots, models, protocols))
 
 
 class _Collector:
-    def __init__(self, values: Sequence[float], models: Sequence[Provenance], protocols: Sequence[str]) -> None:
-        self._values, self._models = values, models
+    def __init__(self, values: Sequence[float], slots: Sequence[Sequence[float]], models: Sequence[Provenance],
+                 protocols: Sequence[str]) -> None:  # fmt: skip
+        self._values, self._slots, self._models = values, slots, models
         self._names = {"model": [model.name for model in models], "protocol": protocols}
 
     def collect(self) -> Iterator[Metric]:
@@ -43,6 +46,11 @@ class _Collector:
             kits = [{**model._asdict(), "model": model.name} for model in self._models]
             for facts in kits if "model" in family.labels else [_BUILD]:
                 metric.add_metric([facts[label] or "" for label in family.labels], 1.0)
+            return metric
+        if family.merge == "each":
+            for index, slot in enumerate(self._slots):
+                if slot[_STARTED]:  # a process that says what it uses
+                    metric.add_metric([f"worker-{index}" if index else "supervisor"], slot[OFFSETS[family.name]])
             return metric
         width = RUN if family.kind == "histogram" else 1
         for index, cell in enumerate(family.cells):

@@ -1,7 +1,7 @@
 """What is served: one loaded model, where it came from, and the table of them by name."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -11,8 +11,8 @@ from adapters.values import Arrays
 from runtime.errors import NotReady, UnknownModel
 from runtime.link.board import Board
 from runtime.link.limits import Limits
-from runtime.link.metrics import Meter, Requests, Totals
-from runtime.log import Log
+from runtime.link.metrics import Meter, Totals
+from runtime.log import Answered, Log
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.learning import Learning
 from runtime.serving.engine.request import Request, Signature
@@ -25,6 +25,7 @@ from runtime.serving.wording import listed, shown
 if TYPE_CHECKING:
     from runtime.serving.engine.trial import Trial
     from runtime.serving.in_hand import InHand
+    from runtime.serving.metering import Account
 
 
 class Provenance(NamedTuple):
@@ -63,7 +64,7 @@ class Served:
         self.name = provenance.name
         self.model, self.provenance, self.limits, self.meter, self.log = model, provenance, limits, meter, log
         self.signature = Signature.of(model, pictures)
-        given = model, self.signature, limits, self.name, meter.ran
+        given = model, self.signature, limits, self.name, meter
         self.engine = Engine(*given) if model.learn is None else Learning(*given, model.learn, self._adopt)
         self.in_hand: InHand | None = None
         """Where requests are noted that might end this process; a program without a supervisor has none."""
@@ -75,10 +76,10 @@ class Served:
         """Shows whether the model may be batched."""
         self.example: Mapping[str, Any] | None = None
         """A request in V2 JSON that the kit has as a sample."""
-        self.meters: dict[str, Requests] = {}
-        """The account of each protocol's requests, by its name."""
-        self.answered: dict[str, Callable[[str, int, float], None]] = {}
-        """What logs an answer (id, rows, milliseconds) of each protocol, by its name."""
+        self.accounts: dict[str, Account] = {}
+        """That of each protocol's requests, by its name."""
+        self.answered: dict[str, Answered] = {}
+        """What logs an answer of each protocol, by its name."""
         self._origin = provenance.headers()
         self._stamped: dict[tuple[Header, ...], tuple[Header, ...]] = {}
         self._usual: tuple[Header, ...] = ()
@@ -145,8 +146,15 @@ class Models:
     def __init__(self, served: Mapping[str, Served], health: Health, board: Board, log: Log) -> None:
         self.served, self.health, self.log, self._board = served, health, log, board
 
+    def settle(self) -> None:
+        """Counts what requests have noted until now."""
+        for served in self.served.values():
+            for account in served.accounts.values():
+                account.settle()
+
     def totals(self) -> Totals:
         """Returns what the workers have counted together."""
+        self.settle()
         return Totals.of(map(self._board.slot, range(self._board.slots)))
 
     def find(self, model: str | None = None, version: str | None = None) -> Served:

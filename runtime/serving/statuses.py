@@ -72,24 +72,28 @@ class Status(NamedTuple):
     grpc: str
     """Name of the code: https://grpc.github.io/grpc/core/md_doc_statuscodes.html."""
     outcome: str
+    reason: str
+    """The label of `runtime_errors_total`, and what the log has as `error`: one of `link.metrics.REASONS`."""
 
 
 STATUSES: Final = (
-    Status(errors.InvalidInput, 400, "INVALID_ARGUMENT", "invalid"),
-    Status(errors.UnknownModel, 404, "NOT_FOUND", "invalid"),
-    Status(UnknownPath, 404, "UNIMPLEMENTED", "invalid"),
-    Status(MethodNotAllowed, 405, "UNIMPLEMENTED", "invalid"),
-    Status(errors.TooLarge, 413, "RESOURCE_EXHAUSTED", "invalid"),
-    Status(errors.UnsupportedMedia, 415, "UNIMPLEMENTED", "invalid"),
-    Status(errors.PredictFailed, 500, "INTERNAL", "error"),
-    Status(NotImplementedHere, 501, "UNIMPLEMENTED", "invalid"),
-    Status(errors.Overloaded, 503, "RESOURCE_EXHAUSTED", "unavailable"),
-    Status(errors.NotReady, 503, "UNAVAILABLE", "unavailable"),
-    Status(errors.DeadlinePassed, 504, "DEADLINE_EXCEEDED", "deadline"),
+    Status(errors.InvalidInput, 400, "INVALID_ARGUMENT", "invalid", "invalid_input"),
+    Status(errors.UnknownModel, 404, "NOT_FOUND", "invalid", "unknown_model"),
+    Status(UnknownPath, 404, "UNIMPLEMENTED", "invalid", "unknown_path"),
+    Status(MethodNotAllowed, 405, "UNIMPLEMENTED", "invalid", "method"),
+    Status(errors.TooLarge, 413, "RESOURCE_EXHAUSTED", "invalid", "too_large"),
+    Status(errors.UnsupportedMedia, 415, "UNIMPLEMENTED", "invalid", "media_type"),
+    Status(errors.Poisoned, 500, "INTERNAL", "error", "poisoned"),
+    Status(errors.RuntimeFailed, 500, "INTERNAL", "error", "runtime_failed"),
+    Status(errors.PredictFailed, 500, "INTERNAL", "error", "model_failed"),
+    Status(NotImplementedHere, 501, "UNIMPLEMENTED", "invalid", "not_implemented"),
+    Status(errors.Overloaded, 503, "RESOURCE_EXHAUSTED", "unavailable", "overloaded"),
+    Status(errors.NotReady, 503, "UNAVAILABLE", "unavailable", "not_ready"),
+    Status(errors.DeadlinePassed, 504, "DEADLINE_EXCEEDED", "deadline", "deadline"),
 )
 
 RETRY: Final = (b"retry-after", b"1")
-_OTHER: Final = Status(errors.RequestFailed, 500, "INTERNAL", "error")
+_OTHER: Final = Status(errors.RequestFailed, 500, "INTERNAL", "error", "runtime_failed")
 _EXTRA: Final[dict[int, tuple[Header, ...]]] = {503: (RETRY,), 415: ((b"accept-encoding", b"gzip, deflate"),)}
 
 

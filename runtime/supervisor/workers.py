@@ -16,6 +16,7 @@ from runtime.errors import CrashLoop
 from runtime.link.board import BREAK_OFF
 from runtime.link.messages import Failed, Load, Message, Ready, Stop
 from runtime.link.metrics import Meter
+from runtime.link.usage import usage
 from runtime.supervisor.cgroups import oom_kills
 from runtime.supervisor.launcher import Launcher
 from runtime.supervisor.process import WorkerProcess
@@ -237,6 +238,7 @@ class Workers:
             return
         self.sweep()
         self._vitals.tell()
+        self._meter.uses(usage())
         for worker in self:
             self._look_at_loading(worker)
             if worker.ready and (reason := self._vitals.stuck(worker.slot, worker.pid)):

@@ -23,6 +23,7 @@ from runtime.link.channel import Channel
 from runtime.link.messages import Load, Order, Prepare, Ready, Stop
 from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
+from runtime.link.usage import usage
 from runtime.log import Log, Style
 from runtime.serving.app import App
 from runtime.serving.health import Health
@@ -52,9 +53,10 @@ class Service:
         style: Style = "json" if order.log_style == "json" else "text"
         self._log = Log(log, gather=True, encode=_encode, style=style, level=order.log_level)
         self._meter = Meter(self._board.slot(order.slot))
-        self._meter.set("runtime_in_flight_limit", order.limits.in_flight)
-        self._log.access = order.limits.access_log
+        self._meter.limits(order.limits)
+        self._log.access, self._log.always = order.limits.access_log, {"worker": order.slot}
         self._log.dropped = partial(self._meter.add, "runtime_log_dropped_total")
+        self._log.counted = self._meter.error
         listen(self._log)
         self._signs = self._board.signs(order.slot)
         self._in_hand = InHand(self._board, self._signs, self._meter)
@@ -100,6 +102,7 @@ class Service:
         oldest = min(filter(None, late), default=0.0)
         self._signs.note(now, oldest)
         self._in_hand.look(late=oldest > 0)
+        self._meter.uses(usage())
         asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._beat)
 
     def _break_off(self, _signal: int, _frame: object) -> None:

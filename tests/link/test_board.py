@@ -6,7 +6,8 @@ import os
 import pytest
 
 from runtime.link.board import Board
-from runtime.link.metrics import OUTCOME_RUNS, WIDTH, Meter
+from runtime.link.metrics import WIDTH, Meter
+from runtime.serving.metering import Account
 from runtime.serving.scrape import render
 from tests.serving.support import PROVENANCE
 
@@ -112,7 +113,7 @@ def test_the_next_owner_of_a_spoilt_slot_counts_from_0(garbage):
     slot = board.slot(1)
     for index in range(WIDTH):
         slot[index] = garbage
-    requests = Meter(slot).requests(0)
-    requests.begun()
-    requests.finished(OUTCOME_RUNS["ok"], 0.001, 5, 1, 1)
+    account = Account(Meter(slot), 0)
+    account.answered(0.001, 0.0, 0.0005, 0.0004, 0.0001, 5, 1, 1)
+    account.settle()
     assert 'runtime_rows_total{model="iris"} 5.0' in render(board, [PROVENANCE], ["v2_json"]).decode()

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOME_RUNS, OUTCOMES, PHASES, WIDTH, Meter, Totals
+from runtime.link.limits import Limits
+from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOMES, PHASES, REASONS, STAGES, WIDTH, Meter, Totals, reason_of
+from runtime.link.usage import usage
+from runtime.serving.http.framing import Refused
+from runtime.serving.metering import Account
 from runtime.serving.protocols import CODECS
 from runtime.serving.scrape import render
+from runtime.serving.statuses import STATUSES
 from runtime.version import __version__
 from tests.places import ROOT
 from tests.serving.support import DIGEST, PROVENANCE, Slots
@@ -29,6 +36,14 @@ def rendered(slots: Slots) -> bytes:
     return render(slots, [PROVENANCE], PROTOCOLS)
 
 
+def answer(meter: Meter, seconds: float, rows: int, *, protocol: int = 0, queued: float = 0.0) -> None:
+    account = Account(meter, protocol)
+    account.answered(seconds, queued, seconds / 8, seconds / 4, seconds / 16, rows, 100, 50)
+    account.settle()
+    if queued:
+        meter.ran(rows, seconds / 4)
+
+
 def value(text: bytes, name: str, **labels: str) -> float:
     return samples(text)[(name, tuple(sorted(labels.items())))]
 
@@ -42,9 +57,10 @@ def test_slots_of_all_processes_are_summed_and_gauges_of_loading_take_the_slowes
     supervisor.add("runtime_worker_restarts_total", 1)
     for meter, seconds in ((first, 0.0002), (second, 0.3)):
         meter.set("runtime_model_load_seconds", seconds)
-        meter.requests(0).begun()
-        meter.requests(0).finished(OUTCOME_RUNS["ok"], seconds, 3, 100, 50)
-    second.requests(0).begun()
+        answer(meter, seconds, 3)
+    first.in_flight(2, 6, 200)
+    second.in_flight(1, 3, 100)
+    second.running(1)
     text = rendered(slots)
     ok = {"model": "iris", "protocol": "v2_json", "outcome": "ok"}
     assert value(text, "runtime_request_duration_seconds_count", **ok) == 2
@@ -54,7 +70,11 @@ def test_slots_of_all_processes_are_summed_and_gauges_of_loading_take_the_slowes
     assert value(text, "runtime_rows_total", model="iris") == 6
     assert value(text, "runtime_request_bytes_total", model="iris", protocol="v2_json") == 200
     assert value(text, "runtime_response_bytes_total", model="iris", protocol="v2_json") == 100
-    assert value(text, "runtime_requests_in_flight", model="iris") == 1
+    assert value(text, "runtime_requests_in_flight", model="iris") == 3
+    assert value(text, "runtime_requests_running", model="iris") == 1
+    assert value(text, "runtime_requests_waiting", model="iris") == 2
+    assert value(text, "runtime_in_flight_rows", model="iris") == 9
+    assert value(text, "runtime_in_flight_bytes", model="iris") == 300
     assert value(text, "runtime_model_load_seconds", model="iris") == 0.3
     assert value(text, "runtime_pull_seconds", phase="fetch") == 1.5
     assert value(text, "runtime_workers_ready") == 2
@@ -64,41 +84,90 @@ def test_slots_of_all_processes_are_summed_and_gauges_of_loading_take_the_slowes
 def test_totals_are_those_of_all_processes_and_protocols():
     slots, before = Slots(count=3), time.time()
     first, second = (Meter(slots.slot(index)) for index in (1, 2))
-    for requests in (first.requests(0), second.requests(0), second.requests(7)):
-        requests.begun()
-        requests.finished(OUTCOME_RUNS["ok"], 0.5, 3, 100, 50, 0.125, 0.25)
+    for meter, protocol, queued in ((first, 0, 0.125), (second, 0, 0.0), (second, 7, 0.25)):
+        answer(meter, 0.5, 3, protocol=protocol, queued=queued)
     for outcome in ("invalid", "deadline"):
-        second.requests(1).begun()
-        second.requests(1).finished(OUTCOME_RUNS[outcome], 0.25, 0, 100, 50)
+        Account(second, 1).failed(outcome, 0.25, 100, 50)
     totals = Totals.of(map(slots.slot, range(3)))
-    assert totals[:7] == (9, 3, 1.5, 2, 0.5, 0.375, 0.75)
+    assert totals[:5] == (9, 3, 1.5, 2, 0.5)
+    assert totals.stages == {"queue": 0.375, "decode": 0.1875, "compute": 0.375, "encode": 0.09375}
+    assert totals.batches == [(3, 3, 0.375)]
     assert before <= totals.last_answer <= time.time()
     text = rendered(slots)
-    assert value(text, "runtime_queue_seconds_total", model="iris") == 0.375
-    assert value(text, "runtime_compute_seconds_total", model="iris") == 0.75
+    for stage, seconds in totals.stages.items():
+        assert value(text, "runtime_request_stage_seconds_sum", model="iris", stage=stage) == seconds
+    assert value(text, "runtime_request_stage_seconds_bucket", model="iris", stage="queue", le="0.0001") == 1
+    assert value(text, "runtime_batch_rows_bucket", model="iris", le="4.0") == 3
+    assert value(text, "runtime_batch_rows_sum", model="iris") == 9
     assert value(text, "runtime_last_answer_timestamp_seconds", model="iris") == pytest.approx(totals.last_answer)
 
 
 @pytest.mark.parametrize("bound", BUCKETS)
 def test_an_observation_at_a_bound_belongs_to_its_bucket(bound: float):
     slots = Slots(1)
-    meter = Meter(slots.slot(0)).requests(0)
-    meter.begun()
-    meter.finished(OUTCOME_RUNS["deadline"], bound, 0, 0, 0)
-    labels = {"model": "iris", "protocol": "v2_json", "outcome": "deadline"}
-    assert value(rendered(slots), "runtime_request_duration_seconds_bucket", le=str(bound), **labels) == 1
+    meter = Meter(slots.slot(0))
+    answer(meter, bound, 1)
+    Account(meter, 0).failed("deadline", bound, 0, 0)
+    text, labels = rendered(slots), {"model": "iris", "protocol": "v2_json"}
+    for outcome in ("ok", "deadline"):
+        name = "runtime_request_duration_seconds_bucket"
+        assert value(text, name, le=str(bound), outcome=outcome, **labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"), [(0, 1), (1, 1), (63, 63), (64, 64), (65, 128), (128, 128), (129, 256), (100_000, 65_536)]
+)
+def test_batches_are_counted_by_their_size(rows: int, size: int):
+    slots = Slots(1)
+    meter = Meter(slots.slot(0))
+    answer(meter, 1.0, rows)
+    answer(meter, 1.0, rows, queued=0.5)
+    assert Totals.of([slots.slot(0)]).batches == [(size, 2, 0.5)]
+
+
+def test_errors_are_counted_by_status_and_reason():
+    slots = Slots(2)
+    for status, reason in REASONS:
+        Meter(slots.slot(1)).error(reason)
+        assert value(rendered(slots), "runtime_errors_total", status=status, reason=reason) == 1
+    assert len({reason for _, reason in REASONS}) == len(REASONS)
+    assert {(str(row.http), row.reason) for row in STATUSES} < set(REASONS)
+
+
+def test_every_refusal_of_a_connection_has_a_reason():
+    sources = "".join(path.read_text() for path in (ROOT / "runtime/serving/http").glob("*.py"))
+    statuses = {int(status) for status in re.findall(r"(?:Refused\(|_need\([^,]+, )(\d{3})", sources)}
+    assert len(statuses) > 8
+    assert {reason_of(status) for status in statuses - {400}} & {"invalid_request"} == set()
+    assert (reason_of(400), reason_of(200), Refused(408, "").status) == ("invalid_request", "invalid_request", 408)
+
+
+def test_every_process_says_what_it_uses():
+    slots = Slots(3)
+    assert "process_open_fds{" not in rendered(slots).decode()
+    for index in (0, 2):
+        Meter(slots.slot(index)).uses(usage())
+    text = rendered(slots)
+    for process in ("supervisor", "worker-2"):
+        assert 0 < value(text, "process_cpu_seconds_total", process=process) <= sum(os.times()[:2])
+        assert value(text, "process_resident_memory_bytes", process=process) > 2**20
+        assert abs(value(text, "process_open_fds", process=process) - psutil.Process().num_fds()) < 3
+        assert value(text, "process_max_fds", process=process) > 100
+        assert abs(value(text, "process_start_time_seconds", process=process) - psutil.Process().create_time()) < 2
+    assert b'process="worker-1"' not in text
 
 
 def test_counters_survive_a_replaced_worker_and_what_it_had_in_flight_does_not():
     slots = Slots(2)
-    dead = Meter(slots.slot(1)).requests(0)
-    dead.begun()
-    dead.finished(OUTCOME_RUNS["ok"], 0.001, 5, 1, 1)
-    dead.begun()
+    dead = Meter(slots.slot(1))
+    answer(dead, 0.001, 5)
+    dead.in_flight(2, 10, 200)
+    dead.running(1)
     Meter(slots.slot(1))
     text = rendered(slots)
     assert value(text, "runtime_rows_total", model="iris") == 5
-    assert value(text, "runtime_requests_in_flight", model="iris") == 0
+    for gauge in ("runtime_requests_in_flight", "runtime_requests_running", "runtime_in_flight_rows"):
+        assert value(text, gauge, model="iris") == 0
 
 
 def test_the_kit_is_named_by_an_info_metric():
@@ -117,9 +186,11 @@ def test_the_kit_is_named_by_an_info_metric():
 def test_the_limits_of_all_workers_and_the_build_are_there_before_a_model_is():
     slots = Slots(count=3)
     for index in (1, 2):
-        Meter(slots.slot(index)).set("runtime_in_flight_limit", 256)
+        Meter(slots.slot(index)).limits(Limits())
     text = render(slots, [], PROTOCOLS)
-    assert value(text, "runtime_in_flight_limit") == 512
+    assert value(text, "runtime_in_flight_limit") == 2 * Limits().in_flight
+    assert value(text, "runtime_in_flight_rows_limit") == 2 * Limits().in_flight_rows
+    assert value(text, "runtime_in_flight_bytes_limit") == 2 * Limits().in_flight_bytes
     assert value(text, "runtime_build_info", version=__version__, python=platform.python_version()) == 1
 
 
@@ -130,9 +201,11 @@ def test_before_a_model_is_known_only_the_metrics_of_the_process_appear():
 
 
 def test_the_number_of_series_is_fixed():
-    assert (
-        len(samples(rendered(Slots())))
-        == len(PROTOCOLS) * (len(OUTCOMES) * (len(BUCKETS) + 3) + 2) + 3 + len(PHASES) + 11 + 3 + len(BUCKETS) + 3
+    histogram = len(BUCKETS) + 3
+    per_protocol, others = len(OUTCOMES) * histogram + 2, 8 + 12 + 2  # of the model, of the server, infos
+    histograms = (len(STAGES) + 1) * histogram
+    assert len(samples(rendered(Slots()))) == (
+        len(PROTOCOLS) * per_protocol + histograms + len(PHASES) + len(REASONS) + others
     )
 
 
@@ -143,7 +216,9 @@ def test_promtool_finds_nothing_to_say():
 
 
 def test_the_page_lists_the_metrics_as_they_are():
-    rows = re.findall(r"^\| `(runtime_\w+)` \| (\w+) \| (.*?) \| (.*?) \| (.*?) \|$", DOC.read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `((?:runtime|process)_\w+)` \| (\w+) \| (.*?) \| (.*?) \| (.*?) \|$", DOC.read_text(), re.MULTILINE
+    )
     table = [
         (f.name, f.kind, ", ".join(f"`{label}`" for label in f.labels) or "none", f.unit, f.help) for f in FAMILIES
     ]

@@ -164,6 +164,15 @@ class Served:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def scrape(self) -> str:
+        """The metrics, with what requests have noted until now."""
+        if self.loop is None:
+            self.app._models.settle()
+        else:
+            self.loop.call_soon_threadsafe(self.app._models.settle)
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result(10)
+        return str(self.app._scrape().decode())
+
     def drain(self, seconds: float = 5.0) -> None:
         """Stops the server, as a supervisor stops a worker, and waits until it has."""
         self.begin_drain(seconds).result(seconds + 10)
@@ -195,7 +204,9 @@ def app_of(
     served: dict[str, serving_wing.Served] = {}
     for loaded in models:
         looks = pictures(loaded.inputs, images or {})
-        one = serving_wing.Served(loaded, provenance, limits, Meter(slots.slot(1)), lines.log, looks)
+        meter = Meter(slots.slot(1))
+        lines.log.counted = meter.error
+        one = serving_wing.Served(loaded, provenance, limits, meter, lines.log, looks)
         served[provenance.name] = one
         one.example = sample
         prepare(one, codecs)

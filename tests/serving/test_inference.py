@@ -229,6 +229,17 @@ def test_a_request_in_a_thread_says_what_it_waited_and_computed():
     assert 0 < event["computed"] <= event["milliseconds"]
 
 
+def test_the_access_line_says_what_became_of_a_request():
+    served = app_of(model())
+    answers = ask(served), ask(served, b"{}")
+    answered, refused = served.lines.events()
+    assert answered.keys() == {"time", "level", "event", "id", "model", "protocol", "status", "rows", "bytes",
+                               "milliseconds", "queued", "computed"}  # fmt: skip
+    assert (answered["status"], answered["bytes"], answered["queued"]) == (200, len(answers[0].body), 0)
+    assert 0 < answered["computed"] <= answered["milliseconds"]
+    assert (refused["status"], refused["error"], refused["bytes"]) == (400, "invalid_input", len(answers[1].body))
+
+
 def test_a_large_body_is_parsed_off_the_loop_and_answered_alike():
     served = app_of(echo("FP32"), limits=Limits(inline_body_bytes=1000, inline_seconds=1))
     values = [float(n) for n in range(2000)]
@@ -241,11 +252,15 @@ def test_a_large_body_is_parsed_off_the_loop_and_answered_alike():
 def test_every_request_is_counted_once_by_outcome_with_its_rows_and_bytes():
     served = app_of(model())
     ok, bad = ask(served), ask(served, b"{}")
-    text = render(served.slots, [PROVENANCE], ["v2_json"]).decode()
+    text = served.scrape()
     for line in (
         'runtime_request_duration_seconds_count{model="iris",outcome="ok",protocol="v2_json"} 1.0',
         'runtime_request_duration_seconds_count{model="iris",outcome="invalid",protocol="v2_json"} 1.0',
         'runtime_rows_total{model="iris"} 1.0',
+        'runtime_request_stage_seconds_count{model="iris",stage="queue"} 1.0',
+        'runtime_request_stage_seconds_count{model="iris",stage="encode"} 1.0',
+        'runtime_batch_rows_bucket{le="1.0",model="iris"} 1.0',
+        'runtime_errors_total{reason="invalid_input",status="400"} 1.0',
         'runtime_requests_in_flight{model="iris"} 0.0',
         f'runtime_request_bytes_total{{model="iris",protocol="v2_json"}} {float(len(BODY) + 2)}',
         f'runtime_response_bytes_total{{model="iris",protocol="v2_json"}} {float(len(ok.body) + len(bad.body))}',

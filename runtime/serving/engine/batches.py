@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from adapters.values import Array, Arrays
+from runtime.link.metrics import Meter
 from runtime.serving.engine.call import Call
 from runtime.serving.engine.request import Request
 from runtime.serving.engine.threads import Interrupt, Job, Lane
@@ -65,9 +66,9 @@ class Batches:
     """The batches of one model. Everything but what is said to run in a thread is called on the event loop."""
 
     def __init__(self, lane: Lane, predict: Callable[[Request], Arrays], interrupt: Interrupt | None,
-                 ran: Callable[[int], None], alone: Callable[[Request, float], None]) -> None:  # fmt: skip
-        """`ran` is told the rows of each prediction, and `alone` what one took that had no company, in its thread."""
-        self._lane, self._predict, self.interrupt, self.ran, self.alone = lane, predict, interrupt, ran, alone
+                 meter: Meter, alone: Callable[[Request, float], None]) -> None:  # fmt: skip
+        """`alone` is told what a request took that had no company, in its thread."""
+        self._lane, self._predict, self.interrupt, self.meter, self.alone = lane, predict, interrupt, meter, alone
         self.shapes: tuple[Shape, ...] = ()
         self.most_rows, self.delay_seconds = 0, 0.0
         self.crowded = False
@@ -132,8 +133,8 @@ class Batch:
         self._members: list[Member[Any]] = []
         self._rows, self._begun = 0, False
         self._timer: asyncio.TimerHandle | None = None
-        self._predicted: list[int] = []
-        """The rows of each prediction that it took."""
+        self._predicted: list[tuple[int, float]] = []
+        """The rows of each prediction that it took, and the seconds."""
 
     def take(self, member: Member[Any]) -> bool:
         """Takes a member, if there is room and no thread has begun."""
@@ -184,7 +185,11 @@ class Batch:
         began = perf_counter()
         for member in self._members:
             member.call.queued = member.job.queued + began - member.joined
-        self._answer(self._members)
+        self._batches.meter.running(len(self._members))
+        try:
+            self._answer(self._members)
+        finally:
+            self._batches.meter.running(-len(self._members))
 
     def _answer(self, members: list[Member[Any]]) -> None:
         members = [member for member in members if not member.job.given_up]
@@ -201,22 +206,25 @@ class Batch:
                 self._answer(members[:middle])
                 self._answer(members[middle:])
             return
-        self._predicted.append(sum(member.rows for member in members))
+        ended = perf_counter()
+        seconds = ended - started
+        self._predicted.append((sum(member.rows for member in members), seconds))
         for member, outputs in zip(members, parts, strict=True):
             try:
                 member.outcome = member.call.encode(member.request, outputs)
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
                 member.outcome = error
-            member.call.computed = perf_counter() - started
+            call, before, ended = member.call, ended, perf_counter()
+            call.started, call.computed, call.encoded = started, seconds, ended - before
         if len(members) == 1:
-            self._batches.alone(members[0].request, members[0].call.computed)
+            self._batches.alone(members[0].request, ended - started)
 
     def _deliver(self, ended: asyncio.Future[None]) -> None:
         self._batches.over(self)
         self._batches.crowded = len(self._members) > 1
         failure = ended.exception()
-        for rows in self._predicted:
-            self._batches.ran(rows)
+        for rows, seconds in self._predicted:
+            self._batches.meter.ran(rows, seconds)
         for member in self._members:
             member.job.leave = _cannot_leave  # which holds nothing: no arrays wait for the garbage collector
             outcome = member.outcome if failure is None else failure

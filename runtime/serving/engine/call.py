@@ -17,9 +17,13 @@ class Call(Protocol[T_co]):
     deadline_seconds: float
     """Its deadline after that; 0: none. `decode` may bring it forward."""
     queued: float
-    """Seconds that it waited for threads; written by the engine."""
+    """Seconds that it waited for threads. This and the next three are written by the engine."""
+    started: float
+    """`perf_counter()` when the model began with it."""
     computed: float
-    """Seconds that the model and the encoding took, of all requests of its batch; written by the engine."""
+    """Seconds that the model took, for its whole batch."""
+    encoded: float
+    """Seconds that `encode` took."""
 
     @property
     def light(self) -> bool:

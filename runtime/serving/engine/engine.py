@@ -20,6 +20,7 @@ from adapters.values import Arrays
 from adapters.wording import is_ctrl_c
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed, private
 from runtime.link.limits import Limits
+from runtime.link.metrics import Meter
 from runtime.serving.engine import trying
 from runtime.serving.engine.batches import Batches, Verdict
 from runtime.serving.engine.call import Call
@@ -29,6 +30,7 @@ from runtime.serving.engine.threads import Job, Lane, Watch
 from runtime.serving.engine.trial import Trial
 
 T = TypeVar("T")
+S = TypeVar("S")
 _SERIAL = 3
 """Models that are not thread-safe usually hold the GIL, so a thread would only add switching cost (0.3 ms). They may
 run on the event loop up to 3 times as long as others."""
@@ -41,10 +43,8 @@ _STUCK_SECONDS = 30.0
 class Engine:
     """Runs calls on `model`. Everything but `predict` and `learn` is called on the event loop's thread."""
 
-    def __init__(self, model: Model, signature: Signature, limits: Limits, name: str,
-                 ran: Callable[[int], None]) -> None:  # fmt: skip
-        """`ran` is told the rows of each prediction off the loop."""
-        self._model, self._outputs, self._limits = model, signature.outputs, limits
+    def __init__(self, model: Model, signature: Signature, limits: Limits, name: str, meter: Meter) -> None:
+        self._model, self._outputs, self._limits, self._meter = model, signature.outputs, limits, meter
         self.in_flight = self._rows = self._bytes = 0
         """Permits taken by calls off the loop, and the rows and bytes of their requests."""
         self._late: dict[Job[Any], float] = {}
@@ -53,9 +53,10 @@ class Engine:
         serial = 1 if model.threadsafe else _SERIAL
         self._costs = Costs(limits.inline_seconds * serial, limits.alone_seconds if limits.inline_seconds else 0.0)
         self._crowded_until, self._rested = 0.0, True
-        self._predicting = Lane(f"predict-{name}", limits.threads if model.threadsafe else 1)
-        self._decoding = Lane(f"decode-{name}", 1)
-        self.batches = Batches(self._predicting, self.predict, model.interrupt, ran, self._note_alone)
+        threads = limits.threads if model.threadsafe else 1
+        self._predicting, self._decoding = Lane(f"predict-{name}", threads), Lane(f"decode-{name}", 1)
+        self.batches = Batches(self._predicting, self.predict, model.interrupt, meter, self._note_alone)
+        meter.set("runtime_running_limit", threads)
         self._watch = Watch(model.interrupt, limits.deadline_seconds)
 
     def run(self, call: Call[T], *, aside: bool = False) -> T | Awaitable[T]:
@@ -69,7 +70,7 @@ class Engine:
             raise Overloaded(f"overloaded: {self.in_flight} requests in flight, at most {most}; try again")
         if aside or (call.body_bytes > self._limits.inline_body_bytes and not call.light):
             job = self._job(call)
-            job.step(self._decoding, call.decode, partial(self._decoded, job, call))
+            job.step(self._decoding, partial(self._running, call.decode), partial(self._decoded, job, call))
             return job.answer
         request = call.decode()
         size = _size(request.inputs)
@@ -145,7 +146,9 @@ class Engine:
             raise too_late(call.deadline_seconds)
         self._watch.begun(until)
         try:
-            answer = call.encode(request, self.predict(request))
+            outputs = self.predict(request)
+            predicted = perf_counter()
+            answer = call.encode(request, outputs)
         except (PredictFailed, DeadlinePassed):
             if (ended := perf_counter()) > until:
                 self._costs.ran_alone(size, ended - started)
@@ -154,11 +157,11 @@ class Engine:
         finally:
             self._watch.until = inf
         ended = perf_counter()
-        call.computed = ended - started
+        call.started, call.computed, call.encoded = started, predicted - started, ended - predicted
         if alone:
-            self._costs.ran_alone(size, call.computed)
+            self._costs.ran_alone(size, ended - started)
         else:
-            self._costs.ran_inline(size, call.computed)
+            self._costs.ran_inline(size, ended - started)
         if ended > until:
             raise too_late(call.deadline_seconds)
         return answer
@@ -169,11 +172,21 @@ class Engine:
             job.fail(Overloaded(f"overloaded: {self._rows} rows in flight, at most {most}; try again"))
             return
         self._rows, job.rows = self._rows + rows, rows
+        self._note_in_flight()
         if not self.batches.add(job, call, request):
-            job.step(self._predicting, partial(self._timed, job, call, request, size), partial(self._finish, job))
+            work = partial(self._running, partial(self._timed, job, call, request, size))
+            job.step(self._predicting, work, partial(self._finish, job, call))
 
-    def _finish(self, job: Job[T], answer: T) -> None:
-        self.batches.ran(job.rows)
+    def _running(self, work: Callable[[], S]) -> S:
+        """Does one request's work in a thread."""
+        self._meter.running(1)
+        try:
+            return work()
+        finally:
+            self._meter.running(-1)
+
+    def _finish(self, job: Job[T], call: Call[T], answer: T) -> None:
+        self._meter.ran(job.rows, call.computed)
         job.finish(answer)
 
     def _note_alone(self, request: Request, seconds: float) -> None:
@@ -181,9 +194,12 @@ class Engine:
 
     def _timed(self, job: Job[T], call: Call[T], request: Request, size: int) -> T:
         started = perf_counter()
-        answer = call.encode(request, self.predict(request))
-        call.queued, call.computed = job.queued, perf_counter() - started
-        self._costs.ran_in_thread(size, call.computed)
+        outputs = self.predict(request)
+        predicted = perf_counter()
+        answer = call.encode(request, outputs)
+        ended, call.queued, call.started = perf_counter(), job.queued, started
+        call.computed, call.encoded = predicted - started, ended - predicted
+        self._costs.ran_in_thread(size, ended - started)
         return answer
 
     def _decoded(self, job: Job[T], call: Call[T], request: Request) -> None:
@@ -192,7 +208,9 @@ class Engine:
         size = _size(request.inputs)
         call.queued = job.queued
         if self._may_hold_loop(size):
-            job.finish(self._on_loop(call, request, size))
+            job.rows = request.rows
+            self._rows += job.rows
+            self._finish(job, call, self._on_loop(call, request, size))
         else:
             self._in_thread(job, call, request, size)
 
@@ -203,6 +221,7 @@ class Engine:
         job: Job[T] = Job(asyncio.get_running_loop(), self._end, self._model.interrupt)
         job.bytes, self._bytes = call.body_bytes, bytes_
         self.in_flight += 1
+        self._note_in_flight()
         self._expire_at_deadline(job, call)
         return job
 
@@ -217,7 +236,11 @@ class Engine:
         self.in_flight -= 1
         self._rows -= job.rows
         self._bytes -= job.bytes
+        self._note_in_flight()
         self._forget(job)
+
+    def _note_in_flight(self) -> None:
+        self._meter.in_flight(self.in_flight, self._rows, self._bytes)
 
     def _forget(self, job: Job[Any]) -> None:
         if job.timer:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from adapters.base import Model, WrongInput
 from adapters.values import Arrays
 from runtime.link.limits import Limits
+from runtime.link.metrics import Meter
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.wording import listed, shown
@@ -15,10 +16,10 @@ class Learning(Engine):
     """Learns the outputs from the inputs of the first request that the model answers. Requests before that may name any
     outputs; those that name none get the default ones."""
 
-    def __init__(self, model: Model, signature: Signature, limits: Limits, name: str, ran: Callable[[int], None],
+    def __init__(self, model: Model, signature: Signature, limits: Limits, name: str, meter: Meter,
                  learn: Callable[[Arrays], Model], adopt: Callable[[Model], Signature]) -> None:  # fmt: skip
         """`adopt` is told the model as it was learnt, and returns its signature."""
-        super().__init__(replace(model, predict=self._answer), signature, limits, name, ran)
+        super().__init__(replace(model, predict=self._answer), signature, limits, name, meter)
         self._learn, self._adopt = learn, adopt
         self._known: Model | None = None
         self._default: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from runtime.errors import InvalidInput
+from runtime.link.metrics import reason_of
 from runtime.serving.codings import inflated
 from runtime.serving.grpc.metadata import BEGIN, Asked, status
 from runtime.serving.grpc.state import State
@@ -45,7 +46,7 @@ class Call(Stream):
         asked = self._asked
         if asked.refusal:
             http, code, text = asked.refusal
-            self._state.log.info("request.refused", id=request_id(asked.head), status=http, reason=text)
+            self._state.log.refused(http, reason_of(http), id=request_id(asked.head), reason=text)
             begin = BEGIN if http == 200 else encoded((b":status", b"%d" % http))
             self._end(begin + status(code, text))
         elif asked.path not in self._state.methods:

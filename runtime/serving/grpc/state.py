@@ -16,7 +16,7 @@ from runtime.serving.http2.state import State as Http2State
 from runtime.serving.http2.stream import Stream
 from runtime.serving.inference import told_of
 from runtime.serving.media import Body
-from runtime.serving.statuses import Response, grpc_response
+from runtime.serving.statuses import Response, grpc_response, status_of
 from runtime.serving.tracing import trail
 
 Answer = Response | Awaitable[Response]
@@ -71,13 +71,12 @@ class State(Http2State[Asked]):
 
     def refuse(self, error: Exception, head: Asked, *, quiet: bool = False) -> Response:
         """Returns the answer to a call that never gets to inference, and logs it."""
-        _, told, line = told_of(error, inputs=self.limits.log_inputs)
+        failure, told, line = told_of(error, inputs=self.limits.log_inputs)
         own_id, left = trail(head.head, inputs=self.limits.log_inputs)
         response = grpc_response(told)._replace(variable=left.headers)
         if not quiet or not isinstance(error, RequestFailed):
-            write = self.log.info if response.status != 500 else self.log.error
             method = {"method": head.path.rpartition(b"/")[2].decode()} if head.path in self.methods else {}
-            write("request.refused", id=own_id, status=response.status, **method, **line, **left.fields)
+            self.log.refused(response.status, status_of(failure).reason, id=own_id, **method, **line, **left.fields)
         return response
 
 

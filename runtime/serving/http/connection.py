@@ -7,6 +7,7 @@ is decided here: deadlines, room for others, the drain, a lingering close so tha
 import asyncio
 from typing import Final, cast
 
+from runtime.link.metrics import reason_of
 from runtime.serving.http.application import ApplicationExchange
 from runtime.serving.http.exchange import Exchange, Turns, rendered
 from runtime.serving.http.framing import LONGEST_SHORT, UNKNOWN, Head, Refused, is_plain, known
@@ -244,7 +245,7 @@ class Connection(asyncio.BufferedProtocol):
         reading = newest if newest is not None and newest.more_body else None
         head = dict(self._reader.headers if reading is None else reading.headers)  # of any number yet
         own_id, trace = trail(head, inputs=self._limits.log_inputs)
-        self._state.log.info("request.refused", id=own_id[:LOGGED_ID], status=status, reason=text, **trace.fields)
+        self._state.log.refused(status, reason_of(status), id=own_id[:LOGGED_ID], reason=text, **trace.fields)
         if reading is not None and reading.complete:  # answered before its end: a second answer would be another's
             self._end(linger=True)
             return

@@ -3,6 +3,7 @@
 from typing import Final, Generic, TypeVar
 
 from runtime.link.limits import Limits
+from runtime.link.metrics import reason_of
 from runtime.log import Log
 from runtime.serving.health import Health
 from runtime.serving.http2.frames import Broken
@@ -35,4 +36,4 @@ class State(Accounts, Generic[T]):
 
     def refused(self, broken: Broken) -> None:
         """Logs what ended a connection."""
-        self.log.info("request.refused", id=request_id({}), status=400, reason=f"HTTP/2: {broken}")
+        self.log.refused(400, reason_of(400), id=request_id({}), reason=f"HTTP/2: {broken}")

@@ -7,6 +7,7 @@ from adapters.values import Arrays
 from runtime.errors import RequestFailed
 from runtime.serving.engine.request import Request
 from runtime.serving.media import Head
+from runtime.serving.metering import Account
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import Response
 
@@ -69,7 +70,7 @@ def prepare(served: Served, codecs: Iterable[Codec]) -> None:
         if codec.name not in served.forms:
             served.prepare[codec.name] = codec.prepare
             served.forms[codec.name] = codec.prepare(served)
-            served.meters[codec.name] = served.meter.requests(place)
+            served.accounts[codec.name] = Account(served.meter, place)
             served.answered[codec.name] = served.log.answers(
-                "request.answered", escape=served.limits.log_inputs, model=served.name, protocol=codec.name
+                "request.answered", escape=served.limits.log_inputs, model=served.name, protocol=codec.name, status=200
             )

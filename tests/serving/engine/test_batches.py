@@ -15,6 +15,7 @@ import pytest
 from adapters.base import Model, TensorSpec
 from runtime.errors import DeadlinePassed, Overloaded, PredictFailed
 from runtime.link.limits import Limits
+from runtime.link.metrics import Totals
 from runtime.serving.engine.batches import Shape, Verdict
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request
@@ -330,14 +331,15 @@ def test_predictions_are_counted_with_their_rows():
     async def main() -> None:
         gated = Gated()
         engine = gated.engine()
-        rows: list[int] = []
-        engine.batches.ran = rows.append
+        slot = engine._meter.slot
         first = await busy(gated, engine)
         tasks = [asyncio.ensure_future(answer(engine, Call(*range(n)))) for n in (1, 2, 9)]
         await asyncio.sleep(0)
         gated.open.set()
         await asyncio.gather(first, *tasks)
-        assert sorted(rows) == [1, 3, 9]
+        totals = Totals.of([slot])
+        assert [(rows, count) for rows, count, _ in totals.batches] == [(1, 1), (3, 1), (9, 1)]
+        assert all(seconds > 0 for *_, seconds in totals.batches)
 
     asyncio.run(main())
 

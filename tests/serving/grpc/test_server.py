@@ -55,7 +55,7 @@ def test_an_answer_says_where_the_model_is_from_and_the_account_is_that_of_any_p
         assert answer.id == "seen-1"
         assert dict(call.trailing_metadata())["modelkit-digest"] == PROVENANCE.digest
         refusal(client.infer, infer_request(data=ROWS[:, :3]))
-        scrape = served.app._scrape().decode()
+        scrape = served.scrape()
     assert 'runtime_request_duration_seconds_count{model="iris",outcome="ok",protocol="grpc"} 1.0' in scrape
     assert 'runtime_request_duration_seconds_count{model="iris",outcome="invalid",protocol="grpc"} 1.0' in scrape
     assert 'runtime_requests_in_flight{model="iris"} 0.0' in scrape
@@ -192,7 +192,7 @@ def test_the_sooner_deadline_counts(operator, client_seconds):
         assert refusal(client.infer, infer_request(), timeout=client_seconds)[0] == "DEADLINE_EXCEEDED"
         gate.leave.set()
         _until(lambda: served.model.engine.in_flight == 0)
-        scrape = served.app._scrape().decode()
+        scrape = served.scrape()
     assert 'runtime_request_duration_seconds_count{model="iris",outcome="deadline",protocol="grpc"} 1.0' in scrape
     assert not served.lines.events("request.abandoned")
 

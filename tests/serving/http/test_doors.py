@@ -75,7 +75,7 @@ def test_a_codec_that_cannot_refuse_is_a_500_at_both_doors(inline_bytes: int):
         door, asgi = twice(served.port, REQUESTS["good"])
         assert [door.status, asgi.status] == [500, 500]
         assert door.error == asgi.error == "the runtime failed; its log says why"
-        assert b'runtime_requests_in_flight{model="iris"} 0.0' in served.app._scrape()
+        assert 'runtime_requests_in_flight{model="iris"} 0.0' in served.scrape()
         with Wire(served.port) as wire:  # the connection goes on, also where its head is known
             assert [wire.send(request()).answer().status for _ in range(3)] == [500, 500, 500]
     assert [event["cause"].split()[0] for event in served.lines.events("request.failed")] == ["LookupError"] * 7

@@ -21,6 +21,7 @@ Parameters = Mapping[str, str]
 _STATES: Final = {"starting": "LOADING", "pulling": "LOADING", "loading": "LOADING", "draining": "UNLOADING"}
 _ANY_BATCH: Final = 2**31 - 1
 _DEPTH: Final = 16
+_STAGES: Final = {"queue": "queue", "compute_input": "decode", "compute_infer": "compute", "compute_output": "encode"}
 _TRACE: Final = {"trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1", "log_frequency": "0",
                  "trace_file": "", "trace_mode": "triton"}  # fmt: skip
 
@@ -57,8 +58,11 @@ def _config(models: Models, parameters: Parameters) -> Response:
     served = models.find(**parameters)
     model, specs = served.model, (*served.model.inputs, *served.model.outputs)
     batches = model.batch and all(spec.shape[:1] == (-1,) for spec in specs)
+    joined = served.engine.batches
+    most = joined.most_rows if joined.shapes else 0
+    joins = {"dynamic_batching": {"max_queue_delay_microseconds": int(joined.delay_seconds * 1e6)}} if most else {}
     return _json({"name": served.name, "platform": model.platform, "backend": served.provenance.adapter,
-                  "max_batch_size": _ANY_BATCH if batches else 0,
+                  "max_batch_size": (most or _ANY_BATCH) if batches else 0, **joins,
                   "input": [_tensor(spec, batches) for spec in model.inputs],
                   "output": [_tensor(spec, batches) for spec in model.outputs]})  # fmt: skip
 
@@ -82,15 +86,20 @@ def _statistics(models: Models, parameters: Parameters) -> Response:
 
 def _counted(models: Models, served: Served) -> dict[str, Any]:
     total, none = models.totals(), _took(0, 0.0)
-    count = total.answered
-    reading = total.answered_seconds - total.queued_seconds - total.computed_seconds
-    stats = {"success": _took(count, total.answered_seconds), "fail": _took(total.refused, total.refused_seconds),
-             "queue": _took(count, total.queued_seconds), "compute_input": _took(count, reading),
-             "compute_infer": _took(count, total.computed_seconds), "compute_output": _took(count, 0.0),
-             "cache_hit": none, "cache_miss": none}  # fmt: skip
+    stages = {name: _took(total.answered, total.stages[stage]) for name, stage in _STAGES.items()}
+    stats = {
+        "success": _took(total.answered, total.answered_seconds),
+        "fail": _took(total.refused, total.refused_seconds),
+        **stages,
+        "cache_hit": none,
+        "cache_miss": none,
+    }
+    batches = [{"batch_size": rows, "compute_input": none, "compute_infer": _took(count, seconds),
+                "compute_output": none} for rows, count, seconds in total.batches]  # fmt: skip
     return {"name": served.name, "version": served.provenance.versions[0],
-            "last_inference": int(total.last_answer * 1000), "inference_count": total.rows, "execution_count": count,
-            "inference_stats": stats, "batch_stats": [], "memory_usage": [], "response_stats": {}}  # fmt: skip
+            "last_inference": int(total.last_answer * 1000), "inference_count": total.rows,
+            "execution_count": sum(count for _, count, _ in total.batches), "inference_stats": stats,
+            "batch_stats": batches, "memory_usage": [], "response_stats": {}}  # fmt: skip
 
 
 def _took(count: int, seconds: float) -> dict[str, int]:
