@@ -1,5 +1,6 @@
 """`runtime serve`: from the settings to an exit code, the straight path."""
 
+import os
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from runtime.settings import Settings
 from runtime.supervisor.launcher import Launcher
 from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import Listener, listen
+from runtime.supervisor.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from runtime.supervisor.supervisor import Supervisor
@@ -38,7 +40,9 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
     listener = listen(settings.host, settings.port) if serving else listen("127.0.0.1", 0)
     board = Board.create(settings.workers + 1, WIDTH)
     grpc = listener_for_grpc(settings, log) if serving else None
-    launcher = Launcher(settings, reference.name, listener, board, log, _kits_folder(settings, reference), grpc)
+    telemetry = Telemetry.asked(os.environ, board, log) if serving else None
+    kits = _kits_folder(settings, reference)
+    launcher = Launcher(settings, reference.name, listener, board, log, kits, grpc, telemetry)
     if first:
         launcher.order(first, accept=serving)
 

@@ -26,6 +26,7 @@ from typing import (
 from runtime.link.gateway import NO_GATEWAY, Gateway
 from runtime.link.limits import Limits
 from runtime.link.model_files import ModelFacts
+from runtime.link.spans import Sampling
 
 if TYPE_CHECKING:
     from runtime.kit.kit import Kit
@@ -69,6 +70,7 @@ class Order(NamedTuple):
     log_level: str
     limits: Limits
     gateway: Gateway = NO_GATEWAY
+    sampling: Sampling | None = None  # which requests are traced; None: no collector is asked for
 
 
 class Prepare(NamedTuple):
@@ -137,6 +139,13 @@ class Failed(NamedTuple):
         return kind(self.message)
 
 
+class Traced(NamedTuple):
+    """From a worker: notes of traced requests, as `spans.read` reads them."""
+
+    model: str
+    notes: str
+
+
 class Examine(NamedTuple):
     """To the process of `runtime inspect --files`: the kit whose files it looks at."""
 
@@ -174,7 +183,7 @@ class Predicted(NamedTuple):
     skipped: int
 
 
-Message = Order | Prepare | Load | Stop | Ready | Failed | Examine | Verdict | Predict | Predicted
+Message = Order | Prepare | Load | Stop | Ready | Failed | Traced | Examine | Verdict | Predict | Predicted
 
 
 def write(message: Message) -> bytes:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from itertools import accumulate, product
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 if TYPE_CHECKING:
+    from runtime.link.board import Board
     from runtime.link.limits import Limits
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -30,6 +31,8 @@ REASONS = (
 )  # fmt: skip
 """Why requests are answered with errors: a status, and a word (`serving/statuses.py` has it for each failure)."""
 PHASES = ("resolve", "fetch")
+PROTOCOL_NAMES = ("v2_json", "v1", "plain", "grpc")
+"""The protocols of `serving/protocols.py`, and the one that comes without HTTP: a supervisor imports neither."""
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds; one more, without bound, follows."""
 ROWS = tuple(2.0**power for power in range(len(BUCKETS)))
@@ -118,6 +121,8 @@ FAMILIES = (
     Family("runtime_workers_ready", "gauge", (), "workers", "Workers that answer predictions."),
     Family("runtime_start_timestamp_seconds", "gauge", (), "seconds", "When this server started, since 1970.", "max"),
     Family("runtime_log_dropped_total", "counter", (), "lines", "Log lines dropped because nobody read them."),
+    Family("runtime_spans_dropped_total", "counter", (), "requests",
+           "Traced requests whose spans were dropped because they came faster than they are sent."),
     Family("runtime_unsafe_loading", "gauge", (), "1 or 0", "1 while the trust level is unsafe.", "max"),
     Family("runtime_sandboxed", "gauge", (), "1 or 0", "1 while workers are confined to reading the kit.", "max"),
     Family("process_cpu_seconds_total", "counter", ("process",), "seconds", "Processor time, user and system.", "each"),
@@ -149,6 +154,31 @@ def merged(slots: Iterable[Sequence[float]]) -> list[float]:
     in_flight, running, waiting = (OFFSETS[f"runtime_requests_{what}"] for what in ("in_flight", "running", "waiting"))
     values[waiting] = max(0.0, values[in_flight] - values[running])
     return values
+
+
+def read(board: Board) -> tuple[list[float], list[list[float]]]:
+    """Returns what all slots of a board say together, and each slot."""
+    slots = [counts(board.slot(index)) for index in range(board.slots)]
+    values = merged(slots)
+    values[OFFSETS["runtime_workers_ready"]] = board.workers_ready
+    return values, slots
+
+
+def series(family: Family, values: Sequence[float], slots: Sequence[Sequence[float]],
+           names: Mapping[str, Sequence[str]]) -> Iterator[tuple[list[str], Sequence[float]]]:  # fmt: skip
+    """Yields label values and doubles of each series of a family; `names` are those of what slots count by number. What
+    has no name is not there, and neither is a process that does not say what it uses."""
+    at, width = OFFSETS[family.name], RUN if family.kind == "histogram" else 1
+    if family.merge == "each":
+        for index, slot in enumerate(slots):
+            if slot[OFFSETS["process_start_time_seconds"]]:
+                yield [f"worker-{index}" if index else "supervisor"], slot[at : at + 1]
+        return
+    for index, cell in enumerate(family.cells):
+        labels = [value if isinstance(value, str) else "".join(names[label][value : value + 1])
+                  for label, value in zip(family.labels, cell, strict=True)]  # fmt: skip
+        if "" not in labels:
+            yield labels, values[at + index * width : at + (index + 1) * width]
 
 
 class Totals(NamedTuple):

@@ -13,7 +13,7 @@ from runtime.errors import RequestFailed
 from runtime.link.gateway import NO_GATEWAY, Gateway
 from runtime.link.metrics import PROTOCOLS
 from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
-from runtime.serving.inference import Call, Endpoint, infer, told_of
+from runtime.serving.inference import Endpoint, infer, told_of
 from runtime.serving.media import head_of
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocols import CODECS, codecs_behind
@@ -125,7 +125,7 @@ class App:
             codec = endpoint.codec(head)
             body = await self.bodies.read(head, receive, codec.longest_body, codec.binary_at(head))
         except RequestFailed as failure:
-            return Call(endpoint.served, endpoint.codecs[0], head, b"").refused(failure)
+            return endpoint.begin(endpoint.served, endpoint.codecs[0], head, b"", None).refused(failure)
         answer = infer(endpoint, head, body)
         return answer if isinstance(answer, Response) else await answer
 

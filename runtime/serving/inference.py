@@ -5,7 +5,7 @@ one outcome and one log line, written here and nowhere else.
 """
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Final, NamedTuple
 
@@ -18,7 +18,7 @@ from runtime.serving.engine.request import Request
 from runtime.serving.media import Body, Head, media_type, too_large
 from runtime.serving.protocol.codec import Codec
 from runtime.serving.served import Served
-from runtime.serving.statuses import Response, check_lines, status_of
+from runtime.serving.statuses import Response, Status, check_lines, status_of
 from runtime.serving.tracing import ATTRIBUTES, LOGGED_ID, NUMBERS, PREFIX, REQUEST_ID, TRACE, Trail, is_id, trail
 
 _PATIENCE: Final = b"x-envoy-expected-rq-timeout-ms"
@@ -36,6 +36,8 @@ class Endpoint(NamedTuple):
     codecs: tuple[Codec, ...]
     by_media: Mapping[bytes | None, Codec]
     """The same by the content types that they claim."""
+    begin: "Callable[[Served, Codec, Head, Body, float | None], Call]"
+    """Makes the call of a request."""
 
     @classmethod
     def of(cls, served: Served, codecs: tuple[Codec, ...]) -> "Endpoint":
@@ -44,7 +46,7 @@ class Endpoint(NamedTuple):
         for codec in reversed(codecs):
             aside = frozenset(codec.media_types) if codec.images and served.signature.pictures else codec.aside
             claims |= {kind: codec._replace(aside=aside & {kind}) if aside else codec for kind in codec.media_types}
-        return cls(served, codecs, claims)
+        return cls(served, codecs, claims, served.begin or Call)
 
     def codec(self, head: Head) -> Codec:
         """Returns the protocol of a body with these headers, its `aside` empty unless this body is decoded in a thread.
@@ -72,8 +74,8 @@ def infer(endpoint: Endpoint, head: Head, body: Body, seconds: float | None = No
 
     `seconds` is the deadline if it is not the operator's; 0: none.
     """
-    served, codecs, _ = endpoint
-    call = Call(served, codecs[0], head, body, seconds)
+    served, codecs, _, begin = endpoint
+    call = begin(served, codecs[0], head, body, seconds)
     try:
         call.codec = codec = endpoint.codec(head)
         answer = served.engine.run(call, aside=True) if codec.aside else served.engine.run(call)
@@ -100,7 +102,8 @@ class Call:
     """One request between its arrival and its log line; `engine.Call` is what the engine sees of it."""
 
     __slots__ = ("_body", "_head", "_served", "arrived", "body_bytes", "codec", "computed", "deadline_seconds",
-                 "encoded", "id", "mark", "queued", "rows", "started", "trail")  # fmt: skip
+                 "encoded", "failed", "id", "mark", "queued", "rows", "started", "trail")  # fmt: skip
+    failed: Status
     started: float
     computed: float
     encoded: float
@@ -187,7 +190,8 @@ class Call:
         served, protocol = self._served, self.codec.name
         failure, told, line = told_of(error, inputs=served.limits.log_inputs)
         self._left(late=isinstance(error, DeadlinePassed))
-        status, length = status_of(failure), 0
+        self.failed = status = status_of(failure)
+        length = 0
         try:
             response = self.codec.refuse(told)
             check_lines(response.variable)

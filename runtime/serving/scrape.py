@@ -10,23 +10,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from runtime.link.board import Board
-from runtime.link.metrics import FAMILIES, OFFSETS, RUN, Family, counts, merged
+from runtime.link.metrics import FAMILIES, Family, read, series
 from runtime.serving.served import Provenance
 from runtime.version import __version__
 
 _KINDS: Final[dict[str, Any]] = {"counter": CounterMetricFamily, "histogram": HistogramMetricFamily,
                                  "gauge": GaugeMetricFamily, "info": GaugeMetricFamily}  # fmt: skip
 
-_STARTED: Final = OFFSETS["process_start_time_seconds"]
 _BUILD: Final = {"version": __version__, "python": platform.python_version()}
 
 
 def render(board: Board, models: Sequence[Provenance], protocols: Sequence[str]) -> bytes:
     """Returns all slots together; `models` and `protocols` name what slots count by number, and only those appear."""
-    slots = [counts(board.slot(index)) for index in range(board.slots)]
-    values = merged(slots)
-    values[OFFSETS["runtime_workers_ready"]] = board.workers_ready
-    return generate_latest(_Collector(values, slots, models, protocols))
+    return generate_latest(_Collector(*read(board), models, protocols))
 
 
 class _Collector:
@@ -47,26 +43,10 @@ class _Collector:
             for facts in kits if "model" in family.labels else [_BUILD]:
                 metric.add_metric([facts[label] or "" for label in family.labels], 1.0)
             return metric
-        if family.merge == "each":
-            for index, slot in enumerate(self._slots):
-                if slot[_STARTED]:  # a process that says what it uses
-                    metric.add_metric([f"worker-{index}" if index else "supervisor"], slot[OFFSETS[family.name]])
-            return metric
-        width = RUN if family.kind == "histogram" else 1
-        for index, cell in enumerate(family.cells):
-            at, labels = OFFSETS[family.name] + index * width, list(map(self._label, family.labels, cell))
-            if "" in labels:  # of a model or a protocol that is not there
-                continue
+        for labels, cells in series(family, self._values, self._slots, self._names):
             if family.kind == "histogram":
-                *run, total = self._values[at : at + RUN]
                 bounds = [*map(str, family.bounds), "+Inf"]
-                metric.add_metric(labels, list(zip(bounds, accumulate(run), strict=True)), total)
+                metric.add_metric(labels, list(zip(bounds, accumulate(cells[:-1]), strict=True)), cells[-1])
             else:
-                metric.add_metric(labels, self._values[at])
+                metric.add_metric(labels, cells[0])
         return metric
-
-    def _label(self, label: str, value: int | str) -> str:
-        if isinstance(value, str):
-            return value
-        names = self._names[label]
-        return names[value] if value < len(names) else ""

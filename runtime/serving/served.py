@@ -1,7 +1,7 @@
 """What is served: one loaded model, where it came from, and the table of them by name."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -68,6 +68,8 @@ class Served:
         self.engine = Engine(*given) if model.learn is None else Learning(*given, model.learn, self._adopt)
         self.in_hand: InHand | None = None
         """Where requests are noted that might end this process; a program without a supervisor has none."""
+        self.begin: Callable[..., Any] | None = None
+        """Makes the calls of requests, where they are traced: `traced.TracedCall`."""
         self.forms: dict[str, Any] = {}
         """What each protocol has prepared, by its name."""
         self.prepare: dict[str, Callable[[Served], object]] = {}

@@ -14,6 +14,7 @@ from runtime.supervisor.listeners import Listeners
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import Listener, address
+from runtime.supervisor.telemetry import Telemetry
 
 _SHARE: Final = 8  # bodies may take an eighth of the container's memory
 _PLENTY: Final = 2**60
@@ -24,12 +25,12 @@ class Launcher:
     """Starts workers, and gives each its first order."""
 
     def __init__(self, settings: Settings, model: str, listener: Listener, board: Board, log: Log, kits: Path,
-                 grpc: Listener | None = None) -> None:  # fmt: skip
+                 grpc: Listener | None = None, telemetry: Telemetry | None = None) -> None:  # fmt: skip
         """`listener` is worker 1's, `grpc` the one of gRPC; beside the interpreter and its libraries, workers may read
         `kits`."""
         self.listener, self.grpc_address = listener, address(grpc) if grpc else ""
         self._listeners = [Listeners(first) for first in (listener, grpc) if first]
-        self.settings, self.board, self.log = settings, board, log
+        self.settings, self.board, self.log, self.telemetry = settings, board, log, telemetry
         # to our standard output, except on a terminal, where one log keeps lines and status apart
         own = settings.command == "serve" and not os.isatty(1)
         self.out = Log(1, style=log.style, level=log.level) if own else None
@@ -56,6 +57,7 @@ class Launcher:
             log_level=log.level,
             limits=limits_of(settings, allowance()),
             gateway=settings.gateway,
+            sampling=self.telemetry.sampling if self.telemetry else None,
         )
         listeners = [listener.fileno() for listener in self.listeners_of(worker.slot)]
         worker.tell(order, files=(*self.board.files, _STANDARD_ERROR, *listeners))

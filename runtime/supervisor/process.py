@@ -70,6 +70,7 @@ class WorkerProcess:
         self.loading: dict[str, float] = {}  # models that it is loading, and since when
         self.ready: set[str] = set()  # models that it serves
         self.not_understood = 0  # how often it sent what is no message
+        self.traced = 0  # messages about traced requests in this second
         self.waiting = self.stuck_looks = 0  # connections to be accepted; for how many looks they have not become fewer
         self.blameless = False  # ended for what another one did: no sign of a crash loop
         self.finish_output: Callable[[], None] | None = None  # waits until all that it wrote is reported

@@ -90,6 +90,8 @@ class Supervisor:
                 signal.signal(signum, signal.SIG_IGN)
             self._progress.cancel()
             self._workers.end()
+            if self._launcher.telemetry:
+                self._launcher.telemetry.close()
             self._launcher.close_listeners()
             if self._launcher.out:
                 self._launcher.out.close()
@@ -159,6 +161,8 @@ class Supervisor:
             self.ended(None)
         elif first and not self._stopping:
             self._model.phase = "ready"
+            if self._launcher.telemetry and self.kit:
+                self._launcher.telemetry.start(self.reference.name, self._meter, self.kit)
             seconds, name, address = round(time.monotonic() - self._started, 2), self.reference.name, self._address
             curl = curl_line(self._curl_address, name, message.example)
             grpc = self._launcher.grpc_address

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from runtime.errors import CrashLoop
 from runtime.link.board import BREAK_OFF
-from runtime.link.messages import Failed, Load, Message, Ready, Stop
+from runtime.link.messages import Failed, Load, Message, Ready, Stop, Traced
 from runtime.link.metrics import Meter
 from runtime.link.usage import usage
 from runtime.supervisor.cgroups import oom_kills
@@ -28,6 +28,7 @@ _CRASH_DEATHS: Final = 5
 _CRASH_SECONDS: Final = 60.0
 _FIRST_PAUSE_SECONDS: Final = 0.5  # before a failed start is tried again; doubled each time. Five are a crash loop, too
 _MOST_NOT_UNDERSTOOD: Final = 16  # messages that are no messages; a worker that sends one more is ended
+_MOST_TRACED: Final = 100  # messages with notes of traced requests in a second; an honest worker sends 40
 _LOOK_SECONDS: Final = 1.0
 _STUCK_LOOKS: Final = 10  # 10 s: a busy event loop, too, accepts connections in that time
 _LONGEST_PAUSE_SECONDS: Final = 10.0
@@ -156,7 +157,7 @@ class Workers:
 
     def _hear(self, worker: WorkerProcess) -> None:
         try:
-            message = worker.channel.receive(Ready, Failed)
+            message = worker.channel.receive(Ready, Failed, Traced)
         except EOFError:  # it is ending, and says of what with its exit code; or it has to
             loop = asyncio.get_running_loop()
             loop.remove_reader(worker.channel.fileno())
@@ -168,6 +169,8 @@ class Workers:
         else:
             if isinstance(message, Ready | Failed):
                 self._heard(worker, message)
+            elif isinstance(message, Traced):
+                self._traced(worker, message.notes)
 
     def _heard(self, worker: WorkerProcess, message: Ready | Failed) -> None:
         if message.model in worker.loading:
@@ -181,6 +184,18 @@ class Workers:
         else:
             self._not_understood(worker)
 
+    def _hear_the_rest(self, worker: WorkerProcess) -> None:
+        """Takes the notes of traced requests that a worker sent before its end."""
+        with suppress(OSError, EOFError, ValueError):
+            while isinstance(message := worker.channel.receive(Ready, Failed, Traced), Traced):
+                self._traced(worker, message.notes)
+
+    def _traced(self, worker: WorkerProcess, notes: str) -> None:
+        worker.traced += 1
+        telemetry = self._launcher.telemetry
+        if telemetry is None or worker.traced > _MOST_TRACED or not telemetry.take(notes):
+            self._not_understood(worker)
+
     def _not_understood(self, worker: WorkerProcess) -> None:
         worker.not_understood += 1
         if worker.not_understood == 1:
@@ -192,6 +207,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         loop.remove_reader(worker.pidfd)
         loop.remove_reader(worker.channel.fileno())
+        self._hear_the_rest(worker)
         del self._workers[worker.slot]
         reason = self._out_of_memory(worker.reap())
         blamed = self._vitals.died(worker.slot)
@@ -240,6 +256,7 @@ class Workers:
         self._vitals.tell()
         self._meter.uses(usage())
         for worker in self:
+            worker.traced = 0
             self._look_at_loading(worker)
             if worker.ready and (reason := self._vitals.stuck(worker.slot, worker.pid)):
                 self._log.error("worker.stuck", worker=worker.slot, reason=reason)

@@ -20,7 +20,7 @@ from adapters.wording import with_class
 from runtime.libraries import listen
 from runtime.link.board import BREAK_OFF, Board
 from runtime.link.channel import Channel
-from runtime.link.messages import Load, Order, Prepare, Ready, Stop
+from runtime.link.messages import Load, Order, Prepare, Ready, Stop, Traced
 from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.link.usage import usage
@@ -37,8 +37,10 @@ from runtime.worker.harden import narrow
 from runtime.worker.loading import load
 
 if TYPE_CHECKING:
+    from runtime.link.spans import Sampling
     from runtime.serving.grpc.server import Server as GrpcServer
     from runtime.serving.protocol.codec import Codec
+    from runtime.serving.traced import Tracer
 _BEAT_SECONDS: Final = 0.5
 _SETTLE_SECONDS: Final = 0.5  # after ready, before what would compete with the first requests
 
@@ -62,6 +64,7 @@ class Service:
         self._in_hand = InHand(self._board, self._signs, self._meter)
         self._predicts_since = 0.0  # when the model that is being loaded was first asked; 0: not yet
         self._served = dict[str, Served]()
+        self._tracer: Tracer | None = None
         health = Health(self._board, order.model)
         self._codecs: tuple[Codec, ...] = CODECS
         self._health = health
@@ -103,6 +106,8 @@ class Service:
         self._signs.note(now, oldest)
         self._in_hand.look(late=oldest > 0)
         self._meter.uses(usage())
+        if self._tracer is not None:
+            self._tracer.flush()
         asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._beat)
 
     def _break_off(self, _signal: int, _frame: object) -> None:
@@ -142,6 +147,8 @@ class Service:
 
     async def _stop(self, seconds: float) -> None:
         await asyncio.gather(*(server.drain(seconds) for server in self._servers))
+        if self._tracer is not None:
+            self._tracer.flush()
         self._stopped.set()
 
     # the model
@@ -179,6 +186,8 @@ class Service:
         gc.enable()
         self._log.private = not self._order.limits.log_inputs  # from now on texts may quote inputs
         self._predicts_since, served.in_hand = 0.0, self._in_hand
+        if self._order.sampling is not None:
+            self._trace(served, self._order.sampling)
         self._served[kit.model] = served
         prepare(served, self._codecs)  # a protocol may have been added during the load
         if not self._order.accept:
@@ -188,6 +197,16 @@ class Service:
         await asyncio.sleep(_SETTLE_SECONDS)
         await asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # unless somebody has asked for it
         await served.try_batching()
+
+    def _trace(self, served: Served, sampling: "Sampling") -> None:
+        from runtime.serving.traced import TracedCall, Tracer
+
+        self._tracer = Tracer(
+            sampling,
+            lambda notes: self._channel.send(Traced(served.name, notes)),
+            partial(self._meter.add, "runtime_spans_dropped_total"),
+        )
+        served.begin = partial(TracedCall, self._tracer)
 
 
 def _encode(fields: dict[str, object]) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -121,3 +122,11 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **environ},
         check=False,
     )
+
+
+def scraped_until(client: httpx.Client, *wanted: str) -> str:
+    """The metrics, once all of `wanted` is there: each worker counts what it has answered within 50 ms."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not all(text in (scrape := client.get("/metrics").text) for text in wanted):
+        assert time.monotonic() < deadline, scrape
+    return scrape

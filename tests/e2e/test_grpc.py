@@ -19,7 +19,7 @@ from runtime.errors import InvalidSetting
 from runtime.settings import Settings
 from tests import core_venv
 from tests.e2e import hostile
-from tests.e2e.server import PATIENCE_SECONDS, Server
+from tests.e2e.server import PATIENCE_SECONDS, Server, scraped_until
 from tests.places import KITS
 from tests.ports import free_port
 from tests.serving.grpc.client import Client, infer_request
@@ -47,8 +47,8 @@ def test_both_protocols_answer_alike_from_all_workers(tmp_path):
                 answer = client.infer(infer_request("iris-onnx", raw=False))
                 assert list(answer.outputs[0].contents.int64_contents) == wanted
                 assert client.call("ServerReady").ready
-        scrape = http.get("/metrics").text
-        assert 'runtime_request_duration_seconds_count{model="iris-onnx",outcome="ok",protocol="grpc"} 20.0' in scrape
+        count = 'runtime_request_duration_seconds_count{model="iris-onnx",outcome="ok",protocol="grpc"} 20.0'
+        scraped_until(http, count)
         listening = Counter(
             pid
             for pid in server.workers()

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -16,7 +15,7 @@ import psutil
 import pytest
 
 from tests.e2e import hostile
-from tests.e2e.server import PATIENCE_SECONDS, Server
+from tests.e2e.server import PATIENCE_SECONDS, Server, scraped_until
 from tests.expected import cases
 from tests.lying_registry import Gate, stalled
 from tests.places import KITS
@@ -100,20 +99,12 @@ def test_several_workers_answer_on_one_socket_with_one_scrape(tmp_path):
             for _ in range(20):
                 assert httpx.post(f"{client.base_url}{INFER}", json=REQUEST).status_code == 200
             count = 'runtime_request_duration_seconds_count{model="iris-onnx",outcome="ok",protocol="v2_json"} 20.0'
-            scrape = scraped_until(str(client.base_url), count, *(f'{{process="worker-{n}"}}' for n in (1, 2)))
+            scrape = scraped_until(client, count, *(f'{{process="worker-{n}"}}' for n in (1, 2)))
             scrapes = {of_the_runtime(httpx.get(f"{client.base_url}/metrics").text) for _ in range(6)}
         assert scrapes == {of_the_runtime(scrape)}
         assert "runtime_workers_ready 2.0" in scrape
         assert 'process_resident_memory_bytes{process="supervisor"}' in scrape
         assert server.stop() == 0
-
-
-def scraped_until(url: str, *wanted: str) -> str:
-    """The metrics, once all of `wanted` is there: each worker counts what it has answered within 50 ms."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not all(text in (scrape := httpx.get(f"{url}/metrics").text) for text in wanted):
-        assert time.monotonic() < deadline, scrape
-    return scrape
 
 
 def of_the_runtime(scrape: str) -> str:
