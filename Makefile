@@ -10,7 +10,7 @@ EDITABLE = --config-settings editable_mode=compat
 ALONE    = .venv/bin/python -m piptools compile --quiet --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-options --annotation-style line
 LOCK     = $(ALONE) --constraint constraints.txt
-LOCKED   = sklearn xgboost lightgbm catboost images arrow zstd signatures grpc
+LOCKED   = sklearn xgboost lightgbm catboost images arrow zstd signatures grpc otel
 # pip compiles what it installs, but not an editable package; a start would do it each time where Python may not write
 BYTECODE = .venv/bin/python -m compileall -q runtime adapters
 PYTEST   = .venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --ignore tests/image

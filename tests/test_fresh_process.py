@@ -27,6 +27,7 @@ FRAMEWORKS = {
 }
 TEST_TOOLS = {"click", "httpx", "hypothesis", "mypy", "psutil", "pytest", "grimp", "uvicorn"}
 REGISTRY = {"oras", "requests", "urllib3", "jsonschema"}
+TELEMETRY = {"opentelemetry"}
 SERVER = {"numpy", "starlette", "uvloop", "httptools", "orjson", "anyio", "prometheus_client", "asyncio"}
 
 
@@ -34,26 +35,32 @@ SERVER = {"numpy", "starlette", "uvloop", "httptools", "orjson", "anyio", "prome
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        pytest.param("runtime.cli", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER | {"yaml"}, id="cli"),
+        pytest.param("runtime.cli", FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY | SERVER | {"yaml"}, id="cli"),
         pytest.param(
             "runtime.supervisor.supervisor",
-            FRAMEWORKS | TEST_TOOLS | REGISTRY | (SERVER - {"asyncio"}) | {"yaml"},
+            FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY | (SERVER - {"asyncio"}) | {"yaml"},
             id="supervisor",
         ),
-        pytest.param("runtime.kit.pull", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER | {"yaml"}, id="kit wing"),
-        pytest.param("runtime.serving.app", FRAMEWORKS | TEST_TOOLS | REGISTRY, id="serving wing"),
-        pytest.param("runtime.worker.main", FRAMEWORKS | TEST_TOOLS | REGISTRY, id="worker"),
+        pytest.param(
+            "runtime.kit.pull", FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY | SERVER | {"yaml"}, id="kit wing"
+        ),
+        pytest.param("runtime.serving.app", FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY, id="serving wing"),
+        pytest.param("runtime.worker.main", FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY, id="worker"),
         pytest.param(
             "runtime.worker.service",
-            FRAMEWORKS | TEST_TOOLS | REGISTRY | {"starlette", "anyio", "prometheus_client"},
+            FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY | {"starlette", "anyio", "prometheus_client"},
             id="what a worker has before it accepts",
         ),
         pytest.param(
             "runtime.serving.grpc.server",
-            FRAMEWORKS | TEST_TOOLS | REGISTRY | {"starlette", "anyio", "prometheus_client", "google", "grpc", "hpack"},
+            FRAMEWORKS
+            | TEST_TOOLS
+            | TELEMETRY
+            | REGISTRY
+            | {"starlette", "anyio", "prometheus_client", "google", "grpc", "hpack"},
             id="gRPC before its first call",
         ),
-        pytest.param("adapters", FRAMEWORKS | TEST_TOOLS | REGISTRY | SERVER, id="adapters"),
+        pytest.param("adapters", FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY | SERVER, id="adapters"),
     ],
 )
 def test_an_import_brings_only_what_it_needs(module: str, unwanted: set[str]) -> None:

@@ -23,6 +23,7 @@ EXTRAS = (
     "zstd",
     "signatures",
     "grpc",
+    "otel",
 )
 
 

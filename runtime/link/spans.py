@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from runtime.link.metrics import REASONS
 
-MOST_NOTES: Final = 100
+MOST_NOTES: Final = 50
 """In one message, which then fits the channel."""
 LONGEST_ID: Final = 64
 _LONGEST_NAME: Final = 256

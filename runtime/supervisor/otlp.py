@@ -83,8 +83,9 @@ class Exporter:
                 found.append(points.NumberDataPoint(about, self._started, now, cells[0]))
             elif count := int(sum(cells[:-1])):
                 buckets = [int(cell) for cell in cells[:-1]]
-                found.append(points.HistogramDataPoint(
-                    about, self._started, now, count, cells[-1], buckets, family.bounds, None, None))  # type: ignore[arg-type]  # nobody knows them  # fmt: skip
+                extremes: Any = (None, None)  # nobody knows them
+                told = count, cells[-1], buckets, family.bounds, *extremes
+                found.append(points.HistogramDataPoint(about, self._started, now, *told))
         data: points.Sum | points.Gauge | points.Histogram
         if family.kind == "counter":
             data = points.Sum(found, _CUMULATIVE, is_monotonic=True)
@@ -95,7 +96,7 @@ class Exporter:
     def close(self) -> None:
         """Sends what waits."""
         if self._spans is not None:
-            self._spans.shutdown()  # type: ignore[no-untyped-call]
+            self._spans.shutdown()
         if self._metrics is not None:
             self._metrics.shutdown()
 

@@ -123,7 +123,7 @@ def test_prometheus_scrapes_the_server(prometheus: httpx.Client) -> None:
 def test_a_healthy_server_raises_no_alert(prometheus: httpx.Client) -> None:
     groups = prometheus.get("/rules").raise_for_status().json()["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
-    assert len(rules) == 11
+    assert len(rules) == 13
     assert [rule["name"] for rule in rules if rule["state"] != "inactive" or rule["health"] == "err"] == []
 
 

@@ -12,10 +12,23 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtime.link.limits import Limits
-from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOMES, PHASES, REASONS, STAGES, WIDTH, Meter, Totals, reason_of
+from runtime.link.metrics import (
+    BUCKETS,
+    FAMILIES,
+    OUTCOMES,
+    PHASES,
+    PROTOCOL_NAMES,
+    REASONS,
+    STAGES,
+    WIDTH,
+    Meter,
+    Totals,
+    reason_of,
+)
 from runtime.link.usage import usage
 from runtime.serving.http.framing import Refused
 from runtime.serving.metering import Account
+from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocols import CODECS
 from runtime.serving.scrape import render
 from runtime.serving.statuses import STATUSES
@@ -202,7 +215,7 @@ def test_before_a_model_is_known_only_the_metrics_of_the_process_appear():
 
 def test_the_number_of_series_is_fixed():
     histogram = len(BUCKETS) + 3
-    per_protocol, others = len(OUTCOMES) * histogram + 2, 8 + 12 + 2  # of the model, of the server, infos
+    per_protocol, others = len(OUTCOMES) * histogram + 2, 8 + 13 + 2  # of the model, of the server, infos
     histograms = (len(STAGES) + 1) * histogram
     assert len(samples(rendered(Slots()))) == (
         len(PROTOCOLS) * per_protocol + histograms + len(PHASES) + len(REASONS) + others
@@ -237,3 +250,7 @@ def test_the_supervisor_can_import_metrics_without_numpy_or_the_server():
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert shown.stdout.strip() == "[]"
+
+
+def test_protocols_are_named_alike_where_only_their_numbers_are_known():
+    assert (*PROTOCOLS, GRPC.name) == PROTOCOL_NAMES

@@ -84,7 +84,7 @@ def test_settings_of_traces_can_be_read_and_not_changed(client: Client, name: st
         code, said = refusal(client, "TraceSetting", model_name=name, settings={setting: {"value": values}})
         assert (code, said) == (
             "INVALID_ARGUMENT",
-            f"setting '{setting}' is read only; this server writes no traces",
+            f"setting '{setting}' is read only; traces go where OTEL_EXPORTER_OTLP_ENDPOINT says",
         )
 
 

@@ -117,7 +117,7 @@ def _logging(models: Models, _: Parameters, body: bytes) -> Response:
 def _trace(models: Models, parameters: Parameters, body: bytes) -> Response:
     if parameters:
         models.find(**parameters)
-    return _unchanged(_TRACE, body, "this server writes no traces")
+    return _unchanged(_TRACE, body, "traces go where OTEL_EXPORTER_OTLP_ENDPOINT says")
 
 
 def _unchanged(settings: Mapping[str, object], body: bytes, advice: str) -> Response:

@@ -191,6 +191,9 @@ def test_settings_of_traces_can_be_read_and_not_changed(served: Served, path: st
     assert get(served, path).json == TRACE
     assert post(served, path, b'{"trace_level":["OFF"]}').json == TRACE
     refused = post(served, path, b'{"trace_level":["TIMESTAMPS"]}')
-    assert (refused.status, refused.error) == (400, "setting 'trace_level' is read only; this server writes no traces")
+    assert (refused.status, refused.error) == (
+        400,
+        "setting 'trace_level' is read only; traces go where OTEL_EXPORTER_OTLP_ENDPOINT says",
+    )
     wrong = ask(served.port, request("PUT", path, b""))[0]
     assert (wrong.status, wrong.headers["allow"]) == (405, "GET, HEAD, POST")
