@@ -83,15 +83,16 @@ class Supervisor:
         self._progress, self._model.phase = progress, "pulling"
         threading.Thread(target=self._pull, args=(loop, progress), name="pull", daemon=True).start()
         try:
-            return await self._ended
+            code = await self._ended
+            if code == 0 and self._launcher.telemetry:
+                self._launcher.telemetry.close()
+            return code
         finally:
             for signum in stops:  # a further one must not replace the exit code
                 loop.remove_signal_handler(signum)
                 signal.signal(signum, signal.SIG_IGN)
             self._progress.cancel()
             self._workers.end()
-            if self._launcher.telemetry:
-                self._launcher.telemetry.close()
             self._launcher.close_listeners()
             if self._launcher.out:
                 self._launcher.out.close()

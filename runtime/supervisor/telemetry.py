@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
+from adapters.wording import with_class
 from runtime.link.spans import Note, Sampling, read
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Telemetry:
         if not (traces or metrics) or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
             return None
         if wanted := _missing(environ):
-            log.warning("telemetry.off", message=f"no traces and metrics to a collector: {wanted}", reason=wanted)
+            _say_off(log, wanted)
             return None
         seconds = _number(environ, "OTEL_METRIC_EXPORT_INTERVAL", _INTERVAL) / 1000
         return cls(board, log, _sampling(environ) if traces else None, max(seconds, 0.1) if metrics else 0.0)
@@ -78,7 +79,11 @@ class Telemetry:
     def _run(self, model: str, kit: Kit) -> None:
         from runtime.supervisor.otlp import Exporter  # with the SDK: 0.2 s, and 20 MB
 
-        exporter = Exporter(model, kit, traces=self.sampling is not None, metrics=self._metrics_seconds > 0)
+        try:
+            exporter = Exporter(model, kit, traces=self.sampling is not None, metrics=self._metrics_seconds > 0)
+        except Exception as error:  # noqa: BLE001 - of a variable that the SDK cannot read
+            _say_off(self._log, with_class(error))
+            return
         due = time.monotonic() + self._metrics_seconds
         while True:
             try:
@@ -94,6 +99,10 @@ class Telemetry:
         if self._metrics_seconds:
             exporter.export_metrics(self._board)
         exporter.close()
+
+
+def _say_off(log: Log, reason: str) -> None:
+    log.warning("telemetry.off", message=f"no traces and metrics to a collector: {reason}", reason=reason)
 
 
 def _is_asked(environ: Mapping[str, str], signal: str) -> bool:

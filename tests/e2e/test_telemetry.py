@@ -166,3 +166,11 @@ def test_a_collector_that_is_gone_costs_no_request_and_no_time_at_the_stop(tmp_p
         began = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began < 10
+
+
+def test_a_variable_that_the_sdk_refuses_is_said_and_costs_nothing_else(tmp_path: Path) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_MAX_QUEUE_SIZE": "0"}
+    with Server(IRIS, "--drain-delay", "0", cache=tmp_path, **environ) as server, server.ready() as client:
+        assert "max_queue_size must be a positive integer" in server.event("telemetry.off")["reason"]
+        assert client.post(INFER, json=REQUEST).status_code == 200
+        assert server.stop() == 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -254,3 +255,14 @@ def test_the_supervisor_can_import_metrics_without_numpy_or_the_server():
 
 def test_protocols_are_named_alike_where_only_their_numbers_are_known():
     assert (*PROTOCOLS, GRPC.name) == PROTOCOL_NAMES
+
+
+def test_a_process_without_a_descriptor_left_says_nothing_new():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        found = usage()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == {}
+    assert usage()["process_open_fds"] > 0

@@ -12,6 +12,7 @@ import pytest
 
 from adapters.base import TensorSpec
 from runtime.link.limits import Limits
+from runtime.serving.engine.batches import Shape, Verdict
 from tests.serving.support import BODY, DIGEST, INFER, Served, StaticHealth, iris_like, model, serving
 from tests.serving.wire import Answer, Wire, ask, request
 
@@ -120,6 +121,18 @@ def test_a_model_that_batches_is_configured_without_the_batch_axis():
     assert config["input"][0]["dims"] == [4]
     assert config["input"][1] == {"name": "text", "data_type": "TYPE_STRING", "dims": [], "optional": True}
     assert [output["dims"] for output in config["output"]] == [[], [3]]
+
+
+def test_a_model_whose_requests_are_joined_says_how_many_rows_a_batch_has():
+    shape = Shape(frozenset({"X"}), frozenset({"label", "scores"}), None)
+    with serving(model(batch=True)) as served:
+        served.model.engine.batches.allow(Verdict((shape,), 32, delay_seconds=0.002))
+        config = get(served, "/v2/models/iris/config").json
+        served.model.engine.batches.shapes = ()  # it turned out to be wrong
+        later = get(served, "/v2/models/iris/config").json
+    assert config["max_batch_size"] == 32
+    assert config["dynamic_batching"] == {"max_queue_delay_microseconds": 2000}
+    assert (later["max_batch_size"], "dynamic_batching" in later) == (2**31 - 1, False)
 
 
 @pytest.mark.parametrize("path", ["config", "stats", "trace/setting"])
