@@ -174,8 +174,8 @@ def _is_plain(dtype: Any) -> bool:
 
 
 def empty_array(cls: Any, shape: Any, dtype: Any) -> np.ndarray[Any, Any]:
-    """numpy's `_reconstruct`: returns an array of no elements, whose state follows."""
-    need(cls is np.ndarray and math.prod(shape) == 0, "an array is made in an unusual way")
+    """numpy's `_reconstruct`: returns an array of no elements, whose state follows. A matrix becomes a plain array."""
+    need(cls in (np.ndarray, np.matrix) and math.prod(shape) == 0, "an array is made in an unusual way")
     return np.empty(shape, dtype="b" if dtype in ("b", b"b") else np.dtype(dtype))
 
 

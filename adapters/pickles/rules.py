@@ -74,7 +74,8 @@ _NUMPY_FUNCTIONS: Final = (
 _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "builtins": ("bool", "dict", "float", "int", "list", "object", "str", "tuple"),
     "numpy": (
-        "ndarray", "memmap", "bool_", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+        "ndarray", "memmap", "matrix",  # the mean of a sparse matrix is a matrix: BisectingKMeans keeps it
+        "bool_", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
         "float16", "float32", "float64", "complex64", "complex128", "object_", "str_", "bytes_", "intp",
         "generic", "number", "integer", "signedinteger", "unsignedinteger", "inexact", "floating", "character",
         "flexible",
