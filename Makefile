@@ -89,7 +89,7 @@ test-image: venv programs  ## Builds and runs the image for real, with podman an
 programs:  ## Installs what the tests run beside Python: a registry, skopeo, promtool, clients.
 	@./.ci/packages "$(PROGRAMS)" "$(PACKAGES)"
 
-clients: venv  ## Makes an environment for each of the real clients (docs/clients.md).
+clients: venv  ## Makes an environment for each of the real clients (docs/clients.md), and one of real models.
 	@.venv/bin/python -m tests.clients.environments
 
 lock: venv  ## Writes requirements/: all that the core and each extra need, with the hashes of every platform's files.

@@ -22,6 +22,8 @@ METHODS: Final = (
 )  # fmt: skip
 """The methods of scikit-learn that take rows and return rows; the first that a model has is its default output."""
 
+AGAIN: Final = "save it again, or serve it with the version that saved it"
+
 _Outputs = dict[str, tuple[TensorSpec, ...]]
 """By method."""
 
@@ -40,7 +42,7 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
     inputs, classes = inputs_of(estimator, options), getattr(estimator, "classes_", None)
     for part in walk(estimator):
         _mend(part)
-    tried = _tried(estimator, methods, inputs, options)
+    tried = _tried(estimator, methods, inputs, options, _other_version(version))
 
     def made(outputs: _Outputs, row: Mapping[str, Sequence[Any]] = inputs.row) -> Model:
         return Model(
@@ -83,7 +85,7 @@ def _mend(part: Any) -> None:
 
 
 def _tried(
-    estimator: Any, methods: Sequence[str], inputs: Rows, options: Options
+    estimator: Any, methods: Sequence[str], inputs: Rows, options: Options, other: str
 ) -> tuple[_Outputs, Mapping[str, Sequence[Any]]] | Exception:
     """Returns the outputs of each method, and the row of the dry run that showed them; or why the first run failed, if
     no row is one of this model's. Raises LoadFailed if no row can be right."""
@@ -102,7 +104,8 @@ def _tried(
             failed = failed or error
     # scikit-learn says ValueError of rows; the kit's own code may raise anything
     if isinstance(failed, TypeError | AttributeError) and not allows_code(options.trust):
-        raise LoadFailed(f"a {type(estimator).__name__} that cannot predict: {reason(failed)}") from failed
+        why = f"{reason(failed)}; {other}: {AGAIN}" if other else reason(failed)
+        raise LoadFailed(f"a {type(estimator).__name__} that cannot predict: {why}") from failed
     assert failed is not None  # there are always rows
     return failed
 
@@ -183,8 +186,15 @@ def _properties(estimator: Any, version: str | None) -> dict[str, str]:
     steps = ", ".join(type(step).__name__ for _, step in getattr(estimator, "steps", ()))
     described = type(estimator).__name__ + (f"({steps})" if steps else "")
     known = {"sklearn_version": str(sklearn.__version__), "sklearn_estimator": described}
-    if version is None or version == sklearn.__version__:
-        return known
-    served = f"the model was saved by scikit-learn {version} and is served by {sklearn.__version__}"
-    warning = f"{served}: its answers may differ; save it again, or serve it with the version that saved it"
-    return known | {"sklearn_version_saved": version, "warning": warning}
+    if other := _other_version(version):
+        known |= {"sklearn_version_saved": str(version), "warning": f"{other}: its answers may differ; {AGAIN}"}
+    return known
+
+
+def _other_version(saved: str | None) -> str:
+    """Returns what is said of a model that another version than the installed one saved; "" if the same one did."""
+    import sklearn
+
+    if saved is None or saved == sklearn.__version__:
+        return ""
+    return f"the model was saved by scikit-learn {saved} and is served by {sklearn.__version__}"

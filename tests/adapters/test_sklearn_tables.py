@@ -267,6 +267,17 @@ def test_what_cannot_predict_is_not_served(tmp_path: Path) -> None:
         served(make_pipeline(StandardScaler(), LogisticRegression()), tmp_path)
 
 
+def test_a_version_whose_models_predict_no_more_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = make_pipeline(SimpleImputer(), LogisticRegression()).fit(X, X[:, 0] > 1)
+    del old[0]._fill_dtype  # which scikit-learn 1.2 did not have
+    with monkeypatch.context() as patched:
+        patched.setattr("sklearn.base.__version__", "1.2.2")
+        joblib.dump(old, tmp_path / "m.joblib")
+    said = r"a Pipeline that cannot predict: .*_fill_dtype.*; the model was saved by scikit-learn 1\.2\.2 and is served by .*save it again"
+    with pytest.raises(LoadFailed, match=said):
+        load(files_in(tmp_path, "m.joblib"), Options())
+
+
 LOAD = """
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""The environments of the real clients: one for each file of requirements/, since their pins conflict.
+"""The environments of the real clients: one for each file of requirements/, since their pins conflict. `models` is that
+of packages with real models.
 
 `python -m tests.clients.environments` (`make clients`) makes those that are not there, below build/clients.
 """
@@ -16,7 +17,7 @@ from tests.places import ROOT
 
 FOLDER = ROOT / "build/clients"
 REQUIREMENTS = Path(__file__).parent / "requirements"
-NAMES = ("triton", "kserve", "mlserver")
+NAMES = ("triton", "kserve", "mlserver", "models")
 _WHOLE = "whole"
 """A file that is written last: an environment without it was left half made."""
 
@@ -43,7 +44,7 @@ def make(name: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / _WHOLE).exists():
             return
-        sys.stdout.write(f"Making the environment of the client {name}: a minute, once.\n")
+        sys.stdout.write(f"Making the environment of {name}: a minute, once.\n")
         sys.stdout.flush()
         for old in FOLDER.glob(f"{name}-*"):
             shutil.rmtree(old)

@@ -9,9 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 
+from adapters import load
+from adapters.base import Model, Options
+from tests.adapters.kits import files_in
+from tests.clients import environments
 from tests.e2e.server import Server
 from tests.kit.made import made_kit
 
@@ -137,3 +142,45 @@ def test_profanity_check_answers_as_its_package(tmp_path: Path) -> None:
         made = model(x=rows)
     assert made["predict"].tolist() == profanity_check.predict(texts).tolist()
     np.testing.assert_allclose(made["predict_proba"][:, 1], profanity_check.predict_prob(texts), rtol=1e-12)
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """Where the packages are that only their files are used of."""
+    environments.make("models")
+    (found,) = environments.place("models").glob("lib/*/site-packages")
+    return found
+
+
+def opened(path: Path) -> Model:
+    return load(files_in(path.parent, path.name), Options(), framework=None, format=None, warn=print)[1]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "yasa/classifiers/clf_eeg_lgb_*.joblib",
+        "lncrnapi/models/catboost_model_rapid.joblib",
+        "DORA_XGB/models/main/*_add_subtract.pkl",
+    ],
+    ids=["LightGBM", "CatBoost", "XGBoost"],
+)
+def test_wrappers_in_real_pickles_answer_as_in_python(pattern: str, packages: Path) -> None:
+    (path,) = packages.glob(pattern)
+    model, own = opened(path), joblib.load(path)
+    is_matrix = model.inputs[0].name == "x"
+    rows = 2 * np.random.default_rng(0).random((50, model.inputs[0].shape[1] if is_matrix else len(model.inputs)))
+    columns = {spec.name: rows[:, i] for i, spec in enumerate(model.inputs)}
+    got = model.predict({"x": rows} if is_matrix else columns, ("predict", "predict_proba"))
+    assert [value.decode() if isinstance(value, bytes) else value for value in got["predict"]] == [*own.predict(rows)]
+    assert got["predict_proba"].tolist() == own.predict_proba(rows).tolist()
+    assert len({*map(tuple, got["predict_proba"])}) > 40
+
+
+def test_a_real_file_of_xgboost_answers_as_its_booster(packages: Path) -> None:
+    import xgboost
+
+    path = packages / "aisafe_xgboost/models/model_lab.ubj"
+    own, rows = xgboost.Booster(model_file=path), np.random.default_rng(0).random((50, 19), np.float32) * 10
+    got = opened(path).predict({"x": rows}, ("predict",))["predict"]
+    assert got.tolist() == own.predict(xgboost.DMatrix(rows, feature_names=own.feature_names)).tolist()
