@@ -1,5 +1,6 @@
 """Dry runs: the outputs of a model that does not say them, from made-up rows, or else from its first answer."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
@@ -17,6 +18,12 @@ ROWS: Final = ((2, 3), (4, 8), (16, 32), (1, 1))
 """Sizes of a free first axis: a model may reshape its rows in groups, or take one alone."""
 CERTAIN: Final = (TypeError, AttributeError, NameError, ImportError)
 """Failures that no other row would mend."""
+MISFIT: Final = re.compile(
+    r"shapes cannot be multiplied|size mismatch|must match the size of tensor|normalized_shape|to have \d+ channels"
+    r"|Expected .*D .*input|expected scalar type|same dtype"  # PyTorch
+    r"|not aligned|could not be broadcast|mismatch in its core dimension"  # numpy
+)
+"""Words of failures for inputs of a shape or datatype that the model does not take, whatever the values."""
 HINT: Final = "give the kit a sample"
 UNKNOWN: Final = "unknown until the first answer"
 
@@ -47,9 +54,14 @@ def learning(
     Raises LoadFailed if no other row would mend that."""
     if isinstance(failed, CERTAIN):
         raise LoadFailed(f"the model cannot be run: {with_class(failed)}") from failed
+    if MISFIT.search(str(failed)):
+        said = "the model takes other inputs than model.parameters.serving.inputs says"
+        raise LoadFailed(f"{said}: {say(failed)}") from failed
 
     def learn(arrays: Arrays) -> Model:
         outputs = tuple(_spec(name, array, array, model.inputs) for name, array in run(arrays).items())
+        if any(-1 in spec.shape[1:] for spec in model.inputs):  # which of the others they decide, one answer cannot say
+            outputs = tuple(replace(spec, shape=(-1,) * len(spec.shape)) for spec in outputs)
         return replace(model, outputs=outputs, batch=has_rows(model.inputs, outputs))
 
     return unknown(model, learn, say(failed), hint)

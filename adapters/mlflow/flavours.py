@@ -56,7 +56,7 @@ def load(files: ModelFiles, options: Options) -> Model:
     except LoadFailed as error:
         if options.inputs:
             raise
-        raise LoadFailed(str(error).replace("serving.inputs", f"the signature in {path}")) from error
+        raise LoadFailed(str(error).replace("model.parameters.serving.inputs", f"the signature in {path}")) from error
     return _as_said(model, said, flavour)
 
 

@@ -268,7 +268,7 @@ def test_python_function_alone_needs_unsafe_and_then_runs(tmp_path: Path) -> Non
         ("flavors: {sklearn: {pickled_model: ../model.pkl}}", r"its model is \.\./model\.pkl, which holds nothing"),
         ("flavors: {sklearn: {pickled_model: data}}", "its model is data, which holds nothing"),
         ("signature: {inputs: '[{\"type\": \"double\", \"name\": \"weight\", \"required\": true}]'}",
-         "the signature in MLmodel and the columns the model was fitted on differ in 'weight'"),
+         "^the signature in MLmodel and the columns the model was fitted on differ in 'weight'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_folder_is_said_in_one_line(change: str, words: str, tmp_path: Path) -> None:

@@ -104,6 +104,9 @@ def test_what_no_dry_run_suits_shows_its_outputs_with_the_first_answer(kit: Any)
     learnt = model.learn(rows)
     assert learnt.outputs == (TensorSpec("y", "FP32", (-1, 2)),)
     assert learnt.predict(rows, ("y",))["y"].tolist() == [[1.0, 2.0]]
+    wide = served(kit, "code_of_the_kit:stumbles", inputs=(TensorSpec("x", "FP32", (-1, -1)),))
+    assert wide.learn
+    assert wide.learn(rows).outputs == (TensorSpec("y", "FP32", (-1, -1)),)
 
 
 def test_model_of_the_kit_is_taken_as_it_is(kit: Any) -> None:

@@ -550,6 +550,15 @@ def test_a_module_that_no_dry_run_suits_shows_its_outputs_with_the_first_answer(
     assert learnt.predict(rows, ("output",))["output"].tolist() == [[2.0, 4.0, 8.0]]
 
 
+def test_inputs_that_the_kit_says_wrong_end_the_start(tmp_path: Path) -> None:
+    modules = {"linear": torch.nn.Linear(4, 2), "conv": torch.nn.Conv2d(3, 1, 1), "norm": torch.nn.LayerNorm(4)}
+    for name, module in modules.items():
+        torch.jit.script(module).save(tmp_path / f"{name}.pt")
+        shape = (-1, 1, 8, 8) if name == "conv" else (-1, 3)
+        with pytest.raises(LoadFailed, match=r"takes other inputs than model\.parameters\.serving\.inputs says: \S"):
+            opened(tmp_path, f"{name}.pt", confined=True, inputs=(TensorSpec("x", "FP32", shape),))
+
+
 def test_an_exported_program_says_its_outputs_where_no_run_does(tmp_path: Path) -> None:
     class Table(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> Any:
