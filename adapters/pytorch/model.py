@@ -60,7 +60,12 @@ def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.
     )
     if outputs or not isinstance(found, Exception):
         return model
-    return dry.learning(model, try_run, found, HINT, lambda error: reason(error, longest=10_000)[-200:])
+    return dry.learning(model, try_run, found, HINT, _why)
+
+
+def _why(error: BaseException) -> str:
+    """Returns why a run failed: of TorchScript's report the last line, which comes after its source."""
+    return reason(RuntimeError(str(error).strip().rpartition("\n")[2])) if "<--- HERE" in str(error) else reason(error)
 
 
 def _inputs(loaded: Loaded, options: Options, name: str) -> tuple[TensorSpec, ...]:

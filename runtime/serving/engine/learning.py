@@ -19,9 +19,10 @@ class Learning(Engine):
     def __init__(self, model: Model, signature: Signature, limits: Limits, name: str, meter: Meter,
                  learn: Callable[[Arrays], Model], adopt: Callable[[Model], Signature]) -> None:  # fmt: skip
         """`adopt` is told the model as it was learnt, and returns its signature."""
-        super().__init__(replace(model, predict=self._answer), signature, limits, name, meter)
-        self._learn, self._adopt = learn, adopt
-        self._known: Model | None = None
+        super().__init__(replace(model, predict=self._answer, learn=None), signature, limits, name, meter)
+        self._learn: Callable[[Arrays], Model] | None = learn
+        """None once the outputs are known: it may hold a second copy of the model."""
+        self._adopt, self._known = adopt, model
         self._default: tuple[str, ...] = ()
 
     def predict(self, request: Request) -> Arrays:
@@ -31,10 +32,10 @@ class Learning(Engine):
         return outputs
 
     def _answer(self, inputs: Arrays, wanted: tuple[str, ...]) -> Arrays:
-        if self._known is None:
-            known = self._learn(inputs)
-            signature = self._adopt(known)
-            self._outputs, self._default, self._known = signature.outputs, signature.default, known
+        if (learn := self._learn) is not None:
+            self._known = learn(inputs)
+            signature = self._adopt(self._known)
+            self._outputs, self._default, self._learn = signature.outputs, signature.default, None
         if unknown := [name for name in wanted if name not in self._outputs]:
             raise WrongInput(f"unknown output {shown(unknown[0])}; the model has {listed(sorted(self._outputs))}")
         return self._known.predict(inputs, wanted or self._default)
