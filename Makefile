@@ -98,6 +98,6 @@ lock: venv  ## Writes requirements/: all that the core and each extra need, with
 	for extra in $(LOCKED); do $(LOCK) --allow-unsafe --extra $$extra --output-file requirements/$$extra.txt pyproject.toml || exit 1; done
 	for extra in pytorch transformers; do \
 		$(LOCK) --extra $$extra --unsafe-package torch --output-file requirements/$$extra.txt pyproject.toml || exit 1; done
-	for client in triton kserve mlserver; do \
+	for client in triton kserve mlserver drayage; do \
 		$(ALONE) --allow-unsafe --output-file tests/clients/requirements/$$client.txt tests/clients/requirements/$$client.in || exit 1; done
 	sed -i '/^# WARNING/,$$d' requirements/pytorch.txt requirements/transformers.txt  # torch comes from a wheel folder: docs/deploy.md

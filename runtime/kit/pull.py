@@ -234,7 +234,11 @@ def _fetch_folder(resolved: Resolved, root: Path, observer: Observer) -> Kit:
 def _read_heads(reference: Reference, options: PullOptions, threads: Threads, observer: Observer) -> Resolved:
     """Resolves the reference and reads what it names, parents too. Runs in a thread that may block."""
     chain = Chain(options, threads)
-    chain.read(reference, lambda head: threads.post(partial(observer.resolved, head.reference, head.manifest)))
+    try:
+        chain.read(reference, lambda head: threads.post(partial(observer.resolved, head.reference, head.manifest)))
+    except BaseException:
+        chain.close()
+        raise
     head, *parents = chain.heads
     kitfile, placed = combined_kitfile(chain.heads), combined_layers(chain.heads)
     threads.post(partial(observer.kitfile, kitfile))

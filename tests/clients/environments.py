@@ -1,5 +1,5 @@
-"""The environments of the real clients: one for each file of requirements/, since their pins conflict. `models` is that
-of packages with real models.
+"""The environments of the real clients, of a registry (`drayage`) and of packages with real models (`models`): one for
+each file of requirements/, since their pins conflict.
 
 `python -m tests.clients.environments` (`make clients`) makes those that are not there, below build/clients.
 """
@@ -17,7 +17,7 @@ from tests.places import ROOT
 
 FOLDER = ROOT / "build/clients"
 REQUIREMENTS = Path(__file__).parent / "requirements"
-NAMES = ("triton", "kserve", "mlserver", "models")
+NAMES = ("triton", "kserve", "mlserver", "models", "drayage")
 _WHOLE = "whole"
 """A file that is written last: an environment without it was left half made."""
 
