@@ -1,75 +1,139 @@
-"""How fast a kit comes: from a docker-registry on loopback to a verified tree, against `curl | tar`, ratios of one run.
+"""How fast a kit comes: from a docker-registry on loopback to a verified tree, in ratios to each table's first line.
 
     python -m loadtests.pull [MEGABYTES [ROUNDS]]
 
-The kit has one layer, an uncompressed tar of random bytes. `curl | tar` verifies nothing; `curl`, `sha256sum` and `tar`
-one after another is what a script would do. Needs docker-registry, skopeo and curl.
+1. One layer, an uncompressed tar. `curl | tar` verifies nothing; `curl`, `sha256sum` and `tar` one after another is
+   what a script would do. A cached kit is read and hashed, as the last line does.
+2. A layer of gzip, a quarter of the size, of numbers as weights are. The first line inflates and drops it.
+3. The first kit through a proxy that adds 50 ms to each request, and gives each connection 100 MB a second.
+
+Needs docker-registry, skopeo and curl. The third needs some cores: the proxy is a process of Python, and costs as much.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import multiprocessing
 import os
+import random
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tests.kit.made import KIT, named, put
 from tests.places import ROOT
 from tests.registries import Registry
 
 MB: Final = 1_000_000
+LATENCY_SECONDS: Final = 0.05
+CONNECTION_BYTES: Final = 100 * MB  # a second
+_INFLATE: Final = """
+import sys, zlib
+inflater = zlib.decompressobj(31)
+with open(sys.argv[1], "rb") as file:
+    while data := file.read(65536):
+        while data:
+            inflater.decompress(data, 262144)
+            data = inflater.unconsumed_tail
+"""
+_HASH: Final = """
+import hashlib, sys
+with open(sys.argv[1], "rb") as file:
+    hashlib.file_digest(file, "sha256")
+"""
 
 
-def make_kit(folder: Path, megabytes: int) -> tuple[Path, str]:
-    """Returns a layout with a kit of that size, and the digest of its layer."""
+class Taken(NamedTuple):
+    """What one run took: seconds, and of a pull the peak of its resident memory and what its cache has, in MB."""
+
+    seconds: float
+    memory: float = 0.0
+    disk: float = 0.0
+
+
+Run = Callable[[], Taken]
+
+
+def make_kit(folder: Path, megabytes: int, tag: str, *, gzip: bool = False) -> str:
+    """Adds a kit of that size to a layout; returns the digest of its layer. With `gzip` it has numbers."""
     blobs = folder / "blobs/sha256"
-    blobs.mkdir(parents=True)
+    blobs.mkdir(parents=True, exist_ok=True)
     with (folder / "model.bin").open("wb") as file:
-        file.writelines(os.urandom(MB) for _ in range(megabytes))
+        file.writelines(_weights() if gzip else os.urandom(MB) for _ in range(megabytes))
     with tarfile.open(folder / "layer", "w") as archive:
         archive.add(folder / "model.bin", "model.bin")
     (folder / "model.bin").unlink()
-    with (folder / "layer").open("rb") as file:
-        hexadecimal = hashlib.file_digest(file, "sha256").hexdigest()
-    (folder / "layer").rename(blobs / hexadecimal)
-    digest, size = f"sha256:{hexadecimal}", (blobs / hexadecimal).stat().st_size
-    config = {"manifestVersion": "1.0.0", "model": {"path": "model.bin", "digest": digest}}
+    content = _digest(folder / "layer")
+    if gzip:
+        packer = zlib.compressobj(1, wbits=31)
+        with (folder / "layer").open("rb") as tar, (folder / "packed").open("wb") as packed:
+            packed.writelines(packer.compress(data) for data in iter(lambda: tar.read(MB), b""))
+            packed.write(packer.flush())
+        (folder / "packed").rename(folder / "layer")
+    digest, size = _digest(folder / "layer"), (folder / "layer").stat().st_size
+    (folder / "layer").rename(blobs / digest[7:])
+    config = {"manifestVersion": "1.0.0", "model": {"path": "model.bin", "digest": digest, "diffId": content}}
+    kind = f"{KIT}.model.v1.tar" + ("+gzip" if gzip else "")
     manifest = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": put(folder, json.dumps(config).encode(), f"{KIT}.config.v1+json"),
-        "layers": [{"mediaType": f"{KIT}.model.v1.tar", "digest": digest, "size": size}],
+        "layers": [{"mediaType": kind, "digest": digest, "size": size}],
     }
-    named(folder, put(folder, json.dumps(manifest).encode(), str(manifest["mediaType"])), "v1")
-    return folder, digest
+    named(folder, put(folder, json.dumps(manifest).encode(), str(manifest["mediaType"])), tag)
+    return digest
 
 
-def shell(command: str, folder: Path) -> Callable[[], tuple[float, float]]:
-    """Returns what runs a command in an empty folder: seconds, and 0 for its memory, which nobody asks for."""
+def _weights() -> bytes:
+    numbers = [random.gauss(0, 0.02) for _ in range(1000)]
+    return b"".join(struct.pack("<1000f", *(number * scale for number in numbers)) for scale in range(1, 251))
 
-    def run() -> tuple[float, float]:
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def shell(command: str, folder: Path) -> Run:
+    """Returns what runs a command in an empty folder."""
+
+    def run() -> Taken:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         started = time.perf_counter()
         subprocess.run(["bash", "-ec", command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - started, 0.0
+        return Taken(time.perf_counter() - started)
 
     return run
 
 
-def pull(reference: str, cache: Path, *options: str, warm: bool = False) -> Callable[[], tuple[float, float]]:
-    """Returns what pulls a kit with `runtime pull`: seconds, and the peak of its resident memory in MB."""
+def python(script: str, file: Callable[[], Path]) -> Run:
+    """Returns what runs a script on a file."""
 
-    def run() -> tuple[float, float]:
+    def run() -> Taken:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", script, file()], check=True)
+        return Taken(time.perf_counter() - started)
+
+    return run
+
+
+def pull(reference: str, cache: Path, *options: str, warm: bool = False) -> Run:
+    """Returns what pulls a kit with `runtime pull`."""
+
+    def run() -> Taken:
         if not warm:
             shutil.rmtree(cache, ignore_errors=True)
         started = time.perf_counter()
@@ -77,38 +141,103 @@ def pull(reference: str, cache: Path, *options: str, warm: bool = False) -> Call
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         assert status == 0, status
-        return time.perf_counter() - started, usage.ru_maxrss / 1000
+        held = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+        return Taken(time.perf_counter() - started, usage.ru_maxrss / 1000, held / MB)
 
     return run
 
 
+@contextmanager
+def slow_proxy(host: str) -> Iterator[str]:
+    """Yields the address of a proxy in front of `host`, a process of its own."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_serve, args=(host, theirs), daemon=True)
+    process.start()
+    try:
+        yield f"127.0.0.1:{ours.recv()}"
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(host: str, pipe: object) -> None:
+    name, _, port = host.partition(":")
+
+    async def forward(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float, bytes_a_second: float
+    ) -> None:
+        due = 0.0
+        while data := await reader.read(1 << 18):
+            now = time.monotonic()
+            due = max(due, now) + seconds + len(data) / bytes_a_second
+            await asyncio.sleep(due - now)
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream = await asyncio.open_connection(name, int(port))
+        both = forward(reader, upstream[1], LATENCY_SECONDS, 1e12), forward(upstream[0], writer, 0, CONNECTION_BYTES)
+        await asyncio.gather(*both, return_exceptions=True)
+
+    async def run() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])  # type: ignore[attr-defined]  # a Connection
+        await server.serve_forever()
+
+    asyncio.run(run())
+
+
+def measure(title: str, rounds: int, cases: dict[str, Run]) -> None:
+    """Runs all cases in turn, and prints a line for each."""
+    taken = [{name: run() for name, run in cases.items()} for _ in range(rounds)]
+    least = statistics.median(each[next(iter(cases))].seconds for each in taken)
+    print(title)
+    for name in cases:
+        runs = [each[name] for each in taken]
+        seconds, most = statistics.median(run.seconds for run in runs), max(run.memory for run in runs)
+        more = f"{most:8.0f} MB of memory{runs[0].disk:8.0f} MB of disk" if most else ""
+        print(f"  {name:32}{seconds:7.2f} s{seconds / least:7.2f} x{more}", flush=True)
+
+
 def main() -> None:
-    """Measures, and prints a line for each."""
+    """Measures the three tables."""
     megabytes, rounds = (int(text) for text in (*sys.argv[1:], *("1000", "3")[len(sys.argv) - 1 :]))
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        layout, digest = make_kit(folder / "layout", megabytes)
+        layout, work, cache = folder / "layout", folder / "work", folder / "cache"
+        plain, packed = make_kit(layout, megabytes, "v1"), make_kit(layout, megabytes // 4, "gzip", gzip=True)
         with Registry(folder) as registry:
-            reference, work = registry.push(layout, "v1"), folder / "work"
+            reference, gzipped = registry.push(layout, "v1"), registry.push(layout, "gzip")
+            packed_file = (layout / "blobs" / packed.replace(":", "/")).rename(folder / "packed")
             shutil.rmtree(layout)
             host, _, name = reference.partition("/")
-            url = f"http://{host}/v2/{name.partition(':')[0]}/blobs/{digest}"
-            three = f"curl -s {url} -o layer; sha256sum layer; tar -xf layer"
+            address = f"{name.partition(':')[0]}/blobs/{plain}"
+            url = f"http://{host}/v2/{address}"
+            never = folder / "never"
             cases = {
-                "curl | tar (verifies nothing)": shell(f"curl -s {url} | tar -x", work),
-                "curl; sha256sum; tar": shell(three, work),
-                "cold, --keep-blobs never": pull(reference, folder / "never", "--keep-blobs", "never"),
-                "warm, of that": pull(reference, folder / "never", "--keep-blobs", "never", warm=True),
-                "cold": pull(reference, folder / "cache"),
-                "warm": pull(reference, folder / "cache", warm=True),
-                "sha256sum of a warm file": shell("sha256sum ../cache/kits/*/model.bin", work),
+                "curl | tar": shell(f"curl -s {url} | tar -x", work),
+                "curl; sha256sum; tar": shell(f"curl -s {url} -o layer; sha256sum layer; tar -xf layer", work),
+                "cold, --keep-blobs never": pull(reference, never, "--keep-blobs", "never"),
+                "warm, of that": pull(reference, never, "--keep-blobs", "never", warm=True),
+                "cold": pull(reference, cache),
+                "warm": pull(reference, cache, warm=True),
+                "reading and hashing the file": python(_HASH, lambda: next(cache.glob("kits/*/model.bin"))),
             }
-            taken = [{name: run() for name, run in cases.items()} for _ in range(rounds)]
-    least = statistics.median(round_["curl | tar (verifies nothing)"][0] for round_ in taken)
-    for name in cases:
-        seconds = statistics.median(round_[name][0] for round_ in taken)
-        memory = max(round_[name][1] for round_ in taken)
-        print(f"{name:32}{seconds:7.2f} s{seconds / least:7.2f} x" + (f"{memory:8.0f} MB at most" if memory else ""))
+            measure(f"{megabytes} MB of tar", rounds, cases)
+            shutil.rmtree(never)
+            cases = {
+                "inflating alone": python(_INFLATE, lambda: packed_file),
+                "cold, --keep-blobs never": pull(gzipped, never, "--keep-blobs", "never"),
+                "cold": pull(gzipped, cache),
+            }
+            measure(f"{megabytes // 4} MB of numbers in gzip", rounds, cases)
+            with slow_proxy(host) as proxy:
+                cases = {
+                    "curl, one connection": shell(f"curl -s http://{proxy}/v2/{address} -o layer", work),
+                    "cold, --keep-blobs never": pull(f"{proxy}/{name}", never, "--keep-blobs", "never"),
+                }
+                measure("the first kit, 50 ms and 100 MB a second for each connection away", rounds, cases)
 
 
 if __name__ == "__main__":
