@@ -62,6 +62,7 @@ def _report(resolved: Resolved, adapter: str | None) -> dict[str, Any]:
         "reference": str(resolved.reference),
         "digest": str(resolved.reference.digest) if resolved.reference.digest else None,
         "verified": "receipt" if resolved.receipt else "false" if resolved.root else None,
+        "signed_by": resolved.signer,
         "package": {
             "name": kitfile.name,
             "version": kitfile.version,
@@ -110,6 +111,7 @@ def _as_text(report: dict[str, Any]) -> list[str]:
         "reference": report["reference"],
         "digest": report["digest"] or "none: a plain folder",
         "verified": "by receipt" if report["verified"] == "receipt" else None,
+        "signed by": report["signed_by"],
         "package": " ".join(filter(None, (package["name"], package["version"]))),
         "about": package["description"],
         "authors": ", ".join(package["authors"]),

@@ -92,6 +92,7 @@ class Load(NamedTuple):
     verified: str
     layers: Mapping[str, str]  # digests of layers by the path that each filled
     about: Mapping[str, str] = {}  # what people want to know of the kit
+    signed_by: str | None = None  # the name of the key
 
     @classmethod
     def of(cls, kit: "Kit") -> Self:
@@ -99,7 +100,7 @@ class Load(NamedTuple):
         reference, digest = kit.reference, str(kit.digest) if kit.digest else None
         layers = {path: str(digest) for path, digest in kit.layers.items()}
         return cls(reference.name, ModelFacts.of(kit.kitfile), str(kit.root), str(reference), reference.tag, digest,
-                   kit.verified, layers, kit.kitfile.about)  # fmt: skip
+                   kit.verified, layers, kit.kitfile.about, kit.signer)  # fmt: skip
 
 
 class Stop(NamedTuple):

@@ -49,6 +49,8 @@ class Provenance(NamedTuple):
     """How the worker is confined: `landlock-6`, `none: why`, `off`."""
     about: Mapping[str, str] = {}
     """What its author says of the kit, for people."""
+    signed_by: str | None = None
+    """The name of the operator's key that signed the kit, if one was asked for."""
 
     def headers(self) -> tuple[Header, ...]:
         """Returns `modelkit-digest`, `-reference` and `-verified`, the headers of every answer about this model."""

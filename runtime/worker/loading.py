@@ -134,6 +134,7 @@ def _provenance(kit: Load, terms: Terms, adapter: str) -> Provenance:
         trust=terms.trust,
         sandbox=terms.sandbox,
         about=kit.about,
+        signed_by=kit.signed_by,
     )
 
 

@@ -29,7 +29,7 @@ FAILED = Failed("m", "LoadFailed", "it is corrupt")
 MESSAGES = [
     Order("m", 1, True, Terms(None, "restricted", ("a.B",), "auto", False), "/caf\udce9", "json", "info", Limits(threads=2), Gateway("/x", ("*",), None, "/up")),
     Prepare("m", FACTS),
-    Load("m", FACTS, "/kits/m", "host/m:v1", None, "sha256:0", "true", {".": "sha256:1"}),
+    Load("m", FACTS, "/kits/m", "host/m:v1", None, "sha256:0", "true", {".": "sha256:1"}, {}, "me.pub"),
     Stop("m", 7.0),
     READY,
     FAILED,

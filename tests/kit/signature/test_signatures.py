@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+import runtime
 from runtime.cli import main
 from runtime.errors import InvalidSetting, MissingPackage, NotFound, NotSigned
 from runtime.kit.format.reference import Reference
@@ -217,6 +218,14 @@ def test_48_a_folder_has_no_signature(tmp_path: Path) -> None:
         checked(str(tmp_path), tmp_path / "cache")
     checked(str(tmp_path), tmp_path / "cache", watch=(watch := Recorder()), must_be_signed=False)
     assert watch.warned[0] == "kit.not_signed"
+
+
+@pytest.mark.slow
+def test_who_signed_a_kit_is_said(layouts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    served = runtime.load(f"oci:{layouts}/classic:v1", verify_key=COSIGN, cache_dir=tmp_path / "cache")
+    assert served.provenance.signed_by == "cosign.pub"
+    assert main(["inspect", f"oci:{layouts}/classic:v1", f"--verify-key={COSIGN}"]) == 0
+    assert "signed by  cosign.pub" in capfd.readouterr().out
 
 
 @pytest.mark.slow

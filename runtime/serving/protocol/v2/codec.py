@@ -21,7 +21,7 @@ Parameters = Mapping[str, str]
 EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration", "statistics")
 """What works as a whole. Of others a part does: the repository's index, settings that can be read
 (https://github.com/triton-inference-server/server/tree/main/docs/protocol)."""
-_ORIGIN: Final = ("reference", "framework", "adapter", "trust", "sandbox", "verified", "digest")
+_ORIGIN: Final = ("reference", "framework", "adapter", "trust", "sandbox", "verified", "digest", "signed_by")
 _LIMITS: Final = {"max_body_bytes": "body_bytes", "max_in_flight": "in_flight", "inference_timeout": "deadline_seconds"}
 """Properties by the names of the options that set them: a worker's share of a container may be less."""
 _SERVER: Final = {"name": "modelkit-runtime", "version": __version__, "extensions": list(EXTENSIONS)}
