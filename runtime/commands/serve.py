@@ -87,7 +87,10 @@ def _missing_for_grpc() -> str:
 def _kits_folder(settings: Settings, reference: Reference) -> Path:
     """Where the kit will be. A worker confines itself to this folder before the kit is there."""
     if reference.kind == "folder" and reference.path:
-        return reference.path
+        from runtime.kit.disk.folder import has_parent
+
+        if not has_parent(reference.path):
+            return reference.path
     with suppress(OSError):  # the pull fails on it too, and says why
         settings.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return settings.cache_dir

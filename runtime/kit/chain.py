@@ -48,13 +48,21 @@ class Chain:
         """Reads a kit and its parents; `found` is told of the kit itself. Raises what sources raise, InvalidKitfile."""
         self._add(reference)
         found(self.heads[0])
+        self._add_parents()
+
+    def read_parents(self, child: Head, source: "Source") -> None:
+        """Reads the parents of a kit that was read elsewhere. Raises as `read` does."""
+        self._keep(child, source)
+        self._add_parents()
+
+    def _add_parents(self) -> None:
         while (model := self.heads[-1].kitfile.model) and model.parent:
             self._add_parent(model.parent)
         if self._options.select and not self._has_selected:
             raise InvalidSetting(f"--select is for an index of several kits, but {self.heads[0].reference} is one kit")
-        last = self.heads[-1]
+        first, last = self.heads[0], self.heads[-1]
         if len(self.heads) > 1 and (last.kitfile.model is None or last.kitfile.model.path is None):
-            raise NoModel(f"{reference} takes its model from another kit, {last.reference}, which has none")
+            raise NoModel(f"{first.reference} takes its model from another kit, {last.reference}, which has none")
 
     def blob(self, descriptor: Descriptor, reached: Callable[[int], None]) -> BinaryIO:
         """Opens a blob, checked, as `RegistrySource.blob` does."""
@@ -115,8 +123,11 @@ class Chain:
             seen = f"has {config.size} bytes, at most {MAX_DOCUMENT_BYTES} are read"
             raise InvalidManifest(f"the config {config.digest} {seen}")
         with source.blob(config, lambda _: self._threads.check()) as file:
-            self.heads.append(Head.of(found, manifest, file.read()))
-        for layer in manifest.layers:
+            self._keep(Head.of(found, manifest, file.read()), source)
+
+    def _keep(self, head: Head, source: "Source") -> None:
+        self.heads.append(head)
+        for layer in head.manifest.layers:
             self._by_blob.setdefault(layer.descriptor.digest, source)
 
     def _check_signer(self, policy: "Policy", source: "Source", found: Reference, digests: "list[Digest]") -> None:

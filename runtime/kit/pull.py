@@ -33,6 +33,7 @@ from runtime.kit.threads import Threads
 from runtime.kit.unpack.walk import Layers, check_layers
 
 if TYPE_CHECKING:
+    from runtime.kit.disk.folder import FolderKit
     from runtime.kit.installed.receipt import Receipt
 
 __all__ = ["Kit", "PullOptions", "Resolved", "fetch", "pull", "resolve", "verified_layers"]
@@ -87,7 +88,7 @@ def resolve(reference: Reference, options: PullOptions, observer: Observer) -> R
     with _timed(observer, "resolve"):
         if reference.kind == "folder":
             _check_folder(reference, options, observer)
-            return _resolve_folder(reference, observer)
+            return _resolve_folder(reference, options, observer)
         threads = Threads(THREADS)
         (found,) = threads.run([partial(_read_heads, reference, options, threads, observer)], observer)
     if not (reference.tag_given or reference.digest):
@@ -120,6 +121,8 @@ def fetch(resolved: Resolved, options: PullOptions, observer: Observer) -> Kit:
     heads = [manifest, *(parent.manifest for parent in resolved.parents)]
     done = sum(len(each.raw) + each.config.size for each in heads)
     done += sum(blob.size for blob in resolved.blobs.values())
+    if resolved.reference.kind == "folder":  # nothing says what its own files should be
+        return Kit(resolved.reference, None, resolved.kitfile, root, "false", 0, resolved.layers, use=bring.use)
     found = resolved.reference, manifest.digest, resolved.kitfile, root
     return Kit(*found, "true", done, resolved.layers, resolved.signer, use=bring.use)
 
@@ -189,7 +192,7 @@ def _check_folder(reference: Reference, options: PullOptions, observer: Observer
     observer.warning("kit.not_signed", reference=str(reference), reason=reason)
 
 
-def _resolve_folder(reference: Reference, observer: Observer) -> Resolved:
+def _resolve_folder(reference: Reference, options: PullOptions, observer: Observer) -> Resolved:
     from runtime.kit.disk.folder import FolderKit
     from runtime.kit.installed.receipt import installed
 
@@ -210,8 +213,22 @@ def _resolve_folder(reference: Reference, observer: Observer) -> Resolved:
         observer.warning(
             "kit.no_kitfile", path=str(path), reason="no Kitfile: served as what its files are, unverified"
         )
+    if folder.kitfile.model and folder.kitfile.model.parent:
+        threads = Threads(THREADS)
+        return threads.run([partial(_read_parents, reference, folder, options, threads, observer)], observer)[0]
     observer.kitfile(folder.kitfile)
     return Resolved(reference, folder.kitfile, root=folder.root)
+
+
+def _read_parents(
+    reference: Reference, folder: "FolderKit", options: PullOptions, threads: Threads, observer: Observer
+) -> Resolved:
+    """Reads the kits that the model of a folder comes from. Runs in a thread that may block."""
+    from runtime.kit.disk.child import open_child
+
+    with _reading(options, threads) as chain:
+        chain.read_parents(*open_child(reference, folder))
+    return _resolved(chain, threads, observer)
 
 
 def _fetch_folder(resolved: Resolved, root: Path, observer: Observer) -> Kit:
@@ -233,12 +250,23 @@ def _fetch_folder(resolved: Resolved, root: Path, observer: Observer) -> Kit:
 
 def _read_heads(reference: Reference, options: PullOptions, threads: Threads, observer: Observer) -> Resolved:
     """Resolves the reference and reads what it names, parents too. Runs in a thread that may block."""
+    with _reading(options, threads) as chain:
+        chain.read(reference, lambda head: threads.post(partial(observer.resolved, head.reference, head.manifest)))
+    return _resolved(chain, threads, observer)
+
+
+@contextmanager
+def _reading(options: PullOptions, threads: Threads) -> Iterator[Chain]:
+    """Yields a chain, which is closed if the block fails."""
     chain = Chain(options, threads)
     try:
-        chain.read(reference, lambda head: threads.post(partial(observer.resolved, head.reference, head.manifest)))
+        yield chain
     except BaseException:
         chain.close()
         raise
+
+
+def _resolved(chain: Chain, threads: Threads, observer: Observer) -> Resolved:
     head, *parents = chain.heads
     kitfile, placed = combined_kitfile(chain.heads), combined_layers(chain.heads)
     threads.post(partial(observer.kitfile, kitfile))

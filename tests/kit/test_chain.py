@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from runtime.cli import main
 from runtime.errors import Failure, InvalidKitfile, LoginRefused, NoModel, NotFound, RegistryUnavailable
 from runtime.kit.cache.keeping import blob_bytes, held_kits, remove_unnamed
 from runtime.kit.cache.store import Store
+from runtime.kit.disk.folder import has_parent
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.reference import Reference
 from runtime.kit.installed.destination import Destination
@@ -177,6 +179,58 @@ def test_41_a_kit_from_elsewhere_names_no_parent_on_this_machine(tmp_path: Path)
 
     with pytest.raises(Failure, match="it leads to an address of this machine"):
         _check_origin(Reference.parse("reg.example.com/a:v1"), Reference.parse("localhost:5050/b:v1"), plain_http=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that takes its model from the golden chain, with a part and code of its own."""
+    folder = tmp_path / "folder"
+    (folder / "src/in").mkdir(parents=True)
+    files = {"own.txt": "own", "src/a.py": "a = 1", "src/in/b.py": "b = 2", "notes": "nobody needs this"}
+    files |= {"src/out.log": "", ".kitignore": "src/*.log\n"}
+    files["Kitfile"] = """
+manifestVersion: 1.0.0
+package: {name: mine}
+model: {path: "localhost:5050/kits/child:1.0", parts: [{path: own.txt}]}
+code: [{path: src}]
+"""
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (folder / "src/link").symlink_to(folder / "notes")
+    return folder
+
+
+@pytest.mark.usefixtures("at_5050")
+def test_a_folder_with_a_parent_is_its_own_files_and_the_parents_model(folder: Path, tmp_path: Path) -> None:
+    kit = pulled(str(folder), tmp_path / "cache", watch := Recorder())
+    own = ["labels.txt", "own.txt", "src/a.py", "src/in/b.py"]
+    assert sorted(tree(kit.root)) == sorted([*own, "weights/iris.onnx"])
+    assert (kit.digest, kit.verified, kit.verified_bytes, kit.kitfile.name) == (None, "false", 0, "mine")
+    assert kit.kitfile.model
+    assert (kit.kitfile.model.path, kit.kitfile.model.framework) == ("weights/iris.onnx", "onnx")
+    assert watch.warned == ["folder.left_out", "parent.by_tag", "parent.by_tag"]
+    assert pulled(str(folder), tmp_path / "cache", again := Recorder(), pull="never").root == kit.root
+    assert "kit.differed" not in again.warned
+    (folder / "own.txt").write_text("another")
+    assert (pulled(str(folder), tmp_path / "cache").root / "own.txt").read_text() == "another"
+    assert leftovers(tmp_path / "cache") == unverified(tmp_path / "cache") == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("at_5050")
+def test_a_confined_worker_reads_a_folder_with_a_parent(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(folder), f"--cache-dir={tmp_path}/cache"]) == 0
+    assert "folder: passes" in capfd.readouterr().out
+
+
+def test_a_folder_whose_parent_cannot_be_had_says_so(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=rf"{folder} takes its model from another kit, .*, which cannot be had"):
+        pulled(str(folder), tmp_path / "cache", pull="never")
+    assert has_parent(folder)
+    assert not has_parent(folder / "src")
+    assert not has_parent(folder / "none")
 
 
 @pytest.mark.usefixtures("at_5050")

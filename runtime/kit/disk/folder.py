@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from runtime.errors import InvalidKitfile, NotAModelKit, NotFound, Unsupported
+from runtime.errors import Failure, InvalidKitfile, NotAModelKit, NotFound, Unsupported
 from runtime.kit.files import open_plain, reading, volume_group, who_else_writes
 from runtime.kit.format.ignore import IGNORE_NAME, ignoring, read_patterns
 from runtime.kit.format.kitfile import Entry, Kitfile
@@ -71,6 +71,14 @@ class FolderKit(NamedTuple):
             raise NotAModelKit(f"{str(file)!r} is neither a folder nor a regular file")
         exposed = who_else_writes(file, status, volume_group(status)) or ""
         return cls(file.parent, Kitfile.of_model(file.name), (), exposed)
+
+
+def has_parent(path: Path) -> bool:
+    """Tells whether the model of a folder comes from another kit. False for what `FolderKit.open` refuses."""
+    with contextlib.suppress(Failure, OSError):
+        model = _kitfile(path).model if path.is_dir() else None
+        return bool(model and model.parent)
+    return False
 
 
 def _kitfile(root: Path) -> Kitfile:

@@ -7,7 +7,7 @@ left alone, since newer kits have more of them.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
-from runtime.errors import InvalidKitfile, NoModel, Unsupported
+from runtime.errors import InvalidKitfile, NoModel
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.json_text import read_object
 from runtime.kit.format.manifest import Layer
@@ -129,15 +129,11 @@ class Kitfile(NamedTuple):
 
 
 def check_servable(kitfile: Kitfile) -> None:
-    """Raises NoModel, saying what the kit holds instead, or Unsupported for a folder, naming the kit with its model."""
+    """Raises NoModel, saying what the kit holds instead."""
     name = f"kit {kitfile.name[:_SHOWN]!r}" if kitfile.name else "the kit"
     if kitfile.model is None or kitfile.model.path is None:
         held = [f"{section} {entry.path[:_SHOWN]!r}" for section, entry in kitfile.entries]
         holds = f"only {', '.join(held[:5])}" + (", …" if len(held) > 5 else "") if held else "nor anything else"
-        if kitfile.model and kitfile.model.parent:
-            parent = kitfile.model.parent[:_SHOWN]
-            fix = "serve that kit, or pack this one and serve it"
-            raise Unsupported(f"{name} takes its model from another kit, {parent!r}, which a folder cannot; {fix}")
         raise NoModel(f"{name} has no model to serve, {holds}; give model.path in the Kitfile and pack it again")
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import BadContent, InvalidKitfile, NoModel, Unsupported
+from runtime.errors import BadContent, InvalidKitfile, NoModel
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.kitfile import Entry, Kitfile, ModelEntry, check_servable
 from runtime.kit.format.manifest import Manifest
@@ -193,18 +193,6 @@ def test_a_kit_without_a_model_says_what_it_holds(document: dict[str, object], m
     with pytest.raises(NoModel) as caught:
         check_servable(parse(**document))
     assert str(caught.value) == f"{message}; give model.path in the Kitfile and pack it again"
-
-
-@pytest.mark.parametrize(
-    ("kit", "parent"), [("child", "localhost:5050/kits/base:1.0"), ("grandchild", "localhost:5050/kits/child:1.0")]
-)
-def test_a_kit_with_a_parent_names_it(kit: str, parent: str) -> None:
-    with pytest.raises(Unsupported) as caught:
-        check_servable(parse(**golden(kit).config))
-    assert str(caught.value) == (
-        f"kit '{kit}' takes its model from another kit, '{parent}', which a folder cannot; "
-        "serve that kit, or pack this one and serve it"
-    )
 
 
 @pytest.mark.parametrize("model", [{}, {"path": f"h.x/{'a' * 9999}:v1"}, {"parts": [{"path": "a" * 9999}]}])
