@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from adapters.values import Arrays
 from runtime.serving.engine.request import Request
 from runtime.serving.protocol.classes import classified
+from runtime.serving.protocol.content_types import of_answer, of_output, written
 from runtime.serving.protocol.grpc.contents import FIELDS, contents_of
 from runtime.serving.protocol.grpc.wire import field, head, varint
 from runtime.serving.protocol.tensor_bytes import bytes_from
@@ -14,7 +17,7 @@ from runtime.serving.statuses import Header, Response
 
 NAME: Final = "grpc"
 _MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _OUTPUTS, _RAW = 1, 2, 3, 4, 5, 6  # fields of ModelInferResponse
-_OUTPUT_NAME, _DATATYPE, _SHAPE, _CONTENTS = 1, 2, 3, 5  # and of its InferOutputTensor
+_OUTPUT_NAME, _DATATYPE, _SHAPE, _OWN_PARAMETERS, _CONTENTS = 1, 2, 3, 4, 5  # and of its InferOutputTensor
 _SHORT: Final = 65_536
 """Raw outputs up to this are copied behind the rest; longer ones are written from where they are."""
 _FINAL: Final = field(_PARAMETERS, field(1, b"triton_final_response") + field(2, b"\x08\x01"))
@@ -47,6 +50,10 @@ class Asked(NamedTuple):
     """Whether the answer says that it is the last one."""
     classes: Mapping[str, int]
     """How many classes are wanted of an output, by name."""
+    content_types: Mapping[str, str] = {}
+    """What outputs are wanted as, by name; MLServer's word."""
+    content_type: str = ""
+    """What the request came as."""
 
 
 def encode(served: Served, request: Request, outputs: Arrays) -> Response:
@@ -56,13 +63,22 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
     parts: list[bytes | memoryview] = [form.head, field(_ID, (request.id or "").encode())]
     if asked.final:
         parts.append(_FINAL)
+    typed = bool(asked.content_type or asked.content_types)
+    if whole := of_answer(asked.content_type, [outputs[name] for name in request.wanted]):
+        parts.append(field(_PARAMETERS, _content_type(whole)))
     classes, raws = asked.classes, list[bytes | memoryview]()
     as_raw = asked.raw or any(form.datatypes[name] not in FIELDS for name in request.wanted if name not in classes)
     for name in request.wanted:
         array, datatype, tensor = outputs[name], form.datatypes[name], form.outputs[name]
         if name in classes:
-            array, datatype = classified(served.model, name, array, classes[name]), "BYTES"
-            tensor = _named(name, datatype)
+            array = classified(served.model, name, array, classes[name])
+        if typed:
+            kind = of_output(array, asked.content_types.get(name, ""))
+            array = written(name, array, kind)
+        if array.dtype == np.object_ and datatype != "BYTES":
+            datatype, tensor = "BYTES", _named(name, "BYTES")
+        if typed:
+            tensor += field(_OWN_PARAMETERS, _content_type(kind))
         tensor += field(_SHAPE, b"".join(map(varint, array.shape)))
         if as_raw:
             raw = bytes_from(name, array)
@@ -81,3 +97,8 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
 
 def _named(name: str, datatype: str) -> bytes:
     return field(_OUTPUT_NAME, name.encode()) + field(_DATATYPE, datatype.encode())
+
+
+def _content_type(kind: str) -> bytes:
+    """Returns the entry of a map of parameters."""
+    return field(1, b"content_type") + field(2, field(3, kind.encode()))

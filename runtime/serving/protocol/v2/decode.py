@@ -1,7 +1,6 @@
 """A request → named arrays that fit the model, or one line that says why not (docs/protocol.md, 3 to 5)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import prod
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from runtime.link.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Body, Head
 from runtime.serving.protocol.classes import wanted_classes
+from runtime.serving.protocol.content_types import carried, of_outputs, of_request, undone
 from runtime.serving.protocol.exact import array_of_announced
 from runtime.serving.protocol.fields import check_parameters, known_datatype, timeout_seconds, valid_id, wanted_outputs
 from runtime.serving.protocol.json_document import Document, kind_of
@@ -21,7 +21,6 @@ from runtime.serving.protocol.json_elements import array_of, count_of
 from runtime.serving.protocol.json_numbers import read_tensors
 from runtime.serving.protocol.rows import columns_of, matrix_of
 from runtime.serving.protocol.tensor_bytes import array_from
-from runtime.serving.protocol.v2.content_types import OF_OUTPUTS, undone
 from runtime.serving.protocol.v2.encode import BINARY_HEADER, NAME, Asked
 from runtime.serving.protocol.v2.layout import Layout, keep
 from runtime.serving.served import Served
@@ -213,7 +212,7 @@ def _with_parameters(spec: TensorSpec, entry: Mapping[str, Any], data: object, p
                      limits: Limits, tail: Tail | None) -> Array:  # fmt: skip
     shape, datatype, size = entry["shape"], known_datatype(entry["datatype"], spec), parameters.get("binary_data_size")
     content_type = parameters.get("content_type") if datatype == "BYTES" else None
-    to = replace(spec, datatype="BYTES") if content_type == "pd_json" else spec
+    to = carried(spec, content_type)
     if data is not _BINARY:
         if size is not None:
             raise InputAtFault(f"input {quoted(spec.name)}: ambiguous data: it has both data and binary_data_size")
@@ -260,13 +259,11 @@ def _output(entry: object, index: int) -> str:
 
 def _asked(document: Document, parameters: Mapping[str, Any], wanted: tuple[str, ...], served: Served) -> Asked | None:
     """Returns the form that the answer was asked in, None for the plain one."""
-    binary, whole = _flag(parameters, "binary_data_output", "request"), parameters.get("content_type")
+    binary, whole = _flag(parameters, "binary_data_output", "request"), of_request(parameters)
     own = {entry["name"]: _parameters(entry, "outputs") for entry in document.get("outputs") or ()}
     flags = {name: _flag(of, "binary_data", f"output {quoted(name)}", default=binary) for name, of in own.items()}
     as_bytes = frozenset(name for name in wanted if flags.get(name, binary))
-    types = {name: kind for name, of in own.items() if (kind := of.get("content_type")) in OF_OUTPUTS}
-    classes = wanted_classes(own, served.model.outputs)
-    whole = whole if whole in ("np", "pd", "str") else ""
+    types, classes = of_outputs(own), wanted_classes(own, served.model.outputs)
     return Asked(as_bytes, types, whole, classes) if as_bytes or types or whole or classes else None
 
 

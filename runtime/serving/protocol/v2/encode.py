@@ -13,8 +13,8 @@ from adapters.values import Arrays
 from runtime.errors import InvalidInput
 from runtime.serving.engine.request import Request
 from runtime.serving.protocol.classes import classified
+from runtime.serving.protocol.content_types import of_answer, of_output, written
 from runtime.serving.protocol.tensor_bytes import as_bytes, bytes_from
-from runtime.serving.protocol.v2.content_types import of_answer, of_output, written
 from runtime.serving.protocol.v2.layout import Layout
 from runtime.serving.served import Served
 from runtime.serving.statuses import JSON, Header, Response

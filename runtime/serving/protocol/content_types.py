@@ -7,8 +7,10 @@ https://mlserver.readthedocs.io/en/stable/user-guide/content-type.html
 
 import base64
 import binascii
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -22,8 +24,13 @@ from runtime.serving.protocol.rows import values_of
 from runtime.serving.protocol.tensor_bytes import as_bytes
 from runtime.serving.wording import quoted, shown
 
-OF_OUTPUTS: Final = ("np", "str", "base64", "datetime", "pd_json")
+_OF_OUTPUTS: Final = ("np", "str", "base64", "datetime", "pd_json")
 """What a requested output may be asked for as."""
+
+
+def carried(spec: TensorSpec, content_type: object) -> TensorSpec:
+    """Returns the input `spec` as it travels with that content type."""
+    return replace(spec, datatype="BYTES") if content_type == "pd_json" else spec
 
 
 def undone(spec: TensorSpec, content_type: object, array: Array, limits: Limits) -> Array:
@@ -65,6 +72,17 @@ def _from_json(spec: TensorSpec, index: int, value: bytes) -> object:
     except orjson.JSONDecodeError as error:
         said = f"content type pd_json wants JSON: {error.msg}"
         raise InputAtFault(f"input {quoted(spec.name)}, element {index}: {said}") from None
+
+
+def of_outputs(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Returns what outputs are asked for as, by name, from the `parameters` of each."""
+    return {name: kind for name, of in parameters.items() if (kind := of.get("content_type")) in _OF_OUTPUTS}
+
+
+def of_request(parameters: Mapping[str, Any]) -> str:
+    """Returns what a request came as, "" if that says nothing about its answer."""
+    given = parameters.get("content_type")
+    return given if given in ("np", "pd", "str") else ""
 
 
 def of_output(array: Array, asked: str) -> str:
