@@ -13,6 +13,7 @@ from adapters.base import TensorSpec
 from adapters.values import DTYPES, Array
 from runtime.errors import InputAtFault, InvalidInput, TooLarge
 from runtime.link.limits import Limits
+from runtime.serving.media import Body
 from runtime.serving.protocol.exact import array_of_announced, check_kinds, converted
 from runtime.serving.protocol.grpc import varints
 from runtime.serving.protocol.grpc.contents import FIELDS, NUMBERS, Contents
@@ -31,10 +32,10 @@ _FIXED: Final = frozenset({"FP32", "FP64"})
 _NAMES: Final = {number: name for name, number in NUMBERS.items()}
 
 
-def cut(message: bytes) -> tuple[bytes, list[memoryview | None]]:
+def cut(message: Body) -> tuple[bytes, list[memoryview | None]]:
     """Returns a message without the contents of its inputs, and those of each. Raises InvalidInput, TooLarge."""
     rest, inputs = split(message, _INPUTS)
-    heads, contents = [rest], list[memoryview | None]()
+    heads, contents = list[Body]([rest]), list[memoryview | None]()
     for tensor in inputs:
         head, found = split(tensor, _CONTENTS, _MOST_OF_INPUT)
         heads.append(field(_INPUTS, head))

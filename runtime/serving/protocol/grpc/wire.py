@@ -60,7 +60,7 @@ def _varint(message: Body, at: int) -> tuple[int, int]:
     raise InvalidInput("not a valid message: it ends within a number")
 
 
-def split(message: Body, number: int, most: int = MOST_FIELDS) -> tuple[bytes, list[memoryview]]:
+def split(message: Body, number: int, most: int = MOST_FIELDS) -> tuple[Body, list[memoryview]]:
     """Returns the message without the fields `number`, and their contents, which are views of it."""
     view, contents, rest, kept = memoryview(message), list[memoryview](), list[Body](), 0
     for found, start, begin, end in fields(message, most):
@@ -68,7 +68,7 @@ def split(message: Body, number: int, most: int = MOST_FIELDS) -> tuple[bytes, l
             contents.append(view[begin:end])
             rest.append(message[kept:start])
             kept = end
-    return b"".join((*rest, message[kept:])), contents
+    return b"".join((*rest, message[kept:])) if contents else message, contents
 
 
 def varint(number: int) -> bytes:
@@ -86,6 +86,6 @@ def head(number: int, length: int) -> bytes:
     return varint(number << 3 | _BYTES) + varint(length)
 
 
-def field(number: int, content: bytes) -> bytes:
+def field(number: int, content: Body) -> bytes:
     """Returns a field with that content."""
     return head(number, len(content)) + content
