@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from adapters.values import Arrays
 from runtime.serving.engine.request import Request
 from runtime.serving.protocol.classes import classified
@@ -71,13 +69,13 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
     for name in request.wanted:
         array, datatype, tensor = outputs[name], form.datatypes[name], form.outputs[name]
         if name in classes:
-            array = classified(served.model, name, array, classes[name])
+            array, datatype = classified(served.model, name, array, classes[name]), "BYTES"
+            tensor = _named(name, datatype)
         if typed:
             kind = of_output(array, asked.content_types.get(name, ""))
             array = written(name, array, kind)
-        if array.dtype == np.object_ and datatype != "BYTES":
-            datatype, tensor = "BYTES", _named(name, "BYTES")
-        if typed:
+            if kind == "pd_json":
+                datatype, tensor = "BYTES", _named(name, "BYTES")
             tensor += field(_OWN_PARAMETERS, _content_type(kind))
         tensor += field(_SHAPE, b"".join(map(varint, array.shape)))
         if as_raw:

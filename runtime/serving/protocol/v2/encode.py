@@ -51,14 +51,15 @@ class Form(NamedTuple):
     def of(cls, served: Served) -> "Form":
         """Returns the form of `served`."""
         model = {"model_name": served.name, "model_version": served.provenance.versions[0]}
-        outputs = {
-            spec.name: orjson.dumps({"name": spec.name, "datatype": spec.datatype})[:-1] + b',"shape":'
-            for spec in served.model.outputs
-        }
+        outputs = {spec.name: _before_shape(spec.name, spec.datatype) for spec in served.model.outputs}
         head = orjson.dumps(model)[:-1] + b',"id":'
         datatypes = {spec.name: spec.datatype for spec in served.model.outputs}
         binary, text = (served.stamped((header,)) for header in (_OCTETS, JSON))  # the usual ones last
         return cls(text, binary, head, model, outputs, datatypes, advice(served.model, served.name), {})
+
+
+def _before_shape(name: str, datatype: str) -> bytes:
+    return orjson.dumps({"name": name, "datatype": datatype})[:-1] + b',"shape":'
 
 
 class Asked(NamedTuple):
@@ -113,12 +114,11 @@ def _as_asked(served: Served, request: Request, outputs: Arrays, asked: Asked) -
     for name in request.wanted:
         array, head, parameters = outputs[name], form.outputs[name], dict[str, object]()
         if name in asked.classes:
-            array = classified(served.model, name, array, asked.classes[name])
+            array, head = classified(served.model, name, array, asked.classes[name]), _before_shape(name, "BYTES")
         if typed:
             parameters["content_type"] = kind = of_output(array, asked.content_types.get(name, ""))
             array = written(name, array, kind)
-        if array.dtype == np.object_:  # also where the model's own is another
-            head = orjson.dumps({"name": name, "datatype": "BYTES"})[:-1] + b',"shape":'
+            head = _before_shape(name, "BYTES") if kind == "pd_json" else head
         parts += (before, head, orjson.dumps(array.shape))
         if name in asked.binary:
             tail.append(data := bytes_from(name, array))
