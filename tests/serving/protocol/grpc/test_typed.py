@@ -136,3 +136,14 @@ def test_no_number_becomes_an_object(datatype, times):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < times * len(body)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_long_raw_answer_is_written_from_where_it_is_where_nobody_changes_it(fresh):
+    one = served(echo("FP32", fresh_outputs=fresh))
+    sent = Infer(inputs=[tensor("x", "FP32", [COUNT])], raw_input_contents=[FP32.tobytes()], id="i")
+    request = GRPC.decode({}, sent.SerializeToString(), one)
+    answer = GRPC.encode(one, request, {"y": FP32})
+    assert bool(answer.tail) == fresh
+    whole = Answer.FromString(b"".join((answer.body, *answer.tail)))
+    assert (whole.id, list(whole.raw_output_contents)) == ("i", [FP32.tobytes()])
