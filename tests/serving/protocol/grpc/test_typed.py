@@ -14,6 +14,8 @@ from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.contents import FIELDS, Contents
 from runtime.serving.protocol.grpc.typed import LONG
 from runtime.serving.protocol.grpc.wire import field
+from tests.clients.scripts.mutate import Mutator
+from tests.clients.test_mutations import Seed, everything, everything_request
 from tests.serving.protocol.grpc.test_codec import Answer, Infer, decoded, served, tensor
 from tests.serving.support import echo, model
 
@@ -147,3 +149,22 @@ def test_a_long_raw_answer_is_written_from_where_it_is_where_nobody_changes_it(f
     assert bool(answer.tail) == fresh
     whole = Answer.FromString(b"".join((answer.body, *answer.tail)))
     assert (whole.id, list(whole.raw_output_contents)) == ("i", [FP32.tobytes()])
+
+
+def test_a_wrong_message_is_none_whether_protobuf_reads_it_or_we_do(monkeypatch):
+    """Contents that are cut out, which long ones are, against whole messages: the same arrays, or a refusal both times."""
+    one, mutator, accepted = served(everything()), Mutator(7), 0
+    for form in Seed.of(everything_request()).messages * 500:
+        body = mutator.bytes(form)
+        seen = []
+        for long in (LONG, -1):
+            monkeypatch.setattr("runtime.serving.protocol.grpc.decode.LONG", long)
+            try:
+                arrays = GRPC.decode({}, body, one).inputs
+            except InvalidInput:
+                seen.append(None)
+            else:
+                seen.append({name: (array.dtype, repr(array.tolist())) for name, array in arrays.items()})
+        assert seen[0] == seen[1], body
+        accepted += seen[0] is not None
+    assert 20 < accepted < 900
