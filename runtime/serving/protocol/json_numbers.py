@@ -55,6 +55,14 @@ def read_tensors(body: bytes, depth: int, memory_bytes: int = PLENTY) -> Documen
     return read_document(body, depth, memory_bytes) if document is None else document
 
 
+def read_numbers(text: bytes, datatype: str, depth: int, memory_bytes: int = PLENTY) -> Numbers | None:
+    """Returns the long array of numbers that `text` is; None if it is anything else that a tensor may be sent as."""
+    if len(text) <= LONG or text.count(b",") * _NUMBER_BYTES > max(memory_bytes, 4 * len(text)):
+        return None
+    numbers = _numbers(text, datatype, parser) if (parser := _parser()) else None
+    return numbers if numbers and len(numbers.shape) <= depth else None
+
+
 @cache
 def _parser() -> "type[Parser] | None":
     """Returns simdjson's, imported by the first long body; None where it has no wheel: for Python 3.14."""

@@ -19,6 +19,7 @@ from runtime.serving.protocol.rows import (
     array_from,
     complete,
     from_columns,
+    from_long_rows,
     from_rows,
     is_binary,
     is_one_row,
@@ -126,7 +127,9 @@ def _images(files: list[bytes], spec: TensorSpec, served: Served) -> Arrays:
 
 
 def _json(body: bytes, served: Served) -> Reading:
-    limits = served.limits
+    limits, only = served.limits, served.signature.only
+    if only and body[:1] == b"[" and (found := from_long_rows(body, only, limits)):
+        return {only.name: found[0]}, "row" if found[1] else "rows"
     return _document(read_document(body, limits.json_depth, limits.json_bytes, arrays=True), served)
 
 
