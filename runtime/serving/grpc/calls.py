@@ -45,10 +45,10 @@ class Call(Stream):
         """Refuses what is no call."""
         asked = self._asked
         if asked.refusal:
-            http, code, text = asked.refusal
+            http, code, text, more = asked.refusal
             self._state.log.refused(http, reason_of(http), id=request_id(asked.head), reason=text)
             begin = BEGIN if http == 200 else encoded((b":status", b"%d" % http))
-            self._end(begin + status(code, text))
+            self._end(begin + status(code, text, more))
         elif asked.path not in self._state.methods:
             if self._state.prepared:
                 self.refuse(UnknownPath("unknown method: this server has no such service, or no such method in it"))

@@ -16,6 +16,8 @@ CODES: Final = {
 """https://grpc.github.io/grpc/core/md_doc_statuscodes.html"""
 BEGIN: Final = encoded((b":status", b"200"), (b"content-type", b"application/grpc"))
 """The headers of every answer."""
+_CODINGS: Final = (b"grpc-accept-encoding", b"identity,deflate,gzip")
+"""What a client has to hear that sends another: https://github.com/grpc/grpc/blob/master/doc/compression.md."""
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
 _TO_PROTOCOLS: Final = (REQUEST_ID, TRACE)
@@ -30,6 +32,7 @@ class Refusal(NamedTuple):
     http: int
     code: str
     text: str
+    more: tuple[Header, ...] = ()
 
 
 class Asked(NamedTuple):
@@ -46,9 +49,9 @@ class Asked(NamedTuple):
     refusal: Refusal | None = None
 
 
-def refused(http: int, code: str, text: str) -> Asked:
+def refused(http: int, code: str, text: str, *more: Header) -> Asked:
     """Returns the headers of a request that is no call."""
-    return Asked(b"", {}, None, b"", {}, Refusal(http, code, text))
+    return Asked(b"", {}, None, b"", {}, Refusal(http, code, text, more))
 
 
 def asked(headers: list[Header] | None, most_bytes: int) -> Asked:
@@ -69,7 +72,7 @@ def asked(headers: list[Header] | None, most_bytes: int) -> Asked:
         return refused(200, "INTERNAL", "invalid grpc-timeout")
     coding = CODINGS.get(given.get(b"grpc-encoding", b"identity"))
     if coding is None:
-        return refused(200, "UNIMPLEMENTED", "unsupported grpc-encoding; send gzip, deflate, or identity")
+        return refused(200, "UNIMPLEMENTED", "unsupported grpc-encoding; send gzip, deflate, or identity", _CODINGS)
     seconds = int(found[1]) * _UNITS[found[2]] if found else None
     head: dict[bytes, bytes] = {name: given[name] for name in _TO_PROTOCOLS if name in given}
     return Asked(given[b":path"], head, seconds, coding, given)

@@ -241,7 +241,9 @@ def test_metadata_that_cannot_be_served_are_refused(served, more, status):
             frame(CONTINUATION, END_HEADERS, stream, b""),
             frame(DATA, END_STREAM, stream, message(ASK)),
         )
-        assert client.answer(stream)[0]["grpc-status"] == status
+        answer = client.answer(stream)[0]
+        assert answer["grpc-status"] == status
+        assert answer.get("grpc-accept-encoding") == ("identity,deflate,gzip" if status == "12" else None)
         assert is_right(client.answer(client.request(ASK)))
 
 
