@@ -155,7 +155,11 @@ class TooLarge(RequestFailed):
 
 
 class UnsupportedMedia(RequestFailed):
-    """A content type or encoding that has no meaning here."""
+    """A content type or coding that has no meaning here."""
+
+
+class UnsupportedCoding(UnsupportedMedia):
+    """A content coding that has no meaning here."""
 
 
 class Overloaded(RequestFailed):

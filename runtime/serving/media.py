@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from runtime.errors import InvalidInput, TooLarge, UnsupportedMedia
+from runtime.errors import InvalidInput, TooLarge, UnsupportedCoding, UnsupportedMedia
 from runtime.serving.wording import shown
 
 Head = Mapping[bytes, bytes]
@@ -39,25 +39,25 @@ def media_type(head: Head, claimed: Collection[bytes | None], preferred: bytes) 
     for parameter in parameters:
         name, _, text = parameter.partition(b"=")
         if name.strip() == b"charset" and text.strip(b"\"' ") not in _UTF8:
-            raise _unsupported("charset", text, "UTF-8")
+            raise UnsupportedMedia(_unsupported("charset", text, "UTF-8"))
     if kind not in claimed and kind.startswith(_OTHER_MEANING):
         like = kind.partition(b"/")[0] + b"/"
         near = [one for one in claimed if one is not None and one.startswith(like)]
-        raise _unsupported("content type", kind, b", ".join(near or [preferred]).decode())
+        raise UnsupportedMedia(_unsupported("content type", kind, b", ".join(near or [preferred]).decode()))
     return kind
 
 
 def content_coding(head: Head) -> bytes:
-    """Returns `gzip`, `deflate`, or nothing for a body that is as it is. Raises UnsupportedMedia."""
+    """Returns `gzip`, `deflate`, or nothing for a body that is as it is. Raises UnsupportedCoding."""
     given = head.get(b"content-encoding", b"").strip().lower()
     coding = CODINGS.get(given)
     if coding is None:
-        raise _unsupported("content encoding", given, "gzip, deflate, or the body as it is")
+        raise UnsupportedCoding(_unsupported("content encoding", given, "gzip, deflate, or the body as it is"))
     return coding
 
 
-def _unsupported(what: str, seen: bytes, wanted: str) -> UnsupportedMedia:
-    return UnsupportedMedia(f"unsupported {what} {shown(seen.decode('latin-1'))}; send {wanted}")
+def _unsupported(what: str, seen: bytes, wanted: str) -> str:
+    return f"unsupported {what} {shown(seen.decode('latin-1'))}; send {wanted}"
 
 
 def too_large(most: int, whose: str = "--max-body-bytes", what: str = "body") -> TooLarge:

@@ -94,7 +94,8 @@ STATUSES: Final = (
 
 RETRY: Final = (b"retry-after", b"1")
 _OTHER: Final = Status(errors.RequestFailed, 500, "INTERNAL", "error", "runtime_failed")
-_EXTRA: Final[dict[int, tuple[Header, ...]]] = {503: (RETRY,), 415: ((b"accept-encoding", b"gzip, deflate"),)}
+_CODINGS: Final = (b"accept-encoding", b"gzip, deflate")
+"""Of a 415 about a content coding, and of no other: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3."""
 
 
 def status_of(failure: errors.RequestFailed) -> Status:
@@ -109,8 +110,13 @@ def error_body(text: str, advice: str = "") -> bytes:
 
 def error_response(failure: errors.RequestFailed) -> Response:
     """Returns the answer that tells a client of `failure`."""
-    status = status_of(failure).http
-    extra = failure.headers if isinstance(failure, MethodNotAllowed) else _EXTRA.get(status, ())
+    status, extra = status_of(failure).http, list[Header]()
+    if isinstance(failure, MethodNotAllowed):
+        extra += failure.headers
+    elif isinstance(failure, errors.UnsupportedCoding):
+        extra.append(_CODINGS)
+    elif status == 503:
+        extra.append(RETRY)
     return Response(status, (JSON, *extra), error_body(str(failure), failure.advice))
 
 
