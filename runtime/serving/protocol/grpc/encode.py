@@ -62,7 +62,7 @@ def encode(served: Served, request: Request, outputs: Arrays) -> Response:
     if asked.final:
         parts.append(_FINAL)
     typed = bool(asked.content_type or asked.content_types)
-    if whole := of_answer(asked.content_type, [outputs[name] for name in request.wanted]):
+    if asked.content_type and (whole := of_answer(asked.content_type, [outputs[name] for name in request.wanted])):
         parts.append(field(_PARAMETERS, _content_type(whole)))
     classes, raws = asked.classes, list[bytes | memoryview]()
     as_raw = asked.raw or any(form.datatypes[name] not in FIELDS for name in request.wanted if name not in classes)
