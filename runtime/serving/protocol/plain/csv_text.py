@@ -164,8 +164,8 @@ def cells_of(datatype: str, cells: list[str]) -> list[Any]:
 
 def _number(kind: type[int] | type[float], cell: str) -> object:
     text = cell.strip()
-    if not text:
-        return None
+    if not text:  # NaN, or no number
+        return None if kind is float else cell
     if "_" in text or not text.isascii():
         return cell
     for read in (kind, float):

@@ -90,7 +90,7 @@ def test_more_rows_than_a_block():
         ("1e400,2,x,1", "got '1e400'"),
         ("1,2.5,x,1", "input 'count', element 0: INT32 wants a whole number, got 2.5"),
         ("1,3000000000,x,1", "3000000000 is out of range for INT32"),
-        ("1,,x,1", "input 'count', element 0: INT32 wants a whole number, got null"),
+        ("1,,x,1", "input 'count', element 0: INT32 wants a whole number, got ''"),
         ("1,2,x,maybe", "input 'flag', element 0: BOOL wants true, false, 0 or 1, got 'maybe'"),
         ("1," + "9" * 5000 + ",x,1", "INT32 wants a whole number"),
         ('1,2,"x,1', "the CSV cannot be read: unexpected end of data"),
