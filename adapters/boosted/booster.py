@@ -17,6 +17,11 @@ from adapters.checks import below, need
 from adapters.values import Array
 from adapters.wording import reason
 
+NODES: Final = ("split_conditions", "default_left", "sum_hessian")
+"""What a tree has for each of its nodes, beside what is looked at."""
+CATEGORIES: Final = frozenset({
+    "split_type", "categories", "categories_nodes", "categories_segments", "categories_sizes",
+})  # fmt: skip
 CATEGORIES_END: Final = 1 << 24
 """Of the numbers of categories: XGBoost's own, as floats count no further. A tree has a bit for each."""
 
@@ -68,6 +73,7 @@ def _check_tree(tree: Mapping[str, Any], features: int, groups: int, i: int) -> 
     count, width = len(left), _count(tree["tree_param"], "size_leaf_vector", 1)
     agree = count == len(right) == len(split) == _count(tree["tree_param"], "num_nodes") and count
     need(agree, f"tree {i} says other numbers of nodes than it has")
+    need(all(len(tree[key]) == count for key in NODES), f"tree {i} says other numbers of nodes than it has")
     inner = left != -1
     check_children(np.concatenate([left[inner], right[inner]]), count, i)
     check_features(split[inner], features, i)
@@ -76,7 +82,7 @@ def _check_tree(tree: Mapping[str, Any], features: int, groups: int, i: int) -> 
         _check_vectors(tree, width, groups, inner, right, i)
     else:
         need((right[~inner] == -1).all(), f"a node of tree {i} has one child")
-    if "split_type" in tree:  # since 1.6
+    if width > 1 or not CATEGORIES.isdisjoint(tree):  # since 1.5
         _check_categories(tree, inner, i)
 
 
@@ -91,7 +97,9 @@ def _check_vectors(tree: Mapping[str, Any], width: int, groups: int, inner: Arra
     """A leaf has an answer for each target; since 3.2, those of all leaves stand apart, in the order of `right`."""
     need(width == groups, f"the leaves of tree {i} are for another number of targets")
     count = len(inner)
-    if "leaf_weights" in tree:
+    if "leaf_weights" not in tree:
+        need((right[~inner] == -1).all() and len(tree["base_weights"]) == count * width, f"tree {i} has no leaves")
+    else:
         leaves = np.sort(right[~inner])
         whole = (leaves == np.arange(len(leaves))).all() and len(tree["leaf_weights"]) == len(leaves) * width
         need(whole, f"tree {i} says other numbers of leaves than it has")

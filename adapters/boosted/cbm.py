@@ -1,7 +1,8 @@
-"""CatBoost's CBM file, checked before CatBoost reads it: 1.2.10 uses the numbers in it as places without comparing them.
+"""CatBoost's CBM file, checked before CatBoost reads it: 1.2.10 does not compare places in it with the ends of arrays.
 
 `CBM1`, a FlatBuffer with its length before it, then a part for each name in it. The schemas:
-https://github.com/catboost/catboost/tree/master/catboost/libs/model/flatbuffers (model.fbs, features.fbs, ctr_data.fbs).
+https://github.com/catboost/catboost/tree/master/catboost/libs/model/flatbuffers. The dictionaries of text features are
+not looked at.
 """
 
 from typing import Final

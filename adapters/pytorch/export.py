@@ -24,6 +24,7 @@ from adapters.checks import Damaged, need
 from adapters.imports import name_temporary_folder
 from adapters.pytorch.model import WIDER, Loaded, named
 from adapters.pytorch.operators import NAMESPACES, check_globals, check_sources, is_refused
+from adapters.pytorch.storages import check_storages
 from adapters.trust import content_refused
 from adapters.values import DATATYPE
 from adapters.wording import failing
@@ -238,6 +239,12 @@ def check_script(files: ModelFiles) -> None:
         raise content_refused(
             files.path, f"is TorchScript with more than operators of torch: {error}", AGAIN
         ) from error
+    try:
+        for archive in ("data", "constants"):
+            if f"{archive}.pkl" in records:
+                check_storages(reader, archive)
+    except ValueError as error:
+        raise LoadFailed(f"{files.path} is not whole TorchScript: {error}") from error
 
 
 def wanted(error: Exception) -> str:

@@ -35,6 +35,8 @@ _PRIMS: Final = frozenset({
     "nbytes", "rangelist", "requires_grad", "tolist", "type", "unchecked_cast", "unchecked_unwrap_optional",
 })  # fmt: skip
 """Operators of TorchScript itself, which compute with values."""
+_DTYPES: Final = frozenset(range(45)) - frozenset(range(18, 23))
+"""Numbers of torch 2.13's datatypes, without those of bits, which it cannot convert."""
 _MODULES: Final = frozenset({"torch", "ops", "aten", "prim"})
 _CUSTOM: Final = "torch.classes"
 
@@ -51,11 +53,43 @@ def _known() -> frozenset[str]:
     return _PRIMS | {name for namespace, name in parts if namespace in NAMESPACES and not is_refused(name)}
 
 
+@cache
+def _dtypes() -> dict[str, frozenset[int | str]]:
+    """Returns the operators that take a datatype, and which of their arguments it is, by place and name."""
+    found: dict[str, frozenset[int | str]] = {}
+    for schema in torch._C._jit_get_all_schemas():  # noqa: SLF001 - it has no public name
+        taken = {
+            place
+            for i, argument in enumerate(schema.arguments)
+            if "ScalarType" in str(argument.real_type)
+            for place in ((argument.name,) if argument.kwarg_only else (argument.name, i))
+        }
+        name = schema.name.partition("::")[2]
+        found[name] = found.get(name, frozenset()) | taken
+    return found
+
+
+def _check_dtypes(call: ast.Call) -> None:
+    """Torch looks datatypes up by their numbers, in tables whose ends it does not check."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    places = _dtypes().get(name, frozenset())
+    given: dict[int | str | None, ast.expr] = {**dict(enumerate(call.args)), **{k.arg: k.value for k in call.keywords}}
+    for place in places & given.keys():
+        match given[place]:
+            case ast.Constant(value=int(number)) if number not in _DTYPES:
+                raise Damaged(f"it calls {name} for the datatype {number}, which there is not")
+            case ast.UnaryOp() | ast.BinOp():
+                raise Damaged(f"it calls {name} for a datatype that it computes")
+
+
 def check_sources(sources: Iterable[str]) -> None:
     """Raises Damaged if TorchScript in `sources`, all of an archive, calls what is no operator of the list."""
     trees = [_parsed(source) for source in sources]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     own = {"__new__", *(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef))}
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            _check_dtypes(node)
     called = {node.func for node in nodes if isinstance(node, ast.Call)}
     for node in nodes:
         if isinstance(node, ast.Attribute):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
 from adapters import load
-from adapters.base import Options, Refused
+from adapters.base import LoadFailed, Options, Refused, TensorSpec
 from adapters.checks import Damaged
 from adapters.pytorch.export import _dispatched
 from adapters.pytorch.operators import check_sources
@@ -51,6 +52,24 @@ class M(Module):
             ops.prim.RaiseException("no", "builtins.ValueError")
         return torch.to(torch.contiguous(y), ops.prim.dtype(x), layout=torch.strided)
 """
+
+
+@pytest.mark.parametrize("datatype", ["45", "2 ** 40", "-1"])
+def test_datatypes_that_there_are_not_are_refused(datatype: str) -> None:
+    for call in (f"torch.to(x, {datatype})", f"torch.zeros([1], dtype={datatype})"):
+        with pytest.raises(Damaged, match="datatype"):
+            check_sources([f"def forward(self, x: Tensor) -> Tensor:\n    return {call}\n"])
+    check_sources(["def forward(self, x: Tensor) -> Tensor:\n    return torch.to(x, 4)\n"])
+
+
+def test_a_tensor_without_its_memory_is_refused_before_torch_reads_past_it(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "whole.pt")
+    with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "m.pt", "w") as made:
+        for name in whole.namelist():
+            made.writestr(name, b"" if name.endswith("/data/0") else whole.read(name))
+    options = Options(inputs=(TensorSpec("x", "FP32", (-1, 2)),), confined=True)
+    with pytest.raises(LoadFailed, match=r"data/0 has 0 bytes and should have 4 elements of torch\.FloatStorage"):
+        load(files_in(tmp_path, "m.pt"), options, framework=None, format=None, warn=print)
 
 
 def test_what_models_are_written_with_is_allowed() -> None:

@@ -90,7 +90,9 @@ def _text(old: str, rng: Random, _memo: Any) -> bytes:
 
 
 def _another(_old: Any, rng: Random, memo: list[int]) -> bytes:
-    return rng.choice((b"N", b"\x88", b")", b"]", b"}", b"K\x03", b"j" + struct.pack("<I", rng.choice(memo or [0])), b"j" + struct.pack("<I", rng.randrange(max(memo or [0]) + 1))))
+    known = memo or [0]
+    object_ = b"j" + struct.pack("<I", rng.choice((rng.choice(known), rng.randrange(max(known) + 1))))
+    return rng.choice((object_, object_, b"N", b"\x88", b")", b"]", b"}", b"K\x03"))
 
 
 CHANGES: Final[dict[str, Callable[[Any, Random, list[int]], bytes]]] = {
@@ -117,7 +119,7 @@ def tree(plain: Any, rng: Random) -> Any:
     places = list(_places(plain))
     for _ in range(rng.choice((1, 1, 2, 3))):
         at, key = rng.choice(places)
-        if isinstance(at, list) and key >= len(at) or isinstance(at, dict) and key not in at:
+        if (isinstance(at, list) and key >= len(at)) or (isinstance(at, dict) and key not in at):
             continue
         at[key] = _changed(at[key], rng, places)
         if rng.random() < 0.1:
@@ -162,7 +164,11 @@ def tokens(data: bytes, rng: Random) -> bytes:
         return raw(data, rng)
     for _ in range(rng.choice((1, 1, 2, 3))):
         i = rng.randrange(1, len(parts), 2)
-        parts[i] = str(number(rng, int(parts[i]) if parts[i].isdigit() else 0)) if rng.random() < 0.8 else rng.choice(("nan", "1e300", "", "1 2"))
+        parts[i] = (
+            str(number(rng, int(parts[i]) if parts[i].isdigit() else 0))
+            if rng.random() < 0.8
+            else rng.choice(("nan", "1e300", "", "1 2"))
+        )
     text = "".join(parts)
     if rng.random() < 0.7:
         blocks = re.split(r"(?=^Tree=)|(?=^end of trees)", text, flags=re.MULTILINE)
