@@ -23,7 +23,7 @@ ENGINE   = $(shell command -v podman || echo docker)
 EXTRAS  ?=
 BUILD   ?=
 
-.PHONY: serve help test test-fast fuzz venv lint picture format programs clients lock image test-image
+.PHONY: serve help test test-fast trust fuzz venv lint picture format programs clients lock image test-image
 .DELETE_ON_ERROR:
 
 serve: .venv/.core  ## Serves the example kit on port 8080, or PORT.
@@ -46,6 +46,9 @@ fuzz: venv  ## Looks for bytes that readers of kits fail on: atheris, MINUTES fo
 	@test -x build/fuzz/bin/python || .venv/bin/python -m venv build/fuzz
 	@build/fuzz/bin/python -m pip install --quiet --disable-pip-version-check "atheris>=3" pyyaml
 	build/fuzz/bin/python -m tests.kit.fuzz
+
+trust: venv  ## Measures each promise of docs/security.md, with LONG=--long for hours: build/trust-report.md.
+	.venv/bin/python -m tests.trust $(LONG)
 
 lint: venv  ## Style and types: ruff, mypy.
 	.venv/bin/python -m ruff check .

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from tests.places import ROOT
+from tests.trust.__main__ import MUTATION, Outcome, Promise, promises, report
+
+
+def test_every_promise_of_the_page_names_what_measures_it() -> None:
+    found = promises((ROOT / "docs/security.md").read_text())
+    assert len(found) == (ROOT / "docs/security.md").read_text().partition("## At each")[0].count("\n| ") - 1
+    assert [path for promise in found for path in promise.paths if not (ROOT / path).exists()] == []
+
+
+def test_a_report_has_a_figure_for_each_promise_and_says_which_are_broken() -> None:
+    held, broken, files = Promise("A", ("tests/a.py",)), Promise("B", ("tests/b",)), Promise("C", (MUTATION,))
+    found = [Outcome("tests/a.py", True), Outcome("tests/a.py", None), Outcome("tests/b/c.py", False)]
+    lines = ["onnx: 20 files, 9 served, 0 ended a process, 1 s", "pt2: 20 files, 9 served, 0 ended a process, 1 s"]
+    kept, page = report([held, broken, files], found, lines, 2.0)
+    assert not kept
+    assert "| yes | A | 1 of 1 attempts as they should be, 1 skipped |" in page
+    assert "| **no** | B | 0 of 1 attempts as they should be |" in page
+    assert "| yes | C | 40 files of 2 formats, 0 ended a process |" in page
+    assert report([held, files], found, lines, 2.0)[0]
+    assert not report([files], found, [lines[0].replace("0 ended", "1 ended")], 2.0)[0]
+    assert not report([files], found, [], 2.0)[0]
