@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import urljoin
 
@@ -51,6 +52,7 @@ CONNECT_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 20.0
 MAX_REDIRECTS: Final = 5
 _LEAST_SECONDS: Final = 1.0
+_LEAST_BYTES_PER_SECOND: Final = 1000
 _CONNECTIONS: Final = 64  # kept open, if so many are used: four layers at a time, each in eight ranges
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAY_PASS: Final = frozenset({408, 425, 429})
@@ -186,13 +188,15 @@ class Body:
 
 
 def read_capped(response: requests.Response, most: int) -> bytes:
-    """Returns the whole body. Raises RegistryUnavailable if it is longer than `most` bytes."""
-    body, data = Body(response, 0), bytearray()
+    """Returns the whole body. Raises RegistryUnavailable if it is longer than `most` bytes, Transient if it drips."""
+    body, data, began = Body(response, 0), bytearray(), monotonic()
     while chunk := body.read(min(most + 1 - len(data), 1 << 18)):
         data += chunk
         if len(data) > most:
             here = Origin.of(response.url)
             raise RegistryUnavailable(f"{here} sent more than {most} bytes where a short answer belongs")
+        if (seconds := monotonic() - began) > STALL_SECONDS + len(data) / _LEAST_BYTES_PER_SECOND:
+            raise Transient(f"{Origin.of(response.url)} sent {len(data)} bytes of a short answer in {seconds:.0f} s")
     return bytes(data)
 
 

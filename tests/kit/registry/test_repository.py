@@ -19,7 +19,7 @@ from runtime.errors import (
     NotFound,
     RegistryUnavailable,
 )
-from runtime.kit.registry import retry
+from runtime.kit.registry import client, retry
 from tests.kit.golden import golden
 from tests.kit.made import made_kit
 from tests.kit.pulling import AT_ONCE_SECONDS, leftovers, pulled, tree, unverified
@@ -33,6 +33,7 @@ from tests.lying_registry import (
     held,
     other,
     refusal,
+    slow,
     web_page,
 )
 from tests.registries import Registry
@@ -258,6 +259,17 @@ def test_silence_ends_with_the_budget_and_not_with_the_stall_limit(lying: Lying,
     registry.lie("/manifests/", held(Gate()))
     error, seconds = failed(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=0.2)
     assert "no answer in time" in str(error)
+    assert seconds < AT_ONCE_SECONDS
+
+
+def test_a_manifest_that_drips_ends_with_the_budget(
+    lying: Lying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "STALL_SECONDS", 0.3)
+    registry = lying("iris-bare")
+    registry.lie("/manifests/", slow(1, 0.01))
+    error, seconds = failed(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=0.0)
+    assert "bytes of a short answer in" in str(error)
     assert seconds < AT_ONCE_SECONDS
 
 
