@@ -135,17 +135,27 @@ def _has_folder() -> bool:
         return False
 
 
+def _advice(error: Exception) -> str:
+    """Returns how to give this process what it lacks, if that is what `error` says."""
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "raise the limit of threads (ulimit -u, or that of the container)"
+    seen = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    return {errno.EMFILE: "raise RLIMIT_NOFILE (ulimit -n)", errno.ENOMEM: "give it more memory"}.get(seen, "")
+
+
 def _report(error: Exception, log: Log) -> int:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         os.close(0)  # no descriptor is left, and the imports need one
     from adapters.base import AdapterError
-    from runtime.errors import Failure, NotFound
+    from runtime.errors import Exhausted, Failure, NotFound
     from runtime.exits import exit_code
 
     if isinstance(error, FileNotFoundError) and not _has_folder():
         error = NotFound(
             "the folder that this command was started in is gone: start it in another, or give whole paths"
         )
+    elif advice := _advice(error):
+        error = Exhausted(f"this process cannot go on: {str(error) or type(error).__name__}; {advice}")
     code, reason = exit_code(error), str(error)
     if not isinstance(error, Failure | AdapterError):
         what = ": ".join(filter(None, (type(error).__name__, reason)))  # a MemoryError has no text

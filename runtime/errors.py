@@ -112,6 +112,10 @@ class CrashLoop(Failure):
     """Workers die one after another."""
 
 
+class Exhausted(Failure):
+    """No file descriptor, thread or memory is left for this process."""
+
+
 class NotExamined(Failure):
     """The process that looks at a kit's files takes too long, or says what cannot be."""
 

@@ -21,6 +21,7 @@ EXIT_CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (base.LoadFailed, 70),
     (errors.NotExamined, 70),
     (errors.CrashLoop, 71),
+    (errors.Exhausted, 71),
     (errors.StorageFailed, 74),
     (errors.SamplesDiffer, 76),
     (errors.LoginRefused, 77),

@@ -312,7 +312,7 @@ def _pairs(given: Sequence[str]) -> tuple[tuple[str, Path], ...]:
 
 def _action(given: Sequence[str]) -> str:
     if len(given) != 1 or given[0] not in ("ls", "verify", "gc"):
-        raise InvalidSetting(f"runtime cache takes one of ls, verify and gc, not {' '.join(given) or 'nothing'!r}")
+        raise InvalidSetting(f"runtime cache takes one of ls, verify and gc, got {repr(' '.join(given)) if given else 'nothing'}")
     return given[0]
 
 

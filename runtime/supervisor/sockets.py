@@ -231,7 +231,10 @@ def _identified(path: Path) -> tuple[Path, int, int]:
 
 
 def _path(host: str) -> Path | None:
-    return Path(host.removeprefix(_UNIX)).expanduser().absolute() if host.startswith(_UNIX) else None
+    if not host.startswith(_UNIX):
+        return None
+    # unlike Path.expanduser, it leaves the home of a user that does not exist as it is
+    return Path(os.path.expanduser(host.removeprefix(_UNIX))).absolute()  # noqa: PTH111
 
 
 def _bare(host: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -150,5 +151,5 @@ def test_without_a_descriptor_to_start_with_the_end_is_said_in_one_line(descript
     done = subprocess.run(["sh", "-c", limited, "sh", *command], capture_output=True, text=True, cwd=ROOT, check=False)
     said = [json.loads(line) for line in done.stderr.splitlines()]
     failed = [event for event in said if event["event"] == "runtime.failed"]
-    assert [event["exit_code"] for event in failed] == [done.returncode]
-    assert "Too many open files" in failed[0]["reason"]
+    assert [event["exit_code"] for event in failed] == [done.returncode] == [71]
+    assert re.search(r"Too many open files.*; raise RLIMIT_NOFILE \(ulimit -n\)$", failed[0]["reason"])

@@ -110,6 +110,7 @@ def test_health_of_nobody_is_not_healthy(tmp_path):
         ("127.0.0.1", f"127.0.0.1 port {port}", "[Errno 111] Connection refused"),
         ("a..b", f"a..b port {port}", "not a valid host name"),
         (unix, unix, "[Errno 2] No such file or directory"),
+        ("unix:~no.such.user/s", "unix:~no.such.user/s", "[Errno 2] No such file or directory"),
     ):
         settings = Settings.read(["health", "--host", host, "--port", str(port)], {})
         assert health(settings) == (1, [f"no server answers on {place}: {reason}"])

@@ -47,6 +47,7 @@ _TROUBLES: Final = {
     errno.EROFS: "the cache {root} is on a read-only file system",
     errno.EXDEV: "the cache {root} is on several file systems, wanted one",
 }
+_OTHER_FOLDER: Final = "choose another folder with --cache-dir"
 
 
 class Store:
@@ -313,4 +314,5 @@ def storing(root: Path) -> Iterator[None]:
     except OSError as error:
         trouble = _TROUBLES.get(error.errno or 0, "cannot use the cache {root}: {error}")
         trouble = trouble.format(root=root, user=os.geteuid(), error=error.strerror or error)
-        raise StorageFailed(f"{trouble}; choose another folder with --cache-dir") from error
+        cure = "raise RLIMIT_NOFILE (ulimit -n)" if error.errno == errno.EMFILE else _OTHER_FOLDER
+        raise StorageFailed(f"{trouble}; {cure}") from error

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -445,6 +446,17 @@ def test_a_full_disk_is_said_and_leaves_nothing(mounted: Path) -> None:
     assert leftovers(store.root) == []
     store.add(DIGEST, DATA)
     assert unverified(store.root) == []
+
+
+def test_too_few_file_descriptors_are_no_fault_of_the_folder(tmp_path: Path) -> None:
+    store, (soft, hard) = Store(tmp_path / "cache"), resource.getrlimit(resource.RLIMIT_NOFILE)
+    store.prepare()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(StorageFailed, match=r"Too many open files; raise RLIMIT_NOFILE \(ulimit -n\)$"):
+            store.add(DIGEST, DATA)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_read_only_cache_is_read_and_not_written(mounted: Path) -> None:
