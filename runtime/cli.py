@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _first_worker() -> WorkerProcess | None:
-    """Its imports take longer than anything else in a start, so they begin first."""
+    """Starts worker 1, whose imports take longer than anything else in a start; None if it cannot be started."""
     # what arrives before the supervisor can act on it, waits
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     try:
@@ -70,7 +70,7 @@ def _first_worker() -> WorkerProcess | None:
 
 
 def _needs_worker(arguments: Sequence[str]) -> bool:
-    """Whether this looks like a command with a worker; the settings say later whether it is correct."""
+    """Returns True if this looks like a command with a worker; whether it is correct, the settings say later."""
     command = arguments[0] if arguments and arguments[0] in COMMANDS else "serve"
     return command in ("serve", "verify") and not {"-h", "--help", "--version"} & set(arguments)
 
@@ -99,7 +99,7 @@ def _command(name: str) -> Command:
 
 
 def _open_standard_streams() -> None:
-    """Opens those of the descriptors 0, 1 and 2 that are closed, so that no socket gets the number of one of them."""
+    """Opens those of the descriptors 0, 1 and 2 that are closed, or a socket would get the number of one of them."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -118,10 +118,10 @@ def _print(lines: Sequence[str]) -> None:
         while waiting:
             try:
                 waiting = waiting[os.write(1, waiting) :]
-            except BlockingIOError:  # somebody else made the pipe non-blocking
+            except BlockingIOError:  # another process made the pipe non-blocking
                 select.select([], [1], [])
     except BrokenPipeError:
-        return  # the reader has seen enough: `runtime inspect REF | head`
+        return  # the reader wants no more: `runtime inspect REF | head`
     except OSError as error:
         from runtime.errors import StorageFailed
 
@@ -139,7 +139,7 @@ def _advice(error: Exception) -> str:
     """Returns how to give this process what it lacks, if that is what `error` says."""
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return "raise the limit of threads (ulimit -u, or that of the container)"
-    seen = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    seen = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None) or 0
     return {errno.EMFILE: "raise RLIMIT_NOFILE (ulimit -n)", errno.ENOMEM: "give it more memory"}.get(seen, "")
 
 

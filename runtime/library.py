@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from runtime.serving.served import Served
 
-_PAUSE_SECONDS: Final = 5.0  # between two tries to load a kit that nobody waits for
+_PAUSE_SECONDS: Final = 5.0  # between two tries to load a kit without `lifespan`
 
 
 class Options(TypedDict, total=False):
@@ -82,17 +82,17 @@ def load(reference: str | Path, **options: Unpack[Options]) -> Served:
 
     Samples in the kit are replayed first, as for a server. Options that are not given are read from the environment.
 
-    Raises Failure if the reference or an option is no good, or the kit cannot be had, verified or served; AdapterError
-    if the model cannot be loaded, or may not.
+    Raises Failure if the reference or an option is invalid, or the kit cannot be pulled, verified or served;
+    AdapterError if the model cannot or may not be loaded.
     """
     return _Kit(*_read(reference, options)).load()
 
 
 def app(reference: str | Path, **options: Unpack[Options]) -> KitApp:
-    """An ASGI application that serves a kit under any ASGI server: `uvicorn module:name`, hypercorn, Ray Serve.
+    """Returns an ASGI application that serves a kit under any server: `uvicorn module:name`, hypercorn, Ray Serve.
 
-    The server's lifespan start pulls, verifies and loads. Options as for `load`. Raises Failure if one is no good, or
-    the reference.
+    The server's lifespan start pulls, verifies and loads. Options as for `load`. Raises Failure if one, or
+    the reference, is invalid.
     """
     return KitApp(reference, options)
 
@@ -105,18 +105,18 @@ class KitApp:
         self._kit: _Kit | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI 3."""
+        """Answers an ASGI 3 connection: https://asgi.readthedocs.io/en/stable/specs/main.html."""
         if scope["type"] == "lifespan":
             await self._run(receive, send)
             return
         if self._kit is None or time.monotonic() > self._kit.try_again_at:
-            self._kit = self._make()  # mounted, and not told of a start: whoever asks now is told to come again
+            self._kit = self._make()  # mounted without `lifespan`: this request starts the load, and gets 503
             self._kit.in_thread()
         await self._kit.app(scope, receive, send)
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
-        """Loads the kit, and lets go of it at the end: the `lifespan` of a Starlette application that mounts this one.
+        """Loads the kit, and releases it at the end: the `lifespan` of a Starlette application that mounts this one.
 
         Raises what `load` raises.
         """
@@ -133,7 +133,7 @@ class KitApp:
             async with self.lifespan():
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
-        except Exception as error:  # noqa: BLE001 - the server says it, in one line, and ends
+        except Exception as error:  # noqa: BLE001 - the server logs it and ends
             await send({"type": "lifespan.startup.failed", "message": f"runtime: {error}"})
         else:
             await send({"type": "lifespan.shutdown.complete"})
@@ -176,10 +176,10 @@ class _Kit:
             raise error if isinstance(error, Failure) or type(told) is type(error) else told from error
 
     def in_thread(self) -> Future[None]:
-        """Has a thread load the model; the application answers for it then. Daemonic: nothing waits for a pull."""
+        """Starts a daemon thread that loads the model, which the application then serves."""
         done, loop = Future[None](), asyncio.get_running_loop()
         done.add_done_callback(partial(self._ended, loop))
-        done.set_running_or_notify_cancel()  # from now on whoever waits cannot cancel it
+        done.set_running_or_notify_cancel()  # from now on no waiter can cancel it
         threading.Thread(target=self._serve, args=(done,), name="load", daemon=True).start()
         return done
 
@@ -187,7 +187,7 @@ class _Kit:
         try:
             self.app.prepare()
             served = self.load()
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+        except Exception as error:  # noqa: BLE001 - handed to the waiter
             self._state.phase, self.try_again_at = "failed", time.monotonic() + _PAUSE_SECONDS
             self._log.error("runtime.failed", reason=str(error))
             done.set_exception(error)
@@ -206,7 +206,7 @@ class _Kit:
             self._trial = asyncio.get_running_loop().create_task(served.try_batching())
 
     def close(self) -> None:
-        """Ends a pull, and lets go of the model's threads."""
+        """Ends a pull, and the model's threads."""
         self._progress.cancel()
         self._board.draining = True
         if self._trial:
@@ -228,7 +228,7 @@ class _StandardLog(Log):
 
 
 def _read(reference: str | Path, options: Options) -> tuple[Reference, Settings]:
-    """Reads a command line that says the same, so that options mean and may be the same. Raises Failure."""
+    """Reads a command line that says the same, so that options mean the same as there. Raises Failure."""
     if unknown := ", ".join(sorted(set(options) - set(Options.__annotations__))):
         raise TypeError(f"unknown option {unknown}; there are {', '.join(Options.__annotations__)}")
     words = [word for name, value in options.items() for word in _words(name, value)]

@@ -2,8 +2,8 @@
 
 On a terminal an event is text: its `message` (a line, or a tuple of lines) if it has one, else its name and keys; and
 a status line, redrawn in place, may follow (a progress bar). Elsewhere it is JSON: its name and keys.
-A thread writes the lines, or in a worker whose log is a pipe the event loop, which then switches to no thread. A reader
-that has stopped reading holds up the log, never the server.
+A thread writes the lines, or in a worker whose log is a pipe the event loop, which then switches to no thread. If the
+reader stops reading, lines are dropped; the server never waits.
 """
 
 import json
@@ -71,23 +71,23 @@ class Log:
         self._due = 0.0
 
     def enabled(self, level: str) -> bool:
-        """Whether events of this level are written."""
+        """Returns whether events of this level are written."""
         return LEVELS[level] >= self._threshold
 
     def debug(self, event: str, /, **fields: object) -> None:
-        """For whoever looks into the runtime itself."""
+        """Logs what helps to find faults of the runtime itself."""
         self._event("debug", event, fields)
 
     def info(self, event: str, /, **fields: object) -> None:
-        """What an operator expects to happen."""
+        """Logs what an operator expects to happen."""
         self._event("info", event, fields)
 
     def warning(self, event: str, /, **fields: object) -> None:
-        """What works, but should be looked at."""
+        """Logs what works, but should be looked at."""
         self._event("warning", event, fields)
 
     def error(self, event: str, /, **fields: object) -> None:
-        """What did not work."""
+        """Logs what did not work."""
         self._event("error", event, fields)
 
     def refused(self, status: int, error: str, **fields: object) -> None:
@@ -250,11 +250,11 @@ class _Writer:
             self._wake.clear()
             data, self._rest = self._rest + self._waiting(), b""
             try:
-                while data := self._write(self._fd, data):  # somebody else made the pipe non-blocking
+                while data := self._write(self._fd, data):  # another process made the pipe non-blocking
                     writable = select.poll()
                     writable.register(self._fd, select.POLLOUT)
                     writable.poll()
-            except OSError:  # the reader is gone, the disk is full: the next lines may have more luck
+            except OSError:  # the reader is gone, or the disk full: the next lines may be written again
                 self._lost(data.count(b"\n"))
 
     def _write_on_loop(self) -> None:

@@ -11,7 +11,7 @@ from runtime.log import LEVELS
 OFF: Final = -1
 """What `--grpc-port off` is read as."""
 GRPC_PORT: Final = 8081
-"""Where gRPC is served if nobody says otherwise."""
+"""The default of --grpc-port."""
 
 
 def _whole(low: int, high: int, otherwise: str = "") -> Callable[[str], int]:

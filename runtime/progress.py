@@ -21,7 +21,7 @@ _RATE_SECONDS: Final = 5.0  # what the rate is taken from: what was here already
 
 
 class Progress:
-    """Watches one pull (`runtime.kit.observer.Observer`) and tells the log, and whoever else wants to know."""
+    """Watches one pull (`runtime.kit.observer.Observer`) and reports to the log and to the callbacks `on_…`."""
 
     def __init__(
         self,
@@ -47,32 +47,32 @@ class Progress:
         self._stop.set()
 
     def cancelled(self) -> bool:
-        """Whether the pull should end."""
+        """Returns whether the pull should end."""
         return self._stop.is_set()
 
     def resolved(self, reference: Reference, manifest: "Manifest | None") -> None:
-        """The reference is a certain manifest now."""
+        """Logs which manifest the reference is."""
         layers = manifest.layers if manifest else ()
         size = sum(layer.descriptor.size for layer in layers)
         message = f"found {reference}, {counted(len(layers), 'layer')}, {human_bytes(size)}"
         self._log.info("kit.resolved", message=message, reference=str(reference), layers=len(layers), bytes=size)
 
     def kitfile(self, kitfile: "Kitfile") -> None:
-        """The Kitfile is there and verified; layers follow."""
+        """Hands the verified Kitfile to `on_kitfile`, after a warning about keys in the wrong place."""
         if kitfile.misplaced:
             reason = f"the Kitfile has {kitfile.misplaced}, which nothing reads; it belongs to model.parameters.serving"
             self._log.warning("kitfile.misplaced", message=reason, reason=reason)
         self._on_kitfile(kitfile)
 
     def left_out(self, layers: "Sequence[Placed]") -> None:
-        """These layers of the kit are not fetched."""
+        """Logs the layers that are not fetched."""
         size, kinds = sum(each.layer.descriptor.size for each in layers), sorted({each.section for each in layers})
         reason = f"serving needs no {' or '.join(kinds)}"
         message = f"left out {len(layers)} of its layers, {human_bytes(size)}: {reason}"
         self._log.info("layers.left_out", message=message, count=len(layers), bytes=size, reason=reason)
 
     def progress(self, layer: str, done_bytes: int, total_bytes: int) -> None:
-        """So many bytes of all the needed layers are there and hashed."""
+        """Shows how many bytes of all needed layers are read and hashed."""
         self._on_bytes(done_bytes, total_bytes)
         now = self._clock()
         self._marks.append((now, done_bytes))
@@ -100,7 +100,7 @@ class Progress:
         return (has - had) / (last - first) if last > first else 0.0
 
     def phase(self, name: str, seconds: float) -> None:
-        """A phase of the pull is over."""
+        """Notes how long a phase of the pull took."""
         if self._events and self._events is not self._log:
             self._events.close()  # all of it is written then
         self._log.status("")
@@ -108,7 +108,7 @@ class Progress:
         self._log.debug("pull.phase_ended", phase=name, seconds=round(seconds, 4))
 
     def warning(self, event: str, **fields: object) -> None:
-        """Something an operator should know, though the pull goes on."""
+        """Logs what an operator should know though the pull goes on."""
         self._log.warning(event, **fields)
 
 

@@ -56,7 +56,7 @@ class Settings(NamedTuple):
     kit: str
     host: str
     port: int
-    grpc_port: int | None  # None: nobody said; OFF
+    grpc_port: int | None  # None: not given; OFF
     model_name: str | None
     registry: str | None
     select: tuple[tuple[str, str], ...]
@@ -182,7 +182,7 @@ class Settings(NamedTuple):
         return Gateway(self.root_path, self.cors_origin, self.predict_route, self.health_route)
 
     def terms(self, sandbox: str) -> "Terms":
-        """What these settings say about loading a model."""
+        """Returns what these settings say about loading a model."""
         from runtime.link.messages import Terms
 
         return Terms(self.adapter, self.trust, self.allow_global, sandbox, sandbox == "require",
@@ -198,7 +198,7 @@ def _split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """Without a command the words are references; one without any of `/:.~` is a mistake in a command instead."""
+    """Refuses words that are no references but misspelt commands: they have none of `/:.~`."""
     for word in words:
         if word in COMMANDS:
             raise InvalidSetting(f"the command comes first: runtime {word} …")
@@ -289,7 +289,7 @@ def _value(option: Option, given: str | list[str] | None, environ: Mapping[str, 
 def _variable(environ: Mapping[str, str], name: str) -> str | None:
     value = environ.get(name)
     # Kubernetes sets RUNTIME_PORT=tcp://10.0.0.1:80 in every pod when a Service is called `runtime`;
-    # Compose and Helm set a variable to "" where nobody gave it a value
+    # Compose and Helm set a variable to "" that has no value
     return None if not value or value.startswith("tcp://") else value
 
 
@@ -312,7 +312,8 @@ def _pairs(given: Sequence[str]) -> tuple[tuple[str, Path], ...]:
 
 def _action(given: Sequence[str]) -> str:
     if len(given) != 1 or given[0] not in ("ls", "verify", "gc"):
-        raise InvalidSetting(f"runtime cache takes one of ls, verify and gc, got {repr(' '.join(given)) if given else 'nothing'}")
+        got = repr(" ".join(given)) if given else "nothing"
+        raise InvalidSetting(f"runtime cache takes one of ls, verify and gc, got {got}")
     return given[0]
 
 

@@ -52,7 +52,7 @@ def _ls(settings: Settings, _: Progress) -> Report:
 
 
 def _verify(settings: Settings, progress: Progress) -> Report:
-    """Reads everything; what is wrong stays where it is: whoever needs it fetches it again."""
+    """Reads everything. What is wrong stays where it is: the next pull that needs it fetches it again."""
     store, wrong, unknown = Store(settings.cache_dir), [], []
     blobs = keeping.blob_bytes(store)
     for digest, size in blobs.items():

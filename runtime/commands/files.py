@@ -1,4 +1,4 @@
-"""What a kit's files are, for `runtime inspect --files`: asked of a confined process, and nothing believed unchecked.
+"""What a kit's files are, for `runtime inspect --files`: a confined process says it, and all it says is checked.
 
 Frameworks read the files in that process (`runtime/worker/examine.py`), so a file may take it over.
 """
@@ -21,7 +21,7 @@ from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
 
 _SECONDS: Final = 120.0  # to look at all the files of a kit
-_END_SECONDS: Final = 10.0  # for the process to end after its last word
+_END_SECONDS: Final = 10.0  # for the process to end after its last message
 _CANCELLED: Final = "looking at the kit's files was cancelled"
 _NO_VERDICT: Final = "the process that looks at the kit's files sent what is no verdict on one of them"
 
@@ -37,8 +37,8 @@ def examine(
 ) -> tuple[Verdict, dict[str, Verdict]]:
     """Returns the verdict on a verified kit, and on each of its files by path. Raises Cancelled if told to stop.
 
-    They come from a process that may be lost, the `main` of `module`. Where it dies, its end is the verdict on what it
-    had not come to. Raises NotExamined if it takes longer than `seconds`, or sends what is no verdict on a file.
+    They come from a process that may die, the `main` of `module`. If it dies, that is the verdict on all files that
+    it had not reached. Raises NotExamined if it takes longer than `seconds`, or sends what is no verdict on a file.
     """
     facts = ModelFacts.of(kit.kitfile)
     paths = facts.files(kit.root).files

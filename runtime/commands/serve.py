@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[int, list[str]]:
-    """Serves until told to stop; `first` is the worker that is importing already, if one could be started.
+    """Serves until a signal stops it; `first` is the worker that is importing already, if one could be started.
 
-    Raises Failure if the reference or the address is no good, and what `Supervisor.run` raises.
+    Raises Failure if the reference or the address cannot be used, and what `Supervisor.run` raises.
     """
     supervisor = supervise(settings, log, first, serving=True)
 
@@ -55,7 +55,7 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
 
 
 def listener_for_grpc(settings: Settings, log: Log) -> Listener | None:
-    """Returns the socket of gRPC, if there shall be one. Raises InvalidSetting if what somebody asked for cannot be."""
+    """Returns the socket for gRPC; None if gRPC is not served. Raises InvalidSetting if --grpc-port cannot be used."""
     asked, unix = settings.grpc_port, settings.host.startswith("unix:")
     if asked == OFF:
         return None
@@ -66,7 +66,7 @@ def listener_for_grpc(settings: Settings, log: Log) -> Listener | None:
     if not wanted:
         try:
             return listen(settings.host, port, option="--grpc-port")
-        except CannotListen as taken:  # by another server on this machine, where nobody has asked for gRPC
+        except CannotListen as taken:  # by another server on this machine; gRPC was not asked for
             if asked is not None:
                 raise
             wanted = str(taken)
@@ -85,7 +85,7 @@ def _missing_for_grpc() -> str:
 
 
 def _kits_folder(settings: Settings, reference: Reference) -> Path:
-    """Where the kit will be. A worker confines itself to this folder before the kit is there."""
+    """Returns the folder that the kit will be in: a worker confines itself to it before the kit is there."""
     if reference.kind == "folder" and reference.path:
         from runtime.kit.disk.folder import has_parent
 

@@ -1,4 +1,4 @@
-"""How SIGTERM and SIGINT stop a command that is no server: it gives up what it does, and has failed."""
+"""How SIGTERM and SIGINT stop a command other than `serve`: it ends what it does, and has failed."""
 
 import select
 import signal
@@ -22,7 +22,7 @@ class _HasDescriptor(Protocol):
 def until_stopped(
     work: Callable[[Progress], tuple[int, list[str]]], log: Log, style: str = "auto"
 ) -> tuple[int, list[str]]:
-    """Returns what `work` does, an exit code and lines, or a code that tells a caller that the work is not done."""
+    """Returns what `work` returns, an exit code and lines; after a signal, a code that says that it is not done."""
     progress, signals = Progress(log, style=style), list[int]()
     listen(log, stderr=True)
 

@@ -51,7 +51,7 @@ class _Job:
         self._destination, self._progress, self._log = destination, progress, log
 
     def is_done(self) -> bool:
-        """True if the folder holds the kit already; raises if the kit does not fit or something is in its way."""
+        """Returns True if the folder holds the kit already. Raises if the kit does not fit or other files are there."""
         folder, reference = self._destination.folder, str(self.kit.reference)
         if self._destination.is_there():
             with self._destination.locked(self._check):

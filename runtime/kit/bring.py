@@ -149,7 +149,7 @@ class Bring:
             self._threads.check()
             if time.monotonic() - touched > _TOUCH_SECONDS:
                 touched = time.monotonic()
-                os.utime(folder)  # others see that somebody works here
+                os.utime(folder)  # other processes see that this one still works here
 
         walk = Walk(DEFAULT_LIMITS, step)
         jobs = [partial(self._unpack, folder, walk, each) for each in self._groups]

@@ -105,11 +105,11 @@ class NewFile:
             os.close(self._fd)
 
     def fileno(self) -> int:
-        """The open file, for whoever writes it beside `write`."""
+        """Returns the descriptor of the open file, for those that write without `write`."""
         return self._fd
 
     def write(self, data: bytes | bytearray) -> None:
-        """Appends."""
+        """Appends `data`."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
@@ -216,8 +216,8 @@ def open_lock(path: Path) -> int:
 def locked(fd: int, check: Check, waits: Callable[[float], bool] = lambda seconds: True) -> Iterator[None]:
     """Holds the lock on an open file or folder, and closes it at the end. While it waits, `check` may raise to give up.
 
-    `waits` hears for how many seconds it waits, and says whether it shall go on; if not, the block runs without the
-    lock. On a file system without locks nobody waits. https://man7.org/linux/man-pages/man2/flock.2.html
+    `waits` gets the seconds of the wait so far, and returns whether to wait on; if not, the block runs without the
+    lock. On a file system without locks there is no wait. https://man7.org/linux/man-pages/man2/flock.2.html
     """
     began = time.monotonic()
     try:

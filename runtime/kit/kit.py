@@ -11,7 +11,7 @@ from runtime.kit.format.reference import Reference
 
 Verified = Literal["true", "receipt", "false"]
 """What the files of a kit were compared with: the blobs that its manifest names; the receipt in their own folder, which
-whoever can write there could have forged; or nothing."""
+anyone who can write there could have forged; or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +29,5 @@ class Kit:
     verified: Verified
     verified_bytes: int
     layers: Mapping[str, Digest] = field(default_factory=dict)
-    signer: str | None = None  # the name of the key that signed it, None if nobody asked
-    use: object = field(default=None, repr=False, compare=False)  # keeps it from being removed from the cache
+    signer: str | None = None  # the name of the key that signed it, None if no --verify-key was given
+    use: object = field(default=None, repr=False, compare=False)  # while it lives, the cache keeps the kit

@@ -15,7 +15,7 @@ from runtime.kit.format.digest import DigestCheck
 
 _DEPTH: Final = 8  # pieces that wait
 SMALL_BYTES: Final = 1 << 20
-"""What is shorter is not worth a thread."""
+"""A shorter blob is hashed without a thread of its own."""
 
 Take = Callable[[bytes], object]
 
@@ -124,9 +124,9 @@ class Lane:
     def _run(self, work: Callable[[Read], object]) -> None:
         try:
             work(self._read)
-        except BaseException as failure:  # noqa: BLE001 - raised again by whoever puts or closes
+        except BaseException as failure:  # noqa: BLE001 - raised again by `put` or returned by `end`
             self._failure = failure
-        while not self._ended:  # whoever puts must not wait for ever
+        while not self._ended:  # `put` must not wait for ever
             self._next()
 
     def _read(self, most: int) -> bytes:

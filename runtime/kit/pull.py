@@ -149,7 +149,7 @@ def is_whole(store: Store, digest: Digest, observer: Observer) -> bool | None:
 
 @contextmanager
 def verified_layers(resolved: Resolved, options: PullOptions, observer: Observer) -> Iterator[Layers]:
-    """The layers that serving needs, verified, to be gone through inside the block. Not of a folder.
+    """Gives the verified layers that serving needs, to be read inside the block. Not of a folder.
 
     Raises as `fetch` does.
     """
@@ -270,10 +270,10 @@ def _resolved(chain: Chain, threads: Threads, observer: Observer) -> Resolved:
     head, *parents = chain.heads
     kitfile, placed = combined_kitfile(chain.heads), combined_layers(chain.heads)
     threads.post(partial(observer.kitfile, kitfile))
-    if strays := unplaced(placed, head.manifest):
-        first = [str(layer.descriptor.digest) for layer in strays[:_SHOWN]]
-        kinds = sorted({layer.kind for layer in strays})[:_SHOWN]
-        threads.warn("layers.unnamed", count=len(strays), kinds=kinds, first=first)
+    if unnamed := unplaced(placed, head.manifest):
+        first = [str(layer.descriptor.digest) for layer in unnamed[:_SHOWN]]
+        kinds = sorted({layer.kind for layer in unnamed})[:_SHOWN]
+        threads.warn("layers.unnamed", count=len(unnamed), kinds=kinds, first=first)
     if left_out := [each for each in placed if each not in needed(placed)]:
         threads.post(partial(observer.left_out, left_out))
     return Resolved(

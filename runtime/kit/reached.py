@@ -11,7 +11,7 @@ from runtime.kit.threads import Threads
 
 
 class Reached:
-    """Adds up the bytes of all layers for the observer. Jobs of `threads` tell it; it tells them to stop."""
+    """Adds up the bytes of all layers for the observer. Jobs of `threads` report to it, and stop if it raises."""
 
     def __init__(self, layers: Sequence[Placed], threads: Threads, observer: Observer) -> None:
         self._threads, self._observer = threads, observer
@@ -26,7 +26,7 @@ class Reached:
         return Count(partial(self.at, placed.layer.descriptor.digest))
 
     def at(self, digest: Digest, position: int) -> None:
-        """One blob is read up to here. Raises Cancelled if the work was stopped."""
+        """Notes that one blob is read up to `position`. Raises Cancelled if the work was stopped."""
         self._threads.check()
         self._threads.post(partial(self._tell, digest, position))
 

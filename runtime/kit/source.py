@@ -46,7 +46,7 @@ class PullOptions(NamedTuple):
 
 
 class AskAgain(Exception):
-    """A blob had other bytes than its digest says: whoever took them has to begin again. A warning was given."""
+    """A blob had other bytes than its digest says: their receiver has to begin again. A warning was given."""
 
 
 class RegistrySource:

@@ -3,8 +3,8 @@
 `control` is written by the supervisor alone, its own metrics included, and sealed (fcntl(2), F_SEAL_FUTURE_WRITE): no
 worker can make it writable. `metrics` has a slot for each worker, its metrics and its signs of life, all writable by
 all workers: one that a model has taken over can spoil what a scrape sums up, and have workers replaced. Neither can be
-truncated. Each double has one writer and is written in one go, so readers need no lock; what cannot be a number of
-things, they read as 0.
+truncated. Each double has one writer and is written in one go, so readers need no lock; what cannot be a count,
+they read as 0.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Board:
 
     @classmethod
     def create(cls, slots: int, width: int, *, models: int = 1) -> Board:
-        """New memory for `slots` processes, the supervisor's included, with `width` doubles of metrics each."""
+        """Creates memory for `slots` processes, the supervisor included, with `width` doubles of metrics each."""
         control = _memory("runtime-control", _HEADER + models * (_READY + slots) + width + POISONED)
         metrics = _memory("runtime-board", max(slots - 1, 1) * (width + _SIGNS + IN_HAND))
         os.pwrite(control, array("d", (models, slots, width)).tobytes(), 0)
@@ -122,11 +122,11 @@ class Board:
         return board
 
     def slot(self, index: int) -> memoryview[float]:
-        """The doubles of one process's metrics; 0 is the supervisor."""
+        """Returns the doubles of one process's metrics; 0 is the supervisor."""
         return self._slot(index)[: self._width] if index else self._own
 
     def signs(self, index: int) -> Signs:
-        """The signs of life of the worker in slot `index`."""
+        """Returns the signs of life of the worker in slot `index`."""
         return Signs(self._slot(index)[self._width :])
 
     def _slot(self, index: int) -> memoryview[float]:

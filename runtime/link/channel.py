@@ -26,7 +26,7 @@ class Channel:
         self.files: list[int] = []  # descriptors that came with messages
 
     def fileno(self) -> int:
-        """The descriptor, for event loops."""
+        """Returns the descriptor, for event loops."""
         return self._socket.fileno()
 
     def send(self, message: Message, files: Sequence[int] = ()) -> None:

@@ -1,7 +1,7 @@
-"""What the supervisor and a worker say to one another: frozen values, written as JSON, checked when they are read.
+"""What the supervisor and a worker send each other: frozen values, written as JSON, checked when they are read.
 
-A worker may be in the hands of a model, so `read` accepts only the messages that the caller names, with exactly their
-fields, each of its type. Text that a worker sends is cut and escaped: it becomes part of one line of a log.
+A worker may be controlled by a hostile model, so `read` accepts only the messages that the caller names, with exactly
+their fields, each of its type. Text that a worker sends is cut and escaped: it becomes part of one line of a log.
 """
 
 import json
@@ -81,7 +81,7 @@ class Prepare(NamedTuple):
 
 
 class Load(NamedTuple):
-    """To a worker: the kit is verified and lies in `root`."""
+    """To a worker: the kit is verified and is in `root`."""
 
     model: str
     facts: ModelFacts
@@ -91,12 +91,12 @@ class Load(NamedTuple):
     digest: str | None
     verified: str
     layers: Mapping[str, str]  # digests of layers by the path that each filled
-    about: Mapping[str, str] = {}  # what people want to know of the kit
+    about: Mapping[str, str] = {}  # description, authors and licence of the kit
     signed_by: str | None = None  # the name of the key
 
     @classmethod
     def of(cls, kit: "Kit") -> Self:
-        """The message about a pulled kit."""
+        """Returns the message about a pulled kit."""
         reference, digest = kit.reference, str(kit.digest) if kit.digest else None
         layers = {path: str(digest) for path, digest in kit.layers.items()}
         return cls(reference.name, ModelFacts.of(kit.kitfile), str(kit.root), str(reference), reference.tag, digest,
@@ -130,12 +130,12 @@ class Failed(NamedTuple):
 
     @classmethod
     def of(cls, model: str, error: Exception, message: str) -> Self:
-        """The message that says `error`, by the nearest class that has a name here."""
+        """Returns the message about `error`, by the nearest class that is named here."""
         names = (kind.__name__ for kind in type(error).__mro__ if _CAUSES.get(kind.__name__) == kind.__module__)
         return cls(model, next(names, "Failure"), message)
 
     def as_error(self) -> Exception:
-        """The failure to end a server with."""
+        """Returns the failure to end a server with."""
         kind: type[Exception] = getattr(import_module(_CAUSES[self.cause]), self.cause)
         return kind(self.message)
 
@@ -188,7 +188,7 @@ Message = Order | Prepare | Load | Stop | Ready | Failed | Traced | Examine | Ve
 
 
 def write(message: Message) -> bytes:
-    """The message as bytes. Raises ValueError for what `read` would refuse."""
+    """Returns the message as bytes. Raises ValueError for what `read` would refuse."""
     return json.dumps([type(message).__name__, *_checked(message)], separators=(",", ":")).encode()
 
 
@@ -204,13 +204,13 @@ def read(data: bytes, *accepted: type[M]) -> M:
 
 
 def one_line(text: str, longest: int) -> str:
-    """`text` with everything escaped that is no visible character, and cut."""
+    """Returns `text` with everything escaped that is no visible character, and cut."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:longest])
     return shown if len(shown) <= longest and len(text) <= longest else f"{shown[: longest - 1]}…"
 
 
 def _checked(message: Any) -> Any:
-    """What a worker says, with its texts cut and escaped; ValueError if it says what cannot be."""
+    """Returns a message with its texts cut and escaped. Raises ValueError for impossible values."""
     if isinstance(message, Ready):
         numbers = message.samples, message.load_seconds
         if not all(0 <= number <= _LARGEST_NUMBER for number in numbers) or len(message.example) > LONGEST_TEXT:
@@ -227,7 +227,7 @@ def _checked(message: Any) -> Any:
 
 
 def _value(kind: Any, value: object) -> Any:
-    """`value` as `kind`, the type of a message or of a field, or ValueError."""
+    """Returns `value` as `kind`, the type of a message or of a field. Raises ValueError."""
     arguments = get_args(kind)
     if kind is object or (kind in (str, int, bool, types.NoneType) and type(value) is kind):
         return value

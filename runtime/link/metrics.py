@@ -120,7 +120,7 @@ FAMILIES = (
            "Requests that were refused because a worker had ended with the same one in hand."),
     Family("runtime_workers_ready", "gauge", (), "workers", "Workers that answer predictions."),
     Family("runtime_start_timestamp_seconds", "gauge", (), "seconds", "When this server started, since 1970.", "max"),
-    Family("runtime_log_dropped_total", "counter", (), "lines", "Log lines dropped because nobody read them."),
+    Family("runtime_log_dropped_total", "counter", (), "lines", "Log lines dropped because the reader was too slow."),
     Family("runtime_spans_dropped_total", "counter", (), "requests",
            "Traced requests whose spans were dropped because they came faster than they are sent."),
     Family("runtime_unsafe_loading", "gauge", (), "1 or 0", "1 while the trust level is unsafe.", "max"),
@@ -273,7 +273,7 @@ class Meter:
             self.slot[_RUNNING] += more
 
     def ran(self, rows: int, seconds: float) -> None:
-        """Counts a prediction of so many rows that ran in a thread, and its seconds in the model."""
+        """Counts a prediction of `rows` rows that ran in a thread, and its seconds in the model."""
         slot, at = self.slot, BATCHES.start + bisect_left(SIZES, rows)
         slot[_BATCH_ROWS + bisect_left(ROWS, rows)] += 1.0
         slot[_BATCH_ROWS + RUN - 1] += rows

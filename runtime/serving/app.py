@@ -62,7 +62,7 @@ class App:
         return self._codecs
 
     def served_at(self, path: str) -> Endpoint | None:
-        """Returns what a POST to `path` asks for a prediction, None for a path that nobody has asked for before."""
+        """Returns what a POST to `path` asks for a prediction, None for a path that was not asked for before."""
         endpoint = self._endpoints.get(path)
         known = endpoint is not None and self._models.served.get(endpoint.served.name) is endpoint.served
         return endpoint if known else None
@@ -130,7 +130,7 @@ class App:
         return answer if isinstance(answer, Response) else await answer
 
     def _find(self, scope: Scope) -> Endpoint | Response | None:
-        """Returns the endpoint of a path that nobody has asked for before, a refusal, or None: it is no protocol's."""
+        """Returns the endpoint of a path that was not asked for before, a refusal, or None: it is no protocol's."""
         path = local_path(scope)
         matches = [(found, codec) for pattern, codec in self._patterns if (found := pattern.fullmatch(path))]
         if not matches:

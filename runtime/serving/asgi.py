@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 SLOW: Final = "overloaded: this body came slowly, and others need its memory; try again"
 _FRESH_SECONDS: Final = 2.0
-"""A body gives way to no other before."""
+"""A body is not ended for another one before."""
 
 
 class ClientGone(Exception):
-    """The client left before its request was whole: there is nobody to answer."""
+    """The client left before its request was whole: there is no client to answer."""
 
 
 class Arrival:

@@ -18,7 +18,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """True if some worker has the model and nobody has asked the server to stop."""
+        """True if some worker has the model and the server was not asked to stop."""
         return not self._board.draining and self._model.phase == "ready" and self._model.workers_ready > 0
 
     def report(self) -> dict[str, Any]:

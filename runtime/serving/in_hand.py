@@ -2,7 +2,7 @@
 
 A fingerprint stands on the board from before the request is read until it is answered. One that was answered before is
 no suspect, and costs nothing but its hash. Python's hash of bytes is SipHash with a key; all workers of a server have
-the same (`PYTHONHASHSEED`), and no client knows it, so nobody can have another's request refused.
+the same (`PYTHONHASHSEED`), and no client knows it, so no client can have another's request refused.
 """
 
 from runtime.errors import Poisoned

@@ -25,7 +25,7 @@ _SETTLE_SECONDS: Final = 0.05
 """Handshakes that were under way when new ones were turned away may end within this."""
 _LOOK_SECONDS: Final = 0.01
 _FEW: Final = 2
-"""So many connections that have asked for nothing are no crowd."""
+"""Up to this many connections may wait without a request."""
 _SPARE: Final = 2
 """File descriptors kept even where there are hardly any."""
 _RESERVED: Final = 64
@@ -105,7 +105,7 @@ C = TypeVar("C", bound=Open)
 
 
 class Listening(Generic[A, C]):
-    """Has a `protocol` speak on sockets that somebody else made. Runs on the loop that calls it; touches no signals."""
+    """Serves a `protocol` on sockets that the supervisor made. Runs on the loop that calls it; touches no signals."""
 
     def __init__(self, state: A, protocol: Callable[[A, set[C]], Any], sockets: Sequence[socket.socket]) -> None:
         self._state, self._protocol, self._sockets = state, protocol, list(sockets)
@@ -127,7 +127,7 @@ class Listening(Generic[A, C]):
     async def accept(self) -> None:
         """Begins to accept connections."""
         loop, connection = asyncio.get_running_loop(), partial(self._protocol, self._state, self.connections)
-        # whoever bound a Unix socket removes its file: not each of the processes that listen on it
+        # the supervisor removes the file of a Unix socket
         keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         for sock in self._sockets:
             if sock.family == socket.AF_UNIX:

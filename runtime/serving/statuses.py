@@ -12,7 +12,7 @@ from runtime.serving.wording import one_line
 Header = tuple[bytes, bytes]
 
 JSON: Final = (b"content-type", b"application/json")
-"""Exactly so: KServe's client compares the whole value and loses the message of anything else."""
+"""Without a charset: KServe's client compares the whole value and loses the message of anything else."""
 
 
 GRPC_CODE: Final = b"grpc-code"
@@ -29,7 +29,7 @@ class Response(NamedTuple):
     variable: tuple[Header, ...] = ()
     """What differs from answer to answer, rendered each time."""
     tail: tuple[bytes | memoryview, ...] = ()
-    """Long pieces of the body behind `body`, which are written from where they are: nobody may change them any more."""
+    """Long pieces of the body behind `body`, which are written from where they are: they must not change any more."""
 
     @property
     def length(self) -> int:
@@ -65,7 +65,7 @@ class UnknownPath(errors.RequestFailed):
 
 
 class Status(NamedTuple):
-    """What a failure is to each side: clients over HTTP, clients over gRPC, and whoever reads the metrics."""
+    """What a failure is to clients over HTTP, to clients over gRPC, and in the metrics."""
 
     failure: type[errors.RequestFailed]
     http: int

@@ -44,7 +44,7 @@ def named(response: Response, head: Head) -> Response:
 
 
 def is_id(text: str) -> bool:
-    """True if a log may hold `text` as the id of a request."""
+    """Returns True if a log may hold `text` as the id of a request."""
     return text.isascii() and not text.encode().translate(None, _ID_BYTES)
 
 

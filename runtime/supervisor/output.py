@@ -18,7 +18,7 @@ _MOST_LINES: Final = 1000
 _MOST_BYTES: Final = 16 * 2**20
 _READ_BYTES: Final = 64 * 2**10
 _LONGEST_LINE: Final = 3000  # bytes: an event stays below PIPE_BUF, and is written to a pipe in one piece
-_REMAINING_BYTES: Final = 2**20  # read after the worker's end, one full pipe: its descendants may write for ever
+_REMAINING_BYTES: Final = 2**20  # read after the worker's end, one full pipe: processes it left may write for ever
 _FINISH_SECONDS: Final = 1.0
 
 

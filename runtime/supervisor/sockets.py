@@ -1,7 +1,7 @@
 """The listening sockets: one for each worker, all at one address, bound by the supervisor.
 
-The kernel spreads connections over them (SO_REUSEPORT, socket(7)). What a worker does to its own socket, it does to
-nobody else's, and the supervisor has a copy of each: connections wait there while a lone worker is replaced.
+The kernel spreads connections over them (SO_REUSEPORT, socket(7)). What a worker does to its own socket
+changes no other, and the supervisor has a copy of each: connections wait there while a lone worker is replaced.
 """
 
 import errno
@@ -36,9 +36,9 @@ class Listener(socket.socket):
 
     def turn_away(self) -> None:
         """Lets no new client in; those in the backlog stay. To be called before the last one is accepted, or
-        whoever connects between that and the close would lose a request.
+        a client that connects between that and the close would lose a request.
 
-        Nobody finds a Unix socket any more: its file is removed, if it is still ours. At a TCP socket a SYN gets no
+        The file of a Unix socket is removed, if it is still this server's. At a TCP socket a SYN gets no
         answer; its sender tries again, and meets the closed port.
         """
         with suppress(OSError):  # a kernel without filters (gVisor) leaves a window of microseconds
@@ -215,7 +215,7 @@ def _lock(folder: int) -> None:
 
 
 def _remove_dead(path: Path) -> None:
-    """Removes the file of a server that was killed: nobody accepts there. If one does, `bind` raises."""
+    """Removes the file of a server that was killed: no process accepts there. If one does, `bind` raises."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)  # with a full backlog, a live server would keep it waiting
         if probe.connect_ex(str(path)) != errno.ECONNREFUSED:

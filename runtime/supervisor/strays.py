@@ -30,7 +30,7 @@ def adopt() -> None:
 def sweep(workers: Container[int]) -> bool:
     """Reaps orphans that have ended, and kills those that workers left; returns True if there were any to kill.
 
-    Children in this process's session are no orphans: whoever started them waits for their exit codes.
+    Children in this process's session are no orphans: the code that started them waits for their exit codes.
     """
     ours, found = os.getsid(0), False
     for pid in _children():

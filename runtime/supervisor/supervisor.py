@@ -1,7 +1,7 @@
 """One server from its first order to its exit code: pulls the kit, has workers load it, says ready, drains.
 
 The supervisor holds the credentials, the network, the cache and the listening sockets; it parses no byte of a model.
-Workers live in `workers.py`; what they say decides nothing but whether their own model is loaded.
+Workers are in `workers.py`; what one sends decides nothing but whether its own model is loaded.
 """
 
 import asyncio
@@ -132,7 +132,7 @@ class Supervisor:
     # what workers do (`workers.Owner`)
 
     def heard(self, worker: WorkerProcess, message: Ready | Failed) -> None:
-        """A worker has loaded the model, or cannot: this ends the server, or if another worker could, that worker."""
+        """Notes that a worker is ready. If it failed, ends the server, or only that worker if one has served before."""
         if isinstance(message, Ready):
             self._is_ready(worker, message)
         elif self._served:

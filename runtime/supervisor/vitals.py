@@ -46,7 +46,7 @@ class Vitals:
         return ""
 
     def holds_loop(self, slot: int) -> bool:
-        """Returns whether a call may hold the event loop of the worker in `slot` past the deadline."""
+        """Returns whether a call of the worker in `slot` may hold its event loop past its deadline, not `stuck` yet."""
         _, since = self._beats.get(slot, (0.0, inf))
         return 0 < self._deadline < time.monotonic() - since
 

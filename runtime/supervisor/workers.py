@@ -36,13 +36,13 @@ _END_SECONDS: Final = 1.0  # for killed workers to end, then for the processes t
 
 
 class Owner(Protocol):
-    """Hears what happens to workers."""
+    """Gets what happens to workers."""
 
     def heard(self, worker: WorkerProcess, message: Ready | Failed) -> None:
-        """A worker has answered whether it could load a model."""
+        """Gets a worker's answer to the order to load a model."""
 
     def ended(self, failure: Exception | None) -> None:
-        """No worker is left: all were told to stop, or too many died."""
+        """Is called when no worker is left: all were told to stop, or too many died."""
 
 
 class Workers:
@@ -123,7 +123,7 @@ class Workers:
         accept = not self._served and not any(worker.accepts for worker in self)
         try:
             if again and self._launcher.renew_listeners(slot, alone=not self.ready):
-                for other in self:  # their socket has no name any more
+                for other in self:  # the file of the socket that they share is gone
                     other.blameless = True
                     self._end_one(other)
             worker = self._workers[slot] = self._launcher.start(slot, accept=accept)
@@ -152,13 +152,13 @@ class Workers:
         loop.add_reader(worker.pidfd, self._died, worker)
 
     def _end_one(self, worker: WorkerProcess) -> None:
-        asyncio.get_running_loop().remove_reader(worker.channel.fileno())  # what it still sends counts for nothing
+        asyncio.get_running_loop().remove_reader(worker.channel.fileno())  # what it still sends is ignored
         worker.kill()
 
     def _hear(self, worker: WorkerProcess) -> None:
         try:
             message = worker.channel.receive(Ready, Failed, Traced)
-        except EOFError:  # it is ending, and says of what with its exit code; or it has to
+        except EOFError:  # it is ending, and its exit code says why; if it does not end, it is killed
             loop = asyncio.get_running_loop()
             loop.remove_reader(worker.channel.fileno())
             loop.call_later(_END_SECONDS, worker.kill)

@@ -1,7 +1,7 @@
 """The process that looks at a kit's files for `runtime inspect --files`: what each is, and whether it would be loaded.
 
 No model predicts. But frameworks read the files, and pickles are put together as far as the trust level allows, so this
-process is confined as a worker is. Its parent, `runtime/commands/files.py`, checks every word of it.
+process is confined as a worker is. Its parent, `runtime/commands/files.py`, checks every message of it.
 """
 
 import os
@@ -56,7 +56,7 @@ def _look(order: Examine, *, confined: bool) -> Iterator[Verdict]:
 
 
 def _has_code(parameters: object) -> bool:
-    """True if the kit names code of its own that makes the model. What is wrong with its parameters, serving says."""
+    """Returns True if the kit names code of its own that makes the model. Wrong parameters are reported by serving."""
     from runtime.worker.declared import Declared  # imports numpy, whose threads would escape Landlock before it
 
     try:

@@ -1,7 +1,7 @@
 """System call filters: what a worker may no longer ask of the kernel (seccomp(2)), as small programs of classic BPF.
 
-A list of what is refused, not of what is allowed: frameworks differ, and change. A refused call fails with EPERM and
-nobody is killed. Calls that are always allowed cost nothing: the kernel knows them by their numbers (Linux 5.11).
+A list of what is refused, not of what is allowed: frameworks differ, and change. A refused call fails with EPERM;
+no process is killed. Calls that are always allowed cost nothing: the kernel knows them by their numbers (Linux 5.11).
 """
 
 import ctypes
@@ -34,7 +34,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, (16, 24, 32)  # offsets in struct secc
 _X32: Final = 0x40000000
 _ALLOW: Final[Step] = (_RETURN, 0, 0, 0x7FFF0000)
 _FAIL: Final[Step] = (_RETURN, 0, 0, 0x00050000 | errno.EPERM)
-_NO_SUCH_CALL: Final[Step] = (_RETURN, 0, 0, 0x00050000 | errno.ENOSYS)  # whoever asked tries an older call
+_NO_SUCH_CALL: Final[Step] = (_RETURN, 0, 0, 0x00050000 | errno.ENOSYS)  # the caller then tries an older call
 _STEERING: Final = (51, 52)  # SO_ATTACH_REUSEPORT_CBPF and _EBPF: which worker gets a connection
 _FILTERING: Final = (26, 27, 44, 50)  # SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_LOCK_FILTER, SO_ATTACH_BPF
 _OWNERS_AND_LEASES: Final = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY

@@ -1,6 +1,6 @@
 """What a worker does: serves at once, imports while the supervisor pulls, loads, warms up, says ready, drains.
 
-A worker holds the model and nothing else: no credentials, no network of its own, no text but its supervisor's orders.
+A worker has the model and nothing else: no credentials, no network of its own, no input but its supervisor's orders.
 """
 
 import asyncio
@@ -178,7 +178,7 @@ class Service:
     async def _load_and_accept(self, kit: Load) -> None:
         try:
             served, ready = await asyncio.get_running_loop().run_in_executor(None, self._load, kit)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the supervisor says it and ends
+        except Exception as error:  # noqa: BLE001 - the supervisor reports it and ends
             self._log.debug("model.load_failed", error=repr(error))
             self._channel.send(failed(kit.model, error))
             return
@@ -195,7 +195,7 @@ class Service:
                 await server.accept()
         self._channel.send(ready)
         await asyncio.sleep(_SETTLE_SECONDS)
-        await asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # unless somebody has asked for it
+        await asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # unless a request has asked for it
         await served.try_batching()
 
     def _trace(self, served: Served, sampling: "Sampling") -> None:

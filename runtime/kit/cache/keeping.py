@@ -56,7 +56,7 @@ def total_bytes(store: Store) -> int:
 
 def evict(store: Store, most_bytes: int) -> list[Held]:
     """Removes the kits used longest ago until the cache has at most so many bytes. None that is in use is removed, and
-    none that was never used from here: the folder may be a layout that somebody wrote.
+    none that was never used from here: the folder may be a layout that another program wrote.
 
     Returns the removed ones. Raises StorageFailed.
     """
@@ -87,7 +87,7 @@ def abandoned(store: Store) -> list[Path]:
 
 
 def _remove(store: Store, kit: Held) -> bool:
-    """Removes the tree and the names of a kit; False if somebody uses it now."""
+    """Removes the tree and the names of a kit; False if a process uses it now."""
     with storing(store.root):
         lock = store.lock_of_use(kit.digest)
         try:
@@ -114,7 +114,7 @@ def _held(store: Store, digest: Digest, names: tuple[str, ...]) -> Held:
 
 
 def _is_free(lock: int) -> bool:
-    """Tells whether no process has the lock. Where there are no locks, nobody can say so, and nothing is free."""
+    """Tells whether no process has the lock. On a file system without locks this is unknown, and nothing is free."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -17,7 +17,7 @@ _TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 @contextmanager
 def building(store: Store) -> Iterator[Path]:
-    """Makes an empty folder that nobody reads, locked so that no sweep removes it; gone at the end unless renamed."""
+    """Makes an empty folder, locked so that no sweep removes it. It is removed at the end unless it was renamed."""
     store.prepare()
     folder = _aside(store)
     with storing(store.root):

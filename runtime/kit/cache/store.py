@@ -38,7 +38,7 @@ CACHE_NAMES: Final = frozenset({"oci-layout", "index.json", *(folder.partition("
 """Everything that can stand in a cache folder itself."""
 MAX_SKELETON_BYTES: Final = 64 << 20
 RESUMED_BYTES: Final = 1 << 20
-"""A shorter beginning of a blob is not worth to be kept."""
+"""A shorter beginning of a blob is not kept."""
 _RESUMED_SECONDS: Final = 86_400.0
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _TROUBLES: Final = {
@@ -161,7 +161,7 @@ class Store:
             self._sweep(self._partials(digest))
 
     def partial(self, digest: Digest) -> BinaryIO | None:
-        """Returns the longest beginning of a blob that an earlier download left, which nobody has checked; or None."""
+        """Returns the longest beginning of a blob that an earlier download left, not checked; or None."""
         with suppress(OSError):  # another process may have finished it meanwhile
             size, path = max(((path.lstat().st_size, path) for path in self._partials(digest)), default=(0, None))
             return files.open_plain(path) if path and size >= RESUMED_BYTES else None
@@ -201,7 +201,7 @@ class Store:
     ) -> Iterator[None]:
         """Holds the lock `name` between processes and threads. While it waits, `check` may raise to give up.
 
-        A wait is said with `warn`, and ends without the lock once nobody has written to the cache for two minutes.
+        A wait is reported with `warn`. It ends without the lock once no process has written here for two minutes.
         """
         self.prepare()
         with storing(self.root):
@@ -210,7 +210,7 @@ class Store:
             yield
 
     def unfinished(self) -> list[Path]:
-        """Returns the files and trees that have no names yet, whoever writes them or has left them. Raises OSError."""
+        """Returns the files and trees that have no names yet, being written or left behind. Raises OSError."""
         return [*(self.root / "ingest").glob("*"), *(self.root / "kits").glob(f"{TEMPORARY}*")]
 
     def use(self, digest: Digest) -> "Use | None":
@@ -241,7 +241,7 @@ class Store:
             files.remove(self._signature_path(digest))
             aside = self.root / "kits" / files.temporary_name(f"{TEMPORARY}kit")
             with suppress(FileNotFoundError):
-                self.kit_path(digest).rename(aside)  # nobody sees half of it
+                self.kit_path(digest).rename(aside)  # no process sees half of it
                 files.remove(aside)
 
     def remove(self) -> None:
@@ -276,7 +276,7 @@ class Store:
                     files.remove(path)
 
     def _check_owners(self) -> None:
-        """Refuses folders in which somebody else could exchange what was verified."""
+        """Refuses folders in which another user could exchange what was verified."""
         for folder in (self.root, *(self.root / name for name in _FOLDERS)):
             with storing(self.root), suppress(FileNotFoundError, NotADirectoryError):
                 status = folder.lstat()

@@ -1,4 +1,4 @@
-"""How long a process waits for another one that has a lock: as long as somebody writes to the cache."""
+"""How long a process waits for another one that has a lock: as long as any process writes to the cache."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Wait:
         self._said, self._written, self._since = False, 0.0, 0.0
 
     def __call__(self, seconds: float) -> bool:
-        """True until nothing unfinished was written for two minutes."""
+        """Returns True until no unfinished file was written for two minutes."""
         if not self._said and seconds > SAID_SECONDS:
             self._said = True
             self._warn("cache.waiting", reason="another process fetches the same", lock=str(self._lock))

@@ -1,4 +1,4 @@
-"""A folder or a model's file that somebody wrote, served in place: nothing is pulled, and nothing can be verified.
+"""A folder or a model's file, served in place: nothing is pulled, and nothing can be verified.
 A folder without a Kitfile is one whose model is somewhere in it; of a file alone, nothing beside it is the kit's."""
 
 import contextlib

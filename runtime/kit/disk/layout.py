@@ -138,7 +138,7 @@ class LayoutSource:
         return DigestCheck(descriptor.digest, descriptor.size, subject, f"; {_AGAIN}")
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Does nothing: nothing stays open."""
 
     def _listed(self) -> list[Descriptor]:
         manifests = self._document("index.json").get("manifests")

@@ -69,13 +69,13 @@ class DigestCheck:
         self.hash(data)
 
     def count(self, size: int) -> None:
-        """The first half of `update`, for whoever hashes in another thread: `size` more bytes came."""
+        """Does the first half of `update`, where another thread hashes: counts `size` more bytes."""
         self.taken_bytes += size
         if self._size is not None and self.taken_bytes > self._size:
             raise SizeMismatch(f"{self._subject} has more than the {self._size} bytes wanted{self.advice}")
 
     def hash(self, data: bytes) -> None:
-        """The second half of `update`."""
+        """Does the second half of `update`."""
         self._hash.update(data)
 
     def check_size(self, size: int) -> None:

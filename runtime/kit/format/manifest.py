@@ -104,7 +104,7 @@ def verified_digest(raw: bytes, expected: Digest | None, size: int | None) -> Di
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise InvalidManifest(f"the manifest has more than the {MAX_DOCUMENT_BYTES} bytes that are read")
     wanted = expected or Digest.of(raw)
-    DigestCheck(wanted, size, "the manifest", ": somebody changed it on the way").check_whole(raw)
+    DigestCheck(wanted, size, "the manifest", ": it was changed on the way").check_whole(raw)
     return wanted
 
 

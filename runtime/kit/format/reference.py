@@ -48,7 +48,7 @@ Kind = Literal["registry", "store", "layout", "archive", "folder"]
 class Reference:
     """The name of one kit. Built by `parse`; `str()` is the canonical text, which parses to the same reference.
 
-    `name` is the name it is served under. `tag_given` is false if nobody wrote the tag: it is `latest`, or the only
+    `name` is the name it is served under. `tag_given` is false if no tag was written: it is `latest`, or the only
     tag of a layout. For a kit in a registry or in Kit's local store there are `registry` and `repository`, else `path`.
     """
 

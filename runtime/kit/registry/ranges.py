@@ -50,7 +50,7 @@ class Ranges:
             try:
                 piece = self._buffer(start)
                 self._fetch(start, piece)
-            except BaseException as failure:  # noqa: BLE001 - raised again by whoever iterates
+            except BaseException as failure:  # noqa: BLE001 - raised again by the iterator
                 piece = failure
             with self._changed:
                 self._pieces[start] = piece

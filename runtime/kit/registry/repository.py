@@ -35,8 +35,8 @@ _MOST_WARNING: Final = 4096  # characters of a header
 class Repository:
     """Asks for manifests, blobs and tags. `pause` sleeps between attempts; it may raise to give up.
 
-    `given`: the login that the operator gave for this registry; None for one that somebody else named. `warn` gets what
-    the registry wants people to know, each text once.
+    `given`: the login that the operator gave for this registry; None for one that a kit or a mirror named. `warn` gets
+    the registry's warnings, each text once.
     """
 
     def __init__(

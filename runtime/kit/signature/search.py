@@ -15,13 +15,13 @@ _MOST_BYTES: Final = 1 << 20
 
 
 class Attached(Protocol):
-    """What a source knows of what lies beside a kit."""
+    """A source of manifests that refer to a kit."""
 
     def attached(self, name: str) -> bytes | None:
         """Returns the manifest with this tag or digest, a digest compared; None if there is none."""
 
     def referrers(self, digest: Digest, artifact_type: str) -> bytes | None:
-        """Returns the index of what refers to a manifest; None where nobody keeps one."""
+        """Returns the index of what refers to a manifest; None where there is none."""
 
     def document(self, descriptor: Descriptor) -> bytes:
         """Returns a small blob, compared with its digest."""

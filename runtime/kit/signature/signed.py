@@ -23,7 +23,7 @@ _PREDICATE: Final = "https://sigstore.dev/cosign/sign/v1"
 
 
 class Signed(NamedTuple):
-    """A signature that nobody has checked yet. `payload` says what was signed."""
+    """A signature that is not checked yet. `payload` says what was signed."""
 
     form: Literal["cosign", "dsse"]
     payload: bytes

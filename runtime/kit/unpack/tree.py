@@ -1,6 +1,6 @@
 """One folder on disk, written, compared or read through descriptors: no path is joined and no link is followed.
 
-Every component is opened inside the descriptor of the folder above it, with O_NOFOLLOW: whatever somebody puts there
+Every component is opened inside the descriptor of the folder above it, with O_NOFOLLOW: whatever is put there
 meanwhile, a name is what we made or cannot be opened (checks of the text alone failed in oras-go: CVE-2026-50163,
 CVE-2026-85731).
 """
@@ -185,7 +185,7 @@ class RejoinedTree(ComparedTree):
 
 
 class FoundTree(_Folders):
-    """Reads a folder as it is, whoever filled it. Raises OSError."""
+    """Reads a folder as it is. Raises OSError."""
 
     def members(self) -> Iterator[tuple[str, os.stat_result]]:
         """Yields everything in it, by relative path, itself first, as ".". No link is followed."""
@@ -200,7 +200,7 @@ class FoundTree(_Folders):
                 yield "/".join(below), status
 
     def stamp(self) -> str:
-        """Returns what is the same as long as nobody writes here: of names, sizes, times, owners, modes and inodes."""
+        """Returns what stays the same while nothing is written: of names, sizes, times, owners, modes and inodes."""
         hasher = hashlib.sha256()
         for path, status in sorted(self.members()):
             facts = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_uid, status.st_mode, status.st_ino

@@ -34,7 +34,7 @@ class Shape(NamedTuple):
     """Name and shape behind the first axis of each input; None: any."""
 
     def holds(self, request: Request) -> bool:
-        """True if `request` is one of them."""
+        """Returns True if `request` is one of them."""
         if self.inputs != request.inputs.keys() or not self.outputs.issuperset(request.wanted):
             return False
         return self.trailing is None or self.trailing.issuperset(
@@ -105,7 +105,7 @@ class Batches:
             del self._waiting[batch.kind]
 
     def give_up(self, batch: "Batch") -> None:
-        """Ends a batch whose answers nobody waits for."""
+        """Ends a batch whose answers are not wanted any more."""
         self.over(batch)
         batch.lead.give_up()
 
@@ -212,7 +212,7 @@ class Batch:
         for member, outputs in zip(members, parts, strict=True):
             try:
                 member.outcome = member.call.encode(member.request, outputs)
-            except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
+            except Exception as error:  # noqa: BLE001 - raised where the answer is awaited
                 member.outcome = error
             call, before, ended = member.call, ended, perf_counter()
             call.started, call.computed, call.encoded = started, seconds, ended - before

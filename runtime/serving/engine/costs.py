@@ -28,15 +28,15 @@ class Costs:
         self._proof, self._left = [_FIRST_PROOF] * _SIZES, [_FIRST_PROOF] * _SIZES
 
     def cheap(self, size: int) -> bool:
-        """True if a call of this size (the bit length of its bytes) is expected to be short enough for the loop."""
+        """Returns True if a call of this size (bit length of its bytes) is expected to be short enough for the loop."""
         return self._expected[size] < self._limit
 
     def bearable(self, size: int) -> bool:
-        """True if a call of this size may hold the loop while nobody else waits for it."""
+        """Returns True if a call of this size may hold the loop while no other request waits."""
         return self._expected[size] < self._alone
 
     def ran_alone(self, size: int, seconds: float) -> None:
-        """Notes what a call took that held the loop because nobody else waited for it."""
+        """Notes what a call took that held the loop because no other request waited."""
         if seconds < max(self._alone, _HOLDING_SECONDS):
             self.ran_in_thread(size, seconds)
         else:  # from now on in a thread, until several calls there were short

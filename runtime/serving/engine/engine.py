@@ -117,7 +117,7 @@ class Engine:
         self._costs.seed(_size(request.inputs), seconds)
 
     def break_off(self) -> None:
-        """Raises DeadlinePassed if a call holds it past its deadline. For a signal's handler, on the loop's thread."""
+        """Raises DeadlinePassed if a call holds the event loop past its deadline. For a signal handler."""
         if self._watch.until < perf_counter():
             raise DeadlinePassed("deadline exceeded")
 

@@ -78,7 +78,7 @@ class Job(Generic[T]):
         self._begun = False
         self._lane: Lane | None = None
         self._step: tuple[Callable[[], Any], Callable[[Any], None]] | None = None
-        """What waits in the lane: let go of when given up, or a model that is stuck would keep every request."""
+        """What waits in the queue. A job that is given up is removed, or a stuck model would keep every request."""
         self._since = 0.0
 
     def step(self, lane: Lane, work: Callable[[], S], then: Callable[[S], None]) -> None:
@@ -108,7 +108,7 @@ class Job(Generic[T]):
             self.answer.set_exception(error)
 
     def give_up(self) -> None:
-        """Ends a job whose answer nobody waits for; interrupts the step that runs, if that is possible."""
+        """Ends a job whose answer is not wanted any more; interrupts the step that runs, if that is possible."""
         if self.given_up:
             return
         if self.leave is not None:
@@ -138,7 +138,7 @@ class Job(Generic[T]):
             self._thread = None
         try:
             self._loop.call_soon_threadsafe(self._stepped, next_step)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed
             return
 
     def _next_step(self, work: Callable[[], S], then: Callable[[S], None]) -> Callable[[], None]:
@@ -146,7 +146,7 @@ class Job(Generic[T]):
         two would keep the request until the garbage collector comes."""
         try:
             return partial(then, work())
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever awaits the answer
+        except Exception as error:  # noqa: BLE001 - raised where the answer is awaited
             return partial(self.fail, error)
         except BaseException as error:  # noqa: BLE001 - a CancelledError would mean a client that left
             failure = PredictFailed("the model raised")

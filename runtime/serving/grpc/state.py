@@ -44,7 +44,7 @@ Methods = Mapping[bytes, Method]
 
 
 class State(Http2State[Asked]):
-    """What `later` returns is imported when somebody needs it; the methods of health are there at once."""
+    """What `later` returns is imported when it is needed; the methods of health are there at once."""
 
     def __init__(self, later: Callable[[], Methods], bodies: Bodies, *, health: Health, limits: Limits, log: Log,
                  unary: Opened, streaming: Opened) -> None:  # fmt: skip

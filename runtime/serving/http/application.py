@@ -93,12 +93,12 @@ class ApplicationExchange(Exchange):
             self._wake.set_result(None)
 
     async def receive(self) -> Message:
-        """ASGI `receive`."""
+        """Does ASGI's `receive`."""
         while not (self.gone or self.complete):
             if self._pieces or not (self.more_body or self._given):
                 body, self._pieces, self._unread_bytes, self._given = self.body(), [], 0, not self.more_body
                 if self._given:
-                    self._read_on()  # or nobody would notice that the client breaks off
+                    self._read_on()  # or it would not be noticed that the client breaks off
                 return {"type": "http.request", "body": body, "more_body": self.more_body}
             if self.continues:
                 self.continues = False
@@ -113,7 +113,7 @@ class ApplicationExchange(Exchange):
             self._turns.flow.resume_reading()
 
     async def send(self, message: Message) -> None:
-        """ASGI `send`."""
+        """Does ASGI's `send`."""
         flow = self._turns.flow
         if flow.write_paused and not self.gone:
             await flow.drain()

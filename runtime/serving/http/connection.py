@@ -70,7 +70,7 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Tells whoever is still at work for this client."""
+        """Ends what is still at work for this client."""
         self._peers.discard(self)
         self._stop_long()
         self._state.unasked.pop(self, None)
@@ -83,7 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         del self._reader, self._newest, self.turns  # they call this connection: so it needs no garbage collector
 
     def eof_received(self) -> bool | None:
-        """The client sends no more. It may still read: what it has asked in full is answered."""
+        """Notes that the client sends no more. It may still read: its whole requests are answered."""
         if self._what != ANSWER:
             return None
         assert self._newest is not None

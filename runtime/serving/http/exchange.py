@@ -151,7 +151,7 @@ class Turns:
                 self.waiting.pop()
             elif instead_of is self.current and not instead_of.started:
                 self.current = None
-            elif instead_of is self.current:  # nobody could read the words behind half an answer
+            elif instead_of is self.current:  # a refusal behind half an answer could not be read
                 self.transport.abort()
         if not (self.current or self.waiting):
             self._say_last_words()
@@ -174,7 +174,7 @@ def rendered(response: Response, date: bytes, *, keep_alive: bool) -> bytes:
 
 @lru_cache(maxsize=256)
 def _constant_lines(headers: tuple[Header, ...]) -> bytes:
-    """The head lines that many answers share. No value of a request is in them, or each would take a place here."""
+    """Returns head lines that many answers share. They have no value of a request, or each would take a place here."""
     check_lines(headers)
     return _lines(headers)
 

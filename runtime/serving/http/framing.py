@@ -80,7 +80,7 @@ def check_head(version: str, url: bytes, headers: Headers, limits: Limits, *, up
             _need(is_known, 501, "transfer coding not implemented; send chunked, or a Content-Length")
             _need(not upgrade, 501, "an upgrade together with a chunked body is not implemented")
         elif name == b"upgrade":  # of a 1.0 client it is to be ignored; of others it may be, RFC 9110 section 7.8
-            # whoever offers WebSocket speaks nothing else then
+            # a client that offers WebSocket then speaks nothing else
             is_websocket = upgrade and version == "1.1" and b"websocket" in value.lower()
             _need(not is_websocket, 501, "WebSocket is not implemented; send plain HTTP requests")
         else:
@@ -124,7 +124,7 @@ def _need(holds: bool, status: int, otherwise: str) -> None:
 
 
 def is_plain(head: Head, limits: Limits) -> bool:
-    """True if nothing about the head is unusual: a POST with a body of a known length."""
+    """Returns True if nothing about the head is unusual: a POST with a body of a known length."""
     length = head.length
     return head.method == b"POST" and not head.continues and length is not None and length <= limits.body_bytes
 

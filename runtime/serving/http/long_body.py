@@ -62,7 +62,7 @@ class LongBody:
             self._give_way(str(error))
 
     def end(self) -> None:
-        """No longer counts the body."""
+        """Stops counting the body."""
         self._bodies.ended(self._arrival)
 
     def whole(self) -> Body:

@@ -44,14 +44,14 @@ class Reader:
         return parser
 
     def leave_body(self, received_bytes: int = 1) -> None:
-        """Leaves the rest of a request to somebody else, who counts `received_bytes` on, until `body_left`."""
+        """Leaves the rest of a request to another reader, which counts `received_bytes` on, until `body_left`."""
         if self._in_body:  # the parser waits for a body that it will never see
             self._parser = self._new_parser()
         self.between, self._in_body, self._raw_body = False, False, 0
         self.received_bytes = received_bytes
 
     def body_left(self) -> None:
-        """The request is whole, without this reader."""
+        """Notes that the request is whole, without this reader."""
         self.received_bytes, self.between = 0, True
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Reader:
             raise Refused(431, f"too many trailers: more than {limits.headers}")
 
     def _take_raw(self, data: bytes) -> bytes:
-        """The body of a request that offered an upgrade: the parser leaves it to us (Java's HttpClient sends such)."""
+        """Takes the body of a request that offered an upgrade, which the parser does not read (Java's HttpClient)."""
         body, rest = data[: self._raw_body], data[self._raw_body :]
         self._raw_body -= len(body)
         self.on_body(body)
@@ -101,23 +101,23 @@ class Reader:
         return rest
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Notes that a request begins."""
         self.between, self._url, self.headers = False, b"", []
         self._chunks = self._body_bytes = 0
         self.received_bytes = self.received_bytes or 1  # behind another request in one piece of data
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the request target."""
+        """Takes a piece of the request target."""
         self._url += url
         if len(self._url) > self._limits.uri_bytes:
             raise Refused(414, f"URI too long: more than {self._limits.uri_bytes} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A whole header, or a trailer."""
+        """Takes a whole header, or a trailer."""
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """Checks the head, which is whole."""
         parser, headers = self._parser, self.headers
         version, method, upgrade = parser.get_http_version(), parser.get_method(), parser.should_upgrade()
         # The parser also takes ICE (whose one method is SOURCE) and RTSP, and does not say which it was. What has come
@@ -141,18 +141,18 @@ class Reader:
         return re.search(line, self._unparsed) is not None
 
     def on_chunk_header(self) -> None:
-        """One chunk more."""
+        """Counts one chunk more."""
         self._chunks += 1
         if self._chunks > self._limits.chunks:
             raise Refused(400, f"invalid chunking: more than {self._limits.chunks} chunks")
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Takes a piece of the body."""
         self._body_bytes += len(body)
         self._took(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole, unless the parser only thinks so because it offered an upgrade."""
+        """Notes that the request is whole, unless the parser only says so because it offered an upgrade."""
         if not self._raw_body:
             self.received_bytes, self.between, self._in_body = 0, True, False
             self._ended()

@@ -42,14 +42,14 @@ class State(Accounts):
         self.bodies: Bodies = getattr(app, "bodies", None) or Bodies(limits)
         self.date = b""
         self.window = memoryview(bytearray(_WINDOW_BYTES))
-        """Where a connection receives what is no long body; whoever reads it takes all of it at once."""
+        """Where a connection receives what is no long body; its reader takes all of it at once."""
 
     def swept(self) -> None:
         """Renders the time of the answers of the next second."""
         self.date = b"date: " + date_of(time.time()) + b"\r\n"
 
     def is_for_app(self, head: Head) -> bool:
-        """True if a header says that the application itself wants to see the request."""
+        """Returns True if a header says that the application itself has to see the request."""
         return bool(self._app_headers) and any(name in self._app_headers for name, _ in head.headers)
 
 

@@ -66,7 +66,7 @@ class Connection(Input[T], asyncio.Protocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Tells whoever is still at work for this client."""
+        """Ends what is still at work for this client."""
         self._peers.discard(self)
         self._state.unasked.pop(self, None)
         self._told = _DEAF

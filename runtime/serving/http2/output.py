@@ -232,12 +232,12 @@ class Output:
             asyncio.get_running_loop().call_soon(self.pump)
 
     def pause_writing(self) -> None:
-        """The client does not read: so nothing more is read from it either."""
+        """Stops reading from a client that does not read."""
         self._paused = True
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """The client reads on."""
+        """Goes on with a client that reads again."""
         self._paused = False
         self.transport.resume_reading()
         self.pump()

@@ -1,4 +1,4 @@
-"""What all connections of a server share; whoever answers requests makes a subclass of it."""
+"""What all connections of a server share; what answers requests is a subclass of it."""
 
 from typing import Final, Generic, TypeVar
 

@@ -31,7 +31,7 @@ class Stream:
         raise NotImplementedError
 
     def left(self) -> None:
-        """Gives up: there is nobody to answer, or nobody who may be answered any more."""
+        """Ends the stream without an answer: the client is gone, or may not be answered any more."""
         raise NotImplementedError
 
     def sent(self) -> None:

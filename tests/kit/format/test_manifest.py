@@ -269,13 +269,13 @@ def test_other_bytes_than_the_digest_says_are_refused_before_they_are_read() -> 
     seen = Digest.of(b"not even JSON")
     with pytest.raises(DigestMismatch) as caught:
         Manifest.parse(b"not even JSON", expected=Digest.parse(PIN))
-    assert str(caught.value) == f"the manifest has digest {seen}, wanted {PIN}: somebody changed it on the way"
+    assert str(caught.value) == f"the manifest has digest {seen}, wanted {PIN}: it was changed on the way"
 
 
 def test_another_size_than_the_descriptor_says_is_refused() -> None:
     with pytest.raises(SizeMismatch) as caught:
         verified_digest(b"{}", Digest.of(b"{}"), 3)
-    assert str(caught.value) == "the manifest has 2 bytes, wanted 3: somebody changed it on the way"
+    assert str(caught.value) == "the manifest has 2 bytes, wanted 3: it was changed on the way"
 
 
 def test_a_message_names_the_digest_where_nothing_better_is_known() -> None:

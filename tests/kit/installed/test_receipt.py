@@ -127,7 +127,7 @@ BAD = {
     "config-longer": (changed(config=CONFIG.decode() + " "), "its config has 491 bytes, wanted 490"),
     "reference-is-of-another": (
         changed(reference=f"host.example/org/iris:v1@{OTHER}"),
-        f"the manifest has digest {MANIFEST.digest}, wanted {OTHER}: somebody changed it on the way",
+        f"the manifest has digest {MANIFEST.digest}, wanted {OTHER}: it was changed on the way",
     ),
     "reference-unpinned": (changed(reference="host.example/org/iris:v1"), "has no digest"),
     "reference-folder": (changed(reference="/mnt/models"), "its reference '/mnt/models' has no digest"),
