@@ -147,12 +147,12 @@ def common_inputs(samples: Sequence[Sample]) -> tuple[TensorSpec, ...]:
 def first_inputs(samples: Sequence[Sample]) -> Arrays:
     """Returns the inputs of the first sample by name; none if they are no plain tensors: its replay says why."""
     arrays: Arrays = {}
-    for tensor in samples[0].request.get("inputs", ()) if samples else ():
-        try:
+    try:
+        for tensor in samples[0].request.get("inputs", ()) if samples else ():
             spec = TensorSpec(tensor["name"], ALIASES[tensor["datatype"]], (-1,) * len(tensor["shape"]))
             arrays[spec.name] = array_of(spec, tensor["shape"], tensor["data"], Limits())
-        except (InvalidInput, KeyError, TypeError):
-            return {}
+    except (InvalidInput, KeyError, TypeError):
+        return {}
     return arrays
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from adapters.base import LoadFailed, Model, TensorSpec, WrongInput
 from runtime.errors import InvalidKitfile, SamplesDiffer
 from runtime.worker.loading import replay
-from runtime.worker.samples import Output, Sample, common_inputs, read_samples
+from runtime.worker.samples import Output, Sample, common_inputs, first_inputs, read_samples
 from tests.serving.support import app_of
 
 ONE_OF_TWO = "; 1 of 2 values differ: not the model that its author tried"
@@ -264,6 +264,7 @@ def test_any_document_passes_or_is_refused_in_one_line(tmp_path_factory, found):
     try:
         read_in = read_samples(path)
         common_inputs(read_in)
+        first_inputs(read_in)
         for number, one in enumerate(read_in, 1):
             replay(served(), number, one)
     except (InvalidKitfile, SamplesDiffer) as error:
@@ -298,3 +299,13 @@ def test_samples_that_are_not_there_are_the_kits_fault(tmp_path, name):
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidKitfile, match="samples"):
         read_samples(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "inputs", [None, 5, "x", {"x": 1}, [None], [[]], [{}], [tensor(datatype=[])], [{**tensor(), "shape": 2}]]
+)
+def test_inputs_that_are_no_tensors_are_left_to_the_replay(inputs):
+    given = Sample({"inputs": inputs}, orjson.dumps({"inputs": inputs}), (), 0.0, 0.0)
+    assert (first_inputs((given,)), common_inputs((given,))) == ({}, ())
+    with pytest.raises(SamplesDiffer, match=r"^sample 1: the model does not answer its request: "):
+        replay(served(), 1, given)

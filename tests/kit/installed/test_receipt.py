@@ -117,7 +117,7 @@ BAD = {
     "no-manifest": (changed(manifest=None), "its manifest is not text"),
     "manifest-is-another": (
         changed(manifest=MANIFEST.raw.decode() + " "),
-        f"wanted {MANIFEST.digest}: somebody changed",
+        f"wanted {MANIFEST.digest}: it was changed",
     ),
     "no-config": (changed(config=None), "its config is not text"),
     "config-is-another": (
