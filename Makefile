@@ -22,8 +22,12 @@ PACKAGES = docker-registry skopeo prometheus curl nodejs chromium
 ENGINE   = $(shell command -v podman || echo docker)
 EXTRAS  ?=
 BUILD   ?=
+PEERS   ?=
+BENCH   ?=
+SOAK    ?=
+comma   := ,
 
-.PHONY: serve help test test-fast trust fuzz venv lint picture format programs clients lock image test-image
+.PHONY: serve help test test-fast trust fuzz venv lint bench soak picture format programs clients lock image test-image
 .DELETE_ON_ERROR:
 
 serve: .venv/.core  ## Serves the example kit on port 8080, or PORT.
@@ -54,6 +58,13 @@ lint: venv  ## Style and types: ruff, mypy.
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check --quiet .
 	.venv/bin/python -m mypy
+
+bench: venv  ## Measures predictions beside the least server, and beside PEERS=mlserver,… (docs/benchmarks.md); BENCH="--only W1".
+	$(if $(PEERS),.venv/bin/python -m loadtests.peers $(subst $(comma), ,$(PEERS)))
+	.venv/bin/python -m loadtests.bench --page docs/benchmarks.md $(if $(PEERS),--peers $(PEERS)) $(BENCH)
+
+soak: venv  ## Ten minutes of mixed load, killed workers and leaving clients: nothing grows. SOAK=--long is an hour.
+	.venv/bin/python -m loadtests.soak $(SOAK)
 
 picture: venv  ## Draws who imports whom into docs/architecture.md.
 	.venv/bin/python docs/draw_imports.py

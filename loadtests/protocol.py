@@ -14,6 +14,7 @@ import argparse
 import json
 import socket
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,11 +25,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import numpy as np
-import onnx
 import onnxruntime as ort
-from onnx import TensorProto, helper
 
-from loadtests.floor import CASES, KITS, Case, free_port, model_file, ready, started, whole
+from loadtests import startup
+from loadtests.clients import length
+from loadtests.servers import free_port, ready, started
+from loadtests.workloads import WORKLOADS, made
 from runtime import load
 from runtime.serving.protocol.codec import prepare
 from runtime.serving.protocol.grpc.codec import GRPC
@@ -85,36 +87,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        kit, iris = picture_kit(folder / "picture"), folder / "iris.onnx"
-        iris.write_bytes(model_file(CASES["iris-onnx"]))
-        decoding(kit, Bodies.of("picture", PICTURE))
+        picture, iris = made(WORKLOADS["W3b"], folder / "picture"), startup.model_file(folder)
+        decoding(picture.folder, Bodies.of("picture", PICTURE))
         for reference, model, file, array in (
-            (str(kit), "picture", kit / "model.onnx", PICTURE),
-            (f"oci:{KITS / 'iris-onnx'}:v1", "iris-onnx", iris, ROW),
+            (str(picture.folder), "picture", picture.model, PICTURE),
+            (f"oci:{startup.LAYOUT}:v1", "iris-onnx", iris, ROW),
         ):
             bodies = Bodies.of(model, array)
-            with server(reference, bodies, model, folder) as forms, floor(file, array, folder) as least:
+            with server(reference, bodies, model, folder) as forms, floor(file, array) as least:
                 forms = {LOOP: session_loop(file, array), **least, **forms}
                 report(model, forms, arguments.seconds, arguments.rounds)
     print("wanted: a binary picture at most 150 us above the loop")
-
-
-def picture_kit(folder: Path) -> Path:
-    """A kit whose model averages each colour and makes ten numbers of the three."""
-    folder.mkdir()
-    weights = helper.make_tensor("W", TensorProto.FLOAT, [3, 10], np.linspace(-1, 1, 30, dtype=np.float32))
-    graph = helper.make_graph(
-        [helper.make_node("GlobalAveragePool", ["X"], ["mean"]), helper.make_node("Flatten", ["mean"], ["flat"]),
-         helper.make_node("MatMul", ["flat", "W"], ["y"])],
-        "picture",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["n", 3, 224, 224])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 10])],
-        [weights],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, str(folder / "model.onnx"))
-    (folder / "Kitfile").write_text("manifestVersion: 1.0.0\npackage: {name: picture}\nmodel: {path: model.onnx}\n")
-    return folder
 
 
 # in this process
@@ -175,11 +158,8 @@ def server(reference: str, bodies: Bodies, model: str, folder: Path) -> Iterator
     port, grpc_port = free_port(), free_port()
     ports = ["--port", str(port), "--grpc-port", str(grpc_port)]
     options = ["--threads", "1", "--drain-delay", "0", "--cache-dir", str(folder / "cache")]
-    with (
-        (folder / "log").open("ab") as log,
-        started(["-m", "runtime", "--kit", reference, *ports, *options], log) as process,
-    ):
-        path = ready(Case(model, "", "", bodies.json), port, f"/v2/models/{model}/infer")
+    with started([sys.executable, "-m", "runtime", "--kit", reference, *ports, *options]) as process:
+        path = ready(port, f"/v2/models/{model}/infer", bodies.json, {})
         connection, channel = socket.create_connection(("127.0.0.1", port), 60), channel_to(grpc_port)
         call = channel.unary_unary(f"/{SERVICE}/ModelInfer")
         text = http_request(path, bodies.json)
@@ -196,14 +176,14 @@ def server(reference: str, bodies: Bodies, model: str, folder: Path) -> Iterator
 
 
 @contextmanager
-def floor(model: Path, array: np.ndarray[Any, Any], folder: Path) -> Iterator[dict[str, Form]]:
+def floor(model: Path, array: np.ndarray[Any, Any]) -> Iterator[dict[str, Form]]:
     """The server without a protocol, for pictures."""
     if array is not PICTURE:
         yield {}
         return
     port, request = free_port(), http_request("/", Bodies.of("picture", array).binary)
-    arguments = ["-m", "loadtests.protocol_floor", str(model), str(port), str(len(request))]
-    with (folder / "log").open("ab") as log, started(arguments, log) as process, connected(port) as connection:
+    command = [sys.executable, "-m", "loadtests.protocol_floor", str(model), str(port), str(len(request))]
+    with started(command) as process, connected(port) as connection:
         yield {FLOOR: partial(cpu_of, process, lambda: ask(connection, request))}
 
 
@@ -224,12 +204,15 @@ def http_request(path: str, body: bytes, more: str = "") -> bytes:
 def ask(connection: socket.socket, request: bytes) -> None:
     """Sends a request and reads its answer."""
     connection.sendall(request)
-    answer = b""
-    while not (answer.count(b"\r\n\r\n") and whole(answer)):
+    answer, end = b"", 3
+    while end == 3 or len(answer) - end < length(answer[:end]):
         piece = connection.recv(65_536)
         if not piece:
             raise RuntimeError(f"no more than {answer[:200]!r}")
         answer += piece
+        end = answer.find(b"\r\n\r\n") + 4
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(f"got {answer[:200]!r}")
 
 
 def channel_to(port: int) -> grpc.Channel:

@@ -14,7 +14,7 @@ from tests.places import ROOT
 
 GRAPH = read_imports()
 ROOMS = sorted(module for module in GRAPH.modules if GRAPH.find_children(module))
-OUTSIDE = {"trust", "", "clients", "crds", "deploy", "e2e", "image", "kits"}
+OUTSIDE = {"trust", "", "clients", "crds", "deploy", "e2e", "image", "kits", "loadtests"}
 """Folders of tests that stand for no room: they look at the whole from outside, or are what tests read."""
 
 

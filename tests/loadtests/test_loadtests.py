@@ -1,0 +1,62 @@
+"""The load tests run, find all answers right, and lose none; what they measure in a test's time says nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from loadtests.plot import Bar, plotted
+from tests.places import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def ran(name: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+    """What a load test prints."""
+    command = [sys.executable, "-m", f"loadtests.{name}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode in codes, done.stderr) == (True, "")
+    return done.stdout
+
+
+def test_bench_measures_every_server_and_compares_the_answers(tmp_path):
+    page = tmp_path / "ratios.md"
+    page.write_text("before\n<!-- results: written by make bench -->\nold\n<!-- /results -->\nbehind\n")
+    options = ("--rounds", "1", "--seconds", "0.1", "--clients", "2", "--page", str(page))
+    printed = ran("bench", "--only", "W1", *options)
+    rows = [line.strip("| ").split(" | ")[:2] for line in printed.splitlines() if line.startswith("| 2 ")]
+    assert [server for _, server in rows] == ["loop", "u3", "runtime"]
+    assert re.search(r"\d+/s \| runtime \|", printed)
+    assert "128 answers compared: all right" in printed
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[2], lines[-1]) == ("before", "| | | 2 clients |", "behind")
+    assert re.fullmatch(r"\| W1 \| runtime \| [\d.]+ \([\d.]+\) \|", lines[4])
+    assert len(ET.fromstring(page.with_suffix(".svg").read_text()).findall("{*}rect")) == 1
+
+
+def test_no_answer_is_wrong_and_no_request_lost_in_chaos():
+    printed = ran("chaos", "--predictions", "2000", "--stops", "1", "--kill-seconds", "1.5")
+    assert printed.endswith("all right\n")
+    assert "kills" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "promises"),
+    [
+        ("overload", ("--seconds", "0.3", "--clients", "400"), 4),
+        ("slow_clients", ("--clients", "50", "--rounds", "1", "--seconds", "0.3"), 1),
+        ("soak", ("--minutes", "0.05"), 6),
+    ],
+)
+def test_a_promise_is_judged(name, options, promises):
+    judged = re.findall(r" wanted at (?:most|least) \S+ +(kept|NOT KEPT)\n", ran(name, *options, codes=(0, 1)))
+    assert len(judged) == promises
+
+
+def test_a_long_bar_is_cut_and_says_how_long_it_is():
+    texts = [text.text for text in ET.fromstring(plotted([Bar("W4", 8, "a <peer>", 40.0)])).findall("{*}text")]
+    assert texts[1:] == ["W4, 8 clients", "40.00 a <peer>"]
