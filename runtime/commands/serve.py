@@ -16,10 +16,10 @@ from runtime.settings import Settings
 from runtime.supervisor.launcher import Launcher
 from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import Listener, listen
-from runtime.supervisor.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from runtime.supervisor.supervisor import Supervisor
+    from runtime.supervisor.telemetry import Telemetry
 
 
 def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[int, list[str]]:
@@ -40,7 +40,7 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
     listener = listen(settings.host, settings.port) if serving else listen("127.0.0.1", 0)
     board = Board.create(settings.workers + 1, WIDTH)
     grpc = listener_for_grpc(settings, log) if serving else None
-    telemetry = Telemetry.asked(os.environ, board, log) if serving else None
+    telemetry = _telemetry(board, log) if serving else None
     kits = _kits_folder(settings, reference)
     launcher = Launcher(settings, reference.name, listener, board, log, kits, grpc, telemetry)
     if first:
@@ -52,6 +52,15 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
         from runtime.supervisor.supervisor import Supervisor
 
     return Supervisor(reference, launcher, first, serving=serving)
+
+
+def _telemetry(board: Board, log: Log) -> "Telemetry | None":
+    """Returns what goes to a collector, None where no variable names one: most starts import nothing for it."""
+    if not any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
+        return None
+    from runtime.supervisor.telemetry import Telemetry
+
+    return Telemetry.asked(os.environ, board, log)
 
 
 def listener_for_grpc(settings: Settings, log: Log) -> Listener | None:

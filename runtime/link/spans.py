@@ -5,7 +5,6 @@ word of a hostile model, so each field of each note is checked.
 """
 
 import json
-import re
 from typing import Final, NamedTuple
 
 from runtime.link.metrics import REASONS
@@ -15,7 +14,6 @@ MOST_NOTES: Final = 50
 LONGEST_ID: Final = 64
 _LONGEST_NAME: Final = 256
 _OUTCOMES: Final = frozenset({"", "abandoned", *(reason for _, reason in REASONS)})
-_trace, _span = re.compile(r"[0-9a-f]{32}").fullmatch, re.compile(r"[0-9a-f]{16}|").fullmatch
 _MOST_SECONDS, _MOST_NANOSECONDS, _MOST = 1e6, 2**63, 2**53
 
 
@@ -76,10 +74,16 @@ def _is_sound(note: Note) -> bool:
     times = note.seconds, note.queued, note.started, note.computed, note.encoded
     names = note.model, note.protocol, note.id
     return (
-        bool(_trace(note.trace) and _span(note.span) and note.span and _span(note.parent))
+        _is_hex(note.trace, 32)
+        and _is_hex(note.span, 16)
+        and (not note.parent or _is_hex(note.parent, 16))
         and all(0 <= seconds <= _MOST_SECONDS for seconds in times)
         and 0 <= note.began < _MOST_NANOSECONDS
         and all(0 <= number < _MOST for number in (note.rows, note.bytes_in, note.status))
         and note.outcome in _OUTCOMES
         and all(len(name) <= _LONGEST_NAME and name.isprintable() for name in names)
     )
+
+
+def _is_hex(text: str, digits: int) -> bool:
+    return len(text) == digits and not text.strip("0123456789abcdef")

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runtime.link.board import Board
 from runtime.link.limits import Limits
@@ -14,7 +14,9 @@ from runtime.supervisor.listeners import Listeners
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import Listener, address
-from runtime.supervisor.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from runtime.supervisor.telemetry import Telemetry
 
 _SHARE: Final = 8  # bodies may take an eighth of the container's memory
 _PLENTY: Final = 2**60
@@ -25,7 +27,7 @@ class Launcher:
     """Starts workers, and gives each its first order."""
 
     def __init__(self, settings: Settings, model: str, listener: Listener, board: Board, log: Log, kits: Path,
-                 grpc: Listener | None = None, telemetry: Telemetry | None = None) -> None:  # fmt: skip
+                 grpc: Listener | None = None, telemetry: "Telemetry | None" = None) -> None:  # fmt: skip
         """`listener` is worker 1's, `grpc` the one of gRPC; beside the interpreter and its libraries, workers may read
         `kits`."""
         self.listener, self.grpc_address = listener, address(grpc) if grpc else ""

@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from adapters.wording import with_class
 from runtime.link.spans import Note, Sampling, read
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Telemetry:
         try:
             exporter = Exporter(model, kit, traces=self.sampling is not None, metrics=self._metrics_seconds > 0)
         except Exception as error:  # noqa: BLE001 - of a variable that the SDK cannot read
-            _say_off(self._log, with_class(error))
+            _say_off(self._log, f"{type(error).__name__}: {error}")
             return
         due = time.monotonic() + self._metrics_seconds
         while True:
