@@ -17,7 +17,6 @@ from adapters.wording import reason
 
 TEXT: Final = TensorSpec("text", "BYTES", (-1,))
 PAIR: Final = TensorSpec("text_pair", "BYTES", (-1,), optional=True)
-
 IMAGE: Final = TensorSpec("image", "UINT8", (-1, -1, -1, 3))
 """Rows, height, width, RGB."""
 CANDIDATES: Final = TensorSpec("candidate_labels", "BYTES", (-1,), optional=True)
@@ -83,7 +82,7 @@ def zero_shot(known: Model, model: Any, tokenizer: Any, own: Any) -> Model:
         if PAIR.name in arrays:
             raise WrongInput(f"a request has either {PAIR.name} or {CANDIDATES.name}")
         labels = texts_of(arrays, CANDIDATES.name) if CANDIDATES.name in arrays else usual
-        if len({*labels}) != len(labels) or not all(labels) or not labels:
+        if len({*labels}) != len(labels) or not {"", "{}"}.isdisjoint(labels) or not labels:
             raise WrongInput(f"input {CANDIDATES.name!r} must name at least one label, and none twice")
         texts = texts_of(arrays)
         if not all(texts):

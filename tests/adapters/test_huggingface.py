@@ -186,7 +186,7 @@ def test_a_model_of_entailment_takes_any_labels(tmp_path: Path) -> None:
         {label: np.float32(score) for label, score in zip(one["labels"], one["scores"], strict=True)} for one in want
     ]
     assert asked(model, TEXTS[:1], "label", text_pair=["the film"])["label"][0].decode() in nli.values()
-    for wrong in ({"candidate_labels": []}, {"candidate_labels": ["a", "a"]}):
+    for wrong in ({"candidate_labels": []}, {"candidate_labels": ["a", "a"]}, {"candidate_labels": ["{}"]}):
         with pytest.raises(WrongInput, match="must name at least one label, and none twice"):
             asked(model, TEXTS, "label", **wrong)
     with pytest.raises(WrongInput, match="element 2 is empty"):
