@@ -429,7 +429,7 @@ def test_the_account_has_the_time_in_the_queue_and_the_time_of_the_model():
     async def main() -> None:
         held = Held()
         engine = engine_of(held, threadsafe=False)
-        calls = [Call(), Call()]
+        calls, asked = [Call(), Call()], perf_counter()
         answers = [asyncio.ensure_future(answer(engine, call)) for call in calls]
         await held.started()
         began = perf_counter()
@@ -440,7 +440,7 @@ def test_the_account_has_the_time_in_the_queue_and_the_time_of_the_model():
         held.let_go()
         await asyncio.gather(*answers)
         assert calls[0].computed >= 0.02
-        assert calls[0].queued < calls[1].queued
+        assert calls[0].queued <= began - asked
         assert 0.02 <= calls[1].queued <= waited + 1
 
     asyncio.run(main())
@@ -499,7 +499,7 @@ def test_else_an_input_without_elements_is_the_clients_mistake(changes: dict[str
 
 @pytest.mark.parametrize("interruptible", [True, False])
 def test_a_trial_that_is_stuck_ends_and_says_so(interruptible: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("runtime.serving.engine.engine._STUCK_SECONDS", 0.05)
+    monkeypatch.setattr("runtime.serving.engine.engine._STUCK_SECONDS", 0.3)
 
     async def main() -> None:
         held = Held()
