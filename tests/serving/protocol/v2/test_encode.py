@@ -64,11 +64,12 @@ def test_what_comes_in_goes_out_bit_for_bit(datatype: str):
     [
         np.arange(6, dtype=np.float32).reshape(2, 3).T,
         np.arange(12, dtype=np.float32)[::2],
+        np.arange(300_000, dtype=np.float32)[::2],
         np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
         np.zeros((0, 4), np.float32),
         np.array(7.0, np.float32),
     ],
-    ids=["transposed", "strided", "Fortran", "empty", "scalar"],
+    ids=["transposed", "strided", "strided and long", "Fortran", "empty", "scalar"],
 )
 def test_data_is_flat_and_row_major_whatever_the_memory(array: Any):
     assert outputs("FP32", array) == array.ravel(order="C").tolist()
