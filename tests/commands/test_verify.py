@@ -2,7 +2,6 @@
 
 import json
 
-import httpx
 import pytest
 
 from tests.adapters.kits import unpack
@@ -51,24 +50,27 @@ def test_a_server_whose_samples_differ_is_never_ready(tmp_path):
     assert "label[0] is 0, the sample says 2" in reason
 
 
-def test_samples_are_in_no_account(tmp_path):
-    with Server(f"oci:{KITS / 'iris-onnx'}:v1", "--drain-delay", "0", cache=tmp_path) as server:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server whose samples were replayed."""
+    cache = tmp_path_factory.mktemp("cache")
+    with Server(f"oci:{KITS / 'iris-onnx'}:v1", "--drain-delay", "0", cache=cache) as server:
         with server.ready() as client:
-            scrape = httpx.get(f"{client.base_url}/metrics").text
-        assert 'runtime_request_duration_seconds_count{model="iris-onnx",outcome="ok",protocol="v2_json"} 0.0' in scrape
+            yield server, client
         assert server.stop() == 0
-    assert not [event for event in server.events if event["event"] == "request.answered"]
+        assert not [event for event in server.events if event["event"] == "request.answered"]
 
 
-def test_a_worker_is_confined_and_says_so(tmp_path):
-    with Server(f"oci:{KITS / 'iris-onnx'}:v1", "--drain-delay", "0", cache=tmp_path) as server:
-        with server.ready() as client:
-            properties = client.get("/v2/models/iris-onnx").json()["properties"]
-            scrape = client.get("/metrics").text
-        confined = properties["sandbox"].startswith("landlock-")
-        assert f"runtime_sandboxed {float(confined)}" in scrape
-        assert confined or server.event("worker.not_sandboxed")
-        assert server.stop() == 0
+def test_samples_are_in_no_account(served):
+    scrape = served[1].get("/metrics").text
+    assert 'runtime_request_duration_seconds_count{model="iris-onnx",outcome="ok",protocol="v2_json"} 0.0' in scrape
+
+
+def test_a_worker_is_confined_and_says_so(served):
+    server, client = served
+    confined = client.get("/v2/models/iris-onnx").json()["properties"]["sandbox"].startswith("landlock-")
+    assert f"runtime_sandboxed {float(confined)}" in client.get("/metrics").text
+    assert confined or server.event("worker.not_sandboxed")
 
 
 def test_off_is_off(tmp_path):

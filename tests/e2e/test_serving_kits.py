@@ -4,8 +4,8 @@ That every tag of a kit is the same tree, from its layout too, tests/kit/test_pu
 """
 
 import json
+import subprocess
 
-import httpx
 import pytest
 
 from tests.e2e.server import Server
@@ -87,12 +87,18 @@ def ends(reference, code, words, cache):
     assert "\n" not in reason
 
 
-def test_a_file_of_another_kind_than_the_kitfile_says_wins_with_a_warning(tmp_path):
-    with Server(f"oci:{KITS / 'iris-liar'}:v1", "--drain-delay", "0", cache=tmp_path) as server:
-        with server.ready():
-            warning = server.event("model.odd")
-        assert "sklearn:1.3.0" in warning["reason"]
+@pytest.fixture(scope="module")
+def flower(tmp_path_factory):
+    """A server of a kit under the operator's name."""
+    cache = tmp_path_factory.mktemp("cache")
+    with Server(f"flower=oci:{KITS / 'iris-liar'}:v1", "--drain-delay", "0", cache=cache) as server:
+        server.event("server.ready")
+        yield server
         assert server.stop() == 0
+
+
+def test_a_file_of_another_kind_than_the_kitfile_says_wins_with_a_warning(flower):
+    assert "sklearn:1.3.0" in flower.event("model.odd")["reason"]
 
 
 def test_a_plain_folder_is_served_as_unverified(tmp_path):
@@ -174,20 +180,13 @@ def _model_bytes() -> bytes:
         return archive.extractfile(member).read()
 
 
-def test_the_served_name_is_the_operators(tmp_path):
-    with Server(f"flower=oci:{KITS / 'iris-onnx'}:v1", "--drain-delay", "0", cache=tmp_path) as server:
-        with server.ready() as client:
-            assert client.get("/v2/models").json() == {"models": ["flower"]}
-            assert client.post("/v2/models/iris-onnx/infer", json={}).status_code == 404
-        assert server.stop() == 0
+def test_the_served_name_is_the_operators(flower):
+    with flower.ready() as client:
+        assert client.get("/v2/models").json() == {"models": ["flower"]}
+        assert client.post("/v2/models/iris-liar/infer", json={}).status_code == 404
 
 
-def test_the_printed_curl_line_works(tmp_path):
-    import subprocess
-
-    with Server(f"oci:{KITS / 'iris-onnx'}:v1", "--drain-delay", "0", cache=tmp_path) as server:
-        line = server.event("server.ready")["example"]
-        answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, timeout=30)
-        assert '"outputs"' in answer.stdout
-        assert isinstance(httpx.Response(200, text=answer.stdout).json()["outputs"], list)
-        assert server.stop() == 0
+def test_the_printed_curl_line_works(flower):
+    line = flower.event("server.ready")["example"]
+    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, timeout=30)
+    assert isinstance(json.loads(answer.stdout)["outputs"], list)
