@@ -47,7 +47,6 @@ def verdict(report, path):
         ("evil-pickle", (), "evil.pkl", "sklearn", "wants builtins.print"),
         ("evil-pickle", ("--allow-global", "builtins.print"), "evil.pkl", "sklearn", None),
         ("evil-pickle", ("--trust", "data"), "evil.pkl", "sklearn", "--trust data"),
-        ("evil-pickle", ("--trust", "signed"), "evil.pkl", "sklearn", "cannot check signatures yet"),
         ("evil-pickle", ("--trust", "unsafe"), "evil.pkl", "sklearn", None),
         ("evil-pickle", ("--adapter", "python"), "evil.pkl", "python", "the kit's own code"),
         ("wine-sklearn", (), "models/wine.joblib", "sklearn", None),
