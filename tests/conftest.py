@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from tests.registries import Registry, TokenService
 # threads of OpenMP would spin while they wait, on processors that others want; OpenBLAS starts its own with each process
 os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1"}
 os.environ["RUNTIME_GRPC_PORT"] = "off"  # one port for all tests that say nothing else would be taken
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup servers would inherit that it is ignored, as they should
 
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("calm")  # on a busy machine any example may take long
