@@ -5,6 +5,7 @@ here, of https://github.com/onnx/onnx/blob/v1.19.0/onnx/onnx.proto3. It skips al
 many gigabytes costs no more than its graph. Pure: bytes in, facts or `LoadFailed` out.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -32,6 +33,11 @@ CHILDREN: Final[dict[str, dict[int, str]]] = {
 }
 # fields of a ModelProto: number -> wire type
 MODEL_FIELDS: Final = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), LENGTH)}
+
+
+_TERM: Final = r"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?"
+EQUATION: Final = re.compile(rf"{_TERM}(,{_TERM})*(->{_TERM})?")
+"""https://onnx.ai/onnx/operators/onnx__Einsum.html"""
 
 
 class Malformed(ValueError):
@@ -164,6 +170,11 @@ def _texts(data: Buffer, start: int, end: int, first: int, second: int) -> tuple
 def _read_node(data: Buffer, start: int, end: int, facts: Facts) -> None:
     domain, operator = _texts(data, start, end, 7, 4)
     facts.operators.add((domain, operator))
+    if operator == "Einsum":  # ONNX Runtime reads others for ever
+        for _, at, stop in _members(data, start, end, 5):
+            name, equation = _texts(data, at, stop, 1, 4)
+            if name == "equation" and not EQUATION.fullmatch(equation):
+                raise Malformed(f"an Einsum has the equation {equation[:60]!r}")
     if operator == "ZipMap" and (output := next(_members(data, start, end, 2), None)):
         attributes = (_class_labels(data, at, stop) for _, at, stop in _members(data, start, end, 5))
         facts.zipmaps[_text(data, *output[1:])] = tuple(chain.from_iterable(attributes))

@@ -160,6 +160,13 @@ def test_inputs_share_the_dimensions_that_the_file_names(a: int, b: int, tmp_pat
     assert model.predict(rows | {"a": rows["b"]}, ("y",))["y"].tolist() == [[2.0] * 3] * b
 
 
+@pytest.mark.parametrize("equation", ["ij,jk/>\0", "ij,jk>ik", "ij,jk->i1", "ij.", "....", "i...j..."])
+def test_an_equation_that_is_none_is_refused_before_it_is_read_for_ever(equation: str, tmp_path: Path) -> None:
+    build(tmp_path, [helper.make_node("Einsum", ["x", "x"], ["y"], equation=equation)], [value("x")], [value("y")])
+    with pytest.raises(LoadFailed, match="an Einsum has the equation"):
+        opened(tmp_path)
+
+
 def test_an_index_that_is_not_there_is_the_clients_mistake(tmp_path: Path) -> None:
     table = numpy_helper.from_array(np.eye(3, dtype=np.float32), "table")
     node = helper.make_node("Gather", ["table", "i"], ["y"])
