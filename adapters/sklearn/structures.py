@@ -17,6 +17,8 @@ from adapters.wording import reason
 NAMED: Final = (type, FunctionType, BuiltinFunctionType, MethodType, np.ufunc, type(np.mean))
 """Classes and functions: what they hold is the libraries' own."""
 
+MOST_FEATURES: Final = 1 << 24
+
 
 def check_structures(model: Any, name: str) -> None:
     """Raises LoadFailed if an object in `model` would make compiled code read or write past its arrays."""
@@ -54,6 +56,12 @@ def _children(thing: Any) -> list[Any]:
     if isinstance(thing, NAMED):
         return []
     return list(vars(thing).values()) if hasattr(thing, "__dict__") else []
+
+
+def _estimator(found: Any) -> None:
+    """A row of so many columns is made for the dry run."""
+    width = vars(found).get("n_features_in_", 0)
+    need(isinstance(width, int | np.integer) and 0 <= width < MOST_FEATURES, f"it is for {str(width)[:40]} features")
 
 
 def _tree(found: Any) -> None:
@@ -193,6 +201,7 @@ def _sparse(found: Any) -> None:
 
 
 CHECKS: Final[dict[str, Callable[[Any], None]]] = {
+    "sklearn.base.BaseEstimator": _estimator,
     "sklearn.tree._tree.Tree": _tree,
     "sklearn.tree._classes.BaseDecisionTree": _tree_estimator,
     "sklearn.ensemble._forest.BaseForest": _forest,

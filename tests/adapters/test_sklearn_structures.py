@@ -136,6 +136,7 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
         lambda m: setattr(m._bisecting_tree, "center", np.zeros(1)),
         "number of features",
     ),
+    "features": (lambda: TfidfTransformer(), put("n_features_in_", lambda n: 2**32), "for 4294967296 features"),
     "spline": (lambda: SplineTransformer(), lambda m: setattr(m.bsplines_[0], "c", np.zeros((1, 1))), "do not agree"),
     "sparse": (lambda: TfidfTransformer(), wide_indices, "indices|index"),
 }
