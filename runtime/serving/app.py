@@ -41,6 +41,8 @@ class App:
         codecs = codecs_behind(gateway, codecs)
         self._models, self._codecs, self._board = Models(served, health, board, log), codecs, board
         self.speak()
+        self.later: tuple[str, ...] = ()
+        """The names of protocols that this process may speak later, and another one may have spoken."""
         self._limits, self._log, self._gateway = limits, log, gateway
         self.own_headers = frozenset({b"origin"}) if gateway.cors_origins else frozenset()
         """Requests with one of these are not answered without ASGI."""
@@ -83,7 +85,8 @@ class App:
         from runtime.serving.scrape import render  # with prometheus_client: 40 ms that no start has to wait for
 
         models = [served.provenance for served in self._models.served.values()]
-        return render(self._board, models, [codec.name for codec in self._codecs])
+        spoken = [codec.name for codec in self._codecs]
+        return render(self._board, models, [*spoken, *(name for name in self.later if name not in spoken)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one ASGI connection: https://asgi.readthedocs.io/en/stable/specs/main.html."""

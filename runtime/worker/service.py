@@ -136,6 +136,7 @@ class Service:
         from runtime.serving.grpc.server import Server as GrpcServer  # HTTP is served already
 
         models = Models(self._served, self._health, self._board, self._log)
+        self._app.later = ("grpc",)
         return GrpcServer(models, sockets, bodies=self._app.bodies, health=self._health, limits=self._order.limits,
                           log=self._log, speak=self._speak)  # fmt: skip
 
