@@ -13,7 +13,7 @@ from adapters.values import Arrays
 from runtime.errors import DeadlinePassed, PredictFailed, RequestFailed, RuntimeFailed
 from runtime.log import ANSWERED, fault
 from runtime.serving.codings import SHORT_BYTES, inflated, packed
-from runtime.serving.engine.engine import too_late
+from runtime.serving.engine.call import too_late
 from runtime.serving.engine.request import Request
 from runtime.serving.media import Body, Head, media_type, too_large
 from runtime.serving.protocol.codec import Codec

@@ -20,6 +20,7 @@ import pytest
 
 from adapters.base import TensorSpec
 from runtime.link.limits import Limits
+from runtime.serving.engine import costs
 from runtime.serving.engine.batches import Shape, Verdict
 from runtime.serving.inference import infer
 from runtime.serving.statuses import Response
@@ -30,6 +31,7 @@ LONG = bool(os.environ.get("LONG"))
 PREDICTIONS = 200_000 if LONG else 10_000
 CLIENTS = 32
 IN_THREADS = Limits(inline_seconds=0, threads=2)
+ON_LOOP = Limits(inline_seconds=10, alone_seconds=0)
 VERDICT = Verdict((Shape(frozenset({"x"}), frozenset({"number", "text"}), None),), 16)
 
 
@@ -66,11 +68,13 @@ def right(numbers: list[int], wanted: tuple[str, ...]) -> list[list[Any]]:
     return [made[name] for name in wanted]
 
 
-def test_nobody_gets_anothers_answer():
+@pytest.mark.parametrize("limits", [IN_THREADS, ON_LOOP], ids=["in threads", "on the loop"])
+def test_nobody_gets_anothers_answer(limits: Limits, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(costs, "_JOINS", 0.0)  # everything short gains from company
     counting, seen = Counting(), Counter[str]()
-    served = app_of(counting.model, limits=IN_THREADS, warm=False)
+    served = app_of(counting.model, limits=limits, warm=False)
     served.lines.log.level = "error"
-    served.model.engine.batches.allow(VERDICT)
+    served.model.engine.allow(VERDICT)
     numbers = iter(range(1, 10 * PREDICTIONS))
 
     async def ask(rng: random.Random) -> None:
@@ -79,8 +83,7 @@ def test_nobody_gets_anothers_answer():
         bad, chance = rng.random() < 0.02, rng.random()
         head = {b"x-envoy-expected-rq-timeout-ms": b"1"} if chance < 0.05 else {}
         answer = infer(served.endpoint, head, body([-n for n in own] if bad else own, rng.choice((1, 1, 2)), wanted))
-        assert isinstance(answer, Awaitable)
-        task = asyncio.ensure_future(answer)
+        task = asyncio.ensure_future(answer if isinstance(answer, Awaitable) else asyncio.sleep(0, answer))
         if chance > 0.95:
             for _ in range(rng.randrange(1, 5)):  # its task has begun
                 await asyncio.sleep(0)
@@ -120,7 +123,7 @@ def test_nobody_gets_anothers_answer():
 def batching() -> Iterator[tuple[Served, Counting]]:
     counting = Counting()
     with serving(counting.model, limits=IN_THREADS, warm=False) as served:
-        served.model.engine.batches.allow(VERDICT)
+        served.model.engine.allow(VERDICT)
         yield served, counting
 
 

@@ -1,22 +1,25 @@
 """Batches: requests that wait for the model together are predicted together, and each gets its own rows of the answer.
 
 A thread that is free begins a batch at once, with whatever is in it: an idle server never waits. While all threads are
-busy, the batch that waits for one takes every request of its kind, up to the most rows. A batch that fails is halved
-until the request at fault is alone.
+busy, the batch that waits for one takes every request of its kind, up to the most rows. A batch of short requests runs
+on the event loop, as soon as that has read what other clients sent. A batch that fails is halved until the request at
+fault is alone.
 """
 
 import asyncio
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from adapters.values import Array, Arrays
+from runtime.errors import DeadlinePassed
 from runtime.link.metrics import Meter
-from runtime.serving.engine.call import Call
+from runtime.serving.engine.call import Call, too_late
 from runtime.serving.engine.request import Request
 from runtime.serving.engine.threads import Interrupt, Job, Lane
 
@@ -61,14 +64,29 @@ class Member(Generic[T]):
         self.job, self.call, self.request, self.rows, self.joined = job, call, request, rows, perf_counter()
         self.outcome: T | Exception | None = None
 
+    @property
+    def until(self) -> float:
+        """Its deadline on the clock of `perf_counter`; inf if it has none."""
+        return self.call.arrived + (self.call.deadline_seconds or inf)
+
+    def expire(self) -> bool:
+        """True if its deadline has passed: that is its outcome then. On the event loop no timer says so."""
+        late = perf_counter() > self.until
+        if late:
+            self.outcome = too_late(self.call.deadline_seconds)
+        return late
+
 
 class Batches:
     """The batches of one model. Everything but what is said to run in a thread is called on the event loop."""
 
     def __init__(self, lane: Lane, predict: Callable[[Request], Arrays], interrupt: Interrupt | None,
-                 meter: Meter, alone: Callable[[Request, float], None]) -> None:  # fmt: skip
-        """`alone` is told what a request took that had no company, in its thread."""
+                 meter: Meter, alone: Callable[[Request, float], None],
+                 hold: "Callable[[Batch], bool]") -> None:  # fmt: skip
+        """`alone` is told what a request took that had no company, in its thread. `hold` runs a batch of short requests
+        on the event loop; it returns False if a thread has to."""
         self._lane, self._predict, self.interrupt, self.meter, self.alone = lane, predict, interrupt, meter, alone
+        self._hold = hold
         self.shapes: tuple[Shape, ...] = ()
         self.most_rows, self.delay_seconds = 0, 0.0
         self.crowded = False
@@ -76,16 +94,21 @@ class Batches:
         clients have sent by now; that makes batches larger by a third."""
         self._waiting: dict[Hashable, Batch] = {}
 
-    def add(self, job: Job[T], call: Call[T], request: Request) -> bool:
-        """Puts a request into a batch; False: it has to be predicted by itself."""
+    def takes(self, request: Request) -> int:
+        """Returns the rows of a request that may be in a batch; 0: it has to be predicted by itself."""
         rows = _rows(request.inputs)
-        if not 0 < rows < self.most_rows or not any(shape.holds(request) for shape in self.shapes):
+        return rows if rows < self.most_rows and any(shape.holds(request) for shape in self.shapes) else 0
+
+    def add(self, job: Job[T], call: Call[T], request: Request, *, short: bool = False) -> bool:
+        """Puts a request into a batch, with others that are as `short`; False: it has to be predicted by itself."""
+        rows = self.takes(request)
+        if not rows:
             return False
-        kind = (request.wanted, *((name, array.dtype, array.shape[1:]) for name, array in request.inputs.items()))
+        kind = (short, request.wanted, *((name, a.dtype, a.shape[1:]) for name, a in request.inputs.items()))
         member = Member(job, call, request, rows)
         batch = self._waiting.get(kind)
         if batch is None or not batch.take(member):
-            batch = self._waiting[kind] = Batch(self, kind)
+            batch = self._waiting[kind] = Batch(self, kind, short=short)
             batch.take(member)
             batch.start(self.delay_seconds)
         return True
@@ -95,9 +118,16 @@ class Batches:
         self.shapes, self.most_rows, self.delay_seconds = verdict.shapes, verdict.most_rows, verdict.delay_seconds
 
     def begin(self, batch: "Batch") -> None:
-        """Has a thread predict the batch, which still takes members until that thread begins."""
-        if not batch.lead.given_up:
-            batch.lead.step(self._lane, batch.run, batch.lead.finish)
+        """Predicts the batch: on the event loop, or in a thread, until whose beginning it still takes members."""
+        if batch.lead.given_up:
+            return
+        try:
+            if batch.short and self._hold(batch):
+                batch.lead.finish(None)
+            else:
+                batch.lead.step(self._lane, batch.run, batch.lead.finish)
+        except DeadlinePassed as error:  # of `Engine.break_off`, wherever the loop was
+            batch.lead.fail(error)
 
     def over(self, batch: "Batch") -> None:
         """Forgets a batch that takes no more members."""
@@ -125,8 +155,8 @@ class Batches:
 class Batch:
     """Requests that are predicted together, in one step of the job `lead`."""
 
-    def __init__(self, batches: Batches, kind: Hashable) -> None:
-        self.kind, self._batches = kind, batches
+    def __init__(self, batches: Batches, kind: Hashable, *, short: bool) -> None:
+        self.kind, self.short, self._batches = kind, short, batches
         self.lead: Job[None] = Job(asyncio.get_running_loop(), lambda _: None, batches.interrupt)
         self.lead.answer.add_done_callback(self._deliver)
         self._lock = threading.Lock()
@@ -152,7 +182,7 @@ class Batch:
         """Waits for a thread, after a delay in which further members may come."""
         if delay_seconds:
             self._timer = asyncio.get_running_loop().call_later(delay_seconds, self._begin)
-        elif self._batches.crowded:
+        elif self.short or self._batches.crowded:
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._batches.begin, self)
         else:
@@ -178,8 +208,18 @@ class Batch:
             self._batches.give_up(self)
         return not begun
 
+    @property
+    def until(self) -> float:
+        """The soonest deadline of its members, on the clock of `perf_counter`; inf if there is none."""
+        return min(member.until for member in self._members)
+
+    @property
+    def first(self) -> Request:
+        """The request that began it."""
+        return self._members[0].request
+
     def run(self) -> None:
-        """Gives each member its outcome; in a thread."""
+        """Gives each member its outcome; in a thread, or on the event loop."""
         with self._lock:
             self._begun = True
         began = perf_counter()
@@ -190,9 +230,11 @@ class Batch:
             self._answer(self._members)
         finally:
             self._batches.meter.running(-len(self._members))
+        for member in self._members:
+            member.expire()
 
     def _answer(self, members: list[Member[Any]]) -> None:
-        members = [member for member in members if not member.job.given_up]
+        members = [member for member in members if not (member.job.given_up or member.expire())]
         if not members:
             return
         started = perf_counter()

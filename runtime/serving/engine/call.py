@@ -3,6 +3,7 @@
 from typing import Protocol, TypeVar
 
 from adapters.values import Arrays
+from runtime.errors import DeadlinePassed
 from runtime.serving.engine.request import Request
 
 T_co = TypeVar("T_co", covariant=True)
@@ -34,3 +35,8 @@ class Call(Protocol[T_co]):
 
     def encode(self, request: Request, outputs: Arrays, /) -> T_co:
         """Returns the answer. Called once, in the thread where the model ran."""
+
+
+def too_late(seconds: float) -> DeadlinePassed:
+    """Returns what a client is told whose request took longer than its deadline."""
+    return DeadlinePassed(f"deadline exceeded: no answer within {seconds:g} s")

@@ -17,19 +17,31 @@ _FIRST_PROOF, _LONGEST_PROOF = 4, 64
 _FORGET_SECONDS = 10.0
 """A size that was cheap for this long and turns out slow starts with the first proof again."""
 _SIZES = 64
+_JOINS = 0.2
+"""Where calls may be joined, one that takes more than this part of the limit gains from it: joining costs 20 us."""
 
 
 class Costs:
     """Estimates in seconds, per size."""
 
     def __init__(self, inline_seconds: float, alone_seconds: float = 0.0) -> None:
-        self._limit, self._alone, self._since = inline_seconds, alone_seconds, [0.0] * _SIZES
+        self._limit = self._cheap = inline_seconds
+        self._alone, self._since = alone_seconds, [0.0] * _SIZES
         self._expected, self._least = [inf] * _SIZES, [inf] * _SIZES
         self._proof, self._left = [_FIRST_PROOF] * _SIZES, [_FIRST_PROOF] * _SIZES
 
     def cheap(self, size: int) -> bool:
-        """Returns True if a call of this size (bit length of its bytes) is expected to be short enough for the loop."""
+        """Returns True if a call of this size (bit length of its bytes) is expected to be short enough for the loop, and
+        too short to gain from company."""
+        return self._expected[size] < self._cheap
+
+    def short(self, size: int) -> bool:
+        """Returns True if a call of this size is expected to be short enough for the loop."""
         return self._expected[size] < self._limit
+
+    def may_join(self) -> None:
+        """Notes that calls may be joined."""
+        self._cheap = self._limit * _JOINS
 
     def bearable(self, size: int) -> bool:
         """Returns True if a call of this size may hold the loop while no other request waits."""
@@ -37,11 +49,17 @@ class Costs:
 
     def ran_alone(self, size: int, seconds: float) -> None:
         """Notes what a call took that held the loop because no other request waited."""
-        if seconds < max(self._alone, _HOLDING_SECONDS):
+        if not self.held_loop(size, seconds):
             self.ran_in_thread(size, seconds)
-        else:  # from now on in a thread, until several calls there were short
+
+    def held_loop(self, size: int, seconds: float) -> bool:
+        """Notes how long the loop was held. Returns True if that was too long: calls run in a thread until several
+        there were short."""
+        too_long = seconds >= max(self._alone, _HOLDING_SECONDS)
+        if too_long:
             self._expected[size] = seconds
             self._left[size], self._least[size] = self._proof[size], inf
+        return too_long
 
     def ran_inline(self, size: int, seconds: float) -> None:
         """Notes what a call on the event loop took."""

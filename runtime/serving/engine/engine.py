@@ -1,9 +1,9 @@
 """Runs calls on one model: permits, the deadline, and the choice between the event loop, a thread and a batch.
 
 A call gets a permit or is refused at once. A model that is known to be cheap for inputs of that size runs on the event
-loop, and the answer is a value; any other runs in a thread, in a batch where that has been shown to be right, and the
-answer is an awaitable. A call that outlives its deadline is answered with that, interrupted where the framework can,
-and keeps its permit until it ends.
+loop at once, and the answer is a value; any other runs later, in a thread or in a batch where that has been shown to be
+right, and the answer is an awaitable. A call that outlives its deadline is answered with that, interrupted where the
+framework can, and keeps its permit until it ends.
 """
 
 import asyncio
@@ -22,8 +22,9 @@ from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFail
 from runtime.link.limits import Limits
 from runtime.link.metrics import Meter
 from runtime.serving.engine import trying
-from runtime.serving.engine.batches import Batches, Verdict
-from runtime.serving.engine.call import Call
+from runtime.serving.engine.batches import Batch, Batches, Verdict
+from runtime.serving.engine.call import Call, too_late
+from runtime.serving.engine.company import Company
 from runtime.serving.engine.costs import Costs
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.engine.threads import Job, Lane, Watch
@@ -34,8 +35,6 @@ S = TypeVar("S")
 _SERIAL = 3
 """Models that are not thread-safe usually hold the GIL, so a thread would only add switching cost (0.3 ms). They may
 run on the event loop up to 3 times as long as others."""
-_CROWDED_SECONDS = 0.05
-"""How long after requests came together one that is alone still goes to a thread."""
 _STUCK_SECONDS = 30.0
 """The deadline of a step of a trial."""
 
@@ -52,15 +51,15 @@ class Engine:
         """What the trial of batching has shown; None while it runs, or if there is none."""
         serial = 1 if model.threadsafe else _SERIAL
         self._costs = Costs(limits.inline_seconds * serial, limits.alone_seconds if limits.inline_seconds else 0.0)
-        self._crowded_until, self._rested = 0.0, True
+        self._company = Company()
         threads = limits.threads if model.threadsafe else 1
         self._predicting, self._decoding = Lane(f"predict-{name}", threads), Lane(f"decode-{name}", 1)
-        self.batches = Batches(self._predicting, self.predict, model.interrupt, meter, self._note_alone)
+        self.batches = Batches(self._predicting, self.predict, model.interrupt, meter, self._note_alone, self._hold)
         meter.set("runtime_running_limit", threads)
         self._watch = Watch(model.interrupt, limits.deadline_seconds)
 
     def run(self, call: Call[T], *, aside: bool = False) -> T | Awaitable[T]:
-        """Returns the answer of `call`: a value if it was decoded and computed on the loop, else an awaitable of it.
+        """Returns the answer of `call`: a value if it was decoded and computed at once, else an awaitable of it.
         With `aside` it is decoded in a thread, however short its body is.
 
         Raises (also when awaited) what decoding and encoding raise, Overloaded, DeadlinePassed, PredictFailed, and
@@ -74,15 +73,16 @@ class Engine:
             return job.answer
         request = call.decode()
         size = _size(request.inputs)
-        if self._may_hold_loop(size):
+        if self._costs.cheap(size) and self._has_model():
             return self._on_loop(call, request, size)
-        if self._is_alone() and self._costs.bearable(size):
-            self._rested = False
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._rest)
+        if self._may_hold_loop(size):
+            if not (self.batches.takes(request) and self._company.together()):
+                return self._on_loop(call, request, size)
+        elif self._is_alone() and self._costs.bearable(size):
+            self._company.come()
             return self._on_loop(call, request, size, alone=True)
         job = self._job(call)
-        self._in_thread(job, call, request, size)
+        self._queue(job, call, request, size)
         return job.answer
 
     def predict(self, request: Request) -> Arrays:
@@ -127,18 +127,14 @@ class Engine:
             part.close()
 
     def _may_hold_loop(self, size: int) -> bool:
-        return self._costs.cheap(size) and (self._model.threadsafe or not self._predicting.jobs)
+        return self._costs.short(size) and self._has_model()
 
     def _is_alone(self) -> bool:
-        """True if nobody else would wait while a request holds the loop: none is under way, none was for a moment, and
-        none came while the last one held the loop."""
-        now = perf_counter()
-        if self.in_flight or not self._rested:
-            self._crowded_until = now + _CROWDED_SECONDS
-        return now > self._crowded_until and not self._predicting.jobs
+        return self._company.alone(busy=self.in_flight > 0) and not self._predicting.jobs
 
-    def _rest(self) -> None:
-        self._rested = True  # the loop has looked what else has come
+    def _has_model(self) -> bool:
+        """True if no thread has a model that takes one call at a time."""
+        return self._model.threadsafe or not self._predicting.jobs
 
     def _on_loop(self, call: Call[T], request: Request, size: int, *, alone: bool = False) -> T:
         started, until = perf_counter(), call.arrived + (call.deadline_seconds or inf)
@@ -166,14 +162,14 @@ class Engine:
             raise too_late(call.deadline_seconds)
         return answer
 
-    def _in_thread(self, job: Job[T], call: Call[T], request: Request, size: int) -> None:
+    def _queue(self, job: Job[T], call: Call[T], request: Request, size: int) -> None:
         rows, most = request.rows, self._limits.in_flight_rows
         if self._rows and self._rows + rows > most:
             job.fail(Overloaded(f"overloaded: {self._rows} rows in flight, at most {most}; try again"))
             return
         self._rows, job.rows = self._rows + rows, rows
         self._note_in_flight()
-        if not self.batches.add(job, call, request):
+        if not self.batches.add(job, call, request, short=self._costs.short(size)):
             work = partial(self._running, partial(self._timed, job, call, request, size))
             job.step(self._predicting, work, partial(self._finish, job, call))
 
@@ -188,6 +184,19 @@ class Engine:
     def _finish(self, job: Job[T], call: Call[T], answer: T) -> None:
         self._meter.ran(job.rows, call.computed)
         job.finish(answer)
+
+    def _hold(self, batch: Batch) -> bool:
+        """Runs a batch on the loop; False: a thread has to."""
+        if not self._has_model():
+            return False
+        started = perf_counter()
+        self._watch.begun(batch.until)
+        try:
+            batch.run()
+        finally:
+            self._watch.until = inf
+            self._costs.held_loop(_size(batch.first.inputs), perf_counter() - started)
+        return True
 
     def _note_alone(self, request: Request, seconds: float) -> None:
         self._costs.ran_in_thread(_size(request.inputs), seconds)
@@ -207,12 +216,12 @@ class Engine:
             self._expire_at_deadline(job, call)
         size = _size(request.inputs)
         call.queued = job.queued
-        if self._may_hold_loop(size):
+        if self._may_hold_loop(size) and not self.batches.takes(request):
             job.rows = request.rows
             self._rows += job.rows
             self._finish(job, call, self._on_loop(call, request, size))
         else:
-            self._in_thread(job, call, request, size)
+            self._queue(job, call, request, size)
 
     def _job(self, call: Call[T]) -> Job[T]:
         bytes_, most = self._bytes + call.body_bytes, self._limits.in_flight_bytes
@@ -263,8 +272,14 @@ class Engine:
         """Tries in the background whether the model may be batched, and batches from then on if it may."""
         verdict = await trying.run(trial, self.predict, self._try_in_thread, lambda: self.in_flight > 0)
         self.verdict = verdict
-        self.batches.allow(verdict)
+        self.allow(verdict)
         return verdict
+
+    def allow(self, verdict: Verdict) -> None:
+        """Has the requests that a trial has shown to be fit joined from now on."""
+        self.batches.allow(verdict)
+        if verdict.shapes:
+            self._costs.may_join()
 
     def _try_in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
         loop = asyncio.get_running_loop()
@@ -280,11 +295,6 @@ class Engine:
         if not (self._model.batch and tell and all(array.shape[:1] == (0,) for array in request.inputs.values())):
             raise InvalidInput("an input has no elements; this model takes at least one row")
         return {name: np.empty((0, *shapes[name]), self._outputs[name]) for name in request.wanted}
-
-
-def too_late(seconds: float) -> DeadlinePassed:
-    """Returns what a client is told whose request took longer than its deadline."""
-    return DeadlinePassed(f"deadline exceeded: no answer within {seconds:g} s")
 
 
 def _size(inputs: Arrays) -> int:

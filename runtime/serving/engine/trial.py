@@ -21,7 +21,7 @@ _SINGLES: Final = 8
 _SIZES: Final = (2, 3, 8, 32)
 _TELLING: Final = 8
 """Rows of a batch that shows whether batches pay."""
-_PAYS, _REPEATS = 0.8, 2
+_PAYS, _REPEATS = 0.8, 5
 """A batch has to take less than this part of the time of as many single predictions, one of the times it is tried."""
 _STEP_SECONDS: Final = 0.1
 """What is expected to take longer, and longer than three single predictions, is not tried: clients may wait for it."""

@@ -57,3 +57,13 @@ def test_a_warm_up_speaks_for_smaller_inputs_only():
     costs = Costs(LIMIT)
     costs.seed(5, 0.0001)
     assert [costs.cheap(size) for size in (0, 4, 5, 6)] == [True, True, True, False]
+
+
+def test_where_calls_may_be_joined_only_the_shortest_do_not_gain_from_company():
+    costs = Costs(LIMIT)
+    costs.seed(4, LIMIT / 2)
+    costs.seed(3, LIMIT / 10)
+    assert (costs.cheap(3), costs.cheap(4)) == (True, True)
+    costs.may_join()
+    assert (costs.cheap(3), costs.cheap(4)) == (True, False)
+    assert costs.short(4)
