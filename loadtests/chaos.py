@@ -116,13 +116,13 @@ async def in_chaos(server: Server, predictions: int, kill_seconds: float) -> Cou
     async def client(seed: int) -> None:
         rng = random.Random(seed)
         while seen.total() - seen["kills"] < predictions:
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
                 while await one(rng, reader, writer) and seen.total() - seen["kills"] < predictions:
                     pass
+                writer.close()
             except _CUT_OFF:
                 seen["cut off"] += 1
-            writer.close()
 
     async def kill() -> None:
         while True:
