@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 from xml.sax.saxutils import escape
 
-_WIDTH, _LEFT, _BAR, _GAP = 720, 170, 14, 10
+_WIDTH, _LEFT, _LABEL, _BAR, _GAP = 720, 110, 160, 14, 10
 _COLOURS: Final = {"runtime": "#2f81f7", "runtime, no batches": "#8cb8f5"}
 _OTHER: Final = "#9a9a9a"
 _MOST: Final = 6.0
@@ -29,7 +29,7 @@ class Bar(NamedTuple):
 def plotted(bars: Sequence[Bar]) -> str:
     """Returns the picture: a bar for each ratio, and a line at 1, where the floor is."""
     most = min(max([1.5, *(bar.ratio for bar in bars)]), _MOST)
-    scale = (_WIDTH - _LEFT - 60) / most
+    scale = (_WIDTH - _LEFT - _LABEL) / most
     parts, y = list[str](), 26
     for workload, clients, group in _groups(bars):
         parts.append(_text(8, y + 11, f"{workload}, {clients} client{'s' if clients > 1 else ''}", "start"))
