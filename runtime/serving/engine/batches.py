@@ -70,7 +70,7 @@ class Member(Generic[T]):
         return self.call.arrived + (self.call.deadline_seconds or inf)
 
     def expire(self) -> bool:
-        """True if its deadline has passed: that is its outcome then. On the event loop no timer says so."""
+        """Returns True if its deadline has passed: that is its outcome then. On the event loop no timer says so."""
         late = perf_counter() > self.until
         if late:
             self.outcome = too_late(self.call.deadline_seconds)

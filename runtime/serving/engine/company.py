@@ -24,15 +24,15 @@ class Company:
         self._came += 1
 
     def alone(self, *, busy: bool) -> bool:
-        """True if nobody else would wait while a request holds the loop: none is under way, as `busy` says, none was
-        for a moment, and none came while the last one held the loop."""
+        """Returns True if no other request would wait while one holds the loop: none is under way, as `busy` says,
+        none was a moment ago, and none came while the last one held the loop."""
         now = perf_counter()
         if busy or self._came:
             self.crowded_until = now + _CROWDED_SECONDS
         return now > self.crowded_until
 
     def together(self) -> bool:
-        """Notes a request. True if more came than one client sends, now or a moment ago."""
+        """Notes a request. Returns True if more came than one client sends, now or a moment ago."""
         now = perf_counter()
         self.come()
         if self._came > _OWN:

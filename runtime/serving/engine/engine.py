@@ -133,7 +133,7 @@ class Engine:
         return self._company.alone(busy=self.in_flight > 0) and not self._predicting.jobs
 
     def _has_model(self) -> bool:
-        """True if no thread has a model that takes one call at a time."""
+        """Returns True unless a thread has the model, and it takes one call at a time."""
         return self._model.threadsafe or not self._predicting.jobs
 
     def _on_loop(self, call: Call[T], request: Request, size: int, *, alone: bool = False) -> T:
@@ -186,7 +186,7 @@ class Engine:
         job.finish(answer)
 
     def _hold(self, batch: Batch) -> bool:
-        """Runs a batch on the loop; False: a thread has to."""
+        """Runs a batch on the loop. Returns False if a thread has to."""
         if not self._has_model():
             return False
         started = perf_counter()
