@@ -31,8 +31,8 @@ class Costs:
         self._proof, self._left = [_FIRST_PROOF] * _SIZES, [_FIRST_PROOF] * _SIZES
 
     def cheap(self, size: int) -> bool:
-        """Returns True if a call of this size (bit length of its bytes) is expected to be short enough for the loop, and
-        too short to gain from company."""
+        """Returns True if a call of this size (bit length of its bytes) is expected to be short enough for the loop,
+        and too short to gain from company."""
         return self._expected[size] < self._cheap
 
     def short(self, size: int) -> bool:
