@@ -11,6 +11,6 @@ runtime.serving.protocol, runtime.serving.protocol.grpc, runtime.serving.protoco
 runtime.supervisor, runtime.worker.
 """
 
-from adapters.choose import ADAPTERS, check, choose, guess, load
+from adapters.choose import ADAPTERS, check, choose, guess, load, names
 
-__all__ = ["ADAPTERS", "check", "choose", "guess", "load"]
+__all__ = ["ADAPTERS", "check", "choose", "guess", "load", "names"]

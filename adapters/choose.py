@@ -25,7 +25,7 @@ from adapters.wording import failing, listed, reason
 ADAPTERS: Final[tuple[Adapter, ...]] = (
     ONNX, SKLEARN, PYTORCH, XGBOOST, LIGHTGBM, CATBOOST, MLFLOW, HUGGINGFACE, PYTHON,
 )  # fmt: skip
-GROUP: Final = "modelkit_runtime.adapters"
+_GROUP: Final = "modelkit_runtime.adapters"
 """The entry points of adapters in other packages."""
 HEAD_BYTES: Final = 4096
 LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
@@ -291,7 +291,7 @@ def _third_party() -> tuple[Adapter, ...]:
     from importlib.metadata import entry_points
 
     found = []
-    for point in entry_points(group=GROUP):
+    for point in entry_points(group=_GROUP):
         named = f"the adapter {point.name!r} ({point.value})"
         try:
             value = point.load()
@@ -301,6 +301,13 @@ def _third_party() -> tuple[Adapter, ...]:
             raise NoAdapter(f"{named} is no adapters.base.Adapter")
         found.append(value)
     return tuple(found)
+
+
+def names() -> frozenset[str]:
+    """Returns the names of all adapters; those of other packages are not imported."""
+    from importlib.metadata import entry_points
+
+    return frozenset([*(adapter.name for adapter in ADAPTERS), *(point.name for point in entry_points(group=_GROUP))])
 
 
 def _no_adapter(path: str, framework: str | None, form: str | None) -> str:

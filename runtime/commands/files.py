@@ -5,11 +5,9 @@ Frameworks read the files in that process (`runtime/worker/examine.py`), so a fi
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import entry_points
 from typing import Final
 
-from adapters import ADAPTERS
-from adapters.choose import GROUP
+from adapters import names
 from runtime.commands.stopping import readable
 from runtime.errors import NotExamined
 from runtime.kit.kit import Kit
@@ -57,7 +55,7 @@ def examine(
 
 def _checked(said: Iterator[Verdict], paths: Sequence[str]) -> tuple[Verdict | None, dict[str, Verdict]]:
     """Reads one message on the kit and one on each of its files. Any of them may be the work of a hostile file."""
-    adapters = {None, *(adapter.name for adapter in ADAPTERS), *(point.name for point in entry_points(group=GROUP))}
+    adapters = {None, *names()}
     chosen, files = None, dict[str, Verdict]()
     for verdict in said:
         path, adapter, reason = verdict

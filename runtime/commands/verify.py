@@ -4,9 +4,10 @@ import json
 import signal
 from typing import TYPE_CHECKING, Any
 
+from adapters import names
 from adapters.base import AdapterError
 from runtime.commands.serve import supervise
-from runtime.errors import Failure
+from runtime.errors import Failure, NotExamined
 from runtime.exits import exit_code
 from runtime.log import Log, with_short_digests
 from runtime.settings import Settings
@@ -29,6 +30,9 @@ def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[i
         code, failure = exit_code(error), error
     if code and not failure:
         return code, []
+    if supervisor.proof and supervisor.proof.adapter not in names():
+        failure = NotExamined("the worker names an adapter that does not exist")
+        code, supervisor.proof = exit_code(failure), None
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_DFL)  # a reader may keep the report waiting
     report = _report(supervisor, failure)

@@ -230,8 +230,8 @@ def test_verify_says_what_the_supervisor_knows_on_one_line_each(tmp_path):
     kit = hostile.kit(tmp_path / "kit", "forged_ready(); time.sleep(1e6)")
     done = run("verify", kit, "--trust", "unsafe", "--json", "--cache-dir", str(tmp_path / "cache"))
     report = json.loads(done.stdout)
-    assert (report["name"], report["reference"], report["samples"]) == ("m", str(tmp_path / "kit"), 9)
-    assert "forged" not in str(report["reference"])
+    assert (report["name"], report["reference"], report["passed"]) == ("m", str(tmp_path / "kit"), False)
+    assert (done.returncode, "forged" in done.stdout) == (70, False)  # no adapter has that name
 
 
 # samples as large as pictures
