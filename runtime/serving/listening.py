@@ -140,7 +140,7 @@ class Listening(Generic[A, C]):
         """Stops without losing a request: answers what waits in the backlog, closes the listeners, finishes what is
         under way, closes what is idle; what is left after `deadline_seconds` is broken off.
 
-        Whoever bound the sockets has turned new clients away before (`Listener.turn_away`).
+        The supervisor has turned new clients away before (`Listener.turn_away`).
         """
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -43,7 +43,7 @@ class Listener(socket.socket):
         """
         with suppress(OSError):  # a kernel without filters (gVisor) leaves a window of microseconds
             if self.file is None:
-                from runtime.link.new_clients import turn_away
+                from runtime.supervisor.syn_filter import turn_away
 
                 turn_away(self)
             elif self.file == _identified(self.file[0]):
