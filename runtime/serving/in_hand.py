@@ -10,7 +10,7 @@ from runtime.link.board import IN_HAND, Board, Signs
 from runtime.link.metrics import Meter
 
 _ENDS = 2 * 1024
-"""Of a long body, so much of its beginning and of its end is hashed, and its length."""
+"""Bytes at the beginning and at the end of a long body that are hashed, with its length."""
 _KNOWN = 4096
 Mark = tuple[int, int]
 """A request's fingerprint, and its place on the board; -1: it has none."""

@@ -189,7 +189,9 @@ def kit(folder: Path, at_load: str = "") -> str:
     """The reference of a hostile kit, served as `m`. `at_load`: lines that run while it is loaded."""
     folder.mkdir()
     code = f"ATTACKS = {ATTACKS!r}\n{CODE}"
-    (folder / "hostile.py").write_text(code.replace("(path):\n    pass\n", f"(path):\n    {at_load}\n") if at_load else code)
+    (folder / "hostile.py").write_text(
+        code.replace("(path):\n    pass\n", f"(path):\n    {at_load}\n") if at_load else code
+    )
     (folder / "model.bin").write_text("x")
     serving = {
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}],

@@ -266,7 +266,7 @@ class Store:
         return list((self.root / "ingest").glob(f"{digest.hex}.*"))
 
     def _sweep(self, paths: Iterable[Path], resumed_seconds: float = 0.0) -> None:
-        """Removes what no process writes any more; files that a download may begin with, only after so long."""
+        """Removes what no process writes any more; a file to resume from, after `resumed_seconds`."""
         for path in paths:
             with suppress(OSError):
                 status, digits = path.lstat(), path.name.partition(".")[0]

@@ -243,7 +243,7 @@ class Output:
         self.pump()
 
     def _reset_stalled(self, seconds: float) -> None:
-        """Ends answers whose client has opened no window for so long."""
+        """Ends answers whose client has opened no window for `seconds`."""
         for stream in list(self._blocked.values()):
             if self._accounts.tick - stream.since > seconds:
                 self.reset(stream, CANCEL)
