@@ -91,7 +91,7 @@ class Log:
         self._event("error", event, fields)
 
     def refused(self, status: int, error: str, **fields: object) -> None:
-        """Logs a request that was answered with this status, for one of the reasons in `link.metrics`; counts it, too."""
+        """Logs and counts a request that was answered with this status, for one of the reasons in `link.metrics`."""
         write = self.error if status == 500 else self.warning if status in (503, 504) else self.info
         write("request.refused", **fields, status=status, error=error)
         self.counted(error)

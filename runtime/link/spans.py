@@ -24,7 +24,7 @@ class Sampling(NamedTuple):
     parent: bool  # whether the caller's word counts for the others
 
     def takes(self, trace: str, *, told: bool | None) -> bool:
-        """Returns True if a request of this trace is traced; `told` is what its caller says, None if it says nothing."""
+        """Returns True if a request of this trace is traced; `told` is what its caller says, if anything."""
         if told is not None and self.parent:
             return told
         return int(trace[16:], 16) < self.share * 2**64
