@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import runtime
-from runtime.cli import main
 from runtime.errors import InvalidSetting, MissingPackage, NotFound, NotSigned
 from runtime.kit.format.reference import Reference
 from runtime.kit.pull import PullOptions, resolve
 from runtime.settings import Settings
+from tests.e2e.server import run
 from tests.kit.made import made_kit, named, put
 from tests.kit.pulling import Recorder, pulled
 from tests.kit.test_chain import kit_with_parent
@@ -221,25 +221,24 @@ def test_48_a_folder_has_no_signature(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_who_signed_a_kit_is_said(layouts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_who_signed_a_kit_is_said(layouts: Path, tmp_path: Path) -> None:
     served = runtime.load(f"oci:{layouts}/classic:v1", verify_key=COSIGN, cache_dir=tmp_path / "cache")
     assert served.provenance.signed_by == "cosign.pub"
-    assert main(["inspect", f"oci:{layouts}/classic:v1", f"--verify-key={COSIGN}"]) == 0
-    assert "signed by  cosign.pub" in capfd.readouterr().out
+    inspected = run("inspect", f"oci:{layouts}/classic:v1", f"--verify-key={COSIGN}")
+    assert (inspected.returncode, "signed by  cosign.pub" in inspected.stdout) == (0, True)
 
 
 @pytest.mark.slow
-def test_a_signed_kit_may_run_its_code(kits: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_signed_kit_may_run_its_code(kits: Path, tmp_path: Path) -> None:
     layout, signer = shutil.copytree(kits / "evil-pickle", tmp_path / "layout"), Signer(tmp_path)
     command = ["verify", f"oci:{layout}:v1", f"--cache-dir={tmp_path}/cache", "--trust=signed"]
     command += [f"--verify-key={signer.public}"]
-    assert main(command) == 79
-    said = "".join(capfd.readouterr())
-    assert "is not signed" in said
-    assert "THIS KIT RAN CODE" not in said
+    unsigned = run(*command)
+    said = unsigned.stdout + unsigned.stderr
+    assert (unsigned.returncode, "is not signed" in said, "THIS KIT RAN CODE" in said) == (79, True, False)
     signer.sign(layout, digest_of(layout, "v1"))
-    main(command)
-    assert "THIS KIT RAN CODE ON LOAD" in "".join(capfd.readouterr())
+    signed = run(*command)
+    assert "THIS KIT RAN CODE ON LOAD" in signed.stdout + signed.stderr
 
 
 # --- keys, and signatures that cannot be read
