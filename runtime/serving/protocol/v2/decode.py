@@ -22,7 +22,7 @@ from runtime.serving.protocol.json_numbers import read_tensors
 from runtime.serving.protocol.rows import columns_of, matrix_of
 from runtime.serving.protocol.tensor_bytes import array_from
 from runtime.serving.protocol.v2.encode import BINARY_HEADER, NAME, Asked
-from runtime.serving.protocol.v2.layout import Layout, keep
+from runtime.serving.protocol.v2.layout import Layouts, keep
 from runtime.serving.served import Served
 from runtime.serving.wording import listed, quoted, shown
 
@@ -62,11 +62,14 @@ def _read(text: bytes, tail: "Tail | None", served: Served) -> Request:
 def _binary(text: bytes, data: memoryview, served: Served) -> Request:
     if not text:
         return _raw(data, served)
-    layouts: dict[bytes, Layout] = served.forms[NAME].layouts
+    if data.readonly:
+        data = memoryview(bytearray(data))  # views of it may be written: one copy for all tensors
+    layouts: Layouts = served.forms[NAME].layouts
     if (layout := layouts.get(text)) is not None and layout.length == len(data):
         return layout.request(data)
     request = _read(text, Tail(data), served)
-    keep(layouts, text, data, request)
+    if text not in layouts:
+        keep(layouts, text, data, request)
     return request
 
 

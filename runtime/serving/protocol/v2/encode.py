@@ -15,7 +15,7 @@ from runtime.serving.engine.request import Request
 from runtime.serving.protocol.classes import classified
 from runtime.serving.protocol.content_types import of_answer, of_output, written
 from runtime.serving.protocol.tensor_bytes import as_bytes, bytes_from
-from runtime.serving.protocol.v2.layout import Layout
+from runtime.serving.protocol.v2.layout import Layouts
 from runtime.serving.served import Served
 from runtime.serving.statuses import JSON, Header, Response
 from runtime.serving.wording import quoted
@@ -44,7 +44,7 @@ class Form(NamedTuple):
     """By name: the text before the shape."""
     datatypes: Mapping[str, str]
     advice: str
-    layouts: dict[bytes, Layout]
+    layouts: Layouts
     """By the JSON in front of binary tensors that asked for it: clients send the same again and again."""
 
     @classmethod

@@ -27,20 +27,27 @@ class Layout(NamedTuple):
         return Request(arrays, *self.rest)
 
 
-def keep(layouts: dict[bytes, Layout], text: bytes, data: memoryview, request: Request) -> None:
-    """Keeps the layout of `request` if it has one, and its text is short and has no id, which differs every time.
+Layouts = dict[bytes, Layout | None]
+"""By the JSON in front of the data; None: such a request has no layout."""
 
-    What is a view of the data came through no conversion; of numbers, only those of BOOL have to be looked at.
-    """
-    if request.id is not None or not data or len(text) > _LONGEST_BYTES:
+
+def keep(layouts: Layouts, text: bytes, data: memoryview, request: Request) -> None:
+    """Keeps the layout of `request`, unless its text is long or has an id, which differs every time."""
+    if request.id is not None or len(text) > _LONGEST_BYTES:
         return
+    if len(layouts) == _MOST:
+        layouts.clear()
+    layouts[text] = _layout(data, request)
+
+
+def _layout(data: memoryview, request: Request) -> Layout | None:
+    """What is a view of the data came through no conversion; of numbers, only those of BOOL have to be looked at."""
+    if not data or any(array.dtype.kind not in "iuf" for array in request.inputs.values()):
+        return None
     start, places = np.frombuffer(data, np.uint8).ctypes.data, []
     for name, array in request.inputs.items():
         at = array.ctypes.data - start
-        if array.dtype.kind not in "iuf" or not 0 <= at < len(data):
-            return
+        if not 0 <= at < len(data):
+            return None
         places.append((name, array.dtype, array.size, at, array.shape))
-    if len(layouts) == _MOST:
-        layouts.clear()
-    rest = request.wanted, None, request.form, request.deadline_seconds
-    layouts[text] = Layout(tuple(places), len(data), rest)
+    return Layout(tuple(places), len(data), (request.wanted, None, request.form, request.deadline_seconds))
