@@ -113,12 +113,16 @@ async def in_chaos(server: Server, predictions: int, kill_seconds: float) -> Cou
         seen["right" if right else "late" if late else "wrong"] += 1
         return answer.keeps
 
+    def goes_on() -> bool:
+        """Until all predictions were asked for, and at least one worker was killed meanwhile."""
+        return not seen["kills"] or seen.total() - seen["kills"] < predictions
+
     async def client(seed: int) -> None:
         rng = random.Random(seed)
-        while seen.total() - seen["kills"] < predictions:
+        while goes_on():
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-                while await one(rng, reader, writer) and seen.total() - seen["kills"] < predictions:
+                while await one(rng, reader, writer) and goes_on():
                     pass
                 writer.close()
             except _CUT_OFF:
