@@ -48,10 +48,13 @@ def test_who_comes_together_is_joined_on_the_loop_and_who_is_alone_is_answered_a
         gated = Gated()
         engine = short(gated)
         gated.open.set()
+        began = perf_counter()
         answers = await asked(engine, *(now(n) for n in range(1, 7)))
         assert doubles(answers) == [[[2 * n]] for n in range(1, 7)]
         assert gated.batches == [[1], [2], [3, 4, 5, 6]]  # the second might be the first client's next
         assert gated.threads == {threading.get_ident()}
+        assert engine._company.crowded_until > began
+        engine._company.crowded_until = inf  # 50 ms may be over on a busy machine
         again = engine.run(now(7))
         assert isinstance(again, Awaitable)  # others may come, too
         await again
