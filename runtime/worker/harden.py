@@ -48,6 +48,13 @@ def harden(supervisor: int, control: int) -> None:
     libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
 
 
+def flush() -> None:
+    """Writes what was printed without the end of a line, before this process ends without Python's own clean-up."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with suppress(OSError, ValueError, AttributeError):  # nobody reads any more, or the kit has closed it
+            stream.flush()  # type: ignore[union-attr]
+
+
 def shut_in(mode: str, readable: str, *, memory_bytes: int = 0, files: Iterable[int] = ()) -> str:
     """Confines this process to predicting, and to reading below `readable` and what its imports need; says how far.
 

@@ -33,7 +33,7 @@ from runtime.serving.protocol.codec import prepare
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Models, Served
 from runtime.worker.failures import failed
-from runtime.worker.harden import narrow
+from runtime.worker.harden import flush, narrow
 from runtime.worker.loading import load
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Service:
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._hear)
         await self._stopped.wait()
         self._log.close()
+        flush()
         os._exit(0)  # all is answered; a return would wait for threads, such as one that loads a model
 
     def _beat(self) -> None:
@@ -181,6 +182,7 @@ class Service:
             served, ready = await asyncio.get_running_loop().run_in_executor(None, self._load, kit)
         except Exception as error:  # noqa: BLE001 - the supervisor reports it and ends
             self._log.debug("model.load_failed", error=repr(error))
+            flush()  # the supervisor ends this worker when it hears of it
             self._channel.send(failed(kit.model, error))
             return
         gc.freeze()  # the garbage collector never looks at what is there now
