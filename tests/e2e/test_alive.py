@@ -88,8 +88,11 @@ def test_a_prediction_that_never_returns_costs_its_worker(served):
 
 @pytest.mark.parametrize("what", [SLEEP, MATCH])
 def test_one_on_the_event_loop_is_broken_off(what, served):
-    for _ in range(20):
+    asked = on_loop = 0
+    while on_loop < 10:  # one after another: a busy machine makes a cheap model look slow, which goes to a thread then
         assert ask(served)[0] == 200
+        asked += 1
+        on_loop = 0 if served.event("request.answered", count=asked)["queued"] else on_loop + 1
     assert ask(served, what)[0] == 504
     assert ask(served)[0] == 200
     assert not {"worker.stuck", "worker.died"} & {event["event"] for event in served.events}
