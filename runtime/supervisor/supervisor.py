@@ -75,7 +75,7 @@ class Supervisor:
         for signum in stops:
             loop.add_signal_handler(signum, self._asked_to_stop, signum)
         loop.add_signal_handler(signal.SIGCHLD, self._workers.sweep)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
         self._workers.watch()
         on_bytes, on_kitfile = self._model.note_bytes, partial(self._prepare, loop)
         on_phase, style = self._meter.pull_took, self._settings.progress
