@@ -5,6 +5,7 @@ once: one by one, each request would take five times as long. Everything here is
 """
 
 import asyncio
+from bisect import bisect_left
 from contextlib import suppress
 from struct import pack
 from time import time
@@ -29,10 +30,10 @@ _LAST, _ROWS = OFFSETS["runtime_last_answer_timestamp_seconds"], OFFSETS["runtim
 class Account:
     """The requests of one model in one protocol, a number below PROTOCOLS."""
 
-    __slots__ = ("_bytes_in", "_bytes_out", "_note", "_noted", "_runs", "_slot")
+    __slots__ = ("_bytes_in", "_bytes_out", "_cells", "_note", "_noted", "_runs", "_slot")
 
     def __init__(self, meter: Meter, protocol: int) -> None:
-        self._slot = np.asarray(meter.slot)
+        self._cells, self._slot = meter.slot, np.asarray(meter.slot)
         self._noted: list[float] = []
         self._note = self._noted.extend
         self._runs = OFFSETS["runtime_request_duration_seconds"] + protocol * len(OUTCOMES) * RUN
@@ -49,8 +50,8 @@ class Account:
 
     def failed(self, outcome: str, seconds: float, bytes_in: int, bytes_out: int) -> None:
         """Counts a request that is answered with an error."""
-        run, slot = self._runs + OUTCOMES.index(outcome) * RUN, self._slot
-        slot[run + _BOUNDS.searchsorted(seconds)] += 1
+        run, slot = self._runs + OUTCOMES.index(outcome) * RUN, self._cells
+        slot[run + bisect_left(BUCKETS, seconds)] += 1
         slot[run + RUN - 1] += seconds
         slot[self._bytes_in] += bytes_in
         slot[self._bytes_out] += bytes_out

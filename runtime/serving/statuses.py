@@ -93,6 +93,7 @@ STATUSES: Final = (
 )
 
 RETRY: Final = (b"retry-after", b"1")
+_rows: Final[dict[type[errors.RequestFailed], Status]] = {}
 _OTHER: Final = Status(errors.RequestFailed, 500, "INTERNAL", "error", "runtime_failed")
 _CODINGS: Final = (b"accept-encoding", b"gzip, deflate")
 """Of a 415 about a content coding, and of no other: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3."""
@@ -100,7 +101,10 @@ _CODINGS: Final = (b"accept-encoding", b"gzip, deflate")
 
 def status_of(failure: errors.RequestFailed) -> Status:
     """Returns the row of `failure`."""
-    return next((row for row in STATUSES if isinstance(failure, row.failure)), _OTHER)
+    kind = type(failure)
+    if kind not in _rows:
+        _rows[kind] = next((row for row in STATUSES if issubclass(kind, row.failure)), _OTHER)
+    return _rows[kind]
 
 
 def error_body(text: str, advice: str = "") -> bytes:
