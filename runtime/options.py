@@ -298,7 +298,7 @@ OPTIONS: Final = (
            "join requests that wait for the model: auto, exact, off, or the most rows of a batch", "MODE"),
     Option("inference-timeout", _seconds, 30.0,
            "longest time of one prediction, queue included; 0: no limit", "SECONDS"),
-    Option("max-in-flight", _whole(1, 1_000_000), 256,
+    Option("max-in-flight", _whole(1, 1_000_000), 1024,
            "predictions at once in a worker; one more is answered 503", "N"),
     Option("max-in-flight-rows", _whole(1, 2**40), 100_000,
            "rows of all predictions that wait or run in threads; more are answered 503", "N"),

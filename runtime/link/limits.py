@@ -14,7 +14,7 @@ class Limits(NamedTuple):
     elements: int = 2**31 - 1  # elements of one tensor
     id_bytes: int = 1024
 
-    in_flight: int = 256  # permits: requests that are queued or running
+    in_flight: int = 1024  # permits: requests that are queued or running
     in_flight_rows: int = 100_000  # rows of those requests, all together; a single one may have more
     in_flight_bytes: int = 256 * 1024 * 1024
     """Bodies of those requests, all together, and as many again of bodies that are still coming in several pieces; a

@@ -47,7 +47,7 @@ def test_the_model_says_what_it_takes_and_where_it_came_from(served: Served, pat
         "properties": {
             "made_by": "hand",
             "max_body_bytes": "67108864",
-            "max_in_flight": "256",
+            "max_in_flight": "1024",
             "inference_timeout": "30.0",
             "reference": PROVENANCE.reference,
             "digest": DIGEST,

@@ -26,6 +26,7 @@ from runtime.serving.engine.batches import Batch, Batches, Verdict
 from runtime.serving.engine.call import Call, too_late
 from runtime.serving.engine.company import Company
 from runtime.serving.engine.costs import Costs
+from runtime.serving.engine.pace import Pace
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.engine.threads import Job, Lane, Watch
 from runtime.serving.engine.trial import Trial
@@ -51,8 +52,8 @@ class Engine:
         """What the trial of batching has shown; None while it runs, or if there is none."""
         serial = 1 if model.threadsafe else _SERIAL
         self._costs = Costs(limits.inline_seconds * serial, limits.alone_seconds if limits.inline_seconds else 0.0)
-        self._company = Company()
         threads = limits.threads if model.threadsafe else 1
+        self._company, self._pace = Company(), Pace(threads)
         self._predicting, self._decoding = Lane(f"predict-{name}", threads), Lane(f"decode-{name}", 1)
         self.batches = Batches(self._predicting, self.predict, model.interrupt, meter, self._note_alone, self._hold)
         meter.set("runtime_running_limit", threads)
@@ -227,6 +228,11 @@ class Engine:
         bytes_, most = self._bytes + call.body_bytes, self._limits.in_flight_bytes
         if self._bytes and bytes_ > most:
             raise Overloaded(f"overloaded: {self._bytes} bytes in flight, at most {most}; try again")
+        if not self.in_flight:
+            self._pace.begins()
+        elif 0 < (longest := self._limits.deadline_seconds) < (seconds := self._pace.seconds_for(self.in_flight)):
+            wait = f"{self.in_flight} requests in flight, which take {seconds:.2g} s"
+            raise Overloaded(f"overloaded: {wait}, and none may wait longer than {longest:g} s; try again")
         job: Job[T] = Job(asyncio.get_running_loop(), self._end, self._model.interrupt)
         job.bytes, self._bytes = call.body_bytes, bytes_
         self.in_flight += 1
@@ -242,6 +248,7 @@ class Engine:
             job.timer = asyncio.get_running_loop().call_later(left, self._expire, job, seconds)
 
     def _end(self, job: Job[Any]) -> None:
+        self._pace.ended()
         self.in_flight -= 1
         self._rows -= job.rows
         self._bytes -= job.bytes

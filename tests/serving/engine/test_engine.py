@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable
+from contextlib import nullcontext
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -185,6 +186,30 @@ def test_without_a_free_permit_a_request_is_refused_at_once():
         held.let_go()
         await asyncio.gather(*calls)
         assert engine.in_flight == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("deadline_seconds", [0.0, 0.3])
+def test_where_a_call_would_only_wait_until_its_deadline_it_is_refused_at_once(deadline_seconds: float):
+    async def main() -> None:
+        held = Held()
+        engine = engine_of(held, Limits(threads=1, deadline_seconds=deadline_seconds))
+        Call.deadline_seconds = 0.0
+        first = asyncio.ensure_future(answer(engine))
+        await held.started()
+        await asyncio.sleep(0.2)  # that is what a prediction takes
+        held.let_go()
+        await first
+        calls = [asyncio.ensure_future(answer(engine)) for _ in range(2)]
+        await held.started()
+        refused = r"2 requests in flight, which take 0.\d+ s, and none may wait longer than 0.3 s; try again"
+        with pytest.raises(Overloaded, match=refused) if deadline_seconds else nullcontext():
+            engine.run(Call()).cancel()
+        held.let_go()
+        await held.started()
+        held.let_go()
+        await asyncio.gather(*calls)
 
     asyncio.run(main())
 
