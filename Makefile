@@ -21,13 +21,14 @@ PACKAGES = docker-registry skopeo prometheus curl nodejs chromium
 
 ENGINE   = $(shell command -v podman || echo docker)
 EXTRAS  ?=
+CAMPAIGN ?=
 BUILD   ?=
 PEERS   ?=
 BENCH   ?=
 SOAK    ?=
 comma   := ,
 
-.PHONY: serve help test test-fast trust fuzz venv lint bench soak picture format programs clients lock image test-image
+.PHONY: serve help test campaigns test-fast trust fuzz venv lint bench soak picture format programs clients lock image test-image
 .DELETE_ON_ERROR:
 
 serve: .venv/.core  ## Serves the example kit on port 8080, or PORT.
@@ -41,6 +42,10 @@ test: venv programs clients lint  ## All tests but those of the image, as CI run
 	@.venv/bin/python -m tests.measured.probes
 	PYTHONPATH="$(CURDIR)/tests/measured" $(PYTEST)
 	.venv/bin/python -m tests.measured
+
+campaigns: venv clients  ## The tests of random cases, with as many as CI tries; CAMPAIGN=--long takes hours.
+	@$(BYTECODE)
+	$(PYTEST) -m campaign --timeout 0 $(or $(CAMPAIGN),--ci)
 
 test-fast: venv  ## The tests that take less than a quarter of a second each: after every edit.
 	@$(BYTECODE)

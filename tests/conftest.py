@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.campaign import Campaign
 from tests.extras import MISSING
 from tests.lying_registry import LyingRegistry
 from tests.places import KITS
@@ -32,8 +33,23 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # jsonschema w
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds what only a person asks for."""
-    parser.addoption("--long", action="store_true", help="a hundred times as many mutated requests")
+    """Adds the sizes of campaigns."""
+    parser.addoption("--ci", action="store_true", help="as many random cases as a change has to pass")
+    parser.addoption("--long", action="store_true", help="as many as take hours")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that have more cases in CI: `make campaigns`."""
+    for item in items:
+        if "campaign" in getattr(item, "fixturenames", ()):
+            item.add_marker("campaign")
+
+
+@pytest.fixture
+def campaign(request: pytest.FixtureRequest) -> Campaign:
+    """Returns what chooses a number of random cases: that of every run, of CI, and of a run for hours."""
+    option = request.config.option
+    return lambda usual, ci, long: long if option.long else ci if option.ci else usual
 
 
 def pytest_report_header() -> str:

@@ -1,7 +1,7 @@
 """Right requests made wrong, thousands of them: no 5xx, no hang, and after each batch a server that lives and is right.
 
-20,000 for each protocol, in batches of 1,000, most of them in this process and 2,000 over a real server's sockets; a
-batch's number is its seed. With `--long` two million: `pytest tests/clients/test_mutations.py --long --timeout 0`.
+In CI 20,000 for each protocol, in batches of 1,000, most of them in this process and 2,000 over a real server's sockets;
+a batch's number is its seed. With `--long` two million: `pytest tests/clients/test_mutations.py --long --timeout 0`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from runtime.serving.protocol.grpc.messages import METHODS
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocols import CODECS
 from runtime.serving.statuses import GRPC_CODE, Response
+from tests.campaign import Campaign
 from tests.clients.drivers import Drivers
 from tests.clients.scripts.mutate import Mutator
 from tests.clients.servers import Servers
@@ -32,9 +33,9 @@ from tests.expected import cases
 from tests.serving.support import app_of, iris_like, model
 
 pytestmark = pytest.mark.slow
-SIZE, LONG = 1000, 100
-IN_PROCESS, OVER_SOCKETS = 9, 2
-"""Batches of each of two models, and of one server; `LONG` times as many with `--long`."""
+SIZE = 1000
+IN_PROCESS, OVER_SOCKETS = (2, 9, 900), (1, 2, 200)
+"""Batches of each of two models, and of one server: of every run, of CI, and with `--long`."""
 PATIENCE_SECONDS = 60.0
 _PIPELINED = 50
 KINDS = ("BOOL", "INT8", "INT64", "UINT8", "UINT64", "FP16", "FP32", "FP64", "BYTES")
@@ -256,39 +257,34 @@ def _plain(answer: Answer) -> tuple[int, bytes]:
     return status, body[max(0, body.find(b'"outputs"')) :]
 
 
-@pytest.fixture
-def times(request: pytest.FixtureRequest) -> int:
-    return LONG if request.config.getoption("--long") else 1
-
-
 @pytest.mark.parametrize("protocol", ["json", "binary", "grpc"])
 @pytest.mark.parametrize(
     ("made", "request_of"), [(iris, lambda: IRIS), (everything, everything_request)], ids=["iris", "everything"]
 )
 def test_the_protocol_answers_wrong_bodies(
-    made: Callable[[], Model], request_of: Callable[[], dict[str, Any]], protocol: str, times: int
+    made: Callable[[], Model], request_of: Callable[[], dict[str, Any]], protocol: str, campaign: Campaign
 ) -> None:
     door = InProcess(made(), request_of(), protocol)
     try:
-        mutated(door, protocol, IN_PROCESS * times)
+        mutated(door, protocol, campaign(*IN_PROCESS))
     finally:
         door.close()
 
 
 @pytest.mark.parametrize("protocol", ["json", "binary"])
-def test_a_server_answers_wrong_bodies(protocol: str, times: int, servers: Servers) -> None:
+def test_a_server_answers_wrong_bodies(protocol: str, campaign: Campaign, servers: Servers) -> None:
     door = Connection(servers.address("iris-onnx").url, "iris-onnx")
     try:
-        mutated(door, protocol, OVER_SOCKETS * times)
+        mutated(door, protocol, campaign(*OVER_SOCKETS))
     finally:
         door.close()
 
 
-def test_a_server_answers_wrong_messages(times: int, servers: Servers, drivers: Drivers) -> None:
+def test_a_server_answers_wrong_messages(campaign: Campaign, servers: Servers, drivers: Drivers) -> None:
     address = servers.address("iris-onnx")
-    for first in range(0, OVER_SOCKETS * times, OVER_SOCKETS):
-        order = {"function": "mutations", "grpc": address.grpc, "model": "iris-onnx", "first": first,
-                 "batches": OVER_SOCKETS, "size": SIZE, "request": REAL}  # fmt: skip
+    for batch in range(campaign(*OVER_SOCKETS)):
+        order = {"function": "mutations", "grpc": address.grpc, "model": "iris-onnx", "first": batch,
+                 "batches": 1, "size": SIZE, "request": REAL}  # fmt: skip
         got = drivers.run("triton", "grpc_mutations", order)
         assert set(got["codes"]) <= {"OK", *(code.decode() for code in REFUSALS)}
 

@@ -18,6 +18,7 @@ from runtime.errors import Cancelled, UnsafeArchive, Unsupported
 from runtime.kit import bring, lane
 from runtime.kit.cache import store
 from runtime.kit.registry import client, download, ranges, retry
+from tests.campaign import Campaign
 from tests.kit import archives
 from tests.kit.made import KIT, made_kit, named, put
 from tests.kit.pulling import Recorder, leftovers, pulled, tree, unverified
@@ -327,7 +328,7 @@ def test_26_a_server_that_ignores_ranges_is_asked_by_one_connection_from_then_on
 
 @pytest.mark.slow
 def test_18_19_cuts_at_any_byte_and_pulls_that_end_at_any_byte_leave_what_the_next_one_completes(
-    lying: Lying, tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    lying: Lying, tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch, campaign: Campaign
 ) -> None:
     monkeypatch.setattr(store, "RESUMED_BYTES", 1)
     monkeypatch.setattr("runtime.kit.source.RESUMED_BYTES", 1)
@@ -336,7 +337,7 @@ def test_18_19_cuts_at_any_byte_and_pulls_that_end_at_any_byte_leave_what_the_ne
     monkeypatch.setattr(retry, "_FIRST_PAUSE_SECONDS", 0.001)
     files = {"m.onnx": os.urandom(200_000), "part": os.urandom(3000)}
     registry, chance = lying(made_kit(tmp_path / "layout", files)), random.Random(20261127)
-    for number in range(10_000 if request.config.option.long else 300):
+    for number in range(campaign(30, 300, 10_000)):
         cache = memory / str(number)
         for _ in range(chance.randrange(4)):
             registry.lie("/blobs/", cut(chance.randrange(200_000), reset=chance.random() < 0.5), times=1)

@@ -22,6 +22,7 @@ import pytest
 
 from runtime.errors import Cancelled, StorageFailed
 from runtime.kit import bring, lane
+from tests.campaign import Campaign
 from tests.kit.made import made_kit
 from tests.kit.pulling import AT_ONCE_SECONDS, Recorder, leftovers, pulled, tree, unverified
 from tests.lying_registry import Gate, LyingRegistry, held, slow, stalled
@@ -134,14 +135,14 @@ class Observer:
 
 @pytest.mark.slow
 def test_19_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_completes(
-    lying: Lying, layout: Path, tmp_path: Path
+    lying: Lying, layout: Path, tmp_path: Path, campaign: Campaign
 ) -> None:
     registry = lying(layout)
     registry.lie("/blobs/", slow(20_000, 0.001))
     chance = random.Random(20261124)
     kept: set[str] = set()
     with Observer(tmp_path) as observer:
-        for _ in range(12):
+        for _ in range(campaign(6, 100, 1_000)):
             puller = Puller(f"{registry.host}/kits/m:v1", tmp_path)
             before = len(registry.requests)
             puller.go()
@@ -180,13 +181,13 @@ def test_33_processes_that_start_together_all_get_the_kit(
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [("pod",), ("no-locks", "pod")], ids=["locks", "locks that do nothing"])
 def test_33_two_pods_that_race_for_a_cache_both_get_the_kit(
-    lying: Lying, tmp_path: Path, memory: Path, flags: tuple[str, ...], request: pytest.FixtureRequest
+    lying: Lying, tmp_path: Path, memory: Path, flags: tuple[str, ...], campaign: Campaign
 ) -> None:
     files = {"a": os.urandom(3000), "b": b"x"}
     registry = lying(made_kit(tmp_path / "layout", files))
     racers = [Puller(f"{registry.host}/kits/m:v1", memory, *flags, script=RACER) for _ in range(2)]
     assert [racer.hear() for racer in racers] == ["ready", "ready"]
-    for number in range(5000 if request.config.option.long else 100):
+    for number in range(campaign(20, 100, 5_000)):
         cache = memory / str(number)
         for racer in racers:
             racer.tell(str(cache))

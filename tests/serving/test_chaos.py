@@ -1,12 +1,11 @@
 """Every answer is that of its own request, while batches form, clients leave, deadlines pass and requests fail.
 
-10,000 checked predictions; `LONG=1` makes it 200,000.
+6,000 checked predictions and 2 stops; in CI 200,000 and 20.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import threading
 from collections import Counter
@@ -24,11 +23,10 @@ from runtime.serving.engine import costs
 from runtime.serving.engine.batches import Shape, Verdict
 from runtime.serving.inference import infer
 from runtime.serving.statuses import Response
+from tests.campaign import Campaign
 from tests.serving.support import INFER, Served, app_of, model, serving
 
 pytestmark = pytest.mark.slow
-LONG = bool(os.environ.get("LONG"))
-PREDICTIONS = 200_000 if LONG else 10_000
 CLIENTS = 32
 IN_THREADS = Limits(inline_seconds=0, threads=2)
 ON_LOOP = Limits(inline_seconds=10, alone_seconds=0)
@@ -69,13 +67,14 @@ def right(numbers: list[int], wanted: tuple[str, ...]) -> list[list[Any]]:
 
 
 @pytest.mark.parametrize("limits", [IN_THREADS, ON_LOOP], ids=["in threads", "on the loop"])
-def test_nobody_gets_anothers_answer(limits: Limits, monkeypatch: pytest.MonkeyPatch):
+def test_nobody_gets_anothers_answer(limits: Limits, monkeypatch: pytest.MonkeyPatch, campaign: Campaign):
+    predictions = campaign(3_000, 100_000, 500_000)
     monkeypatch.setattr(costs, "_JOINS", 0.0)  # everything short gains from company
     counting, seen = Counting(), Counter[str]()
     served = app_of(counting.model, limits=limits, warm=False)
     served.lines.log.level = "error"
     served.model.engine.allow(VERDICT)
-    numbers = iter(range(1, 10 * PREDICTIONS))
+    numbers = iter(range(1, 10 * predictions))
 
     async def ask(rng: random.Random) -> None:
         own = [next(numbers) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
@@ -103,7 +102,7 @@ def test_nobody_gets_anothers_answer(limits: Limits, monkeypatch: pytest.MonkeyP
 
     async def client(seed: int) -> None:
         rng = random.Random(seed)
-        while seen.total() < PREDICTIONS:
+        while seen.total() < predictions:
             await ask(rng)
 
     async def main() -> None:
@@ -114,8 +113,8 @@ def test_nobody_gets_anothers_answer(limits: Limits, monkeypatch: pytest.MonkeyP
         assert (engine._rows, engine._bytes, engine.batches._waiting, engine.late_since) == (0, 0, {}, 0.0)
 
     asyncio.run(main())
-    assert seen["200"] > 0.8 * PREDICTIONS
-    assert min(seen["500"], seen["left"]) > PREDICTIONS / 200
+    assert seen["200"] > 0.8 * predictions
+    assert min(seen["500"], seen["left"]) > predictions / 200
     assert counting.rows / counting.calls > 3
 
 
@@ -127,8 +126,12 @@ def batching() -> Iterator[tuple[Served, Counting]]:
         yield served, counting
 
 
-@pytest.mark.parametrize("stop", range(20 if LONG else 2))
-def test_a_stop_loses_no_request_while_batches_form(stop: int):
+def test_a_stop_loses_no_request_while_batches_form(campaign: Campaign):
+    for _ in range(campaign(2, 20, 200)):
+        _stop_while_batches_form()
+
+
+def _stop_while_batches_form() -> None:
     busy, answered = asyncio.Event(), Counter[int]()
 
     async def client(port: int, number: int) -> None:

@@ -31,12 +31,12 @@ from runtime.serving.http2.frames import (
 )
 from runtime.serving.protocol.codec import prepare
 from runtime.serving.served import Models
+from tests.campaign import Campaign
 from tests.serving.grpc.client import infer_request
 from tests.serving.http2.raw import frame, message
 from tests.serving.http2.test_connection import HEAD
 from tests.serving.support import Served, app_of, model
 
-STREAMS = 20_000
 LIMITS = Limits(inline_seconds=1.0, body_bytes=2**16, in_flight_bytes=2**18)
 PATH = b"/inference.GRPCInferenceService/ModelInfer"
 INFER = b"\x83\x86\x04%c%b\x0f\x10\x10application/grpc" % (len(PATH), PATH)
@@ -144,14 +144,15 @@ async def feed(served: Served, count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # of numpy, in the model
-def test_no_bytes_raise_or_stay():
+def test_no_bytes_raise_or_stay(campaign: Campaign):
+    streams = campaign(5_000, 20_000, 2_000_000)
     served = app_of(model(), limits=LIMITS)
     try:
-        asyncio.run(feed(served, STREAMS))
+        asyncio.run(feed(served, streams))
         assert served.lines.events("request.failed") == []
         answered, refused = served.lines.events("request.answered"), served.lines.events("request.refused")
-        assert len(answered) > STREAMS / 10
-        assert len(refused) > STREAMS / 10
+        assert len(answered) > streams / 10
+        assert len(refused) > streams / 10
         assert [event for event in refused if event["status"] == 500][:3] == []
     finally:
         for one in served.models.values():

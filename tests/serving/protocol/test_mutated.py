@@ -1,6 +1,6 @@
 """Mutated bodies of V1 and of every plain form: a mistake of a client is never a 5xx, and the next request is answered.
 
-20,000 for each of the two protocols; with `--long` two million.
+20,000 for each of the two protocols in CI; with `--long` two million.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from runtime.serving.protocol.codec import Codec
 from runtime.serving.protocol.plain.codec import PLAIN
 from runtime.serving.protocol.v1 import V1
 from runtime.serving.statuses import Response
+from tests.campaign import Campaign
 from tests.extras import MISSING
 from tests.serving.protocol.models import people, texts
 from tests.serving.protocol.plain.test_npy import file_of
@@ -94,9 +95,9 @@ def weight(kind: bytes) -> int:
     ids=lambda value: value.decode()[:16] if type(value) is bytes and value.isascii() else "",
 )
 def test_no_mistake_of_a_client_is_a_5xx(
-    codec: Codec, of: Model | Served, kind: bytes, body: bytes, request: pytest.FixtureRequest
+    codec: Codec, of: Model | Served, kind: bytes, body: bytes, campaign: Campaign
 ) -> None:
-    total = 2_000_000 if request.config.getoption("--long") else 20_000
+    total = campaign(4_000, 20_000, 2_000_000)
     bodies = -(-total * weight(kind) // sum(weight(form[2]) for form in ALL_FORMS if form[0] is codec))
     served = of if isinstance(of, Served) else app_of(of, warm=False)
     endpoint, head, chance = Endpoint.of(served.model, (codec,)), {b"content-type": kind}, random.Random(9)
