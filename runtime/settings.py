@@ -124,7 +124,7 @@ class Settings(NamedTuple):
         if command in KIT_COMMANDS:
             if rest is arguments:  # no command was named
                 _check_words(words)
-            given["kit"] = _one_kit(given["kit"] or [], words)
+            given["kit"] = _one_kit(command, given["kit"] or [], words)
         values = {option.field: option.default for option in OPTIONS}
         values.update({option.field: _value(option, given[option.field], environ) for option in options})
         if command in KIT_COMMANDS and values["kit"] is None:
@@ -205,15 +205,20 @@ def _check_words(words: Sequence[str]) -> None:
         if word and not set(word) & set("/:.~"):
             from difflib import get_close_matches
 
+            if Path(word).exists():
+                raise InvalidSetting(f"{word!r} lies here; to serve it as a model, write ./{word}")
             meant = "".join(f" (did you mean {near!r}?)" for near in get_close_matches(word, COMMANDS, 1))
             known = f"the commands are {', '.join(COMMANDS)}; to serve a kit of that name, runtime serve {word}"
             raise InvalidSetting(f"unknown command {word!r}{meant}: {known}")
 
 
-def _one_kit(flags: list[str], words: list[str]) -> str | None:
-    kits = [*flags, *words]
+def _one_kit(command: str, flags: list[str], words: list[str]) -> str | None:
+    kits, rows = [*flags, *words], command == "predict"
     if len(flags) > 1 or len(words) > 1 or len(set(kits)) > 1:
-        raise InvalidSetting(f"{len(kits)} references were given, wanted one")
+        raise InvalidSetting(f"{len(kits)} references were given, wanted one{' and one file' * rows}")
+    if kits and kits[0][:1] not in (".", "/", "~") and os.path.isfile(kits[0]):  # noqa: PTH113 - takes any text
+        ways = f"; as rows, runtime predict REF {kits[0]}" * rows
+        raise InvalidSetting(f"{kits[0]!r} is a file here; to use it as a model, write ./{kits[0]}{ways}")
     return kits[0] if kits else None
 
 

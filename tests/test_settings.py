@@ -138,6 +138,27 @@ def test_a_command_line_that_means_nothing_gets_a_line_that_helps(arguments, mes
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.onnx"], "'model.onnx' is a file here; to use it as a model, write ./model.onnx"),
+        (["verify", "model.onnx"], "write ./model.onnx"),
+        (["predict", "rows.csv"], "write ./rows.csv; as rows, runtime predict REF rows.csv"),
+        (["predict", "./model.onnx", "rows.csv", "more.csv"], "2 references were given, wanted one and one file"),
+        (["model"], "'model' lies here; to serve it as a model, write ./model"),
+    ],
+)
+def test_a_model_that_lies_here_needs_its_path(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.onnx", "rows.csv"):
+        Path(name).touch()
+    Path("model").mkdir()
+    with pytest.raises(InvalidSetting) as caught:
+        Settings.read(arguments, {})
+    assert str(caught.value).endswith(message)
+    assert Settings.read(["./model.onnx"], {}).kit == "./model.onnx"
+
+
 def test_an_empty_variable_is_an_unset_one():
     variables = [option.variable for option in OPTIONS]
     assert read(**dict.fromkeys([*variables, "PORT", "XDG_CACHE_HOME", "TMPDIR", "RUNTIME_NO_OPTION"], "")) == read()

@@ -109,7 +109,7 @@ def _as_text(report: dict[str, Any]) -> list[str]:
     package, model, adapter = report["package"], report["model"], report["adapter"]
     facts = {
         "reference": report["reference"],
-        "digest": report["digest"] or "none: a plain folder",
+        "digest": report["digest"] or "none: plain files on this machine",
         "verified": "by receipt" if report["verified"] == "receipt" else None,
         "signed by": report["signed_by"],
         "package": " ".join(filter(None, (package["name"], package["version"]))),
@@ -120,7 +120,7 @@ def _as_text(report: dict[str, Any]) -> list[str]:
         "framework": model["framework"] or "not said",
         "format": model["format"] or "not said",
         "adapter": f"{adapter['name'] or 'none'} ({adapter['reason']})",
-        "fetched": f"{human_bytes(report['fetch_bytes'])} of {human_bytes(report['total_bytes'])}",
+        "fetched": report["layers"] and f"{human_bytes(report['fetch_bytes'])} of {human_bytes(report['total_bytes'])}",
     }
     lines = [report["name"], *(f"  {label:<11}{fact}" for label, fact in facts.items() if fact)]
     if report["layers"]:

@@ -49,7 +49,8 @@ def _report(supervisor: "Supervisor", failure: Exception | None) -> dict[str, An
         "reference": str(reference),
         "verified": supervisor.kit.verified if supervisor.kit else None,
         "passed": proof is not None,
-        **{fact: getattr(proof, fact, None) for fact in ("adapter", "samples", "load_seconds")},
+        **{fact: getattr(proof, fact, None) for fact in ("adapter", "samples")},
+        "load_seconds": supervisor.load_seconds if proof else None,
         "reason": None if proof else str(failure),
     }
 
@@ -58,10 +59,10 @@ def _as_text(report: dict[str, Any]) -> list[str]:
     name, count = report["name"], report["samples"]
     if not report["passed"]:
         return [f"{name}: FAILS", f"  {report['reason']}"]
-    proof = f"{count} of {count} samples answered as their author saw" if count else "loads; it has no samples"
+    proof = f"{count} of {count} samples answered as their author saw" if count else "it has no samples"
     by = ", verified by receipt" if report["verified"] == "receipt" else ""
     return [
         f"{name}: passes",
         f"  {with_short_digests(report['reference'])}{by}",
-        f"  {proof}, by the {report['adapter']} adapter",
+        f"  {proof}; the {report['adapter']} adapter loaded it in {report['load_seconds']:g} s",
     ]

@@ -91,6 +91,8 @@ class ParquetRows(ArrowRows):
     def _batches(self, size: int) -> Iterator[Any]:
         from pyarrow import parquet
 
+        if not self._job.source.seekable():
+            raise InvalidInput("Parquet is read from a file, and this is a pipe: give the file's name")
         yield from parquet.ParquetFile(self._job.source).iter_batches(size)
 
     def _open(self, schema: Any) -> Any:

@@ -1,5 +1,6 @@
 """What a form of file is to `predicting`: blocks of rows in, inputs for the model, and predictions out."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -48,5 +49,5 @@ def beside(names: Sequence[str], taken: Sequence[str]) -> list[str]:
 
 def by_columns(names: Sequence[str]) -> str:
     """Returns what to do where a file's own names are none that the model knows."""
-    shown = ",".join(names[:8]) + (",…" if len(names) > 8 else "")
+    shown = shlex.quote(",".join(names[:8])) + (",…" if len(names) > 8 else "")
     return f"; if its columns have other names, say which the model takes: --columns {shown}"

@@ -37,7 +37,8 @@ class CsvRows:
         except csv.Error as error:
             raise InvalidInput(f"the CSV cannot be read: {error}") from None
         except UnicodeDecodeError:
-            raise not_utf8("the CSV") from None
+            wanted = "unpack or convert it, and send the text to standard input: … | runtime predict REF -"
+            raise InvalidInput(f"{not_utf8('the CSV')}; {wanted}") from None
 
     def _read_header(self, first: list[str]) -> bool:
         """Decides which cells of a row the model gets, and under which names; returns whether `first` is a header."""
@@ -97,5 +98,8 @@ def _hinting(first: list[str]) -> Iterator[None]:
     try:
         yield
     except InputAtFault as fault:
-        hint = "" if any(cell.strip()[:1].isdigit() for cell in first) else by_columns(first)
+        if len(first) == 1 and (other := next((mark for mark in ";\t|" if mark in first[0]), "")):
+            hint = f"; its first line has {other!r} between its cells, wanted commas"
+        else:
+            hint = "" if any(cell.strip()[:1].isdigit() for cell in first) else by_columns(first)
         raise InputAtFault(f"{fault}{hint}") from None

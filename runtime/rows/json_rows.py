@@ -84,7 +84,8 @@ class JsonArray(JsonLines):
         except orjson.JSONDecodeError as error:
             raise InvalidInput(f"the file is not JSON: {error}; rows in lines of their own are .jsonl") from None
         if type(rows) is not list:
-            raise InvalidInput("the file is not an array of rows; rows in lines of their own are .jsonl")
+            wanted = 'as DataFrame.to_json(orient="records") writes it; rows in lines of their own are .jsonl'
+            raise InvalidInput(f"the file is not an array of rows, {wanted}")
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 

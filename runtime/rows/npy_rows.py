@@ -1,4 +1,4 @@
-"""A NumPy file: rows of the one input in, a NumPy file out, with a field for each output if there are several.
+"""A NumPy file: rows of the one input, or of all columns, in; a NumPy file out, with a field for each output.
 
 Both are read and written as a whole: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
@@ -30,7 +30,7 @@ class NpyRows:
             whole = np.load(io.BytesIO(self._job.source.read()), allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise InvalidInput(f"the file is not a NumPy file of plain numbers or texts: {error}") from None
-        only = self._job.served.signature.only
+        only = self._job.served.signature.alone
         if isinstance(whole, np.ndarray) and only is not None and is_one_row(only, list(whole.shape)):
             whole = whole[np.newaxis]
         if not isinstance(whole, np.ndarray) or not whole.ndim:

@@ -91,8 +91,8 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one ASGI connection: https://asgi.readthedocs.io/en/stable/specs/main.html."""
         root = self._gateway.root_path
-        if root and scope["type"] == "http" and scope["path"].startswith(root + "/"):
-            scope = {**scope, "root_path": root}
+        if root and scope["type"] == "http" and f"{scope['path']}/".startswith(root + "/"):
+            scope = {**scope, "root_path": root, "path": f"{root}/" if scope["path"] == root else scope["path"]}
         if self.own_headers and scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"]):
             if self._cors is None:
                 await asyncio.to_thread(self.prepare)

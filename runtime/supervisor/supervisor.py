@@ -41,7 +41,8 @@ _KILL_GRACE_SECONDS: Final = 0.5  # after the drain timeout, for workers that ar
 class Supervisor:
     """One kit and its workers, from the first order to the exit code.
 
-    Not `serving`, it ends as soon as a worker is ready, and `proof` is that worker's message; or with the first signal.
+    Not `serving`, it ends as soon as a worker is ready, or with the first signal. `proof` is that worker's message, and
+    `load_seconds` the time that passed here from the order to load until then.
     """
 
     def __init__(self, reference: Reference, launcher: Launcher, first: WorkerProcess | None, *, serving: bool) -> None:
@@ -49,6 +50,7 @@ class Supervisor:
         self.reference, self._launcher, self._serving = reference, launcher, serving
         self.kit: Kit | None = None
         self.proof: Ready | None = None
+        self.load_seconds: float | None = None
         self._settings, self._board, self._log = launcher.settings, launcher.board, launcher.log
         self._model = self._board.models[0]
         self._meter = Meter(self._board.slot(0))
@@ -126,6 +128,7 @@ class Supervisor:
         self._meter.add("runtime_verified_bytes_total", kit.verified_bytes)
         self._model.phase = "loading"
         self._log.info("kit.verified", **_what_was_verified(kit, self.reference))
+        self._ordered = time.monotonic()
         self._workers.load(Load.of(kit), self._settings.workers)
         asyncio.get_running_loop().call_later(_FORGET_SECONDS, forget)
 
@@ -158,7 +161,7 @@ class Supervisor:
         said = f"worker {worker.slot} loaded the model in {seconds:g} s"
         self._log.info("worker.ready", message=said, **loaded, load_seconds=seconds, sandbox=message.sandbox)
         if not self._serving:
-            self.proof = message
+            self.proof, self.load_seconds = message, round(time.monotonic() - self._ordered, 2)
             self.ended(None)
         elif first and not self._stopping:
             self._model.phase = "ready"
@@ -211,7 +214,8 @@ class Supervisor:
 def _what_was_verified(kit: "Kit", asked: Reference) -> dict[str, object]:
     facts: dict[str, object] = {"reference": str(kit.reference), "verified": kit.verified}
     if kit.verified == "false":
-        reason = "a plain folder: nothing says what its bytes should be"
+        kind = "folder" if kit.reference.path and kit.reference.path.is_dir() else "file"
+        reason = f"a plain {kind}: nothing says what its bytes should be"
         return {"message": f"NOT verified: {kit.reference} is {reason}", **facts, "reason": reason}
     facts |= {"digest": str(kit.digest), "verified_bytes": kit.verified_bytes}
     verified = f"verified {human_bytes(kit.verified_bytes)}"

@@ -29,7 +29,13 @@ def thrice(served: Served, *, path: str = INFER, **headers: str) -> list[Answer]
 def test_a_prefix_may_stand_in_paths_or_be_taken_away(served: Served):
     for path in (INFER, "/models/iris" + INFER):
         assert [answer.status for answer in thrice(served, path=path)] == [200] * 3
-    for path in ("/v2/health/ready", "/models/iris/v2/health/ready", "/models/iris/", "/models/iris/ping"):
+    for path in (
+        "/v2/health/ready",
+        "/models/iris/v2/health/ready",
+        "/models/iris",
+        "/models/iris/",
+        "/models/iris/ping",
+    ):
         assert ask(served.port, request("GET", path, None))[0].status == 200
     for path in ("/models/irisx/v2", "/other/v2", "/models/iris/models/iris/v2"):
         assert ask(served.port, request("GET", path, None))[0].status == 404

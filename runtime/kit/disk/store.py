@@ -59,7 +59,9 @@ def _name(reference: Reference) -> str:
 
 def _ways(reference: Reference) -> str:
     name = f"{_name(reference)}:{reference.tag or 'TAG'}"
+    if not reference.tag_given and Path(_name(reference)).exists():
+        return f"to serve what lies here under that name, write ./{_name(reference)}"
     if reference.registry != LOCAL_REGISTRY:
         return f"pull it there with kit pull, or write {name} for the registry"
-    elsewhere = f"write HOST/{name} (or --registry HOST) for a registry, or ./{_name(reference)} for a folder"
+    elsewhere = f"write HOST/{name} (or --registry HOST) for a registry, or ./{_name(reference)} for a file or folder"
     return f"pack it with kit pack . -t {name}, {elsewhere}"

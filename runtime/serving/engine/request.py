@@ -77,6 +77,11 @@ class Signature(NamedTuple):
             return self
         return self.also if self.inputs.keys().isdisjoint(names) else self
 
+    @property
+    def alone(self) -> TensorSpec | None:
+        """The input that all of a row may come in: the only one, or the one matrix in place of columns."""
+        return self.only or (self.also.only if self.also else None)
+
     def input(self, name: str) -> TensorSpec:
         """Returns the input of that name. Raises InputAtFault if there is none."""
         if name not in self.inputs:

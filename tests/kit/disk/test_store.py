@@ -58,7 +58,7 @@ def test_01_a_kit_of_the_store_is_the_same_tree_as_from_its_layout(
     [
         (
             "iris:v1",
-            "Kit's store '{0}/storage' has no kit 'iris'; pack it with kit pack . -t iris:v1, write HOST/iris:v1 (or --registry HOST) for a registry, or ./iris for a folder",
+            "Kit's store '{0}/storage' has no kit 'iris'; pack it with kit pack . -t iris:v1, write HOST/iris:v1 (or --registry HOST) for a registry, or ./iris for a file or folder",
         ),
         (
             "local://h.x/iris:v1",
@@ -76,6 +76,13 @@ def test_a_kit_that_is_not_there_says_how_else_to_name_it(text: str, message: st
 def test_no_store_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"there is no store of Kit at .* \(KITOPS_HOME names another\); pack it with"):
         found("iris:v1", tmp_path)
+
+
+def test_a_folder_of_that_name_is_served_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("iris.v1").mkdir()
+    with pytest.raises(NotFound, match=r"; to serve what lies here under that name, write \./iris\.v1$"):
+        found("iris.v1", tmp_path)
 
 
 @pytest.mark.parametrize(

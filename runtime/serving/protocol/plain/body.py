@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from adapters.base import TensorSpec
 from adapters.values import Arrays
 from runtime.errors import InputAtFault, InvalidInput
@@ -34,6 +36,8 @@ NAME: Final = "plain"
 CSV: Final = b"text/csv"
 NPY: Final = b"application/x-npy"
 TEXT: Final = b"text/plain"
+JSON_LINES: Final = (b"application/jsonl", b"application/x-ndjson", b"application/jsonlines")
+"""None is registered; https://jsonlines.org and https://github.com/ndjson/ndjson-spec name the first two."""
 ARROW: Final = b"application/vnd.apache.arrow.stream"
 MULTIPART: Final = b"multipart/form-data"
 IMAGES: Final = (b"image/png", b"image/jpeg", b"image/webp")
@@ -42,7 +46,7 @@ JPG: Final = b"image/jpg"
 _JSON: Final = b"application/json"
 _UNSAID: Final = frozenset({b"", b"application/octet-stream", b"application/x-www-form-urlencoded"})
 """What clients send that do not know the type: curl without -H among them."""
-_SUFFIXES: Final = {".csv": CSV, ".json": _JSON, ".txt": TEXT}
+_SUFFIXES: Final = {".csv": CSV, ".json": _JSON, ".jsonl": JSON_LINES[0], ".ndjson": JSON_LINES[0], ".txt": TEXT}
 """Of files in forms: curl knows no type of theirs, and a browser asks the machine it runs on."""
 _CSV_HEADER: Final = (b"content-type", b"text/csv; charset=utf-8")
 _NESTED: Final[frozenset[type]] = frozenset({list, dict})
@@ -128,9 +132,26 @@ def _images(files: list[bytes], spec: TensorSpec, served: Served) -> Arrays:
 
 def _json(body: bytes, served: Served) -> Reading:
     limits, only = served.limits, served.signature.only
+    if only and only.datatype == "BYTES" and body.lstrip()[:1] == b'"':
+        return from_rows([_value(body, "request body")], served.signature, limits, "rows"), "row"
     if only and body[:1] == b"[" and (found := from_long_rows(body, only, limits)):
         return {only.name: found[0]}, "row" if found[1] else "rows"
     return _document(read_document(body, limits.json_depth, limits.json_bytes, arrays=True), served)
+
+
+def _json_lines(body: bytes, served: Served) -> Reading:
+    lines, limits = [line for line in body.split(b"\n") if line.strip()], served.limits
+    for number, line in enumerate(lines):
+        _value(line, f"row {number} of the JSON lines")
+    rows = read_document(b"[%b]" % b",".join(lines), limits.json_depth, limits.json_bytes, arrays=True)
+    return from_rows(rows, served.signature, limits, "rows"), "rows"
+
+
+def _value(text: bytes, what: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InputAtFault(f"{what} is not valid JSON: {error}") from None
 
 
 _READERS: Final[dict[bytes, Callable[[bytes, Served], Reading]]] = {
@@ -138,14 +159,15 @@ _READERS: Final[dict[bytes, Callable[[bytes, Served], Reading]]] = {
     NPY: _npy,
     ARROW: _arrow,
     TEXT: _text,
+    **dict.fromkeys(JSON_LINES, _json_lines),
     **dict.fromkeys((*IMAGES, JPG), _image),
 }
 
 
 def _only(signature: Signature, what: str) -> TensorSpec:
-    if signature.only is None:
+    if (spec := signature.alone) is None:
         raise InputAtFault(f"{what} is for models with one input; this one has {listed(signature.inputs)}")
-    return signature.only
+    return spec
 
 
 def _form(parts: list[Part], served: Served) -> Reading:

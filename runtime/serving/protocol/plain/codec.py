@@ -11,7 +11,19 @@ from runtime.serving.engine.request import Request
 from runtime.serving.media import Head
 from runtime.serving.protocol import v1
 from runtime.serving.protocol.codec import Codec, Page
-from runtime.serving.protocol.plain.body import ARROW, CSV, IMAGES, JPG, MULTIPART, NAME, NPY, TEXT, Form, read
+from runtime.serving.protocol.plain.body import (
+    ARROW,
+    CSV,
+    IMAGES,
+    JPG,
+    JSON_LINES,
+    MULTIPART,
+    NAME,
+    NPY,
+    TEXT,
+    Form,
+    read,
+)
 from runtime.serving.protocol.plain.csv_text import write_csv
 from runtime.serving.protocol.rows import blocks_of, by_rows, values_of, written
 from runtime.serving.served import Models, Served
@@ -113,7 +125,7 @@ def plain(predict: str | None = None, health: str | None = None) -> Codec:
     return Codec(
         name=NAME,
         paths=paths,
-        media_types=(b"application/json", CSV, NPY, TEXT, *_ASIDE),
+        media_types=(b"application/json", CSV, NPY, TEXT, *JSON_LINES, *_ASIDE),
         aside=frozenset(_ASIDE),
         images=True,
         prepare=Form.of,

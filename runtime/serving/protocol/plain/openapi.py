@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any, Final
 
+import orjson
+
 from adapters.base import TensorSpec
 from runtime.serving.protocol.examples import example_rows
 from runtime.serving.protocol.openapi import (
@@ -19,7 +21,7 @@ from runtime.serving.protocol.openapi import (
     readiness,
     row_of,
 )
-from runtime.serving.protocol.plain.body import ARROW, CSV, IMAGES, MULTIPART, NPY
+from runtime.serving.protocol.plain.body import ARROW, CSV, IMAGES, JSON_LINES, MULTIPART, NPY
 from runtime.serving.protocol.plain.body import TEXT as PLAIN_TEXT
 from runtime.serving.protocol.plain.csv_text import names_of
 from runtime.serving.served import Models, Served
@@ -60,9 +62,11 @@ def _forms(served: Served) -> Piece:
     row = row_of(inputs, pictures)
     columns = object_of({}, **{spec.name: {} for spec in inputs})
     found = json_of({"anyOf": [array_of(row), row, columns]}, **example_of(rows))
+    lines = b"\n".join(map(orjson.dumps, rows)).decode()
+    found[JSON_LINES[0].decode()] = {"schema": TEXT, **example_of(lines)}
     if not pictures and (table := _csv_of(inputs, rows)) is not None:
         found[CSV.decode()] = {"schema": TEXT, **example_of(table)}
-    others = [ARROW, *([NPY] if only else ()), *(IMAGES if only and pictures else ())]
+    others = [ARROW, *([NPY] if served.signature.alone else ()), *(IMAGES if only and pictures else ())]
     found |= {kind.decode(): {"schema": _BYTES} for kind in others}
     if only and only.datatype == "BYTES":
         found[PLAIN_TEXT.decode()] = {"schema": TEXT, **example_of(str(rows[0]))}

@@ -210,3 +210,34 @@ def test_a_long_answer_is_the_same_as_many_short_ones(rows: int):
         served, {"inputs": [{"name": "x", "datatype": "FP64", "shape": [rows * 16], "data": values * 16}]}, INFER
     )
     assert answer["outputs"][0]["data"] == values * 16
+
+
+LINES = {"Content-Type": "application/x-ndjson"}
+
+
+def test_lines_of_json_are_rows():
+    assert post(model(), b"%b\n\n%b\r\n" % ((json.dumps(ROW).encode(),) * 2), **LINES) == [ANSWER, ANSWER]
+    assert post(model(), json.dumps({"X": ROW}).encode(), **{"Content-Type": "application/jsonl"}) == [ANSWER]
+    assert post(texts(), b'"ab"\n"c"\n', **LINES) == [
+        {"y": "ab", "length": 2}, {"y": "c", "length": 1}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "rows must be a non-empty array of rows, got none"),
+        (b"[1, 2, 3, 4]\n[1, 2\n", "row 1 of the JSON lines is not valid JSON: unexpected end of data"),
+        (b"[[1, 2, 3, 4]\n[1, 2, 3, 4]]\n", "row 0 of the JSON lines is not valid JSON"),
+        (b'{"X": [1, 2, 3, 4], "X": [1, 2, 3, 4]}\n', "request body has a duplicate key: 'X'"),
+    ],
+)
+def test_lines_that_are_no_rows_are_refused(body: bytes, said: str):
+    status, error = post(model(), body, **LINES)
+    assert (status, error.startswith(said)) == (400, True), error
+
+
+def test_one_text_is_one_row_of_a_model_of_texts():
+    assert post(texts(), b' "ab"') == {"y": "ab", "length": 2}
+    assert post(texts(), b'"ab"', **{"Content-Type": "application/x-www-form-urlencoded"}) == {"y": "ab", "length": 2}
+    assert post(texts(), b'"ab" "c"')[1].startswith("request body is not valid JSON: unexpected content")
+    assert post(model(), b'"ab"')[1].startswith("request must be a JSON object or array, got a string")

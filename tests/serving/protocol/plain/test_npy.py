@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapters.base import Model
+from adapters.base import Model, TensorSpec
+from tests.serving.asking import call
 from tests.serving.protocol.models import column, people, texts
 from tests.serving.protocol.plain.test_json import ANSWER, ROW, post
-from tests.serving.support import echo, model
+from tests.serving.support import app_of, echo, model
 
 
 def file_of(array: Any, version: tuple[int, int] | None = None, **options: Any) -> bytes:
@@ -40,6 +41,20 @@ def test_columns_and_texts_and_nothing():
     assert npy(texts(), file_of([b"\xff"])) == [{"y": {"b64": "/w=="}, "length": 1}]
     assert npy(echo("FP64", (-1, 2)), file_of(np.empty((0, 2)))) == []
     assert npy(echo("BOOL"), file_of([True, False])) == [{"y": True}, {"y": False}]
+
+
+def test_a_model_of_columns_takes_them_as_a_matrix_in_their_order():
+    loaded = model(
+        lambda arrays, _: {"y": arrays["x"]},
+        inputs=(TensorSpec("a", "FP64", (-1,)), TensorSpec("b", "FP64", (-1,))),
+        also=(TensorSpec("x", "FP64", (-1, 2)),),
+        outputs=(TensorSpec("y", "FP64", (-1, 2)),),
+        labels=None,
+    )
+    assert npy(loaded, file_of([[1, 2], [3, 4]])) == [{"y": [1, 2]}, {"y": [3, 4]}]
+    assert npy(loaded, file_of([1, 2])) == {"y": [1, 2]}
+    paths = call(app_of(loaded, warm=False), "GET", "/openapi.json").json()["paths"]
+    assert "application/x-npy" in paths["/predict"]["post"]["requestBody"]["content"]
 
 
 def test_no_rows_have_an_answer_in_every_form():
