@@ -231,7 +231,8 @@ def _best(files: ModelFiles, candidates: list[_Candidate], asked: Adapter | None
     best = [c for c in candidates if c.rank == top]
     if top and len(best) > 1:
         found = listed(f"{c.path} ({a.name})" for c in best if (a := c.adapter(asked)))
-        raise AmbiguousModel(f"model.path {files.path!r} could mean any of {found}; name one file in model.path")
+        wanted = "name one file in model.path or, without a Kitfile, serve the file itself"
+        raise AmbiguousModel(f"model.path {files.path!r} could mean any of {found}; {wanted}")
     return best[0] if top else None
 
 
@@ -314,7 +315,7 @@ def _no_adapter(path: str, framework: str | None, form: str | None) -> str:
     if told := advice(framework, form, path):
         return told
     said = " and ".join(f"{key} {value!r}" for key, value in (("format", form), ("framework", framework)) if value)
-    asked = f"the Kitfile says {said}" if said else "the Kitfile names no framework"
+    asked = f"the Kitfile says {said}" if said else "no Kitfile names a framework"
     kinds = f"the file is of no known kind; there are {_names()}; choose one with --adapter"
     return f"no adapter for {path!r}: {asked}, and {kinds}"
 

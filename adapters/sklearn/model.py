@@ -33,7 +33,9 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
     own = checks.check(options.own, {"n_jobs": checks.THREADS}, "sklearn")
     methods = [name for name in METHODS if callable(getattr(estimator, name, None))]
     if not methods:
-        raise LoadFailed(f"{files.path} holds a {type(estimator).__name__}, which has none of {', '.join(METHODS)}")
+        wanted = "" if hasattr(estimator, "fit") else "; save the fitted estimator itself"
+        kind = type(estimator).__name__
+        raise LoadFailed(f"{files.path} holds a {kind}, which has none of {', '.join(METHODS)}{wanted}")
     jobs = own.get("n_jobs", 1)  # starting threads costs more than most predictions
     for part in walk(estimator):
         _prepare(part, jobs)

@@ -77,7 +77,8 @@ def test_folder_with_external_data_and_labels_gives_the_model_file(tmp_path: Pat
 def test_two_models_in_a_folder_are_ambiguous(tmp_path: Path) -> None:
     kit = unpack("two-weights", tmp_path)
     with pytest.raises(
-        AmbiguousModel, match=r"model.path '\.' could mean any of a\.onnx \(onnx\), b\.onnx \(onnx\); name one"
+        AmbiguousModel,
+        match=r"model.path '\.' could mean any of a\.onnx \(onnx\), b\.onnx \(onnx\); name one file in model\.path or, ",
     ):
         chosen(tmp_path, kit.files.path, "onnx")
 

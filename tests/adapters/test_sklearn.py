@@ -343,7 +343,9 @@ def test_model_without_a_method_for_rows_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(LoadFailed, match=r"m\.joblib holds a DBSCAN, which has none of predict"):
         served(DBSCAN().fit(X), tmp_path)
-    with pytest.raises(LoadFailed, match=r"holds a dict, which has none of predict"):
+    with pytest.raises(
+        LoadFailed, match=r"holds a dict, which has none of predict.*apply; save the fitted estimator itself$"
+    ):
         served({"model": 1}, tmp_path)
 
 
