@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from runtime.log import Log
     from runtime.settings import Settings
 
-    log, shown = Log(2, style="text" if os.isatty(2) else "json"), io.StringIO()
+    asked, shown = os.environ.get("RUNTIME_LOG_FORMAT"), io.StringIO()
+    log = Log(2, style="text" if asked == "text" or (asked != "json" and os.isatty(2)) else "json")
     try:
         try:
             with redirect_stdout(shown):

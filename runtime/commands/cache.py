@@ -14,7 +14,7 @@ from runtime.kit.files import remove
 from runtime.kit.format.manifest import Descriptor
 from runtime.kit.observer import check
 from runtime.kit.pull import is_whole
-from runtime.log import Log
+from runtime.log import Log, with_short_digests
 from runtime.progress import Progress, counted, human_bytes
 from runtime.settings import Settings
 
@@ -28,7 +28,8 @@ def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
 
     def work(progress: Progress) -> tuple[int, list[str]]:
         report = act(settings, progress)
-        lines = json.dumps(report, indent=2).split("\n") if settings.json else list(_as_text(report))
+        text = [with_short_digests(line) for line in _as_text(report)]
+        lines = json.dumps(report, indent=2).split("\n") if settings.json else text
         return _WRONG if report.get("wrong") else 0, lines
 
     return until_stopped(work, log)
@@ -97,7 +98,7 @@ def _as_text(report: Report) -> Iterator[str]:
             yield f"  {digest}  not checked: its manifest lies where it came from, in a layout or an archive"
     elif "removed" in report:
         freed, removed = human_bytes(report["freed_bytes"]), report["removed"]
-        blobs = f"{counted(len(removed['blobs']), 'blob')} of none"
+        blobs = f"{counted(len(removed['blobs']), 'blob')} that no kit needs"
         yield f"{report['folder']}: freed {freed}: {counted(len(removed['kits']), 'kit')}, {blobs}"
     else:
         yield f"{report['folder']}: {human_bytes(report['bytes'])}, {counted(len(report['kits']), 'kit')}"

@@ -58,6 +58,8 @@ def _predict(settings: Settings, progress: Progress, log: Log) -> tuple[int, lis
         adopt()
         try:
             done = _ask(order, (2, source, target), _watch(settings, source, progress, log), log)
+        except StorageFailed as failure:  # the process with the model does not know the names
+            raise StorageFailed(f"{failure} (rows {settings.rows!r}, predictions {settings.output!r})") from failure
         finally:
             log.status("")
             sweep_until_none(_END_SECONDS)

@@ -11,7 +11,7 @@ def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
     """Pulls the kit; the line is its digest. Raises Failure if it cannot be had."""
     reference, options = Reference.parse(settings.kit, registry=settings.registry), settings.pull_options
     return until_stopped(
-        lambda progress: (0, [str(pull(reference, options, progress).digest or "a plain folder has no digest")]),
+        lambda progress: (0, [str(pull(reference, options, progress).digest or "plain files have no digest")]),
         log,
         settings.progress,
     )

@@ -117,6 +117,13 @@ def test_a_file_that_cannot_be_used_is_named(use, error, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
+def test_a_full_disk_is_said_of_which_files(rows, cache):
+    done = run("predict", IRIS, str(rows), "--output", "/dev/full", "--cache-dir", cache)
+    assert done.returncode == 74
+    assert f"No space left on device (rows '{rows}', predictions '/dev/full')" in done.stderr
+
+
 def test_a_device_or_a_pipe_stays_what_it_is_and_a_link_points_where_it_did(tmp_path):
     (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
     with predict._target(str(tmp_path / "link.csv")) as (target, publish):

@@ -150,9 +150,10 @@ def test_the_command_lists_checks_and_removes(registry: LyingRegistry, tmp_path:
     assert (code, '"kit": "' + str(kit.digest) in said, '"blob": "sha256:000' in said) == (65, True, True)
     code, said = cache("gc")
     assert code == 0
-    assert "freed 2.0 MB: 0 kits, 1 blob of none" in said
+    assert "freed 2.0 MB: 0 kits, 1 blob that no kit needs" in said
     assert cache("list")[0] == 2
-    pulled(f"oci:{KITS}/iris-onnx:v1", tmp_path / "of a layout")
+    of_layout = pulled(f"oci:{KITS}/iris-onnx:v1", tmp_path / "of a layout")
+    assert cache("ls", "--cache-dir", str(tmp_path / "of a layout"))[1].endswith(f"  {str(of_layout.digest)[:19]}\n")
     code, said = cache("verify", "--cache-dir", str(tmp_path / "of a layout"))
     assert (code, "0 wrong" in said, "not checked: its manifest lies where it came from" in said) == (0, True, True)
 
