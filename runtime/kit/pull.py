@@ -97,7 +97,8 @@ def resolve(reference: Reference, options: PullOptions, observer: Observer) -> R
             tag = tag or reference.tag  # of the index that the kit is in
         reason = f"no tag given: {tag or digest}" + (", the only one" if tag != reference.tag else "")
         name, pin = str(replace(found.reference, digest=None)), str(found.reference)
-        observer.warning("tag.defaulted", reason=reason, reference=name, digest=digest, pin=pin)
+        message = f"{reason}; it is {digest} now"
+        observer.warning("tag.defaulted", message=message, reason=reason, reference=name, digest=digest, pin=pin)
     return found
 
 
@@ -210,9 +211,8 @@ def _resolve_folder(reference: Reference, options: PullOptions, observer: Observ
     if folder.exposed:
         observer.warning("folder.exposed", folder=str(folder.root), reason=folder.exposed)
     if folder.kitfile.is_made_up:
-        observer.warning(
-            "kit.no_kitfile", path=str(path), reason="no Kitfile: served as what its files are, unverified"
-        )
+        reason = "no Kitfile: it is taken for what its files are, unverified"
+        observer.warning("kit.no_kitfile", message=f"{reference}: {reason}", path=str(path), reason=reason)
     if folder.kitfile.model and folder.kitfile.model.parent:
         threads = Threads(THREADS)
         return threads.run([partial(_read_parents, reference, folder, options, threads, observer)], observer)[0]

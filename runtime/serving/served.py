@@ -113,9 +113,12 @@ class Served:
             return
         verdict = await self.engine.try_batching(self.trial)
         if verdict.reason:
-            self.log.info("batching.off", model=self.name, reason=verdict.reason)
+            message = f"requests for {self.name} are not joined: {verdict.reason}"
+            self.log.info("batching.off", message=message, model=self.name, reason=verdict.reason)
         else:
-            self.log.info("batching.on", model=self.name, rows=verdict.most_rows, difference=verdict.difference)
+            message = f"requests for {self.name} that wait are joined, up to {verdict.most_rows} rows"
+            facts = {"rows": verdict.most_rows, "difference": verdict.difference}
+            self.log.info("batching.on", message=message, model=self.name, **facts)
 
     @property
     def batching(self) -> dict[str, str]:
