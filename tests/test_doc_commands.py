@@ -19,7 +19,7 @@ from tests.places import ROOT
 from tests.ports import free_port
 from tests.registries import Registry
 
-SERVERS = ("make serve", "runtime --kit ", f"runtime {REGISTRY}/")
+SERVERS = ("make serve", "runtime --kit ", f"runtime {REGISTRY}/", "runtime /tmp/")
 PATIENCE_SECONDS = 60
 
 pytestmark = pytest.mark.slow
