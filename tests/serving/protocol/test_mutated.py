@@ -38,6 +38,8 @@ FORMS: list[tuple[Codec, Model, bytes, bytes]] = [
     (PLAIN, model(), b"text/csv", b"5.0,3.5,1.5,.25\n1,2,3,4\n"),
     (PLAIN, model(), b"application/x-npy", file_of(np.array(ROWS, np.float32))),
     (PLAIN, texts(), b"application/x-npy", file_of(["ab", "c"])),
+    (PLAIN, people(), b"application/jsonl", b"%b\n%b\n" % ((json.dumps(PERSON).encode(),) * 2)),
+    (PLAIN, texts(), b"application/json", b'"a text"'),
     (PLAIN, texts(), b"text/plain", "a text, \u00e9".encode()),
 ]  # fmt: skip
 FORM = b'multipart/form-data; boundary="xx"'

@@ -1,5 +1,6 @@
 """A body → a model's inputs: by its content type, or by its first bytes where that says nothing."""
 
+import io
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -140,11 +141,22 @@ def _json(body: bytes, served: Served) -> Reading:
 
 
 def _json_lines(body: bytes, served: Served) -> Reading:
-    lines, limits = [line for line in body.split(b"\n") if line.strip()], served.limits
-    for number, line in enumerate(lines):
-        _value(line, f"row {number} of the JSON lines")
-    rows = read_document(b"[%b]" % b",".join(lines), limits.json_depth, limits.json_bytes, arrays=True)
+    text, limits = body.replace(b"\r\n", b"\n").strip(), served.limits
+    while b"\n\n" in text:
+        text = text.replace(b"\n\n", b"\n")
+    try:  # as one array first: that bounds what all lines take in memory
+        rows = read_document(b"[%b]" % text.replace(b"\n", b","), limits.json_depth, limits.json_bytes, arrays=True)
+    except InputAtFault:
+        _check_lines(text)
+        raise
+    _check_lines(text)
     return from_rows(rows, served.signature, limits, "rows"), "rows"
+
+
+def _check_lines(text: bytes) -> None:
+    """Raises InputAtFault for a line that is not one JSON value."""
+    for number, line in enumerate(io.BytesIO(text)):
+        _value(line, f"row {number} of the JSON lines")
 
 
 def _value(text: bytes, what: str) -> Any:

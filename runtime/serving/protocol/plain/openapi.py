@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any, Final
 
-import orjson
-
 from adapters.base import TensorSpec
 from runtime.serving.protocol.examples import example_rows
 from runtime.serving.protocol.openapi import (
@@ -62,8 +60,7 @@ def _forms(served: Served) -> Piece:
     row = row_of(inputs, pictures)
     columns = object_of({}, **{spec.name: {} for spec in inputs})
     found = json_of({"anyOf": [array_of(row), row, columns]}, **example_of(rows))
-    lines = b"\n".join(map(orjson.dumps, rows)).decode()
-    found[JSON_LINES[0].decode()] = {"schema": TEXT, **example_of(lines)}
+    found[JSON_LINES[0].decode()] = {"schema": TEXT}
     if not pictures and (table := _csv_of(inputs, rows)) is not None:
         found[CSV.decode()] = {"schema": TEXT, **example_of(table)}
     others = [ARROW, *([NPY] if served.signature.alone else ()), *(IMAGES if only and pictures else ())]

@@ -228,6 +228,9 @@ def test_lines_of_json_are_rows():
         (b"", "rows must be a non-empty array of rows, got none"),
         (b"[1, 2, 3, 4]\n[1, 2\n", "row 1 of the JSON lines is not valid JSON: unexpected end of data"),
         (b"[[1, 2, 3, 4]\n[1, 2, 3, 4]]\n", "row 0 of the JSON lines is not valid JSON"),
+        (b"[1, 2\n3, 4], [1, 2, 3, 4]\n", "row 0 of the JSON lines is not valid JSON"),
+        (b"[1, 2, 3, 4] [1, 2, 3, 4]\n", "row 0 of the JSON lines is not valid JSON"),
+        (b"[" * 100 + b"]" * 100, "request body has nesting deeper than 64"),
         (b'{"X": [1, 2, 3, 4], "X": [1, 2, 3, 4]}\n', "request body has a duplicate key: 'X'"),
     ],
 )
@@ -241,3 +244,8 @@ def test_one_text_is_one_row_of_a_model_of_texts():
     assert post(texts(), b'"ab"', **{"Content-Type": "application/x-www-form-urlencoded"}) == {"y": "ab", "length": 2}
     assert post(texts(), b'"ab" "c"')[1].startswith("request body is not valid JSON: unexpected content")
     assert post(model(), b'"ab"')[1].startswith("request must be a JSON object or array, got a string")
+
+
+def test_lines_take_no_more_memory_than_one_array():
+    status, error = post(model(), b"[]\n" * 2_000_000, **LINES)
+    assert (status, error.startswith("body too large: read as JSON it would take")) == (413, True), error

@@ -60,9 +60,9 @@ def test_forms_stand_where_the_model_takes_them():
         paths = call(app_of(loaded, warm=False), "GET", "/openapi.json").json()["paths"]
         return {kind for kind, body in paths["/predict"]["post"]["requestBody"]["content"].items() if "example" in body}
 
-    assert forms(model()) == {"application/json", "application/jsonl", "text/csv"}
-    assert forms(texts()) == {"application/json", "application/jsonl", "text/csv", "text/plain"}
-    assert forms(echo("FP32", (-1, -1))) == {"application/json", "application/jsonl"}
+    assert forms(model()) == {"application/json", "text/csv"}
+    assert forms(texts()) == {"application/json", "text/csv", "text/plain"}
+    assert forms(echo("FP32", (-1, -1))) == {"application/json"}
     assert forms(echo("FP32", (-1, 2**20))) == set()
 
 
