@@ -59,7 +59,7 @@ class Supervisor:
         listen(self._log, stderr=True)
         self._workers = Workers(launcher, self._meter, first, self)
         self._address, self._curl_address = url(launcher.listener), curl_address(launcher.listener)
-        self._started = time.monotonic()
+        self._started = self._ordered = time.monotonic()
         self._served = self._stopping = False
 
     async def run(self) -> int:
