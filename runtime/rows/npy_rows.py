@@ -12,7 +12,7 @@ from adapters.values import Array, Arrays
 from runtime.errors import InputAtFault, InvalidInput
 from runtime.rows.base import Job, Rows
 from runtime.serving.engine.request import Request
-from runtime.serving.protocol.plain.body import NPY, read
+from runtime.serving.protocol.plain.body import NPY, ZIPPED, read
 from runtime.serving.protocol.rows import is_one_row
 
 
@@ -30,10 +30,11 @@ class NpyRows:
             whole = np.load(io.BytesIO(self._job.source.read()), allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise InvalidInput(f"the file is not a NumPy file of plain numbers or texts: {error}") from None
-        only = self._job.served.signature.alone
-        if isinstance(whole, np.ndarray) and only is not None and is_one_row(only, list(whole.shape)):
+        if not isinstance(whole, np.ndarray):
+            raise InvalidInput(f"the file is {ZIPPED}")
+        if (only := self._job.served.signature.alone) is not None and is_one_row(only, list(whole.shape)):
             whole = whole[np.newaxis]
-        if not isinstance(whole, np.ndarray) or not whole.ndim:
+        if not whole.ndim:
             raise InputAtFault("the NumPy file has no rows")
         for start in range(0, len(whole), size):
             yield whole[start : start + size]

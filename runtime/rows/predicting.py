@@ -27,6 +27,7 @@ FORMS: Final[dict[str, Callable[[Job], Form]]] = {
 }
 _FIRST_BYTES: Final = {
     b"\x93NUMPY": "npy",
+    b"PK\x03\x04": "npy",  # a zip file, which is refused there
     b"PAR1": "parquet",
     b"ARROW1": "arrow",
     b"\xff\xff\xff\xff": "arrow",

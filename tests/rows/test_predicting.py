@@ -184,6 +184,12 @@ def test_numpy_files():
     assert "--columns has no meaning" in wrong_columns(source.getvalue())
 
 
+def test_an_archive_of_arrays_is_told_what_to_send():
+    written = io.BytesIO()
+    np.savez(written, X=np.zeros((2, 4), np.float32))
+    assert wrong(written.getvalue()).startswith("the file is a zip archive, as .npz and .xlsx are: send an array as")
+
+
 def wrong_columns(source: bytes) -> str:
     with pytest.raises(WrongRow) as caught:
         Outcome(source, columns=("a",)).run()

@@ -44,6 +44,7 @@ MULTIPART: Final = b"multipart/form-data"
 IMAGES: Final = (b"image/png", b"image/jpeg", b"image/webp")
 JPG: Final = b"image/jpg"
 """No registered type, and what many send for JPEG."""
+ZIPPED: Final = "a zip archive, as .npz and .xlsx are: send an array as numpy.save writes it, or a table as CSV"
 _JSON: Final = b"application/json"
 _UNSAID: Final = frozenset({b"", b"application/octet-stream", b"application/x-www-form-urlencoded"})
 """What clients send that do not know the type: curl without -H among them."""
@@ -93,6 +94,8 @@ def _first_bytes(body: bytes) -> bytes:
     """Returns the content type of what begins as no JSON does, else that of JSON."""
     if is_image(body):
         return IMAGES[0]
+    if body.startswith(b"PK\x03\x04"):
+        raise InputAtFault(f"the body is {ZIPPED}")
     return NPY if is_npy(body) else ARROW if body.startswith(b"\xff\xff\xff\xff") else _JSON
 
 

@@ -151,3 +151,11 @@ def test_datatypes_that_do_not_go_together():
     assert "a NumPy file is for models with one input" in npy(people(), file_of([1.0]))[1]
     lone = file_of(["a"])[:-4] + b"\x00\xd8\x00\x00"
     assert "a text that is no Unicode" in npy(texts(), lone)[1]
+
+
+def test_an_archive_of_arrays_is_told_what_to_send():
+    status, error = post(model(), b"PK\x03\x04" + bytes(26))
+    assert (status, error.startswith("the body is a zip archive, as .npz and .xlsx are: send an array as")) == (
+        400,
+        True,
+    )
