@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -147,19 +148,14 @@ def _json_lines(body: bytes, served: Served) -> Reading:
     text, limits = body.replace(b"\r\n", b"\n").strip(), served.limits
     while b"\n\n" in text:
         text = text.replace(b"\n\n", b"\n")
-    try:  # as one array first: that bounds what all lines take in memory
+    rows: Any = None
+    with suppress(
+        InputAtFault
+    ):  # that is a line's fault; as one array first, since that bounds what all take in memory
         rows = read_document(b"[%b]" % text.replace(b"\n", b","), limits.json_depth, limits.json_bytes, arrays=True)
-    except InputAtFault:
-        _check_lines(text)
-        raise
-    _check_lines(text)
-    return from_rows(rows, served.signature, limits, "rows"), "rows"
-
-
-def _check_lines(text: bytes) -> None:
-    """Raises InputAtFault for a line that is not one JSON value."""
     for number, line in enumerate(io.BytesIO(text)):
         _value(line, f"row {number} of the JSON lines")
+    return from_rows(rows, served.signature, limits, "rows"), "rows"
 
 
 def _value(text: bytes, what: str) -> Any:
