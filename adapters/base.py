@@ -131,15 +131,15 @@ class Model:
     threadsafe: bool = False
     labels: tuple[str, ...] | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
-    """Further facts for the model metadata; the value of `warning` is logged as well."""
+    """Further facts for the model metadata; the values of `warning` and `outputs` are logged as well."""
     fresh_outputs: bool = False
     """True if nobody writes into an array again once `predict` has returned it: long ones are then sent from where they
     are, and not copied before."""
     takes_nothing: bool = True
     """False if `predict` may end the process where an input has no elements: it is not called then."""
     learn: Callable[[Arrays], Model] | None = None
-    """Given if the outputs are unknown (`outputs` is empty): returns the model with the outputs that it has for these
-    inputs, those of the first request. Raises what `predict` does."""
+    """Given if the outputs are unknown (`outputs` is empty, its property says why): returns the model with the outputs
+    that it has for these inputs, those of the first request. Raises what `predict` does."""
     interrupt: Callable[[int], None] | None = None
     """Ends the `predict` that runs in the thread with this identifier, if the framework can."""
 

@@ -165,6 +165,8 @@ def load(
         model = chosen.load(found, options)
     if "warning" in model.properties:
         warn(model.properties["warning"])
+    if "outputs" in model.properties:
+        warn(f"its outputs are {model.properties['outputs']}")
     return chosen, _as_told(model, options, found.path)
 
 

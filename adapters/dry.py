@@ -68,11 +68,9 @@ def learning(
 
 
 def unknown(model: Model, learn: Callable[[Arrays], Model], why: str, hint: str = HINT) -> Model:
-    """Returns the model with outputs that only `learn` shows, and a warning that says so."""
-    said = f"no row that could be made up is one of this model's ({why}): its outputs are {UNKNOWN}; {hint}"
-    warning = "; ".join(filter(None, (model.properties.get("warning"), said)))
-    facts = {**model.properties, "outputs": UNKNOWN, "warning": warning}
-    return replace(model, outputs=(), batch=False, learn=learn, properties=facts)
+    """Returns the model with outputs that only `learn` shows, and a property that says so."""
+    said = f"{UNKNOWN}: no row that could be made up is one of this model's ({why}); {hint}"
+    return replace(model, outputs=(), batch=False, learn=learn, properties={**model.properties, "outputs": said})
 
 
 def has_rows(*specs: tuple[TensorSpec, ...]) -> bool:

@@ -140,6 +140,22 @@ class Failed(NamedTuple):
         return kind(self.message)
 
 
+class Output(NamedTuple):
+    """An output as metadata have it."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class Learnt(NamedTuple):
+    """From the worker whose first answer has shown the outputs of a model, and to the others."""
+
+    model: str
+    outputs: tuple[Output, ...]
+    batch: bool
+
+
 class Traced(NamedTuple):
     """From a worker: notes of traced requests, as `spans.read` reads them."""
 
@@ -184,7 +200,7 @@ class Predicted(NamedTuple):
     skipped: int
 
 
-Message = Order | Prepare | Load | Stop | Ready | Failed | Traced | Examine | Verdict | Predict | Predicted
+Message = Order | Prepare | Load | Stop | Ready | Failed | Learnt | Traced | Examine | Verdict | Predict | Predicted
 
 
 def write(message: Message) -> bytes:
@@ -221,6 +237,9 @@ def _checked(message: Any) -> Any:
         if message.cause not in _CAUSES:
             raise ValueError("a cause that no worker meets")
         return message._replace(message=one_line(message.message, LONGEST_TEXT))
+    if isinstance(message, Learnt):
+        outputs = tuple(output._replace(name=one_line(output.name, _LONGEST_NAME)) for output in message.outputs)
+        return message._replace(outputs=outputs)
     if isinstance(message, Verdict) and message.reason is not None:
         return message._replace(reason=one_line(message.reason, LONGEST_TEXT))
     return message

@@ -6,6 +6,7 @@ one outcome and one log line, written here and nowhere else.
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Final, NamedTuple
 
@@ -14,6 +15,7 @@ from runtime.errors import DeadlinePassed, PredictFailed, RequestFailed, Runtime
 from runtime.log import ANSWERED, fault
 from runtime.serving.codings import SHORT_BYTES, inflated, packed
 from runtime.serving.engine.call import too_late
+from runtime.serving.engine.learning import Unread
 from runtime.serving.engine.request import Request
 from runtime.serving.media import Body, Head, media_type, too_large
 from runtime.serving.protocol.codec import Codec
@@ -42,6 +44,8 @@ class Endpoint(NamedTuple):
     @classmethod
     def of(cls, served: Served, codecs: tuple[Codec, ...]) -> "Endpoint":
         """Returns the endpoint where `codecs` are spoken; the first gets what none of them claims."""
+        if served.model.learn is not None:
+            codecs = tuple(map(_early, codecs))
         claims: dict[bytes | None, Codec] = {}
         for codec in reversed(codecs):
             aside = frozenset(codec.media_types) if codec.images and served.signature.pictures else codec.aside
@@ -67,6 +71,18 @@ class Endpoint(NamedTuple):
             decode=lambda head, body, served: codec.decode(head, inflated(head, body, most, whose), served),
             aside=frozenset(codec.media_types),
         )
+
+
+def _early(codec: Codec) -> Codec:
+    """Returns the protocol for a model whose outputs may be unknown still, whatever a request says of them."""
+
+    def decode(head: Head, body: Body, served: Served) -> Request:
+        request = codec.decode(head, body, served)
+        if served.model.learn is not None:
+            request.form = Unread(partial(codec.decode, head, body, served))
+        return request
+
+    return codec._replace(decode=decode)
 
 
 def infer(endpoint: Endpoint, head: Head, body: Body, seconds: float | None = None) -> Response | Awaitable[Response]:

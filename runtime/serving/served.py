@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from adapters.base import Model
+from adapters.base import Model, TensorSpec
 from adapters.values import Arrays
 from runtime.errors import NotReady, UnknownModel
 from runtime.link.board import Board
@@ -84,6 +85,8 @@ class Served:
         """That of each protocol's requests, by its name."""
         self.answered: dict[str, Answered] = {}
         """What logs an answer of each protocol, by its name."""
+        self.learnt: Callable[[Model], object] = lambda _: None
+        """Is called, in any thread, with the model once its first answer has shown its outputs."""
         self._origin = provenance.headers()
         self._stamped: dict[tuple[Header, ...], tuple[Header, ...]] = {}
         self._usual: tuple[Header, ...] = ()
@@ -101,11 +104,22 @@ class Served:
 
     def _adopt(self, model: Model) -> Signature:
         """Takes the model with the outputs that its first answer has shown."""
-        self.model, self.signature = model, Signature.of(model, self.signature.pictures)
-        self.forms = {name: prepare(self) for name, prepare in self.prepare.items()}
+        self.signature = Signature.of(model, self.signature.pictures)
+        self._become(model)
+        self.learnt(model)
         outputs = [f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in model.outputs]
         self.log.info("model.learnt", model=self.name, outputs=outputs)
         return self.signature
+
+    def show(self, outputs: tuple[TensorSpec, ...], *, batch: bool) -> None:
+        """Shows the outputs that another worker has learnt. This one learns them itself all the same: that worker may
+        be a hostile model's."""
+        facts = {key: text for key, text in self.model.properties.items() if key != "outputs"}
+        self._become(replace(self.model, outputs=outputs, batch=batch, properties=facts))
+
+    def _become(self, model: Model) -> None:
+        self.model = model
+        self.forms = {name: prepare(self) for name, prepare in self.prepare.items()}
 
     async def try_batching(self) -> None:
         """Finds out in the background whether requests may be joined, and joins them from then on if they may."""

@@ -69,6 +69,7 @@ class WorkerProcess:
         self.accepts = False  # connections, before it serves a model: live, not ready
         self.loading: dict[str, float] = {}  # models that it is loading, and since when
         self.ready: set[str] = set()  # models that it serves
+        self.learnt: set[str] = set()  # those of them whose outputs it has told
         self.not_understood = 0  # how often it sent what is no message
         self.traced = 0  # messages about traced requests in this second
         self.waiting = self.stuck_looks = 0  # connections to be accepted; for how many looks they have not become fewer

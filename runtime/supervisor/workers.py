@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from runtime.errors import CrashLoop
 from runtime.link.board import BREAK_OFF
-from runtime.link.messages import Failed, Load, Message, Ready, Stop, Traced
+from runtime.link.messages import Failed, Learnt, Load, Message, Ready, Stop, Traced
 from runtime.link.metrics import Meter
 from runtime.link.usage import usage
 from runtime.supervisor.cgroups import oom_kills
@@ -52,6 +52,7 @@ class Workers:
         self._launcher, self._log, self._meter, self._owner = launcher, launcher.log, meter, owner
         self._workers: dict[int, WorkerProcess] = {first.slot: first} if first else {}
         self._loads: list[Load] = []
+        self._learnt: dict[str, Learnt] = {}
         self._deaths: deque[float] = deque(maxlen=_CRASH_DEATHS)
         self._blamed: deque[float] = deque(maxlen=2 * _CRASH_DEATHS)  # times of deaths that requests caused
         self._vitals = Vitals(launcher.board, launcher.settings.inference_timeout)
@@ -157,7 +158,7 @@ class Workers:
 
     def _hear(self, worker: WorkerProcess) -> None:
         try:
-            message = worker.channel.receive(Ready, Failed, Traced)
+            message = worker.channel.receive(Ready, Failed, Learnt, Traced)
         except EOFError:  # it is ending, and its exit code says why; if it does not end, it is killed
             loop = asyncio.get_running_loop()
             loop.remove_reader(worker.channel.fileno())
@@ -169,6 +170,8 @@ class Workers:
         else:
             if isinstance(message, Ready | Failed):
                 self._heard(worker, message)
+            elif isinstance(message, Learnt):
+                self._has_learnt(worker, message)
             elif isinstance(message, Traced):
                 self._traced(worker, message.notes)
 
@@ -178,11 +181,25 @@ class Workers:
             if isinstance(message, Ready):
                 worker.ready.add(message.model)
                 self._served = True
+                if learnt := self._learnt.get(message.model):
+                    worker.tell(learnt)
             self._owner.heard(worker, message)
         elif isinstance(message, Failed):
             self._end_one(worker)
         else:
             self._not_understood(worker)
+
+    def _has_learnt(self, worker: WorkerProcess, message: Learnt) -> None:
+        """Tells the others, once, what the first answer of a model has shown."""
+        if message.model not in worker.ready - worker.learnt:
+            self._not_understood(worker)
+            return
+        worker.learnt.add(message.model)
+        if message.model not in self._learnt:
+            self._learnt[message.model] = message
+            for other in self:
+                if other is not worker and message.model in other.ready:
+                    other.tell(message)
 
     def _hear_the_rest(self, worker: WorkerProcess) -> None:
         """Takes the notes of traced requests that a worker sent before its end."""

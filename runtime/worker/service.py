@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 import adapters
-from adapters.base import AdapterError, LoadFailed
+from adapters.base import DATATYPES, AdapterError, LoadFailed, Model, TensorSpec
 from adapters.wording import with_class
 from runtime.libraries import listen
 from runtime.link.board import BREAK_OFF, Board
 from runtime.link.channel import Channel
-from runtime.link.messages import Load, Order, Prepare, Ready, Stop, Traced
+from runtime.link.messages import Learnt, Load, Order, Output, Prepare, Ready, Stop, Traced
 from runtime.link.metrics import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.link.usage import usage
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from runtime.serving.protocol.codec import Codec
     from runtime.serving.traced import Tracer
 _BEAT_SECONDS: Final = 0.5
+_MOST_OUTPUTS: Final = 100  # other workers show no more of a model before they learn them: a message has a bound
 _SETTLE_SECONDS: Final = 0.5  # after ready, before what would compete with the first requests
 
 
@@ -121,7 +122,7 @@ class Service:
 
     def _hear(self) -> None:
         try:
-            message = self._channel.receive(Prepare, Load, Stop)
+            message = self._channel.receive(Prepare, Load, Learnt, Stop)
         except EOFError:
             os._exit(1)  # the supervisor is gone
         loop = asyncio.get_running_loop()
@@ -130,6 +131,8 @@ class Service:
                 loop.run_in_executor(None, self._prepare, message.facts)
             case Load():
                 self._loading = loop.create_task(self._load_and_accept(message))
+            case Learnt():
+                self._show(message)
             case Stop():
                 self._draining = loop.create_task(self._stop(message.seconds))
 
@@ -191,6 +194,9 @@ class Service:
         self._predicts_since, served.in_hand = 0.0, self._in_hand
         if self._order.sampling is not None:
             self._trace(served, self._order.sampling)
+        if served.model.learn is not None:
+            loop = asyncio.get_running_loop()
+            served.learnt = lambda model: loop.call_soon_threadsafe(self._tell_learnt, kit.model, model)
         self._served[kit.model] = served
         prepare(served, self._codecs)  # a protocol may have been added during the load
         if not self._order.accept:
@@ -200,6 +206,16 @@ class Service:
         await asyncio.sleep(_SETTLE_SECONDS)
         await asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # unless a request has asked for it
         await served.try_batching()
+
+    def _tell_learnt(self, name: str, model: Model) -> None:
+        outputs = tuple(Output(spec.name, spec.datatype, spec.shape) for spec in model.outputs[:_MOST_OUTPUTS])
+        self._channel.send(Learnt(name, outputs, model.batch))
+
+    def _show(self, learnt: Learnt) -> None:
+        served = self._served.get(learnt.model)
+        if served is not None and served.model.learn is not None:
+            outputs = (TensorSpec(*output) for output in learnt.outputs if output.datatype in DATATYPES)
+            served.show(tuple(outputs), batch=learnt.batch)
 
     def _trace(self, served: Served, sampling: "Sampling") -> None:
         from runtime.serving.traced import TracedCall, Tracer

@@ -537,11 +537,9 @@ def test_a_module_that_no_dry_run_suits_shows_its_outputs_with_the_first_answer(
     torch.jit.script(Chosen()).save(tmp_path / "m.pt")
     model = opened(tmp_path, "m.pt", confined=True, inputs=(TensorSpec("x", "FP32", (-1, 3)),), labels=("a", "b", "c"))
     assert (model.outputs, model.batch) == ((), False)
-    why = (
-        "no row that could be made up is one of this model's (builtins.ValueError: not seven): its outputs are unknown"
-    )
-    assert model.properties["warning"].startswith(why)
-    assert "serving.options.example" in model.properties["warning"]
+    why = ": no row that could be made up is one of this model's (builtins.ValueError: not seven); "
+    assert why in model.properties["outputs"]
+    assert "serving.options.example" in model.properties["outputs"]
     rows = {"x": np.array([[1, 2, 4]], np.float32)}
     assert model.learn
     with pytest.raises(Exception, match="not seven"):
@@ -549,7 +547,7 @@ def test_a_module_that_no_dry_run_suits_shows_its_outputs_with_the_first_answer(
     learnt = model.learn(rows)
     assert learnt.outputs == (TensorSpec("output", "FP32", (-1, 3)),)
     assert (learnt.batch, learnt.labels, learnt.learn) == (True, ("a", "b", "c"), None)
-    assert "warning" not in learnt.properties
+    assert "outputs" not in learnt.properties
     assert learnt.predict(rows, ("output",))["output"].tolist() == [[2.0, 4.0, 8.0]]
 
 

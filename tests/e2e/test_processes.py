@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -300,3 +301,44 @@ def test_sigterm_under_load_loses_no_request(workers, tmp_path):
             assert not client.is_alive()
     assert sum(client.sent - client.answered for client in clients) == 0
     assert sum(client.told_to_close for client in clients) >= 16
+
+
+ODD = """
+def load(path, options):
+    def predict(arrays):
+        x = arrays["x"]
+        return {"y": x.sum(axis=1) / (x.min() > 5)} if x.min() > 5 else 1 // 0
+    return predict
+"""
+
+
+def agreed(client):
+    """The outputs in the metadata once 30 new connections, which go to either of two workers, have got the same."""
+    got, deadline = [], time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        found = client.get("/v2/models/odd", headers={"Connection": "close"}).json()
+        got.append((found["outputs"], found["properties"].get("outputs", "")[:30]))
+        if got[-30:] == got[-1:] * 30:
+            return got[-1]
+    raise AssertionError(got[-30:])
+
+
+def test_what_one_worker_has_learnt_all_of_them_show(tmp_path):
+    serving = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}], "options": {"entrypoint": "odd:load"}}
+    kit = tmp_path / "odd"
+    kit.mkdir()
+    kit.joinpath("odd.py").write_text(ODD)
+    kit.joinpath("weights").write_text("")
+    model = {"path": "weights", "framework": "python", "parameters": {"serving": serving}}
+    kit.joinpath("Kitfile").write_text(json.dumps({"model": model, "code": [{"path": "odd.py"}]}))
+    learnt = [{"name": "y", "datatype": "FP32", "shape": [-1]}]
+    server = Server(str(kit), "--trust", "unsafe", "--workers", "2", cache=tmp_path / "cache")
+    with server, server.ready() as client:
+        server.event("worker.ready", count=2)
+        assert agreed(client) == ([], "unknown until the first answer")
+        x = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [6, 7]}
+        assert client.post("/v2/models/odd/infer", json={"inputs": [x]}).status_code == 200
+        assert agreed(client) == (learnt, "")
+        os.kill(server.workers()[0], signal.SIGKILL)
+        server.event("worker.ready", count=3)
+        assert agreed(client) == (learnt, "")

@@ -10,8 +10,10 @@ from runtime.link.messages import (
     LONGEST_TEXT,
     Examine,
     Failed,
+    Learnt,
     Load,
     Order,
+    Output,
     Prepare,
     Ready,
     Stop,
@@ -33,6 +35,7 @@ MESSAGES = [
     Stop("m", 7.0),
     READY,
     FAILED,
+    Learnt("m", (Output("y", "FP32", (-1, 3)), Output("z", "BYTES", ())), True),
     Examine(FACTS, "/kits/m", Terms("onnx", "data", (), "auto", False)),
     Verdict(None, None, None),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 from adapters.base import Model, WrongInput
 from adapters.values import Arrays
@@ -10,6 +11,12 @@ from runtime.link.metrics import Meter
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.wording import listed, shown
+
+
+class Unread(NamedTuple):
+    """Stands for the form of a request that was decoded before the outputs were known: `decode` does it again."""
+
+    decode: Callable[[], Request]
 
 
 class Learning(Engine):
@@ -26,8 +33,12 @@ class Learning(Engine):
         self._default: tuple[str, ...] = ()
 
     def predict(self, request: Request) -> Arrays:
-        """Returns what `Engine.predict` does, and names in `request` the outputs that it did not."""
+        """Returns what `Engine.predict` does; `request` has the outputs and the form then that it asked for. Raises
+        what decoding does, too."""
         outputs = super().predict(request)
+        if isinstance(request.form, Unread):
+            again = request.form.decode()
+            request.wanted, request.form = again.wanted, again.form
         request.wanted = request.wanted or self._default
         return outputs
 

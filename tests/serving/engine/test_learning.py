@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +69,46 @@ def test_the_first_request_may_name_outputs_and_use_any_protocol(served: Served)
     assert (named.status_code, named.json()["error"]) == (400, "unknown output 'y'; the model has 'sum', 'twice'")
     first = app_of(unknown(default_outputs=("sum",)), warm=False)
     assert call(first, "POST", "/v1/models/iris:predict", json={"instances": [[3, 4]]}).json() == {"predictions": [7.0]}
+
+
+def binary(served: Served, **document: Any) -> tuple[list[Any], bytes]:
+    answer = call(served, "POST", INFER, json={**GOOD, **document})
+    text = int(answer.headers.get("inference-header-content-length", len(answer.content)))
+    return json.loads(answer.content[:text])["outputs"], answer.content[text:]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"parameters": {"binary_data_output": True}},
+        {"outputs": [{"name": "twice", "parameters": {"binary_data": True}}, {"name": "sum"}]},
+        {"outputs": [{"name": "twice", "parameters": {"classification": 2}}]},
+        {"outputs": [{"name": "twice", "parameters": {"content_type": "np"}}], "parameters": {"content_type": "pd"}},
+    ],
+)
+def test_the_first_request_gets_its_answer_in_the_form_that_it_asks_for(document: dict[str, Any]) -> None:
+    served = app_of(unknown(), warm=False)
+    first = binary(served, **document)
+    assert metadata(served) == (["sum", "twice"], None)
+    assert first == binary(served, **document)
+    assert first != binary(served)
+
+
+def test_a_form_that_no_output_has_is_refused_once_they_are_known(served: Served) -> None:
+    wrong = {**GOOD, "outputs": [{"name": "twice", "parameters": {"classification": 3}}]}
+    for _ in range(2):
+        answer = call(served, "POST", INFER, json=wrong)
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "output 'twice': invalid parameter 'classification': 3 of 2 classes"
+    assert metadata(served) == (["sum", "twice"], None)
+
+
+def test_what_another_worker_has_learnt_is_shown_and_not_believed(served: Served) -> None:
+    served.model.show((TensorSpec("other", "INT8", (-1,)),), batch=True)
+    assert metadata(served) == (["other"], None)
+    named = call(served, "POST", INFER, json={**GOOD, "outputs": [{"name": "twice"}]})
+    assert named.json()["outputs"][0]["data"] == [6.0, 8.0]
+    assert metadata(served) == (["sum", "twice"], None)
 
 
 def test_what_was_read_before_the_outputs_were_known_gets_them_all(served: Served) -> None:
