@@ -47,6 +47,16 @@ ELSEWHERE: Final = {
     "TorchServe": ("torchserve", ".mar", "pack the TorchScript or .pt2 file inside it"),
 }  # fmt: skip
 """Formats that are not served here: their names, their suffixes, and what to do instead."""
+UNREAD: Final = (
+    (
+        rb'\s*\{\s*"name"\s*:\s*"tree"',
+        "LightGBM's dump_model() wrote it for people: save_model('model.txt') is served",
+    ),
+    (rb'\s*\[\s*\{\s*"nodeid"', "XGBoost's dump_model() wrote it for people: save_model('model.ubj') is served"),
+    (rb'\s*\{\s*"(ctr_data|features_info|model_info)"', "CatBoost wrote it as JSON: save_model('model.cbm') is served"),
+    (rb"\x1f\x8b|PK\x03\x04|BZh|\xfd7zXZ", "it is an archive or compressed: serve what is in it"),
+)
+"""First bytes of files that stand for a model, and what to do."""
 
 Warn = Callable[[str], None]
 
@@ -102,7 +112,8 @@ def choose(
     if chosen is None:
         chosen, path = _by_files(files, paths, None, _third_party())
     if chosen is None:
-        raise NoAdapter(_no_adapter(files.path, framework, format))
+        head = read_head(files, path) if path in files.files else b""
+        raise NoAdapter(_no_adapter(files.path, framework, format, head))
     if chosen is not asked and (framework or format):
         said = format if format and asked is _spelled(_known(asked), format) else framework
         warn(f"the Kitfile says {said or format!r}; {path} is of {chosen.name}: the file decides")
@@ -313,9 +324,11 @@ def names() -> frozenset[str]:
     return frozenset([*(adapter.name for adapter in ADAPTERS), *(point.name for point in entry_points(group=_GROUP))])
 
 
-def _no_adapter(path: str, framework: str | None, form: str | None) -> str:
+def _no_adapter(path: str, framework: str | None, form: str | None, head: bytes = b"") -> str:
     if told := advice(framework, form, path):
         return told
+    if found := next((instead for pattern, instead in UNREAD if re.match(pattern, head)), None):
+        return f"no adapter for {path!r}: {found}"
     said = " and ".join(f"{key} {value!r}" for key, value in (("format", form), ("framework", framework)) if value)
     asked = f"the Kitfile says {said}" if said else "no Kitfile names a framework"
     kinds = f"the file is of no known kind; there are {_names()}; choose one with --adapter"

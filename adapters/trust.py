@@ -38,9 +38,13 @@ def names_refused(file: str, kind: str, names: Iterable[str], trust: str) -> Ref
     if mains := [name for name in wanted if name.startswith("__main__.")]:
         where = f"what is in __main__ ({listed(mains, FEW)}) was defined in the script that saved the file"
         return Refused(f"{said}; {where}: define it in a module of the kit's code, and save the model again", file=file)
+    if any(name.startswith(("cloudpickle.", "dill.")) for name in wanted):
+        where = "it has the code of a function or class of the script that saved it"
+        ways = f"define that in a module of the kit's code, and save the model again, {UNSAFE}"
+        return Refused(f"{said}; {where}: if you trust who made it, {ways}", file=file)
     if missing := sorted({name.rpartition(".")[0] for name in wanted if not _is_installed(name)}):
         where = f"not installed: {listed(missing, FEW)}"
-        ways = "if it is code of the kit and you trust who made it, run it all with --trust unsafe"
+        ways = "install it, or if it is code of the kit and you trust who made it, run it all with --trust unsafe"
         return Refused(f"{said}; {where}: {ways}", file=file)
     few = " ".join(f"--allow-global {name}" for name in wanted)
     allow = f"exactly that with {few}" if len(wanted) <= FEW else "each with --allow-global NAME"

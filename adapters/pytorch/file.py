@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from adapters.pickles.names import Names
 from adapters.pytorch import export
 from adapters.pytorch.model import Loaded, as_model
 from adapters.trust import allows_code, code_refused, device_hint, kind_refused
-from adapters.wording import failing, reason
+from adapters.wording import failing, listed, reason
 
 EXPORT: Final = (
     "torch.export.save(torch.export.export(model.eval(), (two_rows,), "
@@ -37,12 +38,10 @@ KNOWN: Final[dict[str, checks.Check]] = {
 }
 SCALARS: Final = ("int", "float", "bool", "number")
 """Arguments of TorchScript that are numbers, not tensors."""
-CHECKPOINT: Final = ("model_state_dict", "state_dict")
+CHECKPOINT: Final = ("model_state_dict", "state_dict", "model", "net")
 """Where checkpoints keep the weights beside the optimizer's and others."""
 PLAIN: Final = ("torch", "collections", "numpy", "_codecs", "builtins", "__builtin__")
 """Packages whose classes are in files of weights."""
-PREFIXES: Final = ("_orig_mod.", "module.", "_orig_mod.")
-"""What torch.compile and DataParallel put in front of each key, in either order."""
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 MAX_TENSORS: Final = 65_536
 """Of a safetensors file: for many empty tensors its own reader takes seconds and half a gigabyte.
@@ -203,16 +202,38 @@ def _with_state(files: ModelFiles, options: Options, text: str, state: Any) -> L
         raise LoadFailed(f"the entry point {text!r} made a {type(module).__name__}, not a torch.nn.Module")
     if isinstance(state, torch.nn.Module):
         raise LoadFailed(f"{files.path} holds a whole module, not weights; save model.state_dict()")
-    module.load_state_dict(_weights_in(state))
+    weights = _weights_in(state)
+    if not isinstance(weights, dict) or not all(isinstance(key, str) for key in weights):
+        raise LoadFailed(f"{files.path} holds no weights, which are tensors by name; save model.state_dict()")
+    lacks, more = module.load_state_dict(_renamed(weights, set(module.state_dict())), strict=False)
+    if lacks or more:
+        raise LoadFailed(f"{files.path} lacks {listed(lacks)}, and has {listed(more)}, which {text!r} has not")
     return Loaded(module.eval())
 
 
 def _weights_in(state: Any) -> Any:
-    """Returns the state dict in a checkpoint, without what DataParallel and torch.compile put in front of each key."""
-    for key in CHECKPOINT:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    for prefix in PREFIXES:
-        if isinstance(state, dict) and state and all(isinstance(key, str) and key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+    """Returns the state dict in a checkpoint: by its usual names, or the only one there is."""
+    if not isinstance(state, dict) or any(isinstance(value, torch.Tensor) for value in state.values()):
+        return state
+    named = [state[key] for key in CHECKPOINT if isinstance(state.get(key), dict)]
+    dicts = [value for value in state.values() if isinstance(value, dict) and value]
+    weights = [value for value in dicts if all(isinstance(tensor, torch.Tensor) for tensor in value.values())]
+    inner = named[:1] or (weights if len(weights) == 1 else [])
+    return _weights_in(inner[0]) if inner else state
+
+
+def _renamed(weights: dict[str, Any], own: set[str]) -> dict[str, Any]:
+    """Returns the weights below the prefix under which most of the module's `own` names are: torch.compile,
+    DataParallel and modules around a module put one in front of each name."""
+    plain = {key.replace("_orig_mod.", ""): value for key, value in weights.items()}
+    found = Counter(key.removesuffix(name) for key in plain for name in _ends(key) & own)
+    (prefix, most), *others = found.most_common(2) or [("", 0)]
+    if not prefix or any(count == most for _, count in others):
+        return plain
+    return {key.removeprefix(prefix): value for key, value in plain.items() if key.startswith(prefix)}
+
+
+def _ends(key: str) -> set[str]:
+    """Returns the key, and what is behind each of its dots."""
+    parts = key.split(".")
+    return {".".join(parts[at:]) for at in range(len(parts))}

@@ -15,7 +15,7 @@ from adapters.sklearn.learnt import framework_of, is_boosted
 from adapters.sklearn.structures import walk
 from adapters.trust import allows_code
 from adapters.values import DATATYPE, DTYPES, Arrays, Rows, to_protocol, twice
-from adapters.wording import reason
+from adapters.wording import listed, reason
 
 METHODS: Final = (
     "predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform", "apply",
@@ -33,9 +33,7 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
     own = checks.check(options.own, {"n_jobs": checks.THREADS}, "sklearn")
     methods = [name for name in METHODS if callable(getattr(estimator, name, None))]
     if not methods:
-        wanted = "" if hasattr(estimator, "fit") else "; save the fitted estimator itself"
-        kind = type(estimator).__name__
-        raise LoadFailed(f"{files.path} holds a {kind}, which has none of {', '.join(METHODS)}{wanted}")
+        raise LoadFailed(_cannot_predict(estimator, files.path))
     jobs = own.get("n_jobs", 1)  # starting threads costs more than most predictions
     for part in walk(estimator):
         _prepare(part, jobs)
@@ -68,6 +66,20 @@ def as_model(estimator: Any, version: str | None, files: ModelFiles, options: Op
             raise WrongInput(reason(error)) from error
 
     return unknown(made({}), learn, reason(tried)) if isinstance(tried, Exception) else made(*tried)
+
+
+def _cannot_predict(made: Any, path: str) -> str:
+    """Returns a line about an object that is no model, and about what it holds instead."""
+    parts = made.items() if isinstance(made, Mapping) else enumerate(made) if isinstance(made, list | tuple) else ()
+    models = [(key, part) for key, part in parts if any(callable(getattr(part, name, None)) for name in METHODS)]
+    if not models:
+        itself = "" if hasattr(made, "fit") else "; save the fitted estimator itself"
+        return f"{path} holds a {type(made).__name__}, which has none of {', '.join(METHODS)}{itself}"
+    held = listed(f"a {type(part).__name__} as {key!r}" for key, part in models)
+    key, _ = next((pair for pair in models if hasattr(pair[1], "predict")), models[0])
+    save = f"joblib.dump(joblib.load({path!r})[{key!r}], 'model.joblib')"
+    several = ", of several make a Pipeline" if len(models) > 1 else ""
+    return f"{path} holds a {type(made).__name__} with {held}: save the model alone{several}: {save}"
 
 
 def _prepare(part: Any, jobs: int) -> None:

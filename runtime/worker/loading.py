@@ -81,7 +81,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
         if wish := _wish(terms.batching, declared.batching):
             served.trial = trial(served.model, [V2_JSON.decode({}, body, served).inputs for body in bodies], wish)
     except RequestFailed as error:  # zeros need not be a valid input of this model
-        log.warning("model.not_warmed_up", reason=str(error), cause=str(error.__cause__ or ""))
+        log.warning("model.not_warmed_up", reason=str(error), cause=reason(error.__cause__) if error.__cause__ else "")
     seconds = time.monotonic() - started
     meter.set("runtime_model_load_seconds", seconds)
     return served, Ready(kit.model, adapter.name, terms.sandbox, len(samples), round(seconds, 4), shown(request))

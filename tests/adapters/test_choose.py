@@ -120,6 +120,21 @@ def test_known_formats_of_others_are_refused_with_advice(
         chosen(tmp_path, path, framework)
 
 
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (b'{"name": "tree",\n"version": "v4"', r"LightGBM's dump_model\(\) .*: save_model\('model.txt'\) is served"),
+        (b'[\n  { "nodeid": 0, "depth": 0', r"XGBoost's dump_model\(\) .*: save_model\('model.ubj'\) is served"),
+        (b'{\n"features_info":\n{', r"CatBoost wrote it as JSON: save_model\('model.cbm'\) is served"),
+        (b"\x1f\x8b\x08\x00", "an archive or compressed: serve what is in it"),
+    ],
+)
+def test_what_stands_for_a_model_is_refused_with_advice(head: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "m.dat").write_bytes(head)
+    with pytest.raises(NoAdapter, match=f"no adapter for 'm.dat': .*{words}"):
+        chosen(tmp_path, "m.dat")
+
+
 def test_missing_model_file_names_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("x")
     with pytest.raises(LoadFailed, match=r"model.path 'm.onnx' is not in the kit, which holds other\.txt"):

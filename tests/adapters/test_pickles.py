@@ -8,16 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import joblib
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
 
 from adapters.base import AdapterError, LoadFailed, MissingFramework, Options, Refused
 from adapters.imports import how_to_install
 from adapters.inspection import verdicts
 from adapters.pickles.head import looks_like_pickle, looks_like_skops
 from adapters.pickles.unpickler import load_pickle
+from adapters.sklearn.adapter import load
 
 from .kits import files_in, unpack
 
@@ -85,6 +88,16 @@ def test_packages_that_are_missing_are_named_at_once(tmp_path: Path, monkeypatch
         loaded(tmp_path, data)
     said = "this model needs the packages 'xgboost', 'lightgbm', which are not installed"
     assert str(caught.value) == f"{said}: {how_to_install('xgboost', 'lightgbm')}"
+
+
+def test_code_that_a_file_has_in_it_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "m.pkl").write_bytes(cloudpickle.dumps(FunctionTransformer(lambda x: 2 * x)))
+    with pytest.raises(Refused) as error:
+        load(files_in(tmp_path, "m.pkl"), Options())
+    assert "the code of a function or class of the script that saved it" in str(error.value)
+    assert "--trust unsafe" in str(error.value)
+    assert "--allow-global" not in str(error.value), "which would not do"
+    load(files_in(tmp_path, "m.pkl"), Options(trust="unsafe"))
 
 
 def test_nested_pickle_of_joblib_is_held_to_the_list(tmp_path: Path) -> None:

@@ -472,6 +472,10 @@ LINEAR = "import torch\n\ndef make():\n    return torch.nn.Linear(3, 2)\n"
         lambda state: {f"module.{key}": value for key, value in state.items()},
         lambda state: {"model_state_dict": {f"_orig_mod.module.{key}": value for key, value in state.items()}},
         lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+        lambda state: {f"net._orig_mod.{key}": value for key, value in state.items()},
+        lambda state: {"model": state, "ema": state, "optimizer": {"param_groups": []}},
+        lambda state: {"weights": {f"student.{key}": value for key, value in state.items()}, "epoch": 3},
+        lambda state: {"state_dict": {"loss.bias": torch.ones(2), **{f"net.{k}": v for k, v in state.items()}}},
     ],
 )
 def test_checkpoints_are_read(wrap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,6 +489,26 @@ def test_checkpoints_are_read(wrap: Any, tmp_path: Path, monkeypatch: pytest.Mon
     rows = torch.ones(1, 3)
     got = model.predict({"x": rows.numpy()}, ("output",))["output"]
     assert got.tolist() == module(rows).tolist()
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"a.weight": torch.ones(2, 3), "a.other": torch.ones(1)}, r"lacks bias, and has other, which 'linear_of_kit:make'"),
+        ({"teacher": {"weight": torch.ones(2, 3)}, "student": {"weight": torch.ones(2, 3)}}, "has teacher, student, which"),
+        ({1: {}, 2: {}}, "w.pth holds no weights, which are tensors by name"),
+    ],
+)  # fmt: skip
+def test_weights_of_another_module_are_named(
+    state: Any, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "linear_of_kit", raising=False)
+    (tmp_path / "linear_of_kit.py").write_text(LINEAR)
+    torch.save(state, tmp_path / "w.pth")
+    inputs = (TensorSpec("x", "FP32", (-1, 3)),)
+    with pytest.raises(LoadFailed, match=words):
+        opened(tmp_path, "w.pth", trust="unsafe", inputs=inputs, own={"entrypoint": "linear_of_kit:make"})
 
 
 def test_a_module_pickled_whole_is_called_one(tmp_path: Path) -> None:

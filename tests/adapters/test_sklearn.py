@@ -349,6 +349,19 @@ def test_model_without_a_method_for_rows_says_so(tmp_path: Path) -> None:
         served({"model": 1}, tmp_path)
 
 
+def test_a_model_beside_other_things_in_a_file_is_named(tmp_path: Path) -> None:
+    scaler, model = StandardScaler().fit(X), LogisticRegression().fit(X, Y)
+    for made, key, more in (
+        ({"columns": ["a"], "scaler": scaler, "model": model}, "'model'", ", of several make a Pipeline"),
+        ((model, ["a"]), "0", ""),
+    ):
+        joblib.dump(made, tmp_path / "m.joblib")
+        with pytest.raises(LoadFailed) as error:
+            load(files_in(tmp_path, "m.joblib"), Options())
+        save = f"joblib.dump(joblib.load('m.joblib')[{key}], 'model.joblib')"
+        assert f"a LogisticRegression as {key}: save the model alone{more}: {save}" in str(error.value)
+
+
 def test_forest_runs_in_one_thread_unless_told(tmp_path: Path) -> None:
     fitted = RandomForestClassifier(5, n_jobs=-1, random_state=0).fit(X, Y)
     for own, want in (({}, 1), ({"n_jobs": 2}, 2)):

@@ -245,7 +245,7 @@ def _wrong_type(spec: TensorSpec, data: list[Any], right: frozenset[type]) -> In
 
 
 def _wrong_element(spec: TensorSpec, index: int, got: str) -> InputAtFault:
-    wanted = f"{_WANTED[spec.datatype]}{' or null' if spec.nullable else ''}"
+    wanted = f"{_WANTED[spec.datatype]}{' or null' if spec.nullable and spec.datatype not in FLOATS else ''}"
     return _fault(spec, f"{spec.datatype} wants {wanted}, got {got} (wrong element type)", index)
 
 
