@@ -63,6 +63,8 @@ class Facts:
     externals: list[External] = field(default_factory=list)
     zipmaps: dict[str, tuple[str | int, ...]] = field(default_factory=dict)
     """Output name of a ZipMap node -> its class labels."""
+    categories: dict[str, str] = field(default_factory=dict)
+    """Input name of a OneHotEncoder node -> the first text that it knows."""
     shapes: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
     """Of graph inputs and outputs (for a sequence or an optional: of its elements); None if the file gives none."""
 
@@ -176,11 +178,15 @@ def _read_node(data: Buffer, start: int, end: int, facts: Facts) -> None:
             if name == "equation" and not EQUATION.fullmatch(equation):
                 raise Malformed(f"an Einsum has the equation {equation[:60]!r}")
     if operator == "ZipMap" and (output := next(_members(data, start, end, 2), None)):
-        attributes = (_class_labels(data, at, stop) for _, at, stop in _members(data, start, end, 5))
+        attributes = (_values(data, at, stop, "classlabels") for _, at, stop in _members(data, start, end, 5))
         facts.zipmaps[_text(data, *output[1:])] = tuple(chain.from_iterable(attributes))
+    if operator == "OneHotEncoder" and (given := next(_members(data, start, end, 1), None)):
+        for _, at, stop in _members(data, start, end, 5):
+            facts.categories |= {_text(data, *given[1:]): str(c) for c in _values(data, at, stop, "cats_strings")[:1]}
 
 
-def _class_labels(data: Buffer, start: int, end: int) -> list[str | int]:
+def _values(data: Buffer, start: int, end: int, wanted: str) -> list[str | int]:
+    """Returns the texts or whole numbers of an attribute whose name begins with `wanted`; of another, none."""
     name, labels = "", list[str | int]()
     for number, at, stop in fields(data, start, end):
         if number == 1 and stop:
@@ -192,7 +198,7 @@ def _class_labels(data: Buffer, start: int, end: int) -> list[str | int]:
         while number == 8 and at < stop:  # packed
             value, at = _varint(data, at, stop)
             labels.append(_signed(value))
-    return labels if name.startswith("classlabels") else []
+    return labels if name.startswith(wanted) else []
 
 
 def _signed(value: int) -> int:

@@ -71,5 +71,7 @@ def _member(location: str, files: ModelFiles) -> str:
         raise Refused(f"{said}; write the name without '..'", file=files.path)
     member = posixpath.normpath(posixpath.join(posixpath.dirname(files.path), clean))
     if member not in files.files:
+        if files.files == (files.path,) and (files.root / member).is_file():
+            raise LoadFailed(f"{said}, and is served alone: name the folder that has both")
         raise LoadFailed(f"{said}, which is not in the kit: {listed(files.files)}")
     return member

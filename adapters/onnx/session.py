@@ -36,7 +36,8 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
     zipped = {facts.zipmaps[spec.name] for spec in outputs if spec.name in facts.zipmaps}
     run = session._sess.run  # noqa: SLF001 - the session's own `run` checks again what a signature says, in 2 us
     make_options, own_options = ort.RunOptions, dict[int, Any]()
-    refused, shared = ort.capi.onnxruntime_pybind11_state.InvalidArgument, _shared_dimensions(session)
+    errors, shared = ort.capi.onnxruntime_pybind11_state, _shared_dimensions(session)
+    refused = errors.InvalidArgument, errors.Fail
 
     def plain_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
         run_options = own_options.get(thread := get_ident())
@@ -45,7 +46,9 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
         run_options.terminate = False
         try:
             return dict(zip(wanted, run(wanted, arrays, run_options), strict=True))
-        except refused as error:  # such as an index beyond the rows of a table
+        except refused as error:
+            if isinstance(error, errors.Fail) and not _is_of_values(error):
+                raise
             raise WrongInput(plain(error)) from error
 
     def converting_predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
@@ -63,6 +66,7 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
         platform="onnx_onnxv1",
         inputs=inputs,
         outputs=outputs,
+        example={spec.name: [facts.categories[spec.name]] for spec in inputs if spec.name in facts.categories},
         predict=converting_predict if readers or writers or shared else plain_predict,
         batch=bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
         threadsafe=True,
@@ -72,6 +76,12 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
         properties=_properties(ort, session, facts),
         interrupt=interrupt,
     )
+
+
+def _is_of_values(error: Exception) -> bool:
+    """True if an operator refuses values or sizes of this request, such as a text that is none of its categories."""
+    text = str(error)
+    return "status code returned while running" in text and "terminate flag" not in text
 
 
 def _shared_dimensions(session: Any) -> dict[str, list[tuple[str, int]]]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,44 @@ def test_an_index_that_is_not_there_is_the_clients_mistake(tmp_path: Path) -> No
     model = opened(tmp_path)
     with pytest.raises(WrongInput, match="indices element out of data bounds, idx=7"):
         model.predict({"i": np.array([7])}, ("y",))
+
+
+def test_what_an_operator_refuses_of_values_or_sizes_is_the_clients_mistake(tmp_path: Path) -> None:
+    fours = numpy_helper.from_array(np.array([-1, 4], np.int64), "fours")
+    node = helper.make_node("Reshape", ["x", "fours"], ["y"])
+    build(tmp_path, [node], [value("x", shape=("n",))], [value("y", shape=("m", 4))], initializers=[fours])
+    model = opened(tmp_path)
+    assert model.predict({"x": np.zeros(8, np.float32)}, ("y",))["y"].shape == (2, 4)
+    with pytest.raises(WrongInput, match="cannot be reshaped to the requested shape"):
+        model.predict({"x": np.zeros(3, np.float32)}, ("y",))
+
+
+def test_the_example_of_an_encoder_is_a_category_that_it_knows(tmp_path: Path) -> None:
+    node = helper.make_node("OneHotEncoder", ["c"], ["y"], domain="ai.onnx.ml", cats_strings=["bern", "oslo"], zeros=0)
+    build(tmp_path, [node], [value("c", TensorProto.STRING, ("n", 1))], [value("y", shape=("n", 1, 2))])
+    model = opened(tmp_path)
+    assert model.example == {"c": ["bern"]}
+    for text, wanted in ((b"bern", [1.0, 0.0]), (b"oslo", [0.0, 1.0])):
+        assert model.predict({"c": np.array([[text]], object)}, ("y",))["y"].tolist() == [[wanted]]
+    with pytest.raises(WrongInput, match="Unknown Category"):
+        model.predict({"c": np.array([[b"rome"]], object)}, ("y",))
+
+
+def test_external_data_beside_a_file_that_is_served_alone_asks_for_the_folder(tmp_path: Path) -> None:
+    table = numpy_helper.from_array(np.eye(3, dtype=np.float32), "table")
+    node = helper.make_node("MatMul", ["x", "table"], ["y"])
+    build(tmp_path, [node], [value("x", shape=("n", 3))], [value("y", shape=("n", 3))], initializers=[table])
+    onnx.save(
+        onnx.load(tmp_path / "m.onnx"),
+        tmp_path / "m.onnx",
+        save_as_external_data=True,
+        location="m.data",
+        size_threshold=0,
+    )
+    opened(tmp_path)
+    alone = replace(files_in(tmp_path, "m.onnx"), files=("m.onnx",))
+    with pytest.raises(LoadFailed, match=r"keeps data in 'm.data', and is served alone: name the folder that has both"):
+        load(alone, Options())
 
 
 def test_initialiser_that_is_also_an_input_is_optional(tmp_path: Path) -> None:
