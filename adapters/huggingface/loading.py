@@ -65,18 +65,27 @@ def _loaded(files: ModelFiles, options: Options, processor: str | None) -> Model
     transformers = _transformers()
     root = files.root / posixpath.dirname(path)
     strict = {"local_files_only": True, "trust_remote_code": False}
-    failed = f"{path} cannot be loaded by transformers {transformers.__version__}"
-    with failing(failed):
+    by = f"by transformers {transformers.__version__}"
+    with failing(f"{path} cannot be loaded {by}"):
         if "auto_map" in config and config["model_type"] not in transformers.CONFIG_MAPPING:
             raise _code_refused(path, config["model_type"])
         prepares = transformers.AutoImageProcessor if task == IMAGES else transformers.AutoTokenizer
-        made = prepares.from_pretrained(root if processor is None else files.root / processor, **strict)
-        model = getattr(transformers, auto).from_pretrained(root, use_safetensors=safe, **strict).eval()
+        kind = "image processor" if task == IMAGES else "tokenizer"
+        writes = f"{kind.split()[-1]}.save_pretrained(folder) writes one"
+        with failing(f"the {kind} beside {path} cannot be loaded {by} ({writes})"):
+            made = prepares.from_pretrained(root if processor is None else files.root / processor, **strict)
+        if task != IMAGES and len(made) <= len(made.all_special_tokens):  # transformers makes up an empty one
+            raise LoadFailed(f"there is no tokenizer beside {path}: {writes}")
+        load = getattr(transformers, auto).from_pretrained
+        model, info = load(root, use_safetensors=safe, output_loading_info=True, **strict)
+        if random := sorted(key for key in info["missing_keys"] if ".pooler." not in f".{key}" or auto != "AutoModel"):
+            said = "transformers would make them up: save the model after its training, with model.save_pretrained"
+            raise LoadFailed(f"the weights beside {path} lack {listed(random)}; {said}")
     facts = {"transformers_version": transformers.__version__, "torch_version": torch.__version__, "task": task}
     if task != IMAGES:
         made.model_max_length = limit = _limit(made, model.config)
         facts["truncation"] = f"a text is cut after {limit} tokens" if limit < UNLIMITED else "none"
-    return _makers()[task](files, path, model, made, own, facts)
+    return _makers()[task](files, path, model.eval(), made, own, facts)
 
 
 def _makers() -> Mapping[str, Callable[..., Model]]:

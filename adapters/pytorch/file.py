@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import posixpath
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -162,6 +163,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _told_entrypoint(files: ModelFiles, options: Options) -> str:
     """Returns the entry point. Raises LoadFailed or Refused with all that the kit and the command line lack."""
     text = options.own.get("entrypoint")
+    if posixpath.join(posixpath.dirname(files.path), "adapter_config.json") in files.files and not text:
+        merge = "model.merge_and_unload().save_pretrained(folder)"
+        raise LoadFailed(f"{files.path} is an adapter of PEFT, and not a model: merge it into its base, {merge}")
     if not isinstance(text, str) and (whole := _class_in(files)):
         instead = f"save model.state_dict() and name the code that makes the model, or export it: {EXPORT}"
         raise LoadFailed(f"{files.path} holds a whole pickled module ({whole}), which needs its code: {instead}")

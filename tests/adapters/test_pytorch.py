@@ -511,6 +511,13 @@ def test_weights_of_another_module_are_named(
         opened(tmp_path, "w.pth", trust="unsafe", inputs=inputs, own={"entrypoint": "linear_of_kit:make"})
 
 
+def test_an_adapter_of_peft_is_called_one(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"base_model.a": torch.ones(1)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(LoadFailed, match=r"is an adapter of PEFT, and not a model: .*merge_and_unload\(\)"):
+        opened(tmp_path, "adapter_model.safetensors")
+
+
 def test_a_module_pickled_whole_is_called_one(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(3, 2), tmp_path / "w.pth")
     with pytest.raises(LoadFailed, match=r"w.pth holds a whole pickled module \(torch.nn.modules.linear.Linear\)"):
