@@ -58,11 +58,10 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def kind_refused(file: str, kind: str, trust: str, why: str, convert: str, lower: str | None) -> Refused:
+def kind_refused(file: str, kind: str, trust: str, why: str, convert: str | None, lower: str | None) -> Refused:
     """Returns the refusal of a kind of file; `lower` is a level below `unsafe` that loads it, if there is one."""
-    instead = f"use --trust {lower}, " if lower else ""
-    said = f"{file} is {kind}, which --trust {trust} does not load: {why}"
-    return Refused(f"{said}; convert it ({convert}), {instead}{UNSAFE}", file=file)
+    ways = (f"convert it ({convert}), " if convert else "") + (f"use --trust {lower}, " if lower else "")
+    return Refused(f"{file} is {kind}, which --trust {trust} does not load: {why}; {ways}{UNSAFE}", file=file)
 
 
 def content_refused(file: str, what: str, convert: str) -> Refused:

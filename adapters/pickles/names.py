@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from adapters.pickles.file import Bounded, PurePython, open_pickle
 from adapters.pickles.foreign import granted
 from adapters.pickles.parts import make_dtype, set_dtype_state
 from adapters.pickles.rules import JOBLIB_ARRAY, canonical
+
+ARRAY_STATE: Final = frozenset({"dtype", "shape", "numpy_array_alignment_bytes"})
+"""Keys in the state of joblib's stand-in for an array."""
 
 
 class Inert:
@@ -82,7 +85,18 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         self._stream.read(dtype.itemsize * math.prod(int(size) for size in state["shape"]))
 
     def _setitem(self) -> None:
-        del self.stack[-2:]
+        value, key = self.stack.pop(), self.stack.pop()
+        self._keep([key, value])
+
+    def _setitems(self) -> None:
+        self._keep(self.pop_mark())
+
+    def _keep(self, items: list[Any]) -> None:
+        """Keeps of a dict what says where an array ends."""
+        target = self.stack[-1]
+        if isinstance(target, dict):
+            pairs = zip(items[::2], items[1::2], strict=False)
+            target.update((key, value) for key, value in pairs if isinstance(key, str) and key in ARRAY_STATE)
 
     dispatch.update({
         pickle.REDUCE[0]: _reduce,
@@ -92,7 +106,7 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         pickle.APPEND[0]: PurePython.load_pop,
         pickle.APPENDS[0]: PurePython.pop_mark,
         pickle.SETITEM[0]: _setitem,
-        pickle.SETITEMS[0]: PurePython.pop_mark,
+        pickle.SETITEMS[0]: _setitems,
         pickle.ADDITEMS[0]: PurePython.pop_mark,
     })  # fmt: skip
 

@@ -23,11 +23,12 @@ from adapters.wording import failing
 PICKLES_ONLY: Final = frozenset({"functools.partial", "builtins.getattr"})
 """What the unpickler replaces by something narrower, and skops would not."""
 NATIVE: Final = {
-    "lightgbm": "booster_.save_model('model.txt')",
+    "lightgbm.sklearn": "booster_.save_model('model.txt')",
+    "lightgbm": "save_model('model.txt')",
     "xgboost": "save_model('model.ubj')",
     "catboost": "save_model('model.cbm')",
 }
-"""How the wrappers of these frameworks are saved as data."""
+"""How the wrappers and boosters of these modules are saved as data."""
 SKOPS_TRUSTED: Final = {name for name in COMPILED if not name.startswith("sklearn.linear_model.")} | {
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 }
@@ -57,11 +58,15 @@ def load_estimator(files: ModelFiles, options: Options) -> tuple[Any, str | None
     return estimator, version
 
 
-def _conversion(files: ModelFiles) -> str:
-    """Returns the command that makes a file of data of this pickle: of a booster, its framework's own."""
-    named = {module.partition(".")[0] for module, _ in names_in(files.root / files.path, files.path)}
-    for framework_name, save in NATIVE.items():
-        if framework_name in named:
+def _conversion(files: ModelFiles) -> str | None:
+    """Returns the command that makes a file of data of this pickle: of a booster, its framework's own; None for a
+    booster inside another estimator, which no file of data holds."""
+    named = {module for module, _ in names_in(files.root / files.path, files.path)}
+    around = any(module.startswith("sklearn.") for module in named - {"sklearn.preprocessing._label"})
+    for module, save in NATIVE.items():
+        if any(f"{name}.".startswith(f"{module}.") for name in named):
+            if around:
+                return None
             return f'python -c "import joblib; joblib.load({files.path!r}).{save}"'
     return f"python -c \"import joblib, skops.io as s; s.dump(joblib.load({files.path!r}), 'model.skops')\""
 

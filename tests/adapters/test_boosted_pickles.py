@@ -178,18 +178,35 @@ def test_only_plain_data_beside_the_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("make", [lgbm, xgb, cat])
-def test_the_conversion_that_is_printed_works(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    estimator = make().fit(X, YES)
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: lgbm().fit(X, YES),
+        lambda: xgb().fit(X, YES),
+        lambda: cat().fit(X, YES),
+        lambda: lgbm().fit(X, YES).booster_,
+        lambda: xgb().fit(X, YES).get_booster(),
+    ],
+)
+def test_the_conversion_that_is_printed_works(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    estimator = made()
     with pytest.raises(Refused, match="use --trust restricted") as caught:
         served(estimator, tmp_path, trust="data")
     code = re.search(r'convert it \(python -c "(.*?)"\)', str(caught.value))
     assert code is not None
     monkeypatch.chdir(tmp_path)
     exec(code[1], {})
-    (made,) = (path.name for path in tmp_path.iterdir() if path.name.startswith("model."))
-    _, model = load_any(files_in(tmp_path, made), Options(trust="data"), framework=None, format=None, warn=print)
+    (saved,) = (path.name for path in tmp_path.iterdir() if path.name.startswith("model."))
+    _, model = load_any(files_in(tmp_path, saved), Options(trust="data"), framework=None, format=None, warn=print)
     assert model.inputs[0].shape == (-1, 3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [lgbm, xgb, cat])
+def test_no_conversion_is_printed_for_a_wrapper_inside_an_estimator(make: Any, tmp_path: Path) -> None:
+    estimator = make_pipeline(StandardScaler(), make()).fit(X, YES)
+    with pytest.raises(Refused, match="does not load: a pickle can run code; use --trust restricted, or run it all"):
+        served(estimator, tmp_path, trust="data")
 
 
 @pytest.mark.slow

@@ -107,6 +107,15 @@ def test_nested_pickle_of_joblib_is_held_to_the_list(tmp_path: Path) -> None:
         load_pickle(files_in(tmp_path, "m.joblib"), trust="restricted")
 
 
+@pytest.mark.parametrize("compress", [0, 3], ids=str)
+def test_names_behind_arrays_are_refused_at_once(compress: int, tmp_path: Path) -> None:
+    array = np.arange(4.0)
+    parts = {"a": array, "b": Call(print), "c": [array, np.array(["x", 1], object)], "d": Call(subprocess.getoutput)}
+    joblib.dump(parts, tmp_path / "m.joblib", compress=compress)
+    with pytest.raises(Refused, match=r"wants builtins\.print, subprocess\.getoutput, which"):
+        load_pickle(files_in(tmp_path, "m.joblib"), trust="restricted")
+
+
 @pytest.mark.parametrize("compress", [0, 3, ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)], ids=str)
 def test_joblib_reads_as_joblib_wrote(compress: Any, tmp_path: Path) -> None:
     strings = np.array(["grün", None, 3, b"x"], dtype=object)
