@@ -16,14 +16,18 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 import runtime
 from adapters.base import Refused
-from runtime.errors import InvalidInput, InvalidReference, InvalidSetting, NotFound
+from runtime.errors import InputAtFault, InvalidInput, InvalidReference, InvalidSetting, NotFound
 from runtime.library import Options, _StandardLog
+from runtime.serving.inference import rehearse
+from runtime.serving.protocol.v2.codec import V2_JSON
 from tests.descriptors import open_descriptors
 from tests.lying_registry import stalled
 from tests.places import KITS, ROOT
@@ -70,6 +74,24 @@ def test_a_loaded_kit_predicts_in_this_process(cache: Path, flower: Any) -> None
     assert served.provenance.digest is not None
     with pytest.raises(InvalidInput, match="expected shape"):
         served.predict({"X": [[1.0, 2.0]]})
+
+
+def test_the_example_of_a_model_that_takes_its_rows_in_groups_has_a_group(
+    cache: Path, tmp_path: Path, written: io.StringIO
+) -> None:
+    shape = numpy_helper.from_array(np.array([-1, 4, 3], np.int64), "shape")
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", *more))
+        for name, more in (("x", (3,)), ("y", (4, 3)))
+    )
+    graph = helper.make_graph([helper.make_node("Reshape", ["x", "shape"], ["y"])], "g", [x], [y], [shape])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    served = runtime.load(tmp_path / "m.onnx", cache_dir=cache)
+    assert served.example == {"inputs": [{"name": "x", "datatype": "FP32", "shape": [4, 3], "data": [0] * 12}]}
+    assert "model.not_warmed_up" not in written.getvalue()
+    with pytest.raises(InputAtFault) as error:
+        rehearse(served, V2_JSON, b'{"inputs": []}')
+    assert V2_JSON.decode({}, error.value.advice.partition("a body that passes: ")[2].encode(), served).rows == 4
 
 
 def test_a_kit_that_is_refused_by_a_server_is_refused_by_a_library(cache: Path) -> None:

@@ -80,7 +80,7 @@ class Served:
         self.trial: Trial | None = None
         """Shows whether the model may be batched."""
         self.example: Mapping[str, Any] | None = None
-        """A request in V2 JSON that the kit has as a sample."""
+        """A request in V2 JSON: a sample of the kit, or one of several rows for a model that takes none alone."""
         self.accounts: dict[str, Account] = {}
         """That of each protocol's requests, by its name."""
         self.answered: dict[str, Answered] = {}
@@ -105,7 +105,8 @@ class Served:
     def _adopt(self, model: Model) -> Signature:
         """Takes the model with the outputs that its first answer has shown."""
         self.signature = Signature.of(model, self.signature.pictures)
-        self._become(model)
+        self.model = model
+        self.lay_out()
         self.learnt(model)
         outputs = [f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in model.outputs]
         self.log.info("model.learnt", model=self.name, outputs=outputs)
@@ -115,10 +116,11 @@ class Served:
         """Shows the outputs that another worker has learnt. This one learns them itself all the same: that worker may
         be a hostile model's."""
         facts = {key: text for key, text in self.model.properties.items() if key != "outputs"}
-        self._become(replace(self.model, outputs=outputs, batch=batch, properties=facts))
+        self.model = replace(self.model, outputs=outputs, batch=batch, properties=facts)
+        self.lay_out()
 
-    def _become(self, model: Model) -> None:
-        self.model = model
+    def lay_out(self) -> None:
+        """Prepares again what each protocol has prepared: something that it shows of the model has changed."""
         self.forms = {name: prepare(self) for name, prepare in self.prepare.items()}
 
     async def try_batching(self) -> None:

@@ -26,7 +26,7 @@ from runtime.serving.pictures import AS_IT_IS, pictures
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.examples import as_written
 from runtime.serving.protocol.v2.codec import V2_JSON
-from runtime.serving.protocol.v2.encode import example_request
+from runtime.serving.protocol.v2.encode import LONGEST_SHOWN, example_request, row_size
 from runtime.serving.protocols import CODECS
 from runtime.serving.served import Provenance, Served
 from runtime.worker.declared import Batching, Declared
@@ -34,6 +34,7 @@ from runtime.worker.harden import FULL
 from runtime.worker.samples import Sample, common_inputs, first_inputs, read_samples
 
 _WARM_UPS: Final = 5
+_EXAMPLE_ROWS: Final = (1, 4, 16)
 _IMAGE_GROWTH: Final = 4  # at most this many times the body's size once it is read: an image becomes FP32
 
 
@@ -74,17 +75,40 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
     predicts()
     for number, sample in enumerate(samples, 1):
         replay(served, number, sample)
-    request = served.example or example_request(model)
-    bodies = [sample.body for sample in samples] or [orjson.dumps(request)]
+    bodies = [sample.body for sample in samples]
     try:
-        rehearse(served, V2_JSON, bodies[0], times=_WARM_UPS)
+        if bodies:
+            rehearse(served, V2_JSON, bodies[0], times=_WARM_UPS)
+        else:
+            bodies = [_warm_up(served)]
         if wish := _wish(terms.batching, declared.batching):
             served.trial = trial(served.model, [V2_JSON.decode({}, body, served).inputs for body in bodies], wish)
     except RequestFailed as error:  # zeros need not be a valid input of this model
         log.warning("model.not_warmed_up", reason=str(error), cause=reason(error.__cause__) if error.__cause__ else "")
+    request = served.example or example_request(model)
     seconds = time.monotonic() - started
     meter.set("runtime_model_load_seconds", seconds)
     return served, Ready(kit.model, adapter.name, terms.sandbox, len(samples), round(seconds, 4), shown(request))
+
+
+def _warm_up(served: Served) -> bytes:
+    """Returns the body of the example that the model answers: of one row, or of more, for a model that takes its rows
+    in groups. Raises what the first one does if there is none."""
+    failed: RequestFailed | None = None
+    has_rows = any(spec.shape[:1] == (-1,) for spec in served.model.inputs)
+    for rows in _EXAMPLE_ROWS if has_rows and row_size(served.model) <= LONGEST_SHOWN else (1,):
+        request = example_request(served.model, rows)
+        try:
+            rehearse(served, V2_JSON, body := orjson.dumps(request), times=_WARM_UPS)
+        except RequestFailed as error:
+            failed = failed or error
+        else:
+            if rows > 1:
+                served.example = request
+                served.lay_out()
+            return body
+    assert failed is not None
+    raise failed
 
 
 def _wish(mode: str, declared: Batching | None) -> Wish | None:

@@ -113,4 +113,4 @@ def test_the_example_is_the_model_s_row() -> None:
     assert [tensor["data"] for tensor in example_request(made)["inputs"]] == [[5.1, 2], ["Rome"], [0]]
     signature = served(made).signature
     assert example_rows(signature, None) == [{"x": [5.1, 2], "city": "Rome", "n": 0}]
-    read(made, *json.loads(advice(made, "m").partition("a body that passes: ")[2])["inputs"])
+    read(made, *json.loads(advice(served(made)).partition("a body that passes: ")[2])["inputs"])

@@ -55,7 +55,7 @@ class Form(NamedTuple):
         head = orjson.dumps(model)[:-1] + b',"id":'
         datatypes = {spec.name: spec.datatype for spec in served.model.outputs}
         binary, text = (served.stamped((header,)) for header in (_OCTETS, JSON))  # the usual ones last
-        return cls(text, binary, head, model, outputs, datatypes, advice(served.model, served.name), {})
+        return cls(text, binary, head, model, outputs, datatypes, advice(served), {})
 
 
 def _before_shape(name: str, datatype: str) -> bytes:
@@ -173,24 +173,31 @@ def _texts(name: str, values: list[Any]) -> list[str]:
         raise InvalidInput(f"{element} is not UTF-8, which JSON needs; ask for this output as binary data") from None
 
 
-def example_request(model: Model) -> dict[str, Any]:
-    """Returns a request that passes for `model`: its required inputs, or one if all are optional; one row of its
-    example, else of zeros and ""."""
+def example_request(model: Model, rows: int = 1) -> dict[str, Any]:
+    """Returns a request that passes for `model`: its required inputs, or one if all are optional; `rows` times its
+    example, else zeros and ""."""
     required = [spec for spec in model.inputs if not spec.optional]
-    return {"inputs": [_row(spec, model) for spec in required or model.inputs[:1]]}
+    return {"inputs": [_rows(spec, model, rows) for spec in required or model.inputs[:1]]}
 
 
-def advice(model: Model, name: str) -> str:
+def advice(served: Served) -> str:
     """Returns what an error about inputs ends with: a body that passes, or where to look if that would be long."""
-    if sum(prod(map(abs, spec.shape)) for spec in model.inputs) <= LONGEST_SHOWN:
-        body = orjson.dumps(example_request(model)).decode()
+    if row_size(served.model) <= LONGEST_SHOWN:
+        body = orjson.dumps(served.example or example_request(served.model)).decode()
         if len(body) <= LONGEST_SHOWN:
             return f"; a body that passes: {body}"
-    return f"; GET /v2/models/{name} shows what the model takes"
+    return f"; GET /v2/models/{served.name} shows what the model takes"
 
 
-def _row(spec: TensorSpec, model: Model) -> dict[str, Any]:
+def row_size(model: Model) -> int:
+    """Returns how many elements the inputs of a row have, as far as the model says it."""
+    return sum(prod(map(abs, spec.shape)) for spec in model.inputs)
+
+
+def _rows(spec: TensorSpec, model: Model, rows: int) -> dict[str, Any]:
     shape = [1 if size < 0 else size for size in spec.shape]
+    if spec.shape[:1] == (-1,):
+        shape[0] = rows
     zero: object = {"BYTES": "", "BOOL": False}.get(spec.datatype, 0)
-    data = list(model.example.get(spec.name, ())) or [zero] * prod(shape)
+    data = rows * list(model.example.get(spec.name, ())) or [zero] * prod(shape)
     return {"name": spec.name, "shape": shape, "datatype": spec.datatype, "data": data}
