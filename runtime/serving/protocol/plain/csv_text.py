@@ -174,7 +174,7 @@ def _number(kind: type[int] | type[float], cell: str) -> object:
         except ValueError:
             continue
         return cell if value in (inf, -inf) else value  # 1e400 would be another number, and a word is none
-    return cell
+    return kind(flag) if (flag := _FLAGS.get(text.lower())) is not None else cell  # as pandas writes a column of bool
 
 
 def write_csv(model: Model, request: Request, outputs: Arrays) -> bytes:

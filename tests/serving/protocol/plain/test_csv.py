@@ -46,6 +46,10 @@ def test_columns_of_several_datatypes():
     assert csv(people(), "name,flag,count,age\nb , true, 2, 1.5\n") == [{"y": "1.5|2|b |True"}]
 
 
+def test_true_and_false_are_numbers_where_the_model_takes_numbers():
+    assert csv(people(), "True,false,a,1\n1.5,TRUE,b,0\n") == [{"y": "1.0|0|a|True"}, {"y": "1.5|1|b|False"}]
+
+
 def test_one_column_and_texts_and_free_widths():
     assert csv(column(), "5\n6\n") == [{"y": [5.0]}, {"y": [6.0]}]
     assert csv(texts(), "text\nab\n") == [{"y": "ab", "length": 2}]
