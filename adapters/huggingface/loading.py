@@ -78,9 +78,9 @@ def _loaded(files: ModelFiles, options: Options, processor: str | None) -> Model
             raise LoadFailed(f"there is no tokenizer beside {path}: {writes}")
         load = getattr(transformers, auto).from_pretrained
         model, info = load(root, use_safetensors=safe, output_loading_info=True, **strict)
-        if random := sorted(key for key in info["missing_keys"] if ".pooler." not in f".{key}" or auto != "AutoModel"):
+        if made_up := sorted(key for key in info["missing_keys"] if ".pooler." not in f".{key}" or auto != "AutoModel"):
             said = "transformers would make them up: save the model after its training, with model.save_pretrained"
-            raise LoadFailed(f"the weights beside {path} lack {listed(random)}; {said}")
+            raise LoadFailed(f"the weights beside {path} lack {listed(made_up)}; {said}")
     facts = {"transformers_version": transformers.__version__, "torch_version": torch.__version__, "task": task}
     if task != IMAGES:
         made.model_max_length = limit = _limit(made, model.config)

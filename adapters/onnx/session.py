@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from math import prod
 from threading import get_ident
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
     session = _session(ort, files, options, own)
     inputs, readers = _inputs(session, facts, options, files.path)
     outputs, writers = _outputs(session, facts, files.path)
+    known = facts.categories
     zipped = {facts.zipmaps[spec.name] for spec in outputs if spec.name in facts.zipmaps}
     run = session._sess.run  # noqa: SLF001 - the session's own `run` checks again what a signature says, in 2 us
     make_options, own_options = ort.RunOptions, dict[int, Any]()
@@ -66,7 +68,11 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
         platform="onnx_onnxv1",
         inputs=inputs,
         outputs=outputs,
-        example={spec.name: [facts.categories[spec.name]] for spec in inputs if spec.name in facts.categories},
+        example={
+            s.name: [facts.categories[s.name]] * prod(map(abs, s.shape[1:]))
+            for s in inputs
+            if s.name in facts.categories
+        },
         predict=converting_predict if readers or writers or shared else plain_predict,
         batch=bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
         threadsafe=True,
