@@ -34,7 +34,6 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
     session = _session(ort, files, options, own)
     inputs, readers = _inputs(session, facts, options, files.path)
     outputs, writers = _outputs(session, facts, files.path)
-    known = facts.categories
     zipped = {facts.zipmaps[spec.name] for spec in outputs if spec.name in facts.zipmaps}
     run = session._sess.run  # noqa: SLF001 - the session's own `run` checks again what a signature says, in 2 us
     make_options, own_options = ort.RunOptions, dict[int, Any]()

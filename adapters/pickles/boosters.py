@@ -62,6 +62,10 @@ def _lightgbm_wrapper(target: Any, state: dict[str, Any]) -> None:
     _set_plain(target, {**state, "_other_params": kept, "n_jobs": 1})  # None would start `lscpu` to count the cores
 
 
+def _xgboost_wrapper(target: Any, state: dict[str, Any]) -> None:
+    _set_plain(target, {**state, "callbacks": None})  # they were for its training
+
+
 def _lightgbm_booster(target: Any, state: dict[str, Any]) -> None:
     text: Any = state.get("_handle", state.get("handle"))  # `handle` before LightGBM 4
     need(isinstance(text, str), "it holds no model")
@@ -116,7 +120,7 @@ BOOSTERS: Final[Mapping[str, SetState]] = {
     "lightgbm.basic.Booster": _lightgbm_booster,
     "xgboost.core.Booster": _xgboost_booster,
     **{f"lightgbm.sklearn.{name}": _lightgbm_wrapper for name in _LIGHTGBM},
-    **{f"xgboost.sklearn.{name}": _set_plain for name in _XGBOOST},
+    **{f"xgboost.sklearn.{name}": _xgboost_wrapper for name in _XGBOOST},
     **{f"catboost.core.{name}": _catboost for name in _CATBOOST},
 }
 """Classes that a pickle may make, and what sets their state."""

@@ -23,11 +23,13 @@ class Token:
     """A class that is an argument of a function in `pandas`, and nothing else."""
 
 
-_DISTRIBUTIONS: Final = re.compile(
+_UNUSED: Final = re.compile(
     r"scipy\.stats\._(continuous_distns|discrete_distns)\.\w+_gen"
     r"|scipy\.stats\._distn_infrastructure\.(rv_frozen|rv_continuous_frozen|rv_discrete_frozen)"
     r"|numpy\.vectorize"
+    r"|xgboost\.callback\.[A-Z]\w+"  # of a wrapper's training
 )
+"""What no prediction uses: distributions of searches, callbacks of trainings."""
 _RENAMED: Final[Mapping[str, str]] = {
     "lightgbm.compat._LGBMLabelEncoder": "sklearn.preprocessing._label.LabelEncoder",
     "xgboost.compat.XGBoostLabelEncoder": "sklearn.preprocessing._label.LabelEncoder",
@@ -56,7 +58,7 @@ def _foreign(module: str, name: str) -> Permitted | None:
         return Permitted(CLASS, pandas.Extension)
     if full in pandas.VALUES:
         return Permitted(VALUE, Token())
-    return Permitted(CLASS, Distribution, set_state=_drop) if _DISTRIBUTIONS.fullmatch(full) else None
+    return Permitted(CLASS, Distribution, set_state=_drop) if _UNUSED.fullmatch(full) else None
 
 
 def _fill(made: Any, state: Any) -> None:

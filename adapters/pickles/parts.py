@@ -206,11 +206,20 @@ def make_scalar(dtype: Any, data: Any = None) -> Any:
 
 
 class Distribution:
-    """A distribution of scipy.stats or a part of it: a search drew parameters from it, no prediction uses it."""
+    """A distribution of scipy.stats or a part of it, from which a search drew parameters, or a callback of a training:
+    no prediction uses it."""
 
 
-def method_of(of: Any, *_name: Any) -> Distribution:
-    """`getattr`, by which a discrete distribution holds its own methods."""
+TEXT_METHODS: Final = (str.split, str.splitlines, str.strip, str.lower, str.upper, str.casefold)
+"""What people give a vectoriser as its tokenizer or preprocessor; none makes more of a text than it has."""
+
+
+def method_of(of: Any, name: Any, *_: Any) -> Any:
+    """`getattr`, by which a discrete distribution holds its own methods, and a vectoriser a method of texts."""
+    if of is str:
+        found = next((method for method in TEXT_METHODS if method.__name__ == name), None)
+        need(found is not None, f"getattr is called for a text's {str(name)[:40]!r}")
+        return found
     need(isinstance(of, Distribution), "getattr is called for something else than a distribution")
     return Distribution()
 

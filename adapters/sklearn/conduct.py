@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from adapters.pickles.parts import Compiled, Distribution, Partial
+from adapters.pickles.parts import TEXT_METHODS, Compiled, Distribution, Partial
 from adapters.pickles.rules import CLASS, VALUE, permitted
 from adapters.sklearn.structures import NAMED, walk
 from adapters.trust import names_refused, reach_refused
@@ -60,6 +60,8 @@ def _may_hold(value: Any, name: str, of_dtypes: bool, allowed: frozenset[str]) -
     if isinstance(value, type):
         is_dtype = value in (bool, int, float, str, object) or issubclass(value, np.generic)
         return (is_dtype and ("dtype" in name or of_dtypes)) or _full_name(value) in allowed
+    if any(value is method for method in TEXT_METHODS):
+        return True
     if isinstance(value, MethodType):
         value = value.__self__
     if isinstance(value, Partial | Distribution) or _full_name(type(value)) in _MADE_BY_SKLEARN:

@@ -62,6 +62,9 @@ ALONE = {
     "LGBMRanker": lambda: lightgbm.LGBMRanker(n_estimators=3, verbose=-1, n_jobs=1).fit(X, YES, group=[45, 45]),
     "XGBClassifier": lambda: xgb().fit(X, YES),
     "XGBClassifier, stopped early": early,
+    "XGBClassifier, callbacks": lambda: xgb(callbacks=[xgboost.callback.EarlyStopping(2, save_best=True)]).fit(
+        X, YES, eval_set=[(X, YES)], verbose=0
+    ),
     "XGBClassifier, linear": lambda: xgb(booster="gblinear").fit(X, YES),
     "XGBClassifier, 3 classes": lambda: xgb().fit(X, YES + (X[:, 1] > 0)),
     "XGBRegressor": lambda: xgboost.XGBRegressor(n_estimators=3, booster="dart", n_jobs=1).fit(X, X[:, :2]),

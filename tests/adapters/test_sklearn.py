@@ -25,7 +25,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import LabelEncoder, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils import all_estimators
 from sklearn.utils._test_common.instance_generator import _construct_instances
 from threadpoolctl import threadpool_limits
@@ -250,6 +250,19 @@ def test_text_goes_to_vectorisers_in_unions_and_searches(tmp_path: Path) -> None
     model = served(search.fit(docs, [1, 0, 1, 0] * 2), tmp_path)
     assert model.inputs == (TensorSpec("text", "BYTES", (-1,)),)
     assert model.predict({"text": texts("win", "report")}, ("predict",))["predict"].tolist() == [1, 0]
+
+
+def test_a_method_of_texts_may_be_the_tokenizer_and_no_other(tmp_path: Path) -> None:
+    lines = ["red wine", "white wine"]
+    estimator = CountVectorizer(tokenizer=str.split, preprocessor=str.lower, token_pattern=None).fit(lines)
+    model = served(estimator, tmp_path)
+    got = model.predict({"text": texts("Red red")}, ("transform",))["transform"]
+    assert got.tolist() == estimator.transform(["Red red"]).toarray().tolist()
+    for other in (str.format, str.zfill, str.encode):
+        with pytest.raises(LoadFailed, match=f"getattr is called for a text's '{other.__name__}'"):
+            served(estimator.set_params(tokenizer=other), tmp_path)
+    with pytest.raises(Refused, match="which is no function of numpy's"):
+        served(FunctionTransformer(str.lower), tmp_path)
 
 
 def test_dictionaries_come_as_json(tmp_path: Path) -> None:
