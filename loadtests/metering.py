@@ -6,7 +6,8 @@ python -m loadtests.metering
 import asyncio
 from time import perf_counter
 
-from runtime.link.metrics import WIDTH, Meter
+from runtime.link.meter import Meter
+from runtime.link.metrics import WIDTH
 from runtime.serving.metering import Account
 
 _REQUESTS = 200_000

@@ -24,7 +24,8 @@ from runtime.kit.format.reference import Reference
 from runtime.kit.pull import pull
 from runtime.link.board import Board
 from runtime.link.messages import Load
-from runtime.link.metrics import WIDTH, Meter
+from runtime.link.meter import Meter
+from runtime.link.metrics import WIDTH
 from runtime.link.model_files import ModelFacts
 from runtime.log import LEVELS, Log, in_words
 from runtime.progress import Progress

@@ -1,21 +1,14 @@
-"""Metrics: one table of families, one slot of doubles per process, and who writes it.
+"""Metrics: the table of families, and where each has its doubles in a process's slot.
 
-A slot is written by one process only; a scrape (`serving/scrape.py`) reads all of them. `Meter` writes what happens now
-and then; `serving/accounts.py` what happens with every request. Nothing here imports numpy or prometheus_client.
+A slot is written by one process only: `meter.py` writes what happens now and then, `serving/metering.py` what happens
+with every request. `totals.py` reads the slots of all processes. Nothing of this imports numpy or prometheus_client.
 """
 
 from __future__ import annotations
 
-import threading
-from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, product
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
-
-if TYPE_CHECKING:
-    from runtime.link.board import Board
-    from runtime.link.limits import Limits
+from typing import Literal, NamedTuple
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 MODELS = 1  # how many models a slot has room for
@@ -92,13 +85,13 @@ FAMILIES = (
            "Time that answered requests took in each stage."),
     Family("runtime_errors_total", "counter", ("status", "reason"), "requests", "Requests answered with an error."),
     Family("runtime_requests_in_flight", "gauge", ("model",), "requests",
-           "Inference requests that run in threads, or wait for one."),
+           "Inference requests that wait, or run in a thread. What the event loop answers at once is not counted."),
     Family("runtime_in_flight_limit", "gauge", (), "requests", "How many may be in flight, in all workers."),
-    Family("runtime_requests_running", "gauge", ("model",), "requests", "Those of them that run in threads."),
+    Family("runtime_requests_running", "gauge", ("model",), "requests", "Those of them that run."),
     Family("runtime_running_limit", "gauge", (), "batches",
            "How many threads of all workers predict: each runs one request, or a batch of them."),
     Family("runtime_requests_waiting", "gauge", ("model",), "requests",
-           "Those of them that wait for a thread or in a batch."),
+           "Those of them that wait for a thread, or in a batch."),
     Family("runtime_in_flight_rows", "gauge", ("model",), "rows", "Rows of the requests in flight."),
     Family("runtime_in_flight_rows_limit", "gauge", (), "rows", "How many rows may be in flight, in all workers."),
     Family("runtime_in_flight_bytes", "gauge", ("model",), "bytes", "Bodies of the requests in flight."),
@@ -143,78 +136,6 @@ BATCHES = range(_FAMILIES_WIDTH, _FAMILIES_WIDTH + 2 * (len(SIZES) + 1))
 WIDTH = BATCHES.stop  # doubles of a slot
 
 
-def merged(slots: Iterable[Sequence[float]]) -> list[float]:
-    """Returns what the slots of all processes say together, laid out as one slot."""
-    columns = list(zip(*(counts(slot[:WIDTH]) for slot in slots), strict=True))
-    values: list[float] = []
-    for family in FAMILIES:
-        merge, at = max if family.merge == "max" else sum, OFFSETS[family.name]
-        values += [float(merge(column)) for column in columns[at : at + family.width]]
-    values += map(sum, columns[BATCHES.start :])
-    in_flight, running, waiting = (OFFSETS[f"runtime_requests_{what}"] for what in ("in_flight", "running", "waiting"))
-    values[waiting] = max(0.0, values[in_flight] - values[running])
-    return values
-
-
-def read(board: Board) -> tuple[list[float], list[list[float]]]:
-    """Returns what all slots of a board say together, and each slot."""
-    slots = [counts(board.slot(index)) for index in range(board.slots)]
-    values = merged(slots)
-    values[OFFSETS["runtime_workers_ready"]] = board.workers_ready
-    return values, slots
-
-
-def series(family: Family, values: Sequence[float], slots: Sequence[Sequence[float]],
-           names: Mapping[str, Sequence[str]]) -> Iterator[tuple[list[str], Sequence[float]]]:  # fmt: skip
-    """Yields label values and doubles of each series of a family; `names` are those of what slots count by number. What
-    has no name is not there, and neither is a process that does not say what it uses."""
-    at, width = OFFSETS[family.name], RUN if family.kind == "histogram" else 1
-    if family.merge == "each":
-        for index, slot in enumerate(slots):
-            if slot[OFFSETS["process_start_time_seconds"]]:
-                yield [f"worker-{index}" if index else "supervisor"], slot[at : at + 1]
-        return
-    for index, cell in enumerate(family.cells):
-        labels = [value if isinstance(value, str) else "".join(names[label][value : value + 1])
-                  for label, value in zip(family.labels, cell, strict=True)]  # fmt: skip
-        if "" not in labels:
-            yield labels, values[at + index * width : at + (index + 1) * width]
-
-
-class Totals(NamedTuple):
-    """What all processes have counted of the model's requests, whatever their protocol."""
-
-    rows: int
-    answered: int
-    answered_seconds: float
-    refused: int
-    refused_seconds: float
-    stages: dict[str, float]
-    """Seconds by stage."""
-    batches: list[tuple[int, int, float]]
-    """Of each number of rows (`SIZES`) that a prediction had: how many there were, and their seconds in the model."""
-    last_answer: float
-    """Seconds since 1970; 0: none yet."""
-
-    @classmethod
-    def of(cls, slots: Iterable[Sequence[float]]) -> Totals:
-        """Returns the totals of the slots of all processes."""
-        values, runs = merged(slots), OFFSETS["runtime_request_duration_seconds"]
-        number, seconds = [0.0, 0.0], [0.0, 0.0]  # of those that are answered, and of others
-        for index in range(PROTOCOLS * len(OUTCOMES)):
-            *run, took = values[runs + index * RUN : runs + (index + 1) * RUN]
-            failed = OUTCOMES[index % len(OUTCOMES)] != "ok"
-            number[failed] += sum(run)
-            seconds[failed] += took
-        rows, last = values[OFFSETS["runtime_rows_total"]], values[OFFSETS["runtime_last_answer_timestamp_seconds"]]
-        sums = values[OFFSETS["runtime_request_stage_seconds"] + RUN - 1 :: RUN]
-        sizes, half = (*SIZES, 2 * SIZES[-1]), len(SIZES) + 1
-        counted = zip(sizes, values[BATCHES.start :][:half], values[BATCHES.start + half :], strict=True)
-        batches = [(size, int(count), took) for size, count, took in counted if count]
-        return cls(int(rows), int(number[0]), seconds[0], int(number[1]), seconds[1],
-                   dict(zip(STAGES, sums, strict=False)), batches, last)  # fmt: skip
-
-
 def reason_of(status: int) -> str:
     """Returns the reason of an answer with this status that says no more than that."""
     return next((reason for of, reason in REASONS if of == str(status)), REASONS[0][1])
@@ -223,69 +144,3 @@ def reason_of(status: int) -> str:
 def counts(cells: Iterable[float]) -> list[float]:
     """Returns what a scrape may add up: 0 for what is negative, not finite, or too large: workers write anything."""
     return [cell if 0 <= cell < _LARGEST else 0.0 for cell in cells]
-
-
-class Meter:
-    """Writes one slot, of a process and its model. A new owner goes on with the counters of the last one."""
-
-    __slots__ = ("_running", "slot")
-
-    def __init__(self, slot: memoryview[float]) -> None:
-        if slot.format != "d" or len(slot) < WIDTH:
-            raise ValueError(f"a slot is {WIDTH} doubles, got {len(slot)} of format {slot.format!r}")
-        slot[:] = memoryview(array("d", counts(slot)))
-        self.slot = cast("MutableSequence[float]", slot)
-        self._running = threading.Lock()
-        self.in_flight(0, 0, 0)
-        self.set("runtime_requests_running", 0.0)
-
-    def set(self, gauge: str, value: float) -> None:
-        """Notes the value of one of this process's gauges without labels, or of its model."""
-        self.slot[OFFSETS[gauge]] = value
-
-    def add(self, counter: str, count: int) -> None:
-        """Counts `count` more of what one of this process's counters without labels counts."""
-        self.slot[OFFSETS[counter]] += count
-
-    def limits(self, limits: Limits) -> None:
-        """Notes how much may be in flight."""
-        self.set("runtime_in_flight_limit", limits.in_flight)
-        self.set("runtime_in_flight_rows_limit", limits.in_flight_rows)
-        self.set("runtime_in_flight_bytes_limit", limits.in_flight_bytes)
-
-    def pull_took(self, phase: str, seconds: float) -> None:
-        """Notes what one of the PHASES of a pull took."""
-        self.slot[OFFSETS["runtime_pull_seconds"] + PHASES.index(phase)] = seconds
-
-    def uses(self, usage: Mapping[str, float]) -> None:
-        """Notes what this process uses of the machine."""
-        for metric, value in usage.items():
-            self.slot[OFFSETS[metric]] = value
-
-    def in_flight(self, requests: int, rows: int, bytes_: int) -> None:
-        """Notes what runs in threads, or waits for one."""
-        slot = self.slot
-        slot[_IN_FLIGHT], slot[_ROWS_IN_FLIGHT], slot[_BYTES_IN_FLIGHT] = requests, rows, bytes_
-
-    def running(self, more: int) -> None:
-        """Notes that `more` requests run in a thread, or fewer; in any thread."""
-        with self._running:
-            self.slot[_RUNNING] += more
-
-    def ran(self, rows: int, seconds: float) -> None:
-        """Counts a prediction of `rows` rows that ran in a thread, and its seconds in the model."""
-        slot, at = self.slot, BATCHES.start + bisect_left(SIZES, rows)
-        slot[_BATCH_ROWS + bisect_left(ROWS, rows)] += 1.0
-        slot[_BATCH_ROWS + RUN - 1] += rows
-        slot[at] += 1.0
-        slot[at + len(SIZES) + 1] += seconds
-
-    def error(self, reason: str) -> None:
-        """Counts a request that was answered with an error, for one of the REASONS."""
-        self.slot[_ERRORS[reason]] += 1.0
-
-
-_IN_FLIGHT, _RUNNING = OFFSETS["runtime_requests_in_flight"], OFFSETS["runtime_requests_running"]
-_ROWS_IN_FLIGHT, _BYTES_IN_FLIGHT = OFFSETS["runtime_in_flight_rows"], OFFSETS["runtime_in_flight_bytes"]
-_BATCH_ROWS = OFFSETS["runtime_batch_rows"]
-_ERRORS = {reason: OFFSETS["runtime_errors_total"] + place for place, (_, reason) in enumerate(REASONS)}

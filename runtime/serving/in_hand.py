@@ -7,7 +7,7 @@ the same (`PYTHONHASHSEED`), and no client knows it, so no client can have anoth
 
 from runtime.errors import Poisoned
 from runtime.link.board import IN_HAND, Board, Signs
-from runtime.link.metrics import Meter
+from runtime.link.meter import Meter
 
 _ENDS = 2 * 1024
 """Bytes at the beginning and at the end of a long body that are hashed, with its length."""

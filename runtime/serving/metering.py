@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from runtime.link.metrics import BATCHES, BUCKETS, OFFSETS, OUTCOMES, ROWS, RUN, SIZES, STAGES, Meter
+from runtime.link.meter import Meter
+from runtime.link.metrics import BATCHES, BUCKETS, OFFSETS, OUTCOMES, ROWS, RUN, SIZES, STAGES
 
 _SETTLE_SECONDS: Final = 0.05
 _TIMES: Final = 1 + len(STAGES)  # histograms of seconds: of the whole request, and of each stage

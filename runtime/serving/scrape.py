@@ -10,7 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from runtime.link.board import Board
-from runtime.link.metrics import FAMILIES, Family, read, series
+from runtime.link.metrics import FAMILIES, Family
+from runtime.link.totals import read, series
 from runtime.serving.served import Provenance
 from runtime.version import __version__
 

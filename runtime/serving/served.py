@@ -12,7 +12,8 @@ from adapters.values import Arrays
 from runtime.errors import NotReady, UnknownModel
 from runtime.link.board import Board
 from runtime.link.limits import Limits
-from runtime.link.metrics import Meter, Totals
+from runtime.link.meter import Meter
+from runtime.link.totals import Totals
 from runtime.log import Answered, Log
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.learning import Learning

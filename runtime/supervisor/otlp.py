@@ -20,7 +20,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from runtime.link.metrics import FAMILIES, PROTOCOL_NAMES, Family, read, series
+from runtime.link.metrics import FAMILIES, PROTOCOL_NAMES, Family
+from runtime.link.totals import read, series
 from runtime.version import __version__
 
 if TYPE_CHECKING:

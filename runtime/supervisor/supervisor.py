@@ -20,7 +20,7 @@ from runtime.kit.format.reference import Reference
 from runtime.libraries import listen
 from runtime.link.curl import curl_line
 from runtime.link.messages import Failed, Load, Prepare, Ready, Stop
-from runtime.link.metrics import Meter
+from runtime.link.meter import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.progress import Progress, human_bytes
 from runtime.supervisor.forget import forget

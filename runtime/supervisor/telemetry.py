@@ -19,7 +19,7 @@ from runtime.link.spans import Note, Sampling, read
 if TYPE_CHECKING:
     from runtime.kit.kit import Kit
     from runtime.link.board import Board
-    from runtime.link.metrics import Meter
+    from runtime.link.meter import Meter
     from runtime.log import Log
 
 _MOST_WAITING: Final = 64

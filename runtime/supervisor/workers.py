@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from runtime.errors import CrashLoop
 from runtime.link.board import BREAK_OFF
 from runtime.link.messages import Failed, Learnt, Load, Message, Ready, Stop, Traced
-from runtime.link.metrics import Meter
+from runtime.link.meter import Meter
 from runtime.link.usage import usage
 from runtime.supervisor.cgroups import oom_kills
 from runtime.supervisor.launcher import Launcher

@@ -17,7 +17,7 @@ from runtime.errors import RequestFailed, SamplesDiffer
 from runtime.link.curl import shown
 from runtime.link.limits import Limits
 from runtime.link.messages import Load, Ready, Terms
-from runtime.link.metrics import Meter
+from runtime.link.meter import Meter
 from runtime.link.model_files import in_layer
 from runtime.log import Log
 from runtime.serving.engine.trial import Wish, trial

@@ -46,7 +46,8 @@ def _predict(order: Predict, log: Log, source: int, target: int) -> Predicted:
     from runtime.errors import StorageFailed
     from runtime.libraries import listen
     from runtime.link.board import Board
-    from runtime.link.metrics import WIDTH, Meter
+    from runtime.link.meter import Meter
+    from runtime.link.metrics import WIDTH
     from runtime.rows.base import Job
     from runtime.rows.predicting import Predicting, form_of
     from runtime.worker.loading import load

@@ -21,7 +21,7 @@ from runtime.libraries import listen
 from runtime.link.board import BREAK_OFF, Board
 from runtime.link.channel import Channel
 from runtime.link.messages import Learnt, Load, Order, Output, Prepare, Ready, Stop, Traced
-from runtime.link.metrics import Meter
+from runtime.link.meter import Meter
 from runtime.link.model_files import ModelFacts
 from runtime.link.usage import usage
 from runtime.log import Log, Style

@@ -19,7 +19,8 @@ import uvloop
 from adapters.base import Model, TensorSpec
 from runtime.link.gateway import NO_GATEWAY, Gateway
 from runtime.link.limits import Limits
-from runtime.link.metrics import WIDTH, Meter
+from runtime.link.meter import Meter
+from runtime.link.metrics import WIDTH
 from runtime.log import Log
 from runtime.serving import served as serving_wing
 from runtime.serving.app import App

@@ -4,7 +4,8 @@ import pytest
 
 from runtime.errors import Poisoned
 from runtime.link.board import IN_HAND, Board
-from runtime.link.metrics import OFFSETS, WIDTH, Meter
+from runtime.link.meter import Meter
+from runtime.link.metrics import OFFSETS, WIDTH
 from runtime.serving.in_hand import InHand
 
 BODY = b'{"inputs": []}'

@@ -18,7 +18,7 @@ import numpy as np
 
 from adapters.values import Array, Arrays
 from runtime.errors import DeadlinePassed
-from runtime.link.metrics import Meter
+from runtime.link.meter import Meter
 from runtime.serving.engine.call import Call, too_late
 from runtime.serving.engine.request import Request
 from runtime.serving.engine.threads import Interrupt, Job, Lane

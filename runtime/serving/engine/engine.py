@@ -20,7 +20,7 @@ from adapters.values import Arrays
 from adapters.wording import is_ctrl_c
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed, private
 from runtime.link.limits import Limits
-from runtime.link.metrics import Meter
+from runtime.link.meter import Meter
 from runtime.serving.engine import trying
 from runtime.serving.engine.batches import Batch, Batches, Verdict
 from runtime.serving.engine.call import Call, too_late

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from adapters.base import Model, WrongInput
 from adapters.values import Arrays
 from runtime.link.limits import Limits
-from runtime.link.metrics import Meter
+from runtime.link.meter import Meter
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.wording import listed, shown

@@ -15,7 +15,7 @@ import pytest
 from adapters.base import Model, TensorSpec
 from runtime.errors import DeadlinePassed, Overloaded, PredictFailed
 from runtime.link.limits import Limits
-from runtime.link.metrics import Totals
+from runtime.link.totals import Totals
 from runtime.serving.engine.batches import Shape, Verdict
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request
