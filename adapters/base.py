@@ -105,6 +105,8 @@ class Options:
     """Threads of one `predict`; 0: the framework's own default."""
     confined: bool = False
     """True if this process can open no files but the kit's (Landlock): no devices, no compilers, no secrets."""
+    mapped: bool = False
+    """True if the kit's files stay as they are: arrays may be mapped from them, and workers share that memory."""
     own: Mapping[str, object] = field(default_factory=dict)
     """`serving.options`: keys that the adapter defines and checks."""
 

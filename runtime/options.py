@@ -10,6 +10,8 @@ from runtime.log import LEVELS
 
 OFF: Final = -1
 """What `--grpc-port off` is read as."""
+AUTO: Final = 0
+"""What `--workers auto` is read as."""
 GRPC_PORT: Final = 8081
 """The default of --grpc-port."""
 
@@ -26,6 +28,10 @@ def _whole(low: int, high: int, otherwise: str = "") -> Callable[[str], int]:
 
 def _port_or_off(text: str) -> int:
     return OFF if text == "off" else _whole(0, 65_535, ", or off")(text)
+
+
+def _workers(text: str) -> int:
+    return AUTO if text == "auto" else _whole(1, 256, ", or auto")(text)
 
 
 def _seconds(text: str) -> float:
@@ -279,7 +285,7 @@ OPTIONS: Final = (
     Option("progress", _one_of("auto", "bar", "plain", "json", "none"), "auto",
            "how a pull is shown: auto (a bar on a terminal, else events), bar, plain or json (events), none",
            "STYLE", PULL_COMMANDS),
-    Option("workers", _whole(1, 256), 1, "serving processes", "N"),
+    Option("workers", _workers, 1, "serving processes; auto: one for each core that the container may use", "N"),
     Option("adapter", _text, None,
            "framework adapter, whatever the Kitfile says", "NAME", _CHOOSING, "chosen by the kit"),
     Option("trust", _one_of("data", "restricted", "signed", "unsafe"), "restricted",

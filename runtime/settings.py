@@ -76,7 +76,7 @@ class Settings(NamedTuple):
     min_rate: int  # bytes a second
     keep_blobs: str
     progress: str
-    workers: int
+    workers: int  # AUTO
     adapter: str | None
     trust: str
     allow_global: tuple[str, ...]

@@ -40,7 +40,7 @@ def test_port_comes_from(environ, port):
         (["--port", "99999"], "--port is '99999', wanted a whole number from 0 to 65535"),
         (["--port", "1.5"], "--port is '1.5', wanted a whole number from 0 to 65535"),
         (["--grpc-port", "-1"], "--grpc-port is '-1', wanted a whole number from 0 to 65535, or off"),
-        (["--workers", "0"], "--workers is '0', wanted a whole number from 1 to 256"),
+        (["--workers", "0"], "--workers is '0', wanted a whole number from 1 to 256, or auto"),
         (["--batching", "always"], "--batching is 'always', wanted auto, exact, off, or a whole number from 1 to 65536"),
         (["--drain-delay", "soon"], "--drain-delay is 'soon', wanted seconds, from 0 to 86400"),
         (["--drain-delay", "nan"], "--drain-delay is 'nan', wanted seconds, from 0 to 86400"),

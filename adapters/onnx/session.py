@@ -22,6 +22,7 @@ KNOWN: Final[Mapping[str, checks.Check]] = {
     "intra_op_threads": checks.THREADS,
     "inter_op_threads": checks.THREADS,
     "allow_spinning": checks.FLAG,
+    "prepacking": checks.FLAG,
     "optimization": checks.one_of(*LEVELS),
     "device": checks.TEXT,
     "providers": checks.TEXTS,
@@ -128,6 +129,8 @@ def _session_options(ort: Any, own: Mapping[str, Any], threads: int) -> Any:
     made.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     made.add_session_config_entry("session.inter_op.allow_spinning", spinning)
     made.add_session_config_entry("session.load_model_format", "ONNX")
+    if not own.get("prepacking", True):  # what is packed is copied out of the mapped file
+        made.add_session_config_entry("session.disable_prepacking", "1")
     made.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{LEVELS[own.get('optimization', 'all')]}")
     return made
 

@@ -202,8 +202,8 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
         if wrapper.numpy_array_alignment_bytes is not None:
             self._stream.read(self._stream.read(1)[0])
         count = math.prod(int(size) for size in wrapper.shape)
-        data = self._stream.read(count * wrapper.dtype.itemsize)
-        flat = np.frombuffer(bytearray(data), dtype=wrapper.dtype, count=count)  # a copy, so that it can be written to
+        memory = self._stream.memory(count * wrapper.dtype.itemsize)
+        flat = np.frombuffer(memory, dtype=wrapper.dtype, count=count)
         array = flat.reshape(wrapper.shape[::-1]).transpose() if wrapper.order == "F" else flat.reshape(wrapper.shape)
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
@@ -252,13 +252,16 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
     })  # fmt: skip
 
 
-def load_pickle(files: ModelFiles, *, trust: str, allowed: frozenset[str] = frozenset()) -> tuple[Any, frozenset[str]]:
-    """Returns the object in the file `files.path`, and the versions of scikit-learn that it states.
+def load_pickle(files: ModelFiles, *, trust: str, allowed: frozenset[str] = frozenset(),
+                mapped: bool = False) -> tuple[Any, frozenset[str]]:  # fmt: skip
+    """Returns the object in the file `files.path`, and the versions of scikit-learn that it states. `mapped` is as in
+    `open_pickle`.
+
     Raises Refused with every global that is not allowed, MissingFramework with every package that is not installed,
     LoadFailed for a broken file."""
     path = files.root / files.path
     # a warning about another version is left out: the model's properties say it
-    with open_pickle(path, files.path) as stream, warnings.catch_warnings(action="ignore"):
+    with open_pickle(path, files.path, mapped=mapped) as stream, warnings.catch_warnings(action="ignore"):
         strict = Strict(stream, files.path, allowed)
         try:
             with failing(f"{files.path} is not a whole pickle of a model"):

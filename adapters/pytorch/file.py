@@ -5,7 +5,7 @@ import json
 import pickle
 import posixpath
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -137,7 +137,7 @@ def _safetensors(files: ModelFiles, options: Options, device: torch.device) -> L
     reader = framework("safetensors.torch", "pytorch")
     with failing(f"{files.path} is not a whole safetensors file"):
         state = reader.load_file(files.root / files.path, device=str(device))
-    return _with_state(files, options, text, state)
+    return _with_state(files, options, text, state, mapped=options.mapped)
 
 
 def check_header(path: Path, name: str) -> None:
@@ -199,7 +199,7 @@ def _class_in(files: ModelFiles) -> str | None:
     return next((name for name in found if not name.startswith("torch.nn.modules")), next(iter(found), None))
 
 
-def _with_state(files: ModelFiles, options: Options, text: str, state: Any) -> Loaded:
+def _with_state(files: ModelFiles, options: Options, text: str, state: Any, *, mapped: bool = False) -> Loaded:
     arguments: Any = options.own.get("arguments", {})
     module = entrypoint(files, text)(**arguments)
     if not isinstance(module, torch.nn.Module):
@@ -209,10 +209,21 @@ def _with_state(files: ModelFiles, options: Options, text: str, state: Any) -> L
     weights = _weights_in(state)
     if not isinstance(weights, dict) or not all(isinstance(key, str) for key in weights):
         raise LoadFailed(f"{files.path} holds no weights, which are tensors by name; save model.state_dict()")
-    lacks, more = module.load_state_dict(_renamed(weights, set(module.state_dict())), strict=False)
+    weights = _renamed(weights, set(module.state_dict()))
+    lacks, more = module.load_state_dict(weights, strict=False)
     if lacks or more:
         raise LoadFailed(f"{files.path} lacks {listed(lacks)}, and has {listed(more)}, which {text!r} has not")
+    if mapped:
+        _share(module, weights)
     return Loaded(module.eval())
+
+
+def _share(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Has a module use the mapped file itself for those weights that it has as they are there."""
+    for name, own in module.state_dict(keep_vars=True).items():
+        there = weights.get(name)
+        if there is not None and (own.dtype, own.device) == (there.dtype, there.device) and torch.equal(own, there):
+            own.data = there
 
 
 def _weights_in(state: Any) -> Any:

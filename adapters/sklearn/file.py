@@ -50,7 +50,7 @@ def load_estimator(files: ModelFiles, options: Options) -> tuple[Any, str | None
         why = "a pickle can run code"
         raise kind_refused(files.path, "a pickle", "data", why, _conversion(files), "restricted")
     else:
-        estimator, versions = load_pickle(files, trust=options.trust, allowed=allowed)
+        estimator, versions = load_pickle(files, trust=options.trust, allowed=allowed, mapped=options.mapped)
         version = min(versions, default=None)
     check_structures(estimator, files.path)
     if not allows_code(options.trust):

@@ -11,8 +11,9 @@ from runtime.kit.format.reference import Reference
 from runtime.link.board import Board
 from runtime.link.metrics import WIDTH
 from runtime.log import Log
-from runtime.options import GRPC_PORT, OFF
+from runtime.options import AUTO, GRPC_PORT, OFF
 from runtime.settings import Settings
+from runtime.supervisor.cgroups import allowance
 from runtime.supervisor.launcher import Launcher
 from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import Listener, listen
@@ -36,6 +37,8 @@ def run(settings: Settings, log: Log, first: WorkerProcess | None, /) -> tuple[i
 
 def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serving: bool) -> "Supervisor":
     """Binds the address, gives the first worker its order, then imports what pulls: the worker imports meanwhile."""
+    if settings.workers == AUTO:
+        settings = settings._replace(workers=allowance().threads)
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     listener = listen(settings.host, settings.port) if serving else listen("127.0.0.1", 0)
     board = Board.create(settings.workers + 1, WIDTH)

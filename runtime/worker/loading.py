@@ -59,6 +59,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
         allow_globals=terms.allow_globals,
         threads=limits.threads,
         confined=confined,
+        mapped=kit.verified != "false",
     )
     files, names = facts.files(root), {"framework": facts.framework, "format": facts.format}
     try:
