@@ -110,7 +110,7 @@ def test_nobody_gets_anothers_answer(limits: Limits, monkeypatch: pytest.MonkeyP
         engine = served.model.engine
         while engine.in_flight:  # noqa: ASYNC110 - a permit is a count
             await asyncio.sleep(0.001)
-        assert (engine._rows, engine._bytes, engine.batches._waiting, engine.late_since) == (0, 0, {}, 0.0)
+        assert (engine.rows.taken, engine.bytes.taken, engine.batches._waiting, engine.late_since) == (0, 0, {}, 0.0)
 
     asyncio.run(main())
     assert seen["200"] > 0.8 * predictions

@@ -28,6 +28,7 @@ from runtime.serving.engine.company import Company
 from runtime.serving.engine.costs import Costs
 from runtime.serving.engine.pace import Pace
 from runtime.serving.engine.request import Request, Signature
+from runtime.serving.engine.room import Room
 from runtime.serving.engine.threads import Job, Lane, Watch
 from runtime.serving.engine.trial import Trial
 
@@ -45,8 +46,9 @@ class Engine:
 
     def __init__(self, model: Model, signature: Signature, limits: Limits, name: str, meter: Meter) -> None:
         self._model, self._outputs, self._limits, self._meter = model, signature.outputs, limits, meter
-        self.in_flight = self._rows = self._bytes = 0
-        """Permits taken by calls off the loop, and the rows and bytes of their requests."""
+        self.in_flight = 0
+        """Permits taken by calls off the loop."""
+        self.rows, self.bytes = Room(limits.in_flight_rows), Room(limits.in_flight_bytes)
         self._late: dict[Job[Any], float] = {}
         self.verdict: Verdict | None = None
         """What the trial of batching has shown; None while it runs, or if there is none."""
@@ -164,15 +166,15 @@ class Engine:
         return answer
 
     def _queue(self, job: Job[T], call: Call[T], request: Request, size: int) -> None:
-        rows, most = request.rows, self._limits.in_flight_rows
-        if self._rows and self._rows + rows > most:
-            job.fail(Overloaded(f"overloaded: {self._rows} rows in flight, at most {most}; try again"))
+        rows, room = request.rows, self.rows
+        if not room.take(rows):
+            job.fail(Overloaded(f"overloaded: {room.taken} rows in flight, at most {room.most}; try again"))
             return
-        self._rows, job.rows = self._rows + rows, rows
+        job.rows = rows
         self._note_in_flight()
         if not self.batches.add(job, call, request, short=self._costs.short(size)):
             work = partial(self._running, partial(self._timed, job, call, request, size))
-            job.step(self._predicting, work, partial(self._finish, job, call))
+            job.step(self._predicting, work, partial(self._finish, job, call, rows))
 
     def _running(self, work: Callable[[], S]) -> S:
         """Does one request's work in a thread."""
@@ -182,8 +184,8 @@ class Engine:
         finally:
             self._meter.running(-1)
 
-    def _finish(self, job: Job[T], call: Call[T], answer: T) -> None:
-        self._meter.ran(job.rows, call.computed)
+    def _finish(self, job: Job[T], call: Call[T], rows: int, answer: T) -> None:
+        self._meter.ran(rows, call.computed)
         job.finish(answer)
 
     def _hold(self, batch: Batch) -> bool:
@@ -218,23 +220,21 @@ class Engine:
         size = _size(request.inputs)
         call.queued = job.queued
         if self._may_hold_loop(size) and not self.batches.takes(request):
-            job.rows = request.rows
-            self._rows += job.rows
-            self._finish(job, call, self._on_loop(call, request, size))
+            self._finish(job, call, request.rows, self._on_loop(call, request, size))
         else:
             self._queue(job, call, request, size)
 
     def _job(self, call: Call[T]) -> Job[T]:
-        bytes_, most = self._bytes + call.body_bytes, self._limits.in_flight_bytes
-        if self._bytes and bytes_ > most:
-            raise Overloaded(f"overloaded: {self._bytes} bytes in flight, at most {most}; try again")
         if not self.in_flight:
             self._pace.begins()
         elif 0 < (longest := self._limits.deadline_seconds) < (seconds := self._pace.seconds_for(self.in_flight)):
             wait = f"{self.in_flight} requests in flight, which take {seconds:.2g} s"
             raise Overloaded(f"overloaded: {wait}, and none may wait longer than {longest:g} s; try again")
+        room = self.bytes
+        if not room.take(call.body_bytes):
+            raise Overloaded(f"overloaded: {room.taken} bytes in flight, at most {room.most}; try again")
         job: Job[T] = Job(asyncio.get_running_loop(), self._end, self._model.interrupt)
-        job.bytes, self._bytes = call.body_bytes, bytes_
+        job.bytes = call.body_bytes
         self.in_flight += 1
         self._note_in_flight()
         self._expire_at_deadline(job, call)
@@ -250,13 +250,13 @@ class Engine:
     def _end(self, job: Job[Any]) -> None:
         self._pace.ended()
         self.in_flight -= 1
-        self._rows -= job.rows
-        self._bytes -= job.bytes
+        self.rows.free(job.rows)
+        self.bytes.free(job.bytes)
         self._note_in_flight()
         self._forget(job)
 
     def _note_in_flight(self) -> None:
-        self._meter.in_flight(self.in_flight, self._rows, self._bytes)
+        self._meter.in_flight(self.in_flight, self.rows.taken, self.bytes.taken)
 
     def _forget(self, job: Job[Any]) -> None:
         if job.timer:

@@ -109,7 +109,7 @@ def test_an_idle_model_begins_at_once_and_what_comes_meanwhile_is_one_batch():
         assert [each["text"] for each in answers] == [[b"100"], [b"1"], [b"2", b"3"], [b"4"]]
         assert gated.batches == [[100], [1, 2, 3, 4]]
         assert all(call.queued > 0 and call.computed > 0 for call in calls)
-        assert engine.in_flight == engine._rows == 0
+        assert engine.in_flight == engine.rows.taken == 0
         assert engine.batches._waiting == {}
 
     asyncio.run(main())
@@ -324,7 +324,26 @@ def test_rows_and_bytes_of_what_waits_are_bounded_but_never_those_of_one_alone()
         gated.open.set()
         await first
         await answer(engine, another)
-        assert (engine.in_flight, engine._rows, engine._bytes) == (0, 0, 0)
+        assert (engine.in_flight, engine.rows.taken, engine.bytes.taken) == (0, 0, 0)
+
+    asyncio.run(main())
+
+
+def test_small_requests_have_room_beside_large_ones():
+    async def main() -> None:
+        gated = Gated()
+        engine = gated.engine(limits=Limits(in_flight_rows=128))
+        running = asyncio.ensure_future(answer(engine, Call(*range(200))))
+        await asyncio.to_thread(gated.running.acquire)
+        small = [asyncio.ensure_future(answer(engine, Call(1, 2))) for _ in range(9)]
+        with pytest.raises(Overloaded, match="overloaded: 216 rows in flight, at most 128; try again"):
+            await small.pop()
+        with pytest.raises(Overloaded, match="overloaded: 216 rows in flight, at most 128; try again"):
+            await answer(engine, Call(1, 2, 3))
+        gated.open.set()
+        await asyncio.gather(running, *small)
+        assert (engine.in_flight, engine.rows.taken) == (0, 0)
+        await asyncio.gather(*(answer(engine, Call(1, 2)) for _ in range(64)))
 
     asyncio.run(main())
 

@@ -61,7 +61,7 @@ def test_who_comes_together_is_joined_on_the_loop_and_who_is_alone_is_answered_a
         engine._company.crowded_until = 0.0
         await asyncio.sleep(0.001)
         assert not isinstance(engine.run(now(8)), Awaitable)
-        assert engine.in_flight == engine._rows == 0
+        assert engine.in_flight == engine.rows.taken == 0
         assert engine.batches._waiting == {}
 
     asyncio.run(main())
@@ -78,7 +78,7 @@ def test_one_that_fails_fails_alone_and_one_that_has_left_is_not_predicted():
         answers = doubles(await asked(engine, now(1), now(-2), now(3)))
         assert (answers[0], type(answers[1]), answers[2]) == ([[2]], PredictFailed, [[6]])
         assert all(9 not in batch for batch in gated.batches)
-        assert engine.in_flight == engine._rows == 0
+        assert engine.in_flight == engine.rows.taken == 0
 
     asyncio.run(main())
 
