@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from runtime.serving.http.exchange import FAILED, STATUS_LINES, Exchange, Turns
+from runtime.serving.http.leaving import CONTINUE
 from runtime.serving.statuses import Header, check_lines
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ _SKIPPED_BYTES: Final = 65_536
 """An unread rest of a body this short is skipped; a longer one costs the connection."""
 _HIGH_WATER_BYTES: Final = 65_536
 """A body is read on only once the application has taken this much of it."""
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _GONE: Final = {"type": "http.disconnect"}
 _EXTENSIONS: Final[dict[str, dict[object, object]]] = {"modelkit.views": {}}
 """A piece of the answer may be a memoryview of bytes, and is written from where it is."""
@@ -102,7 +102,7 @@ class ApplicationExchange(Exchange):
                 return {"type": "http.request", "body": body, "more_body": self.more_body}
             if self.continues:
                 self.continues = False
-                self._turns.transport.write(_CONTINUE)
+                self._turns.transport.write(CONTINUE)
             self._read_on()
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake

@@ -11,6 +11,7 @@ from runtime.link.metrics import reason_of
 from runtime.serving.http.application import ApplicationExchange
 from runtime.serving.http.exchange import Exchange, Turns, rendered
 from runtime.serving.http.framing import LONGEST_SHORT, UNKNOWN, Head, Refused, is_plain, known
+from runtime.serving.http.leaving import abort_if_gone
 from runtime.serving.http.long_body import LongBody
 from runtime.serving.http.reader import Reader
 from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, State, look
@@ -45,7 +46,7 @@ class Connection(asyncio.BufferedProtocol):
         self._long: LongBody | None = None
         """The body of `_newest` while it is received, if it is a long one that is answered without the application."""
         self._known = UNKNOWN
-        self._asked = False
+        self._asked = self._takes_interim = False
         self._what, self._since = HEAD, state.tick
         self._unread_bytes, self._read_at = 0, state.tick
         self._deaf = False
@@ -83,11 +84,14 @@ class Connection(asyncio.BufferedProtocol):
         del self._reader, self._newest, self.turns  # they call this connection: so it needs no garbage collector
 
     def eof_received(self) -> bool | None:
-        """Notes that the client sends no more. It may still read: its whole requests are answered."""
+        """Notes that the client sends no more. If it still reads, its whole requests are answered."""
         if self._what != ANSWER:
             return None
         assert self._newest is not None
         self._newest.keep_alive = False
+        current = self.turns.current
+        if self._takes_interim and current is not None and not current.started:
+            abort_if_gone(self.transport, lambda: self._what == ANSWER)
         return True
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
@@ -188,6 +192,7 @@ class Connection(asyncio.BufferedProtocol):
             self._asked = True
             self._state.unasked.pop(self, None)
         self._wait_for(BODY)
+        self._takes_interim = head.version == "1.1"
         free = not (self._direct or self.turns.current or self.flow.write_paused or self._state.is_for_app(head))
         served = self._state.served_at(head.path) if free and is_plain(head, self._limits) else None
         length = head.length or 0
