@@ -70,7 +70,7 @@ def test_a_long_body_is_read_beside_the_requests_of_others(held: tuple[Held, Ser
     with Wire(served.port) as first, Wire(served.port) as greedy, Wire(served.port) as honest:
         first.send(asked(0))
         assert model.begun.wait(PATIENCE_SECONDS)
-        sending = threading.Thread(target=greedy.send, args=(asked(1, more=14_000_000),))
+        sending = threading.Thread(target=greedy.send, args=(asked(1, more=2_000_000),))
         sending.start()
         honest.send(asked(2))
         model.open.set()
