@@ -184,6 +184,7 @@ _LISTENING: Final = frozenset({"serve", "health"})
 _LOADING: Final = frozenset({"serve", "verify", "predict"})
 _PREDICTING: Final = frozenset({"predict"})
 _CHOOSING: Final = _LOADING | {"inspect"}
+_LIMITING: Final = frozenset({"serve", "inspect"})
 KIT_COMMANDS: Final = _CHOOSING | {"pull"}
 PULL_COMMANDS: Final = KIT_COMMANDS | {"unpack"}
 _ALL: Final = frozenset(COMMANDS)
@@ -303,13 +304,13 @@ OPTIONS: Final = (
     Option("batching", _batching, "auto",
            "join requests that wait for the model: auto, exact, off, or the most rows of a batch", "MODE"),
     Option("inference-timeout", _seconds, 30.0,
-           "longest time of one prediction, queue included; 0: no limit", "SECONDS"),
+           "longest time of one prediction, queue included; 0: no limit", "SECONDS", _LIMITING),
     Option("max-in-flight", _whole(1, 1_000_000), 1024,
-           "predictions at once in a worker; one more is answered 503", "N"),
+           "predictions at once in a worker; one more is answered 503", "N", _LIMITING),
     Option("max-in-flight-rows", _whole(1, 2**40), 100_000,
            "rows of all predictions that wait or run in threads; more are answered 503", "N"),
     Option("max-body-bytes", _whole(1, 2**40), 64 * 2**20,
-           "largest request body, in whatever form it comes; a larger one is answered 413", "BYTES"),
+           "largest request body, in whatever form it comes; a larger one is answered 413", "BYTES", _LIMITING),
     Option("drain-delay", _seconds, 2.0, "after SIGTERM: how long to accept further requests, not ready", "SECONDS"),
     Option("drain-timeout", _seconds, 7.0, "after SIGTERM: when to give up what is still unanswered", "SECONDS"),
     Option("root-path", _prefix, "", "prefix of all paths that a gateway leaves in them", "PATH", shown_default="none"),

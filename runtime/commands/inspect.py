@@ -20,6 +20,8 @@ from runtime.progress import Progress, human_bytes
 from runtime.settings import Settings
 from runtime.supervisor.strays import adopt, sweep_until_none
 
+LIMITS: Final = ("max_body_bytes", "max_in_flight", "inference_timeout")
+"""What a server has that is started with the same options; its metadata says so, too."""
 _END_SECONDS: Final = 1.0  # for processes that the one that looked at the files left behind
 
 
@@ -35,7 +37,7 @@ def _inspect(settings: Settings, progress: Progress, log: Log) -> tuple[int, lis
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     resolved = resolve(reference, settings.pull_options, progress)
     kit = fetch(resolved, settings.pull_options, progress) if settings.files else None
-    report = _report(resolved, settings.adapter)
+    report = _report(resolved, settings)
     if kit:
         report |= _files(kit, settings, progress, log)
     refused = any(file["refused"] for file in report.get("files", ()))
@@ -43,7 +45,7 @@ def _inspect(settings: Settings, progress: Progress, log: Log) -> tuple[int, lis
     return exit_code(Refused("")) if refused else 0, lines
 
 
-def _report(resolved: Resolved, adapter: str | None) -> dict[str, Any]:
+def _report(resolved: Resolved, settings: Settings) -> dict[str, Any]:
     kitfile, model = resolved.kitfile, resolved.kitfile.model
     fetched = {id(placed) for placed in needed(resolved.placed)}
     layers = [
@@ -71,7 +73,8 @@ def _report(resolved: Resolved, adapter: str | None) -> dict[str, Any]:
             "license": kitfile.license,
         },
         "model": {key: getattr(model, key, None) for key in ("path", "parent", "framework", "format")},
-        "adapter": dict(zip(("name", "reason"), _by_name(resolved, adapter), strict=True)),
+        "adapter": dict(zip(("name", "reason"), _by_name(resolved, settings.adapter), strict=True)),
+        "limits": {name: getattr(settings, name) for name in LIMITS},
         "layers": layers,
         "fetch_bytes": sum(layer["size"] for layer in layers if layer["fetched"]),
         "total_bytes": sum(layer["size"] for layer in layers),
@@ -120,6 +123,7 @@ def _as_text(report: dict[str, Any]) -> list[str]:
         "framework": model["framework"] or "not said",
         "format": model["format"] or "not said",
         "adapter": f"{adapter['name'] or 'none'} ({adapter['reason']})",
+        "limits": _limits(**report["limits"]),
         "fetched": report["layers"] and f"{human_bytes(report['fetch_bytes'])} of {human_bytes(report['total_bytes'])}",
     }
     lines = [report["name"], *(f"  {label:<11}{fact}" for label, fact in facts.items() if fact)]
@@ -128,6 +132,11 @@ def _as_text(report: dict[str, Any]) -> list[str]:
     if "files" in report:
         lines += ["", f"files (under --trust {report['trust']})", *_rows(report["files"], _file_row)]
     return [with_short_digests(line) for line in lines]
+
+
+def _limits(max_body_bytes: int, max_in_flight: int, inference_timeout: float) -> str:
+    deadline = f", {inference_timeout:g} s for a prediction" if inference_timeout else ""
+    return f"{human_bytes(max_body_bytes)} in a body, {max_in_flight} requests at once{deadline}"
 
 
 def _rows(items: list[dict[str, Any]], row: Callable[[dict[str, Any], str, str], str]) -> list[str]:

@@ -43,12 +43,14 @@ def test_inspect_says_what_a_kit_is_without_its_model(tmp_path):
         "README.md": False,
     }
     assert report["fetch_bytes"] == 3072 + 4096
+    assert report["limits"] == {"max_body_bytes": 67_108_864, "max_in_flight": 1024, "inference_timeout": 30.0}
     assert "files" not in report
 
 
 def test_inspect_for_people_names_layers_sizes_and_adapter(tmp_path):
-    shown = run("inspect", IRIS, "--cache-dir", str(tmp_path)).stdout
+    shown = run("inspect", IRIS, "--cache-dir", str(tmp_path), "--inference-timeout", "0").stdout
     assert "framework  onnx" in shown
+    assert "limits     67.1 MB in a body, 1024 requests at once\n" in shown
     assert "adapter    onnx (by name)" in shown
     assert re.search(r"\* model\s+3\.1 kB  model/iris\.onnx", shown)
     assert re.search(r"  dataset  761\.3 kB  data/iris\.csv", shown)
