@@ -17,13 +17,13 @@ from urllib.parse import urljoin
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import InvalidHeader, NewConnectionError
 
 from runtime.errors import RegistryUnavailable
 from runtime.kit.registry.login import MAX_TOKEN_BYTES, Login, TokenRequest
 from runtime.kit.registry.origin import Origin, redirect_refusal
 from runtime.kit.registry.retry import Transient
+from runtime.kit.registry.transport import Adapter
 from runtime.version import __version__
 
 _UNUSED: Final = ("isoduration", "rfc3987_syntax")
@@ -79,7 +79,7 @@ class Client(_OrasRegistry):  # type: ignore[misc]  # oras-py has no types
         # requests reads REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, which win, but not OpenSSL's own variable
         self.session.verify = os.environ.get("SSL_CERT_FILE") or True
         for scheme in ("http://", "https://"):
-            self.session.mount(scheme, HTTPAdapter(max_retries=0, pool_maxsize=_CONNECTIONS))
+            self.session.mount(scheme, Adapter(max_retries=0, pool_maxsize=_CONNECTIONS))
 
     def container(self, repository: str) -> Any:
         """Returns oras-py's name of a repository, for its addresses; set by hand, since its parser guesses hosts."""

@@ -24,6 +24,7 @@ from tests.kit.golden import golden
 from tests.kit.made import made_kit
 from tests.kit.pulling import AT_ONCE_SECONDS, leftovers, pulled, tree, unverified
 from tests.lying_registry import (
+    Exchange,
     Gate,
     Lie,
     LyingRegistry,
@@ -270,6 +271,20 @@ def test_a_manifest_that_drips_ends_with_the_budget(
     registry.lie("/manifests/", slow(1, 0.01))
     error, seconds = failed(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=0.0)
     assert "bytes of a short answer in" in str(error)
+    assert seconds < AT_ONCE_SECONDS
+
+
+def test_a_head_that_drips_ends_with_the_budget(lying: Lying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drip(exchange: Exchange) -> None:
+        exchange.wire.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while not exchange.closing.wait(0.01):
+            exchange.write(b"a")
+
+    monkeypatch.setattr(client, "STALL_SECONDS", 0.3)
+    registry = lying("iris-bare")
+    registry.lie("/manifests/", drip)
+    error, seconds = failed(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=0.0)
+    assert "no answer in time" in str(error)
     assert seconds < AT_ONCE_SECONDS
 
 
