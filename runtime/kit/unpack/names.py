@@ -21,6 +21,7 @@ class Names:
         """Adds a folder, or a file, which must be new. Returns the new folders, outermost first. Raises ValueError."""
         new: list[Parts] = []
         folded = tuple(map(_folded, parts))
+        folded = parts if folded == parts else folded  # one object for both: there may be 100,000
         for depth, part in enumerate(parts, 1):
             wanted = is_folder or depth < len(parts)
             found = self._written.get(folded[:depth])

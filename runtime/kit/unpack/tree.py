@@ -49,9 +49,12 @@ class _Folders:
     def _open(self, parts: Parts) -> int:
         """Returns the descriptor of a folder, valid until the next call. Raises OSError."""
         if parts != self._parts:
-            self._close_last()
-            current = self._root
-            for part in parts:
+            above = self._parts
+            if parts[: len(above)] != above:
+                self._close_last()
+                above = ()
+            current, self._parts, self._last = self._last, (), self._root
+            for part in parts[len(above) :]:
                 try:
                     below = os.open(part, _FOLDER, dir_fd=current)
                 finally:
