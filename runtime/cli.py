@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code (docs/errors.md)."""
     _open_standard_streams()
+    os.umask(os.umask(0o077) & 0o077)  # whatever it takes from others: this user has to reach what this process makes
     if os.getpid() == 1:
         from runtime.supervisor.orphans import leave_to_process_1
 

@@ -35,7 +35,8 @@ def gone(pid: int) -> None:
 
 
 def test_sigint_ends_at_once_and_cleanly(tmp_path):
-    with Server(IRIS, cache=tmp_path) as server:
+    umask = ("sh", "-c", 'umask 777; exec "$@"', "sh")  # which changes nothing for this user
+    with Server(IRIS, cache=tmp_path, prefix=umask) as server:
         with server.ready():
             (worker,) = server.workers()
             scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (server.process.pid, worker)]
