@@ -131,6 +131,8 @@ class Model:
     batch: bool = False
     """True if axis 0 of every input and output is a batch axis."""
     threadsafe: bool = False
+    steady: bool = True
+    """False if what inputs say decides how long `predict` takes, not only their size: no event loop runs it."""
     labels: tuple[str, ...] | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     """Further facts for the model metadata; the values of `warning` and `outputs` are logged as well."""

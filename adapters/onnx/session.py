@@ -77,6 +77,7 @@ def open_model(ort: Any, files: ModelFiles, facts: Facts, options: Options) -> M
         batch=bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs)),
         threadsafe=True,
         fresh_outputs=True,
+        steady=not any(operator == "Loop" for _, operator in facts.operators),
         takes_nothing=False,  # LSTM, GRU and others divide by the size
         labels=tuple(map(str, zipped.pop())) if len(zipped) == 1 else None,
         properties=_properties(ort, session, facts),

@@ -52,8 +52,8 @@ class Engine:
         self._late: dict[Job[Any], float] = {}
         self.verdict: Verdict | None = None
         """What the trial of batching has shown; None while it runs, or if there is none."""
-        serial = 1 if model.threadsafe else _SERIAL
-        self._costs = Costs(limits.inline_seconds * serial, limits.alone_seconds if limits.inline_seconds else 0.0)
+        inline = limits.inline_seconds * (1 if model.threadsafe else _SERIAL) * model.steady
+        self._costs = Costs(inline, limits.alone_seconds if inline else 0.0)
         threads = limits.threads if model.threadsafe else 1
         self._company, self._pace = Company(), Pace(threads)
         self._predicting, self._decoding = Lane(f"predict-{name}", threads), Lane(f"decode-{name}", 1)

@@ -123,6 +123,15 @@ def test_a_model_of_one_call_at_a_time_may_hold_the_loop_longer(threadsafe: bool
     asyncio.run(main())
 
 
+def test_a_model_whose_time_no_size_tells_never_holds_the_loop():
+    async def main() -> None:
+        engine = engine_of(steady=False, limits=Limits(alone_seconds=60))
+        engine._costs.seed(63, 0.0)
+        assert (await answer(engine))[0] != threading.get_ident()
+
+    asyncio.run(main())
+
+
 def test_a_request_that_is_alone_may_hold_the_loop_for_a_few_milliseconds_and_together_they_do_not():
     async def main() -> None:
         engine, loop_thread = engine_of(limits=Limits(alone_seconds=60)), threading.get_ident()
