@@ -17,7 +17,7 @@ from adapters.checks import below, need
 from adapters.values import Array
 from adapters.wording import reason
 
-NODES: Final = ("split_conditions", "default_left", "sum_hessian")
+NODES: Final = ("split_conditions", "default_left", "sum_hessian", "loss_changes")
 """What a tree has for each of its nodes, beside what is looked at."""
 CATEGORIES: Final = frozenset({
     "split_type", "categories", "categories_nodes", "categories_segments", "categories_sizes",

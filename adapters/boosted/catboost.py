@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from adapters.base import Adapter, LoadFailed, Model, ModelFiles, Options, TensorSpec
 from adapters.imports import framework, installed
+from adapters.trust import allows_code
 from adapters.wording import failing
 
 KINDS: Final = {"predict": "Class", "predict_proba": "Probability", "raw": "RawFormulaVal"}
@@ -12,15 +13,17 @@ KINDS: Final = {"predict": "Class", "predict_proba": "Probability", "raw": "RawF
 
 def load(files: ModelFiles, options: Options) -> Model:
     """Returns the model in `files.path`. Raises LoadFailed, MissingFramework."""
-    return as_model(load_cbm(files.root / files.path, files.path), options)
+    model = load_cbm(files.root / files.path, files.path, texts=allows_code(options.trust))
+    return as_model(model, options)
 
 
-def load_cbm(path: Path, name: str) -> Any:
-    """Returns the CatBoost model in a CBM file. Raises LoadFailed, MissingFramework."""
+def load_cbm(path: Path, name: str, *, texts: bool = False) -> Any:
+    """Returns the CatBoost model in a CBM file. Raises LoadFailed, MissingFramework; Refused for text features unless
+    `texts`."""
     catboost = framework("catboost", "catboost")
     from adapters.boosted.cbm import check_cbm
 
-    check_cbm(path.read_bytes(), name)
+    check_cbm(path.read_bytes(), name, texts=texts)
     model = catboost.CatBoost()
     with failing(f"{name} cannot be loaded by CatBoost {catboost.__version__}"):
         # never load_model(blob=…): it reads past the end of a file that is cut off
@@ -59,8 +62,6 @@ def _columns(catboost: Any, model: Any, options: Options, names: list[str]) -> A
 
     from adapters.values import Rows, check_lengths, to_text
 
-    if model.get_embedding_feature_indices():
-        raise LoadFailed("CatBoost models with embedding features are not served: export the model to ONNX")
     categories, texts = sorted(model.get_cat_feature_indices()), sorted(model.get_text_feature_indices())
     named = [f"x{name}" if name.isdigit() else name for name in names]
     sampled = {s.name: s.datatype for s in options.sampled if s.datatype != "BYTES"}

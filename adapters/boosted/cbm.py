@@ -1,17 +1,18 @@
 """CatBoost's CBM file, checked before CatBoost reads it: 1.2.10 does not compare places in it with the ends of arrays.
 
 `CBM1`, a FlatBuffer with its length before it, then a part for each name in it. The schemas:
-https://github.com/catboost/catboost/tree/master/catboost/libs/model/flatbuffers. The dictionaries of text features are
-not looked at.
+https://github.com/catboost/catboost/tree/master/catboost/libs/model/flatbuffers.
 """
 
-from typing import Final
+import json
+from typing import Any, Final
 
 import numpy as np
 
 from adapters.base import LoadFailed
 from adapters.boosted.flat import Table
 from adapters.checks import below, need
+from adapters.trust import reach_refused
 from adapters.values import Array
 from adapters.wording import reason
 
@@ -25,23 +26,51 @@ EMPTY: Final = 2**64 - 1
 COUNTS_CLASSES: Final = (0, 1)
 MEANS: Final = (2, 3)
 """Kinds of statistics (ECtrType): borders and buckets; means of the target. The others are counters."""
+CLASSES: Final = (b"class_params", b"multiclass_params")
+"""Where it says its classes, as JSON."""
+TABLES: Final = b"static_provider_v1"
+TEXTS: Final = b"text_process_v2\0"
+"""Parts: tables of joined categories; dictionaries of text features, which are not looked at."""
 PER_BIN: Final = 254
 """Borders that one byte of a row counts."""
 
 
-def check_cbm(data: bytes, name: str) -> None:
-    """Raises LoadFailed if CatBoost would read or write past the arrays of a model."""
+def check_cbm(data: bytes, name: str, *, texts: bool) -> None:
+    """Raises LoadFailed if CatBoost would read or write past the arrays of a model, and Refused for text features
+    unless `texts`."""
     try:
         need(data[:4] == b"CBM1" and len(data) >= 8, "it does not begin as one")
         size = int.from_bytes(data[4:8], "little")
         need(size <= len(data) - 8, "it is cut off")
         core = Table.root(data[8 : 8 + size])
         trees = core.table(1)
+        if trees.tables(18):
+            raise LoadFailed("CatBoost models with embedding features are not served: export the model to ONNX")
         _check_trees(trees)
-        if core.texts(3) == [b"static_provider_v1"]:
-            _check_tables(trees, data[8 + size :])
-    except (ValueError, IndexError, OverflowError) as error:
+        for entry in core.tables(2):
+            if entry.text(0) in CLASSES:
+                _check_classes(json.loads(entry.text(1)), trees.number(0))
+        if (parts := core.texts(3)) and TEXTS in parts and not texts:
+            raise reach_refused(name, "has text features, whose dictionaries CatBoost reads without a check")
+        _check_parts(trees, parts, data[8 + size :])
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise LoadFailed(f"{name} is not a whole CatBoost model: {reason(error)}") from error
+
+
+def _check_parts(trees: Table, names: list[bytes], data: bytes) -> None:
+    need(names in ([], [TABLES], [TEXTS], [TABLES, TEXTS]), f"it has the parts {names!r:.80}")
+    need(TABLES in names or not trees.tables(7), "it has no tables for its features")
+    need(TEXTS in names or not trees.tables(12), "it has no dictionaries for its features")
+    if TABLES in names:
+        _check_tables(trees, data)
+
+
+def _check_classes(told: dict[str, Any], width: int) -> None:
+    """Each number of an answer is that of a class, by its place among all classes; one number means two classes."""
+    places, names = np.asarray(told["class_to_label"]), told["class_names"]
+    count = len(names) or told["classes_count"] or None
+    need(isinstance(names, list) and places.shape == (max(width, 2),), "its classes and answers do not agree")
+    need(count is None or below(places, count), "its classes and their names do not agree")
 
 
 def _check_trees(trees: Table) -> None:
@@ -60,6 +89,7 @@ def _check_trees(trees: Table) -> None:
     else:
         leaves = int((1 << sizes).sum()) if (sizes <= DEEPEST).all() else -1
         need(values == leaves * width, "its trees and leaves do not agree")
+        need(not len(trees.array(11, "<u4")), "it has nodes for trees that have none")
         need(len(trees.array(9, "<f8")) in (0, leaves), "its weights and leaves do not agree")
     need(len(trees.array(16, "<f8")) in (0, width), "its bias has another width than its answers")
 

@@ -71,12 +71,16 @@ class Table:
 
     def texts(self, field: int) -> list[bytes]:
         """Returns the texts in a field."""
-        found = []
         offsets = self.array(field, "<u4")
         start = self._target(self._place(field)) + 4 if len(offsets) else 0
-        for i, offset in enumerate(offsets.tolist()):
-            at = start + 4 * i + int(offset)
-            length = int(self._number("<I", at))
-            need(length <= len(self._data) - at - 4, "it points past its end")
-            found.append(self._data[at + 4 : at + 4 + length])
-        return found
+        return [self._text(start + 4 * i + int(offset)) for i, offset in enumerate(offsets.tolist())]
+
+    def text(self, field: int) -> bytes:
+        """Returns the text in a field; none if it is not there."""
+        at = self._place(field)
+        return self._text(self._target(at)) if at else b""
+
+    def _text(self, at: int) -> bytes:
+        length = int(self._number("<I", at))
+        need(length <= len(self._data) - at - 4, "it points past its end")
+        return self._data[at + 4 : at + 4 + length]

@@ -16,6 +16,7 @@ from adapters.checks import below, need
 from adapters.wording import reason
 
 END: Final = "end of trees\n"
+MOST_LINES: Final = 22
 VERSIONS: Final = ("v2", "v3", "v4")
 """Of the text. LightGBM 4.7 itself does not check it."""
 NODES: Final = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
@@ -23,6 +24,7 @@ NODES: Final = ("split_feature", "threshold", "decision_type", "left_child", "ri
 MORE: Final = ("split_gain", "internal_value", "internal_weight", "internal_count")
 """What it may have for each of them."""
 LEAVES: Final = ("leaf_value", "leaf_weight", "leaf_count")
+KEY: Final = re.compile(r"[a-z_]+")
 NUMBERS: Final = re.compile(r"[-+.\deinfa ]*", re.ASCII)
 """What stands behind every `=` of a tree."""
 
@@ -69,8 +71,9 @@ def _check(text: str) -> int:
     at = first + 1
     for i, size in enumerate(sizes):
         block = text[at : at + size]
-        need(block.startswith(f"Tree={i}\n") and len(block) == size, f"tree {i} is not where tree_sizes says")
-        _check_tree(_pairs(block), features, i)
+        whole = block.startswith(f"Tree={i}\n") and block.endswith("\n") and len(block) == size
+        need(whole, f"tree {i} is not where tree_sizes says")
+        _check_tree(_tree(block, i), features, i)
         at += size
     need(text.startswith(END, at), "its trees do not end where tree_sizes says")
     return at
@@ -81,6 +84,14 @@ def _pairs(lines: str) -> dict[str, str]:
     found = dict(pairs)
     need(len(found) == len(pairs), "a key stands twice in it")
     return found
+
+
+def _tree(block: str, i: int) -> dict[str, str]:
+    """LightGBM reads up to an empty line, at most MOST_LINES, and takes what has no `=` as the beginning of a key."""
+    lines = block.rstrip("\n").split("\n")[1:]
+    keys = [line.partition("=")[0] if "=" in line else "" for line in lines]
+    need(len(lines) <= MOST_LINES and all(map(KEY.fullmatch, keys)), f"tree {i} has other lines than key=value")
+    return _pairs(block)
 
 
 def _check_tree(tree: dict[str, str], features: int, i: int) -> None:

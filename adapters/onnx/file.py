@@ -38,6 +38,8 @@ MODEL_FIELDS: Final = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 
 _TERM: Final = r"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?"
 EQUATION: Final = re.compile(rf"{_TERM}(,{_TERM})*(->{_TERM})?")
 """https://onnx.ai/onnx/operators/onnx__Einsum.html"""
+ANY_NUMBER: Final = frozenset({"Concat", "Einsum", "FeatureVectorizer", "Max", "Mean", "Min", "Sum"})
+"""Operators of any number of inputs: ONNX Runtime reads memory of one that is left out."""
 
 
 class Malformed(ValueError):
@@ -177,6 +179,8 @@ def _read_node(data: Buffer, start: int, end: int, facts: Facts) -> None:
             name, equation = _texts(data, at, stop, 1, 4)
             if name == "equation" and not EQUATION.fullmatch(equation):
                 raise Malformed(f"an Einsum has the equation {equation[:60]!r}")
+    if operator in ANY_NUMBER and any(at == stop for _, at, stop in _members(data, start, end, 1)):
+        raise Malformed(f"one of the inputs of a node {operator} has no name")
     if operator == "ZipMap" and (output := next(_members(data, start, end, 2), None)):
         attributes = (_values(data, at, stop, "classlabels") for _, at, stop in _members(data, start, end, 5))
         facts.zipmaps[_text(data, *output[1:])] = tuple(chain.from_iterable(attributes))

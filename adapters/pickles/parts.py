@@ -18,6 +18,13 @@ from adapters.checks import need
 
 DTYPE: Final = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDG]|[biufcSUVOa]\d*|[Mm]8)")
 
+STATES: Final = {
+    "sklearn.metrics._dist_metrics": 3,
+    "sklearn.neighbors._kd_tree": 13,
+    "sklearn.neighbors._ball_tree": 13,
+}
+"""How many elements the classes of a module take from a state without looking how many it has."""
+
 
 class Compiled:
     """An extension class for a pickle: to be called with numbers and arrays, or given to functions of its module."""
@@ -34,6 +41,13 @@ class Compiled:
             sized = ok and 0 < int(args[1].min()) <= int(args[1].max()) < 1 << 24 and args[0] >= 0
             need(sized, "a tree is made with sizes that do not agree")
         return self.cls(*args)
+
+
+def check_state(cls: type, state: Any) -> None:
+    """Raises Damaged if the `__setstate__` of an extension class would read past the end of a tuple."""
+    least = STATES.get(cls.__module__, 0)
+    whole = not least or (isinstance(state, tuple) and len(state) >= least)
+    need(whole, f"the state of a {cls.__name__} is not of {least} parts")
 
 
 def compiled_state(name: str, maker: Any) -> Callable[..., Any]:
@@ -184,6 +198,7 @@ def set_array_state(array: np.ndarray[Any, Any], state: Any) -> None:
     *_, shape, dtype, fortran, data = state
     fits = isinstance(dtype, np.dtype) and isinstance(data, list if dtype.hasobject else bytes)
     need(fits, "an array has contents that are not of its type")
+    need(not dtype.hasobject or len(data) == math.prod(shape), "an array has another number of objects than elements")
     whole: Any = (1, tuple(shape), dtype, bool(fortran), data)
     array.__setstate__(whole)
 

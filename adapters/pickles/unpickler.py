@@ -22,7 +22,14 @@ from adapters.imports import missing
 from adapters.pickles.file import Bounded, PurePython, open_pickle
 from adapters.pickles.foreign import granted
 from adapters.pickles.pandas import Extension
-from adapters.pickles.parts import Compiled, Partial, is_named_tuple, set_array_state, set_dtype_state
+from adapters.pickles.parts import (
+    Compiled,
+    Partial,
+    check_state,
+    is_named_tuple,
+    set_array_state,
+    set_dtype_state,
+)
 from adapters.pickles.rules import CALL, CLASS, JOBLIB_ARRAY, Permitted, canonical
 from adapters.trust import names_refused
 from adapters.wording import failing
@@ -166,6 +173,7 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
                 self.versions.add(version)
         # taken from the class: an attribute that the pickle has set is never called
         if (setter := getattr(cls, "__setstate__", None)) is not None:
+            check_state(cls, state)
             setter(target, state)
         elif isinstance(state, dict):
             target.__dict__.update(state)

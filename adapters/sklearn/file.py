@@ -15,7 +15,7 @@ from adapters.pickles.names import names_in
 from adapters.pickles.rules import COMPILED, permitted
 from adapters.pickles.unpickler import load_pickle
 from adapters.sklearn.conduct import check_conduct
-from adapters.sklearn.skops_schema import boosters_checked, refused_names
+from adapters.sklearn.skops_schema import refused_names, states_checked
 from adapters.sklearn.structures import check_structures
 from adapters.trust import allows_code, kind_refused, names_refused
 from adapters.wording import failing
@@ -97,7 +97,7 @@ def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
         if refused:
             raise names_refused(files.path, "a skops file", refused, options.trust)
         # never with the kit on the path: its modules could replace any other
-        checked = nullcontext() if allows_code(options.trust) else boosters_checked()
+        checked = nullcontext() if allows_code(options.trust) else states_checked()
         with warnings.catch_warnings(record=True, action="always") as caught, checked:
             return skops.load(files.root / files.path, trusted=sorted(untrusted)), _version(caught)
 

@@ -1,5 +1,5 @@
 """What a skops file makes skops do, read before skops does it: each node of its schema names a loader and a type.
-Boosters in it are made here.
+Boosters in it are made here; what compiled classes get is looked at.
 
 https://github.com/skops-dev/skops/blob/v0.16.0/skops/io/_general.py: some loaders call what the file names.
 """
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from adapters.checks import need
 from adapters.pickles.boosters import BOOSTERS
-from adapters.pickles.parts import Compiled
+from adapters.pickles.parts import Compiled, check_state
 from adapters.pickles.rules import CLASS, VALUE, permitted
 
 _PLAIN: Final = frozenset({
@@ -81,23 +81,32 @@ def _are_plain(content: Any) -> bool:
 
 
 @contextmanager
-def boosters_checked() -> Iterator[None]:
-    """Makes skops set the state of boosters and their wrappers as the unpickler does: by functions that check it."""
-    node = import_module("skops.io._general").ObjectNode
-    own = node._construct  # noqa: SLF001 - skops has no public place for it
+def states_checked() -> Iterator[None]:
+    """Makes skops make instances and set their state as the unpickler does: by functions that check it."""
+    # skops has no public place for it
+    general, reduced = import_module("skops.io._general").ObjectNode, import_module("skops.io._sklearn").ReduceNode
+    own, own_reduced = general._construct, reduced._construct  # noqa: SLF001
 
     def construct(self: Any) -> Any:
+        kind = getattr(import_module(self.module_name), self.class_name)
+        state = self.attrs.construct() if self.attrs else {}
         set_state = BOOSTERS.get(f"{self.module_name}.{self.class_name}")
         if set_state is None:
+            check_state(kind, state)
             return own(self)
-        kind = getattr(import_module(self.module_name), self.class_name)
-        made, state = kind.__new__(kind), self.attrs.construct() if self.attrs else {}
+        made = kind.__new__(kind)
         need(isinstance(state, dict), f"the state of a {self.class_name} is no dictionary")
         set_state(made, state)
         return made
 
-    node._construct = construct  # noqa: SLF001 - as above
+    def construct_reduced(self: Any) -> Any:
+        Compiled(getattr(import_module(self.constructor.module_name), self.constructor.class_name))(
+            *self.args.construct()
+        )
+        return own_reduced(self)
+
+    general._construct, reduced._construct = construct, construct_reduced  # noqa: SLF001
     try:
         yield
     finally:
-        node._construct = own  # noqa: SLF001 - as above
+        general._construct, reduced._construct = own, own_reduced  # noqa: SLF001

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import catboost
@@ -14,10 +15,13 @@ import numpy as np
 import pytest
 import xgboost
 
-from adapters.base import LoadFailed
+from adapters import load
+from adapters.base import LoadFailed, Options, Refused
 from adapters.boosted import booster, text
 from adapters.boosted.cbm import STEP, check_cbm
 from adapters.boosted.flat import Table
+
+from .kits import files_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 X = np.random.default_rng(0).normal(size=(60, 3))
@@ -73,6 +77,7 @@ XGBOOST: dict[str, tuple[str, Callable[[Any], None], str]] = {
     "asked": ("categories", put("tree", "categories_nodes", 0, to=1), "does not have|is none"),
     "leaf": ("vectors", put("tree", "right_children", -1, to=27), "numbers of leaves"),
     "no leaves": ("vectors", put("tree", "leaf_weights", to=[]), "numbers of leaves"),
+    "gains": ("vectors", put("tree", "loss_changes", to=[]), "numbers of nodes"),
 }  # fmt: skip
 
 
@@ -87,7 +92,12 @@ def test_an_xgboost_model_that_contradicts_itself_is_refused(case: str) -> None:
 
 
 def test_an_xgboost_model_without_a_part_is_refused() -> None:
-    for kind, key in (("vectors", "leaf_weights"), ("vectors", "split_type"), ("numbers", "split_conditions")):
+    for kind, key in (
+        ("vectors", "loss_changes"),
+        ("vectors", "leaf_weights"),
+        ("vectors", "split_type"),
+        ("numbers", "split_conditions"),
+    ):
         model = json.loads(xgboost_file(kind))
         del model["learner"]["gradient_booster"]["model"]["trees"][0][key]
         with pytest.raises(LoadFailed, match="damaged"):
@@ -108,6 +118,14 @@ LIGHTGBM = {
     "no number": (r"^split_gain=\S+", "split_gain=\x02", "else than numbers"),
     "linear": (r"^shrinkage=", "is_linear=2\nshrinkage=", "is_linear=2|stands twice"),
     "twice": (r"^shrinkage=", "num_leaves=1\nshrinkage=", "stands twice"),
+    "a line without a key": (r"^split_gain=", "split_gain ", "other lines than key=value"),
+    "an empty line": (r"^shrinkage=", "\nshrinkage=", "other lines than key=value"),
+    "more lines": (
+        r"^shrinkage=",
+        "".join(f"{key}=1\n" for key in "abcdefghij") + "shrinkage=",
+        "other lines than key=value",
+    ),
+    "another end of a line": (r"^shrinkage=", "\rshrinkage=", "other lines than key=value"),
 }
 
 
@@ -138,10 +156,12 @@ def cbm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
     def made(kind: str) -> bytes:
         if kind == "categories":
             model = catboost.CatBoostClassifier(**quiet, cat_features=[3]).fit(mixed, Y > 1)
+        elif kind == "classes":
+            model = catboost.CatBoostClassifier(**quiet).fit(X, Y)
         else:
             model = catboost.CatBoostRegressor(**quiet, grow_policy=kind).fit(X, Y)
         model.save_model(path)
-        check_cbm(path.read_bytes(), "m.cbm")
+        check_cbm(path.read_bytes(), "m.cbm", texts=False)
         return path.read_bytes()
 
     return made
@@ -169,7 +189,59 @@ def test_a_catboost_model_that_contradicts_itself_is_refused(case: str, cbm: Cal
     change(after)
     assert data.count(before.tobytes()) == 1
     with pytest.raises(LoadFailed, match=words):
-        check_cbm(data.replace(before.tobytes(), after.tobytes()), "m.cbm")
+        check_cbm(data.replace(before.tobytes(), after.tobytes()), "m.cbm", texts=False)
+
+
+SAID = b'"classes_count":0,"class_names":[0,1,2],"class_to_label":[0,1,2]'
+CATBOOST_PARTS = {
+    "another part": ("categories", b"static_provider_v1", b"static_provider_v2", "it has the parts"),
+    "fewer names": ("classes", SAID, SAID.replace(b"0,1", b"0.1", 1), "classes and their names"),
+    "no names": ("classes", SAID, SAID.replace(b"[0,1,2]", b'"0,1,2"', 1), "classes and answers"),
+    "fewer classes": ("classes", SAID, SAID[:-6] + b"0.1,2]", "classes and answers"),
+    "no JSON": ("classes", SAID, SAID.replace(b":", b",", 1), "is not a whole CatBoost model"),
+}
+
+
+@pytest.mark.parametrize("case", CATBOOST_PARTS)
+def test_a_catboost_model_whose_parts_are_others_is_refused(case: str, cbm: Callable[[str], bytes]) -> None:
+    kind, before, after, words = CATBOOST_PARTS[case]
+    data = cbm(kind)
+    assert data.count(before) == 1
+    with pytest.raises(LoadFailed, match=words):
+        check_cbm(data.replace(before, after), "m.cbm", texts=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "of_trees", "field", "count", "words"),
+    [
+        ("SymmetricTree", True, 11, 2, "nodes for trees that have none"),
+        ("categories", False, 3, 0, "no tables for its features"),
+    ],
+)
+def test_a_catboost_list_that_is_longer_or_shorter_is_refused(
+    kind: str, of_trees: bool, field: int, count: int, words: str, cbm: Callable[[str], bytes]
+) -> None:
+    data = cbm(kind)
+    table = Table.root(data[8 : 8 + int.from_bytes(data[4:8], "little")])
+    table = table.table(1) if of_trees else table
+    at = 8 + table._target(table._place(field))
+    assert data[at : at + 4] != count.to_bytes(4, "little")
+    with pytest.raises(LoadFailed, match=words):
+        check_cbm(data[:at] + count.to_bytes(4, "little") + data[at + 4 :], "m.cbm", texts=False)
+
+
+def test_catboost_text_features_need_unsafe(tmp_path: Path) -> None:
+    words = [["red apple"], ["green tree"], ["blue sea"]] * 10
+    model = catboost.CatBoostClassifier(
+        iterations=2, depth=2, thread_count=1, logging_level="Silent", allow_writing_files=False, text_features=[0]
+    )
+    model.fit(words, [0, 1, 0] * 10).save_model(tmp_path / "m.cbm")
+    with pytest.raises(Refused, match="has text features, whose dictionaries CatBoost reads without a check"):
+        load(files_in(tmp_path, "m.cbm"), Options(), framework=None, format=None, warn=print)
+    _, loaded = load(files_in(tmp_path, "m.cbm"), Options(trust="unsafe"), framework=None, format=None, warn=print)
+    rows = np.array([row[0].encode() for row in words], object)
+    got = loaded.predict({loaded.inputs[0].name: rows}, ("predict",))
+    assert got["predict"].tolist() == model.predict(words).tolist()
 
 
 def test_a_catboost_table_of_categories_that_contradicts_itself_is_refused(cbm: Callable[[str], bytes]) -> None:
@@ -183,9 +255,9 @@ def test_a_catboost_table_of_categories_that_contradicts_itself_is_refused(cbm: 
     full.view([("hash", "<u8"), ("index", "<u4")])["hash"] = 1
     for changed, words in ((far, "statistics past the last"), (full, "no free slot")):
         with pytest.raises(LoadFailed, match=words):
-            check_cbm(data.replace(slots.tobytes(), changed.tobytes()), "m.cbm")
+            check_cbm(data.replace(slots.tobytes(), changed.tobytes()), "m.cbm", texts=False)
     with pytest.raises(LoadFailed, match="no table for a feature"):
-        check_cbm(data[:core] + bytes(4), "m.cbm")
+        check_cbm(data[:core] + bytes(4), "m.cbm", texts=False)
     for end in range(0, len(data), 97):
         with pytest.raises(LoadFailed):
-            check_cbm(data[:end], "m.cbm")
+            check_cbm(data[:end], "m.cbm", texts=False)

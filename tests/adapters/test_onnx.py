@@ -168,6 +168,13 @@ def test_an_equation_that_is_none_is_refused_before_it_is_read_for_ever(equation
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("operator", ["Sum", "Mean", "Max", "Min"])
+def test_an_input_without_a_name_is_refused_before_it_is_read(operator: str, tmp_path: Path) -> None:
+    build(tmp_path, [helper.make_node(operator, ["x", ""], ["y"])], [value("x")], [value("y")])
+    with pytest.raises(LoadFailed, match=f"one of the inputs of a node {operator} has no name"):
+        opened(tmp_path)
+
+
 def test_an_index_that_is_not_there_is_the_clients_mistake(tmp_path: Path) -> None:
     table = numpy_helper.from_array(np.eye(3, dtype=np.float32), "table")
     node = helper.make_node("Gather", ["table", "i"], ["y"])
@@ -467,6 +474,7 @@ def endless(root: Path) -> None:
 def test_interrupt_ends_an_endless_model_in_its_thread(tmp_path: Path) -> None:
     endless(tmp_path)
     model = opened(tmp_path)
+    assert not model.steady
     ended: list[str] = []
 
     def run() -> None:

@@ -199,6 +199,13 @@ def test_hostile_stream_ends_in_one_line(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_array_of_fewer_objects_than_elements_is_refused(tmp_path: Path) -> None:
+    data = pickle.dumps(np.array([None, None, None], object), 4)
+    assert data.count(b"K\x03\x85") == 1
+    with pytest.raises(LoadFailed, match="another number of objects than elements"):
+        loaded(tmp_path, data.replace(b"K\x03\x85", b"K\x7f\x85"))
+
+
 def test_shared_dtypes_keep_their_state(tmp_path: Path) -> None:
     loaded(
         tmp_path,

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import pickle
+import re
+import zipfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -17,12 +21,15 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import SplineTransformer
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from adapters.base import LoadFailed, Options
+from adapters.checks import Damaged
+from adapters.pickles.parts import check_state
 from adapters.sklearn.adapter import load
 
 from .kits import files_in
@@ -162,3 +169,43 @@ def test_damaged_tree_in_skops_never_gets_to_predict(tmp_path: Path) -> None:
     import_module("skops.io").dump(model, tmp_path / "m.skops")
     with pytest.raises(LoadFailed, match="points to node 1000000"):
         load(files_in(tmp_path, "m.skops"), Options(trust="data"))
+
+
+def test_a_state_that_compiled_code_would_read_past_is_refused() -> None:
+    metric = DistanceMetric.get_metric("euclidean")
+    tree = KNeighborsClassifier(algorithm="kd_tree").fit(X, Y)._tree
+    for thing in (metric, tree):
+        check_state(type(thing), thing.__getstate__())
+        for state in (thing.__getstate__()[:-1], list(thing.__getstate__()), None):
+            with pytest.raises(Damaged, match="is not of"):
+                check_state(type(thing), state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["joblib", "skops"])
+def test_a_short_state_never_gets_to_compiled_code(form: str, tmp_path: Path) -> None:
+    model = KNeighborsClassifier(algorithm="kd_tree").fit(X, Y)
+    path = tmp_path / f"m.{form}"
+    if form == "skops":
+        import_module("skops.io").dump(model, tmp_path / "whole")
+        with zipfile.ZipFile(tmp_path / "whole") as whole, zipfile.ZipFile(path, "w") as made:
+            for name in whole.namelist():
+                made.writestr(name, shortened(whole.read(name)) if name == "schema.json" else whole.read(name))
+    else:
+        data = pickle.dumps(model, protocol=4)
+        # of a tuple of three, in front of BUILD, the last is taken away: POP, TUPLE2
+        path.write_bytes(re.sub(rb"\x87(\x94?)b", lambda found: b"0\x86" + found[1] + b"b", data))
+        assert path.read_bytes() != data
+    with pytest.raises(LoadFailed, match="the state of a EuclideanDistance64 is not of 3 parts"):
+        load(files_in(tmp_path, path.name), Options())
+
+
+def shortened(schema: bytes) -> bytes:
+    document = json.loads(schema)
+    stack = [document]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict) and node.get("__class__") == "EuclideanDistance64":
+            node["content"]["content"].pop()
+        stack += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return json.dumps(document).encode()

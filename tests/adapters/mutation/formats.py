@@ -190,7 +190,7 @@ def lightgbm_files() -> dict[str, bytes]:
 
 
 def catboost_files() -> dict[str, bytes]:
-    """Without text features, whose dictionaries are not checked (docs/security.md)."""
+    """Without text features, which are refused."""
     import catboost
 
     quiet = {"iterations": 3, "depth": 3, "thread_count": 1, "logging_level": "Silent", "allow_writing_files": False}

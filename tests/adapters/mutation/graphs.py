@@ -86,6 +86,9 @@ def graphs() -> dict[str, bytes]:
         "GridSample": one("GridSample", {"g": np.zeros((1, 2, 2, 2), f32)}, rank=4),
         "Compress": one("Compress", {"c": np.array([True, False, True])}, axis=1),
     }
+    found["Loop"] = loop()
+    found["Sum"] = one("Sum", {"w": np.ones((1, 5), f32), "v": np.ones((1, 5), f32)})
+    found["Concat"] = one("Concat", {"w": np.ones((1, 5), f32)}, axis=0)
     converted = (
         "DecisionTree",
         "RandomForest",
@@ -101,6 +104,35 @@ def graphs() -> dict[str, bytes]:
             made = to_onnx(kind, X[:1].astype(f32), target_opset={"": 17, "ai.onnx.ml": 3}, options=options)
             found[name] = made.SerializeToString()
     return found
+
+
+def loop() -> bytes:
+    """Adds to rows, three times, and collects what it has each time."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def of(name: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> Any:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["c"], ["go"]),
+            helper.make_node("Add", ["v", "one"], ["more"]),
+            helper.make_node("Gather", ["more", "i"], ["row"], axis=1),
+        ],
+        "body",
+        [of("i", [], TensorProto.INT64), of("c", [], TensorProto.BOOL), of("v", [None, 5])],
+        [of("go", [], TensorProto.BOOL), of("more", [None, 5]), of("row", [None])],
+        [numpy_helper.from_array(np.ones(5, np.float32), "one")],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["times", "true", "x"], ["y", "rows"], body=body)],
+        "g",
+        [of("x", [None, 5])],
+        [of("y", [None, 5]), of("rows", [None, None])],
+        [numpy_helper.from_array(np.int64(3), "times"), numpy_helper.from_array(np.array(True), "true")],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    return bytes(model.SerializeToString())
 
 
 def message(data: bytes, rng: Random) -> bytes:

@@ -69,7 +69,7 @@ def opcodes(data: bytes, rng: Random) -> bytes:
 
 
 def _number(old: Any, rng: Random, _memo: Any) -> bytes:
-    value = number(rng, int(old))
+    value = number(rng, int(old or 0))  # NEWTRUE has no argument
     if -(2**31) <= value < 2**31:
         return b"J" + struct.pack("<i", value)
     return _counted("\x8a", "<B", value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
