@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -50,13 +51,20 @@ def outcomes(results: Path) -> list[Outcome]:
 def figure(promise: Promise, found: list[Outcome], mutated: list[str]) -> tuple[bool, str]:
     """Returns whether a promise is kept, and how that was measured, in words."""
     if promise.paths == (MUTATION,):
-        ends = [int(re.search(r"(\d+) ended", line)[1]) for line in mutated]  # type: ignore[index]
-        files = sum(int(line.split(": ")[1].split()[0]) for line in mutated)
+        counts = [re.search(r": (\d+) files, .* (\d+) ended a process", line) for line in mutated]
+        files = sum(int(found[1]) for found in counts if found)
+        ends = [int(found[2]) for found in counts if found]
         return bool(ends) and not sum(ends), f"{files:,} files of {len(ends)} formats, {sum(ends)} ended a process"
     own = [one.kept for one in found if one.path.startswith(promise.paths)]
     kept, skipped = own.count(True), own.count(None)
     more = f", {skipped} skipped" if skipped else ""
     return kept > 0 and False not in own, f"{kept} of {len(own) - skipped} attempts as they should be{more}"
+
+
+def mutated_lines(printed: str) -> list[str]:
+    """Returns the line of each format, and below it those of the files that ended a process."""
+    lines = [line for line in printed.splitlines() if " ended a process" in line or line.startswith("  number ")]
+    return [line.strip() for line in lines]
 
 
 def report(all_: list[Promise], found: list[Outcome], mutated: list[str], seconds: float) -> tuple[bool, str]:
@@ -77,11 +85,11 @@ def main() -> int:
     BUILD.mkdir(exist_ok=True)
     results = BUILD / "trust.xml"
     pytest = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-o", "junit_family=xunit1", f"--junit-xml={results}"]
-    subprocess.run([*pytest, *tests], cwd=ROOT, check=False)
+    more = ["--long", "--timeout", "0"] if long else []
+    subprocess.run([*pytest, *more, *tests], cwd=ROOT, check=False, env=os.environ | ({"LONG": "1"} if long else {}))
     mutation = [sys.executable, "-W", "ignore", "-m", MUTATION.replace("/", "."), "--count", str(FILES[long])]
     done = subprocess.run(mutation, cwd=ROOT, check=False, capture_output=True, text=True)
-    mutated = [line for line in done.stdout.splitlines() if " ended a process" in line]
-    kept, page = report(all_, outcomes(results), mutated, time.monotonic() - began)
+    kept, page = report(all_, outcomes(results), mutated_lines(done.stdout), time.monotonic() - began)
     (BUILD / "trust-report.md").write_text(page)
     sys.stdout.write(page)
     return 0 if kept else 1

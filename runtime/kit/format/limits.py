@@ -10,11 +10,13 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-
 class UnpackLimits(NamedTuple):
     """Limits for the unpacked files of one kit.
 
-    `members` counts the entries of all archives, and files and folders as well. `expanded_bytes` is the sum over all
+    `members` counts the entries of all archives, and files and folders as well; `folders`, which cost more than files,
+    those alone. `expanded_bytes` is the sum over all
     unpacked layers. `ratio` is bytes out per byte in, checked once `ratio_from_bytes` bytes are out.
     """
 
     members: int = 100_000
+    folders: int = 20_000
     expanded_bytes: int = 32 << 30
     ratio: int = 200
     ratio_from_bytes: int = 64 << 20

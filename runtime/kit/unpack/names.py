@@ -14,7 +14,7 @@ class Names:
 
     def __init__(self, limits: UnpackLimits) -> None:
         self.folders: dict[Parts, bool] = {}
-        self._limits = limits
+        self._limits, self._left_folders = limits, limits.folders
         self._written: dict[Parts, Parts] = {}  # as they were written, by their folded form
 
     def add(self, parts: Parts, *, is_folder: bool) -> list[Parts]:
@@ -32,6 +32,9 @@ class Names:
                 self.folders[found] = wanted
                 if wanted:
                     new.append(found)
+                    self._left_folders -= 1
+                    if self._left_folders < 0:
+                        raise ValueError(f"the kit has more than {self._limits.folders} folders")
             elif found[-1] != part:
                 raise ValueError(f"{part!r} and {found[-1]!r} are the same name on some disks")
             elif not wanted:

@@ -236,6 +236,7 @@ LIMITS = {
     "members": (UnpackLimits(members=2), file("a") + file("b") + file("c"), "to more than 2 archive members"),
     "repeated-folders": (UnpackLimits(members=2), folder("a") * 3, "to more than 2 archive members"),
     "implied-folders": (UnpackLimits(members=3), file("a/b/c/d"), "the kit has more than 3 files and folders"),
+    "folders": (UnpackLimits(folders=2), folder("a") + file("a/b/c") + folder("d"), "the kit has more than 2 folders"),
     "bytes": (UnpackLimits(expanded_bytes=4000), file("a", b"1" * 4000), "to more than 4000 bytes"),
     "stated-bytes": (UnpackLimits(), header("a", b"\x80" + (33 << 30).to_bytes(11, "big")), "bytes, the limit"),
     "depth": (UnpackLimits(depth=2), file("a/b/c"), "it is 3 levels deep, at most 2 are allowed"),
