@@ -90,10 +90,17 @@ def _torch(head: bytes, files: ModelFiles, options: Options) -> str | None:
     return "weights, which need the kit's own code: --trust unsafe"
 
 
+def _catboost(_head: bytes, files: ModelFiles, _options: Options) -> None:
+    from adapters.boosted.cbm import check_cbm
+
+    check_cbm((files.root / files.path).read_bytes(), files.path, texts=False)
+
+
 _CHECKS: Final[dict[str, Callable[[bytes, ModelFiles, Options], str | None]]] = {
     "onnx": _onnx,
     "sklearn": _sklearn,
     "pytorch": _torch,
+    "catboost": _catboost,
     "python": lambda _, __, own: f"its entry point is the kit's own code, which --trust {own.trust} does not run",
 }
 """The other adapters' formats are data, which only their frameworks can check."""

@@ -20,6 +20,7 @@ from adapters.base import LoadFailed, Options, Refused
 from adapters.boosted import booster, text
 from adapters.boosted.cbm import STEP, check_cbm
 from adapters.boosted.flat import Table
+from adapters.inspection import verdicts
 
 from .kits import files_in
 
@@ -238,6 +239,8 @@ def test_catboost_text_features_need_unsafe(tmp_path: Path) -> None:
     model.fit(words, [0, 1, 0] * 10).save_model(tmp_path / "m.cbm")
     with pytest.raises(Refused, match="has text features, whose dictionaries CatBoost reads without a check"):
         load(files_in(tmp_path, "m.cbm"), Options(), framework=None, format=None, warn=print)
+    (verdict,) = verdicts(files_in(tmp_path, "m.cbm"), Options())
+    assert "has text features" in str(verdict.refused)
     _, loaded = load(files_in(tmp_path, "m.cbm"), Options(trust="unsafe"), framework=None, format=None, warn=print)
     rows = np.array([row[0].encode() for row in words], object)
     got = loaded.predict({loaded.inputs[0].name: rows}, ("predict",))
