@@ -67,8 +67,8 @@ def _check_parts(trees: Table, names: list[bytes], data: bytes) -> None:
 
 def _check_classes(told: dict[str, Any], width: int) -> None:
     """Each number of an answer is that of a class, by its place among all classes; one number means two classes."""
-    places, names = np.asarray(told["class_to_label"]), told["class_names"]
-    count = len(names) or told["classes_count"] or None
+    places, names = np.asarray(told["class_to_label"]), told.get("class_names", [])
+    count = len(names) or told.get("classes_count") or None
     need(isinstance(names, list) and places.shape == (max(width, 2),), "its classes and answers do not agree")
     need(count is None or below(places, count), "its classes and their names do not agree")
 

@@ -114,7 +114,7 @@ def _script(files: ModelFiles, options: Options, device: torch.device) -> Loaded
         kinds = (*types, *("Tensor" for _ in tensors))  # a forward with defaults may take fewer
         return tuple(t.item() if k in SCALARS else t for t, k in zip(tensors, kinds, strict=False)), {}
 
-    return Loaded(module, arrange=arrange)
+    return Loaded(module, arrange=arrange, steady=not module.inlined_graph.findAllNodes("prim::Loop"))
 
 
 def _weights(files: ModelFiles, options: Options, device: torch.device) -> Loaded:

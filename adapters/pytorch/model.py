@@ -30,6 +30,8 @@ class Loaded(NamedTuple):
     dtypes: tuple[torch.dtype | None, ...] = ()
     """What the inputs are cast to, where the protocol has no datatype for it."""
     warning: str = ""
+    steady: bool = True
+    """False if it has loops: what inputs say may decide how often they run."""
 
 
 def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.device, kind: str) -> Model:
@@ -56,6 +58,7 @@ def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.
         outputs=outputs,
         predict=predict,
         batch=dry.has_rows(inputs, outputs),
+        steady=loaded.steady,
         properties=facts | ({"warning": loaded.warning} if loaded.warning else {}),
     )
     if outputs or not isinstance(found, Exception):

@@ -700,3 +700,17 @@ def test_constants_among_the_inputs_of_a_program_stay_as_they_were_exported(tmp_
     assert [spec.name for spec in model.inputs] == ["x", "offset"]
     got = model.predict({"x": np.ones((1, 3), np.float32), "offset": np.ones(3, np.float32)}, ("output",))
     assert got["output"].tolist() == [[4, 4, 4]]
+
+
+class Repeated(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(int(x[0].item())):
+            x = x + 1
+        return x
+
+
+def test_a_script_with_a_loop_has_no_steady_time(tmp_path: Path) -> None:
+    for module, steady in ((Repeated(), False), (torch.nn.ReLU(), True)):
+        torch.jit.script(module).save(str(tmp_path / "m.pt"))
+        model = opened(tmp_path, "m.pt", confined=True, inputs=(TensorSpec("x", "FP32", (-1,)),))
+        assert model.steady is steady

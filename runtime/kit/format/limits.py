@@ -11,8 +11,8 @@ class UnpackLimits(NamedTuple):
     """Limits for the unpacked files of one kit.
 
     `members` counts the entries of all archives, and files and folders as well; `folders`, which cost more than files,
-    those alone. `expanded_bytes` is the sum over all
-    unpacked layers. `ratio` is bytes out per byte in, checked once `ratio_from_bytes` bytes are out.
+    those alone. `expanded_bytes` is the sum over all unpacked layers. `ratio` is bytes out per byte in, checked once
+    `ratio_from_bytes` bytes are out.
     """
 
     members: int = 100_000
