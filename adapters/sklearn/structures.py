@@ -200,6 +200,16 @@ def _sparse(found: Any) -> None:
     (found if hasattr(found, "check_format") else found.tocsr()).check_format(full_check=True)
 
 
+def _random(found: Any) -> None:
+    """The next number is taken from a place in a buffer that numpy does not compare with its size."""
+    bits = getattr(found, "_bit_generator", None) or getattr(found, "bit_generator", found)
+    state = bits.state
+    place, most = state.get("buffer_pos", 0), 4
+    if "pos" in state["state"]:  # MT19937
+        place, most = state["state"]["pos"], 624
+    need(0 <= place <= most, "its next number is outside of its buffer")
+
+
 CHECKS: Final[dict[str, Callable[[Any], None]]] = {
     "sklearn.base.BaseEstimator": _estimator,
     "sklearn.tree._tree.Tree": _tree,
@@ -215,6 +225,9 @@ CHECKS: Final[dict[str, Callable[[Any], None]]] = {
     "sklearn.neighbors._ball_tree.BinaryTree32": _space_tree,
     "sklearn.svm._base.BaseLibSVM": _support_vectors,
     "sklearn.cluster._kmeans._BaseKMeans": _centers,
+    "numpy.random.mtrand.RandomState": _random,
+    "numpy.random._generator.Generator": _random,
+    "numpy.random.bit_generator.BitGenerator": _random,
     "scipy.interpolate._bsplines.BSpline": _spline,
     "scipy.sparse._base._spbase": _sparse,
 }

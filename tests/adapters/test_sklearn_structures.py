@@ -76,6 +76,15 @@ def hist(field: str, node: int, value: int) -> Callable[[Any], None]:
     return change
 
 
+def drawing(bits: Any, key: str, place: int) -> Callable[[Any], None]:
+    """Gives a model a random state whose next number is at another place."""
+    state = bits.state
+    (state if key in state else state["state"])[key] = place
+    bits.state = state
+    kind = np.random.RandomState if key == "pos" else np.random.Generator
+    return lambda model: setattr(model, "random_state_", kind(bits))
+
+
 def narrow(model: Any) -> None:
     model.estimators_[0] = DecisionTreeClassifier().fit(np.c_[X, X], Y)
 
@@ -146,6 +155,8 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
     "features": (lambda: TfidfTransformer(), put("n_features_in_", lambda n: 2**32), "for 4294967296 features"),
     "spline": (lambda: SplineTransformer(), lambda m: setattr(m.bsplines_[0], "c", np.zeros((1, 1))), "do not agree"),
     "sparse": (lambda: TfidfTransformer(), wide_indices, "indices|index"),
+    "random state": (lambda: KMeans(3, n_init=1), drawing(np.random.MT19937(1), "pos", 2**30), "outside of its buffer"),
+    "generator": (lambda: KMeans(3, n_init=1), drawing(np.random.Philox(1), "buffer_pos", -1), "outside of its buffer"),
 }
 
 
