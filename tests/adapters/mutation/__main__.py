@@ -101,7 +101,7 @@ def try_files(name: str, seed: int, end: int, whole: dict[str, bytes], folder: P
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     form = FORMATS[name]
     for number in range(counts[TRIED], min(end, counts[TRIED] + CHUNK)):
-        with suppress(ValueError, IndexError, TypeError):  # a mutation that cannot be written down
+        with suppress(ValueError, IndexError, TypeError, OverflowError):  # a mutation that cannot be written down
             (folder / form.path).write_bytes(mutated(name, seed, number, whole)[1])
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
         served = answers(folder, form, Random(number))

@@ -54,6 +54,7 @@ def estimators() -> dict[str, Any]:
         svm,
         tree,
     )  # fmt: skip
+    from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - it makes IterativeImputer importable
 
     grown = {"max_depth": 3, "random_state": 0}
     kinds = [
@@ -110,6 +111,9 @@ def estimators() -> dict[str, Any]:
     found["sparse neighbours"] = neighbors.KNeighborsClassifier(algorithm="brute").fit(rows, Y)
     found["sparse support vectors"] = svm.SVC(kernel="linear").fit(rows, Y)
     found["sparse coefficients"] = linear_model.SGDClassifier().fit(X, Y).sparsify()
+    found["drawing"] = impute.IterativeImputer(sample_posterior=True, random_state=0, max_iter=2).fit(
+        np.where(X > 2, np.nan, X)
+    )
     found["isotonic"] = isotonic.IsotonicRegression().fit(X[:, 0], Y)
     found["multi-output"] = tree.DecisionTreeClassifier(**grown).fit(X, np.c_[Y, Y % 2])
     return found
@@ -301,7 +305,9 @@ def onnx_message(data: bytes, rng: Random) -> bytes:
 
 
 FORMATS: Final = {
-    "pickle": Format("sklearn.ensemble", "m.pkl", pickles, (mutators.opcodes,) * 4 + (mutators.raw,), "restricted"),
+    "pickle": Format(
+        "sklearn.ensemble", "m.pkl", pickles, (mutators.opcodes, mutators.objects) * 2 + (mutators.raw,), "restricted"
+    ),
     "skops": Format("skops.io", "m.skops", skops_files, (mutators.member(skops_member),)),
     "onnx": Format("onnxruntime", "m.onnx", onnx_files, (onnx_message,) * 4 + (mutators.raw,)),
     "xgboost-json": Format("xgboost", "m.json", lambda: xgboost_files("json"), (mutators.json_text,)),

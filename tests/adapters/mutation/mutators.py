@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import pickletools
 import re
 import struct
@@ -11,6 +12,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, Final
+
+import numpy as np
 
 TELLING: Final = (".json", ".py", ".pkl")
 """Members of archives that say what is done with the others."""
@@ -102,6 +105,61 @@ CHANGES: Final[dict[str, Callable[[Any, Random, list[int]], bytes]]] = {
     **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE"), _text),
     **dict.fromkeys(("BINGET", "LONG_BINGET", "NONE", "EMPTY_TUPLE", "EMPTY_LIST"), _another),
 }
+
+
+def objects(data: bytes, rng: Random) -> bytes:
+    """Changes one array or number that an object of a pickle holds, to one that those beside it do not expect."""
+    root = pickle.loads(data)
+    holders = list(_holders(root))
+    for _ in range(rng.choice((1, 1, 1, 2))):
+        at, key = rng.choice(holders)
+        at[key] = _other(at[key], rng)
+    return pickle.dumps(root, 4)
+
+
+def _holders(root: Any) -> Iterator[tuple[Any, Any]]:
+    stack, seen = [root], set[int]()
+    while stack:
+        thing = stack.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, np.ndarray):
+            stack += thing.ravel().tolist() if thing.dtype.hasobject else []
+            continue
+        inside = thing if isinstance(thing, dict | list) else getattr(thing, "__dict__", None)
+        stack += thing if isinstance(thing, tuple) else ()
+        for key, value in inside.items() if isinstance(inside, dict) else enumerate(inside or ()):
+            stack.append(value)
+            if isinstance(value, np.ndarray | int | float):
+                yield inside, key
+
+
+def _other(old: Any, rng: Random) -> Any:
+    if not isinstance(old, np.ndarray):
+        return number(rng, int(old)) if isinstance(old, int) else rng.choice(FLOATS)
+    if not old.ndim or not old.size:
+        return np.zeros(rng.choice((0, 1, 3)), old.dtype)
+    axis = rng.randrange(old.ndim)
+    which = rng.randrange(7)
+    if which == 0:
+        return np.take(old, range(rng.randrange(old.shape[axis])), axis)
+    if which == 1:
+        return np.concatenate([old, old], axis)
+    if which == 2:
+        return np.ascontiguousarray(old.T)
+    if which == 3:
+        return old[0]
+    if which == 4 and not old.dtype.hasobject and old.dtype.names is None and old.dtype.kind not in "SU":
+        return old.astype(rng.choice(("<f4", "<f8", "<i4", "<i8", "u1", ">f8")))
+    made = old.copy(order="F" if which == 5 else "C")
+    if old.dtype.kind in "iu":
+        made.flat[rng.randrange(old.size)] = rng.choice(
+            (0, 1, -1, 2, 7, 64, 127, old.max() + 1, old.max() * 2 + 1, 100)
+        )
+    elif old.dtype.kind == "f":
+        made.flat[rng.randrange(old.size)] = rng.choice(FLOATS)
+    return made
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
