@@ -200,6 +200,32 @@ def _sparse(found: Any) -> None:
     (found if hasattr(found, "check_format") else found.tocsr()).check_format(full_check=True)
 
 
+def _one_hot(found: Any) -> None:
+    """Columns of its answer are counted, and written to without another look."""
+    state = vars(found)
+    if "_n_features_outs" in state:
+        sizes, dropped = [len(known) for known in found.categories_], state.get("_drop_idx_after_grouping")
+        places = zip(() if dropped is None else dropped, sizes, strict=False)
+        mappings = [one for one in state.get("_default_to_infrequent_mappings", ()) if one is not None]
+        inside = all(place is None or 0 <= place < size for place, size in places)
+        need(inside and all((one >= 0).all() for one in mappings), "it drops categories that it does not have")
+        columns = found._compute_n_features_outs()  # noqa: SLF001 - it has no public name
+        need(list(found._n_features_outs) == columns, "it has another number of columns")  # noqa: SLF001
+
+
+def _vocabulary(found: Any) -> None:
+    known = vars(found).get("vocabulary_", {})
+    need(sorted(known.values()) == [*range(len(known))], "its words are not numbered")
+
+
+def _neighbours(found: Any) -> None:
+    samples = vars(found).get("_fit_X")
+    if samples is not None:
+        need(found.n_samples_fit_ == samples.shape[0], "it has another number of samples")
+        answers = vars(found).get("_y")
+        need(answers is None or len(answers) == found.n_samples_fit_, "it has another number of answers than samples")
+
+
 def _random(found: Any) -> None:
     """The next number is taken from a place in a buffer that numpy does not compare with its size."""
     bits = getattr(found, "_bit_generator", None) or getattr(found, "bit_generator", found)
@@ -225,6 +251,10 @@ CHECKS: Final[dict[str, Callable[[Any], None]]] = {
     "sklearn.neighbors._ball_tree.BinaryTree32": _space_tree,
     "sklearn.svm._base.BaseLibSVM": _support_vectors,
     "sklearn.cluster._kmeans._BaseKMeans": _centers,
+    "sklearn.neighbors._base.NeighborsBase": _neighbours,
+    "sklearn.preprocessing._encoders.OneHotEncoder": _one_hot,
+    "sklearn.feature_extraction.text.CountVectorizer": _vocabulary,
+    "sklearn.feature_extraction._dict_vectorizer.DictVectorizer": _vocabulary,
     "numpy.random.mtrand.RandomState": _random,
     "numpy.random._generator.Generator": _random,
     "numpy.random.bit_generator.BitGenerator": _random,

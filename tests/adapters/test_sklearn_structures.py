@@ -20,10 +20,10 @@ from sklearn.ensemble import (
     IsolationForest,
     RandomForestClassifier,
 )
-from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.metrics import DistanceMetric
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import SplineTransformer
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsTransformer
+from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -87,6 +87,11 @@ def drawing(bits: Any, key: str, place: int) -> Callable[[Any], None]:
 
 def narrow(model: Any) -> None:
     model.estimators_[0] = DecisionTreeClassifier().fit(np.c_[X, X], Y)
+
+
+def far_words(model: Any) -> None:
+    model.extra_ = CountVectorizer().fit(["some words"])
+    model.extra_.vocabulary_["some"] = 10**6
 
 
 def wide_indices(model: Any) -> None:
@@ -155,6 +160,15 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
     "features": (lambda: TfidfTransformer(), put("n_features_in_", lambda n: 2**32), "for 4294967296 features"),
     "spline": (lambda: SplineTransformer(), lambda m: setattr(m.bsplines_[0], "c", np.zeros((1, 1))), "do not agree"),
     "sparse": (lambda: TfidfTransformer(), wide_indices, "indices|index"),
+    "columns": (lambda: OneHotEncoder(), put("_n_features_outs", lambda n: [*n[:-1], 1]), "another number of columns"),
+    "dropped": (
+        lambda: OneHotEncoder(drop="first"),
+        put("_drop_idx_after_grouping", lambda drop: drop - 5),
+        "categories that it does not have",
+    ),
+    "words": (lambda: TfidfTransformer(), far_words, "its words are not numbered"),
+    "samples": (lambda: KNeighborsTransformer(), put("n_samples_fit_", lambda n: n - 50), "another number of samples"),
+    "answers": (lambda: KNeighborsClassifier(), put("_y", lambda y: y[:3]), "another number of answers"),
     "random state": (lambda: KMeans(3, n_init=1), drawing(np.random.MT19937(1), "pos", 2**30), "outside of its buffer"),
     "generator": (lambda: KMeans(3, n_init=1), drawing(np.random.Philox(1), "buffer_pos", -1), "outside of its buffer"),
 }
