@@ -71,9 +71,9 @@ def _check(text: str) -> int:
     at = first + 1
     for i, size in enumerate(sizes):
         block = text[at : at + size]
-        whole = block.startswith(f"Tree={i}\n") and block.endswith("\n") and len(block) == size
-        need(whole, f"tree {i} is not where tree_sizes says")
-        _check_tree(_tree(block, i), features, i)
+        need(block.startswith(f"Tree={i}\n") and len(block) == size, f"tree {i} is not where tree_sizes says")
+        _check_tree(_pairs(block), features, i)
+        _check_lines(block, i)
         at += size
     need(text.startswith(END, at), "its trees do not end where tree_sizes says")
     return at
@@ -86,12 +86,12 @@ def _pairs(lines: str) -> dict[str, str]:
     return found
 
 
-def _tree(block: str, i: int) -> dict[str, str]:
+def _check_lines(block: str, i: int) -> None:
     """LightGBM reads up to an empty line, at most MOST_LINES, and takes what has no `=` as the beginning of a key."""
+    need(block.endswith("\n"), f"tree {i} is not where tree_sizes says")
     lines = block.rstrip("\n").split("\n")[1:]
     keys = [line.partition("=")[0] if "=" in line else "" for line in lines]
     need(len(lines) <= MOST_LINES and all(map(KEY.fullmatch, keys)), f"tree {i} has other lines than key=value")
-    return _pairs(block)
 
 
 def _check_tree(tree: dict[str, str], features: int, i: int) -> None:

@@ -90,6 +90,8 @@ def _prepare(part: Any, jobs: int) -> None:
         part.set_param({"nthread": jobs})
     elif getattr(part, "n_jobs", None) is not None or (is_boosted(part) and hasattr(part, "n_jobs")):
         part.n_jobs = jobs
+    if hasattr(part, "_n_threads"):  # those of the machine that KMeans was trained on
+        part._n_threads = max(jobs, 1)  # noqa: SLF001 - it has no public name
 
 
 def _mend(part: Any) -> None:

@@ -196,6 +196,15 @@ def test_damaged_tree_in_skops_never_gets_to_predict(tmp_path: Path) -> None:
         load(files_in(tmp_path, "m.skops"), Options(trust="data"))
 
 
+def test_threads_are_not_those_of_the_file(tmp_path: Path) -> None:
+    model = KMeans(3, n_init=1, random_state=0).fit(X)
+    model._n_threads = -3  # with which OpenMP ends the process
+    joblib.dump(model, tmp_path / "m.joblib")
+    loaded = load(files_in(tmp_path, "m.joblib"), Options())
+    answers = loaded.predict({loaded.inputs[0].name: X}, ("predict",))["predict"]
+    assert answers.tolist() == model.labels_.tolist()
+
+
 def test_a_state_that_compiled_code_would_read_past_is_refused() -> None:
     metric = DistanceMetric.get_metric("euclidean")
     tree = KNeighborsClassifier(algorithm="kd_tree").fit(X, Y)._tree
