@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from runtime.errors import Cancelled
-from runtime.exits import KILLED
 from runtime.libraries import listen
 from runtime.log import Log
 from runtime.progress import Progress
@@ -35,6 +34,8 @@ def until_stopped(
     try:
         return work(progress)
     except Cancelled as cancelled:
+        from runtime.exits import KILLED  # with the adapters, 30 ms
+
         code = KILLED + signals[0]
         log.warning("runtime.cancelled", message=f"runtime: {cancelled}", reason=str(cancelled), exit_code=code)
         return code, []
