@@ -94,15 +94,39 @@ def lanes(*works: Callable[[Read], object]) -> Iterator[Take]:
         raise failures[0]
 
 
+@contextmanager
+def ahead(read: Read) -> Iterator[Read]:
+    """Yields what returns the bytes of `read`, and at their end raises what it raised; a thread calls it meanwhile."""
+    pipe, failures, stopped = _Pipe(), list[BaseException](), threading.Event()
+
+    def fill() -> None:
+        try:
+            while not stopped.is_set() and (data := read(CHUNK_BYTES)):
+                pipe.put(data)
+        except BaseException as failure:  # noqa: BLE001 - raised again by `take`
+            failures.append(failure)
+        pipe.put(None)
+
+    def take(most: int) -> bytes:
+        if not (data := pipe.read(most)) and failures:
+            raise failures[0]
+        return data
+
+    thread = threading.Thread(target=fill, name="ahead", daemon=True)
+    thread.start()
+    try:
+        yield take
+    finally:
+        stopped.set()
+        pipe.drain()
+        thread.join()
+
+
 class Lane:
     """Runs `work(read)` in a thread; `read` returns what `put` gets, in order."""
 
     def __init__(self, work: Callable[[Read], object]) -> None:
-        self._waiting: SimpleQueue[bytes | None] = SimpleQueue()
-        self._room: SimpleQueue[None] = SimpleQueue()  # with `_waiting` a third of the CPU of a `Queue(_DEPTH)`
-        for _ in range(_DEPTH):
-            self._room.put(None)
-        self._piece, self._position, self._ended = b"", 0, False
+        self._pipe = _Pipe()
         self._aborted = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(work,), name="lane", daemon=True)
@@ -115,13 +139,12 @@ class Lane:
         """
         if self._failure is not None and not isinstance(self._failure, BadContent):
             raise self._failure
-        self._room.get()
-        self._waiting.put(data)
+        self._pipe.put(data)
 
     def end(self, *, aborted: bool = False) -> BaseException | None:
         """Waits until the work is done, and returns what it raised. `aborted`: its next `read` raises Cancelled."""
         self._aborted = aborted
-        self._waiting.put(None)
+        self._pipe.put(None)
         self._thread.join()
         return self._failure
 
@@ -130,17 +153,40 @@ class Lane:
             work(self._read)
         except BaseException as failure:  # noqa: BLE001 - raised again by `put` or returned by `end`
             self._failure = failure
-        while not self._ended:  # `put` must not wait for ever
-            self._next()
+        self._pipe.drain()
 
     def _read(self, most: int) -> bytes:
-        if self._position == len(self._piece) and not self._ended:
-            self._next()
+        data = self._pipe.read(most)
         if self._aborted:
             raise Cancelled("the pull was cancelled")
+        return data
+
+
+class _Pipe:
+    """Hands bytes from one thread to another; `put` waits while `_DEPTH` pieces wait. None is the end."""
+
+    def __init__(self) -> None:
+        self._waiting: SimpleQueue[bytes | None] = SimpleQueue()
+        self._room: SimpleQueue[None] = SimpleQueue()  # two of these cost a third of the CPU of a `Queue(_DEPTH)`
+        self._piece, self._position, self._ended = b"", 0, False
+        for _ in range(_DEPTH):
+            self._room.put(None)
+
+    def put(self, data: bytes | None) -> None:
+        self._room.get()
+        self._waiting.put(data)
+
+    def read(self, most: int) -> bytes:
+        if self._position == len(self._piece) and not self._ended:
+            self._next()
         data = self._piece[self._position : self._position + most]
         self._position += len(data)
         return data
+
+    def drain(self) -> None:
+        """Passes over the rest, so that `put` does not wait for ever."""
+        while not self._ended:
+            self._next()
 
     def _next(self) -> None:
         data = self._waiting.get()

@@ -7,6 +7,8 @@ does not compress by default: ISA-L, twice as fast, would be one more compiled d
 import sys
 import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +16,7 @@ from runtime.errors import MissingPackage, UnsafeArchive, Unsupported
 from runtime.kit.files import Check, Read
 from runtime.kit.format.digest import DigestCheck
 from runtime.kit.format.limits import UnpackLimits
+from runtime.kit.lane import ahead
 
 _INPUT_BYTES = 64 << 10
 _BUFFER_BYTES = 256 << 10  # so that 512-byte headers do not each cost a call into zlib
@@ -63,16 +66,23 @@ def check_compression(compression: str, subject: str) -> None:
         raise MissingPackage.of("zstd", needs, f", or {fix}") from None
 
 
+@contextmanager
+def expanded(
+    read: Read, compression: str, budget: Budget, subject: str, check: Check, digest: DigestCheck | None
+) -> Iterator["Expanded"]:
+    """Yields what is inside a layer; what is compressed is inflated in a thread. Raises Unsupported."""
+    check_compression(compression, subject)
+    inflated = ahead(_Inflated(read, budget.limits, subject, compression).read) if compression else nullcontext(read)
+    with inflated as source:
+        yield Expanded(source, budget, subject, check, digest)
+
+
 class Expanded:
     """Reads what is inside a layer, counts it and hands it to `digest`. `check` is called before each piece."""
 
-    def __init__(
-        self, read: Read, compression: str, budget: Budget, subject: str, check: Check, digest: DigestCheck | None
-    ) -> None:
-        self._budget, self._subject, self._check, self._digest = budget, subject, check, digest
+    def __init__(self, source: Read, budget: Budget, subject: str, check: Check, digest: DigestCheck | None) -> None:
+        self._source, self._budget, self._subject, self._check, self._digest = source, budget, subject, check, digest
         self._buffer, self._position = b"", 0
-        check_compression(compression, subject)
-        self._source = _Inflated(read, budget.limits, subject, compression).read if compression else read
 
     def read(self, size: int) -> bytes:
         """Returns at most `size` bytes, and none only at the end. Raises UnsafeArchive."""

@@ -17,7 +17,7 @@ from runtime.kit.format.limits import DEFAULT_LIMITS, UnpackLimits
 from runtime.kit.format.manifest import FILE_METADATA, FILE_PATH
 from runtime.kit.format.paths import Parts, checked_parts, entry_path, lies_under
 from runtime.kit.format.placing import Placed
-from runtime.kit.unpack.expand import Budget, Expanded, check_compression
+from runtime.kit.unpack.expand import Budget, check_compression, expanded
 from runtime.kit.unpack.names import Names
 from runtime.kit.unpack.tar import TarReader
 from runtime.kit.unpack.tree import ComparedTree, RejoinedTree, Tree, WrittenTree
@@ -76,9 +76,9 @@ class Walk:
         check_format(placed)
         subject = _subject(placed)
         diff_id, compression = _diff_id(placed, subject), placed.layer.compression
-        content = Expanded(read, compression, self._budget, subject, self._check, diff_id)
-        structure = content.read if record is None else _recorded(content.read, record)
-        whole = self._members(tree, placed, structure, content.read)
+        with expanded(read, compression, self._budget, subject, self._check, diff_id) as content:
+            structure = content.read if record is None else _recorded(content.read, record)
+            whole = self._members(tree, placed, structure, content.read)
         if whole and diff_id is not None:
             diff_id.finish()
         return whole

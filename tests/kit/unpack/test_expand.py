@@ -2,6 +2,7 @@ import gzip
 import io
 import sys
 import zlib
+from contextlib import AbstractContextManager
 from importlib import import_module
 
 import pytest
@@ -12,21 +13,23 @@ from adapters.imports import how_to_install
 from runtime.errors import UnsafeArchive, Unsupported
 from runtime.kit.format.digest import Digest, DigestCheck
 from runtime.kit.format.limits import UnpackLimits
-from runtime.kit.unpack.expand import Budget, Expanded
+from runtime.kit.unpack.expand import Budget, Expanded, expanded
 
 DATA = b"".join(b"%d," % number for number in range(200_000))  # 1.3 MB
 
 
-def content_of(stored: bytes, compression: str, budget: Budget, digest: DigestCheck | None = None) -> Expanded:
-    return Expanded(io.BytesIO(stored).read, compression, budget, "it", lambda: None, digest)
+def content_of(
+    stored: bytes, compression: str, budget: Budget, digest: DigestCheck | None = None
+) -> AbstractContextManager[Expanded]:
+    return expanded(io.BytesIO(stored).read, compression, budget, "it", lambda: None, digest)
 
 
 def expand(stored: bytes, compression: str = "gzip", step: int = 1 << 20, **limits: int) -> bytes:
-    content = content_of(stored, compression, Budget(UnpackLimits(**limits)))
     pieces = []
-    while piece := content.read(step):
-        assert len(piece) <= step
-        pieces.append(piece)
+    with content_of(stored, compression, Budget(UnpackLimits(**limits))) as content:
+        while piece := content.read(step):
+            assert len(piece) <= step
+            pieces.append(piece)
     return b"".join(pieces)
 
 
@@ -92,9 +95,10 @@ def test_45_a_gzip_bomb_is_stopped_by_its_ratio() -> None:
 
 def test_expanded_bytes_are_limited_over_all_layers() -> None:
     budget = Budget(UnpackLimits(expanded_bytes=100))
-    content_of(bytes(60), "", budget).read(1000)
-    with pytest.raises(UnsafeArchive) as caught:
-        content_of(bytes(60), "", budget).read(1000)
+    with content_of(bytes(60), "", budget) as first:
+        first.read(1000)
+    with content_of(bytes(60), "", budget) as second, pytest.raises(UnsafeArchive) as caught:
+        second.read(1000)
     assert str(caught.value) == "it expands the kit to more than 100 bytes, the limit for what is unpacked"
 
 
@@ -147,7 +151,7 @@ def test_another_compression_is_named(compression: str) -> None:
 
 def test_what_is_inside_is_hashed() -> None:
     digest = DigestCheck(Digest.of(DATA), len(DATA), "it")
-    content = content_of(gzip.compress(DATA), "gzip", Budget(UnpackLimits()), digest)
-    while content.read(700):
-        pass
+    with content_of(gzip.compress(DATA), "gzip", Budget(UnpackLimits()), digest) as content:
+        while content.read(700):
+            pass
     digest.finish()
