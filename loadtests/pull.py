@@ -12,23 +12,25 @@ Needs docker-registry, skopeo and curl. The third needs some cores: the proxy is
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import multiprocessing
 import os
 import random
 import shutil
+import socket
 import statistics
 import struct
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -160,32 +162,24 @@ def slow_proxy(host: str) -> Iterator[str]:
         process.join()
 
 
-def _serve(host: str, pipe: object) -> None:
+def _serve(host: str, pipe: Connection) -> None:
     name, _, port = host.partition(":")
 
-    async def forward(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float, bytes_a_second: float
-    ) -> None:
-        due = 0.0
-        while data := await reader.read(1 << 18):
-            now = time.monotonic()
-            due = max(due, now) + seconds + len(data) / bytes_a_second
-            await asyncio.sleep(due - now)
-            writer.write(data)
-            await writer.drain()
-        writer.close()
+    def forward(source: socket.socket, sink: socket.socket, seconds: float, bytes_a_second: float) -> None:
+        buffer, due = memoryview(bytearray(1 << 18)), 0.0
+        with suppress(OSError):
+            while size := source.recv_into(buffer):
+                due = max(due, time.monotonic()) + seconds + size / bytes_a_second
+                time.sleep(max(0, due - time.monotonic()))
+                sink.sendall(buffer[:size])
+            sink.shutdown(socket.SHUT_WR)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream = await asyncio.open_connection(name, int(port))
-        both = forward(reader, upstream[1], LATENCY_SECONDS, 1e12), forward(upstream[0], writer, 0, CONNECTION_BYTES)
-        await asyncio.gather(*both, return_exceptions=True)
-
-    async def run() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        pipe.send(server.sockets[0].getsockname()[1])  # type: ignore[attr-defined]  # a Connection
-        await server.serve_forever()
-
-    asyncio.run(run())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pipe.send(server.getsockname()[1])
+        while True:
+            client, upstream = server.accept()[0], socket.create_connection((name, int(port)))
+            for each in ((client, upstream, LATENCY_SECONDS, 1e12), (upstream, client, 0, CONNECTION_BYTES)):
+                threading.Thread(target=forward, args=each, daemon=True).start()
 
 
 def measure(title: str, rounds: int, cases: dict[str, Run]) -> None:

@@ -136,9 +136,10 @@ class RegistrySource:
         return bytes(data)
 
     def close(self) -> None:
-        """Closes connections: a server that runs for months has no use for them."""
+        """Closes connections and drops buffers: a server that runs for months has no use for them."""
         if self._opened is not None:
             self._opened.close()
+            self._opened = None
 
     def _stream_cached(self, descriptor: Descriptor, take: Take) -> bool:
         try:
@@ -240,6 +241,7 @@ class RegistrySource:
         return Repository(
             reference, budget_seconds, self._threads.pause,
             plain_http=options.plain_http, min_rate=options.min_rate, given=given,
+            buffers=self._opened.buffers if self._opened else None,
             warn=lambda text: self._threads.warn("registry.warned", reason=text),
         )  # fmt: skip
 

@@ -83,9 +83,8 @@ class Download:
 
     def _read_ranges(self) -> None:
         """Hands on the rest, over several connections at once: one alone is slower than the disk."""
-        ranges = Ranges(
-            lambda start, to: self._fill(start, to, ranges.stopped), self._check.taken_bytes, self._wanted.size
-        )
+        done, buffers = self._check.taken_bytes, self._repository.buffers
+        ranges = Ranges(lambda start, to: self._fill(start, to, ranges.stopped), done, self._wanted.size, buffers)
         with suppress(_Ignored):
             for piece in ranges:
                 for start in range(0, len(piece), CHUNK_BYTES):

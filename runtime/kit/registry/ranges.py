@@ -1,12 +1,30 @@
-"""One long blob over several connections at once: bounded ranges, handed on in order, a few of them in memory."""
+"""Long blobs over several connections at once: bounded ranges, handed on in order, a few of them in memory."""
 
 import threading
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import Final
 
 WORKERS: Final = 8
-PIECE_BYTES: Final = 4 << 20
-_AHEAD: Final = 10  # pieces in memory
+PIECE_BYTES: Final = 6 << 20
+_BUFFERS: Final = 9
+
+
+class Buffers:
+    """The memory for the pieces of all blobs that come at the same time. A buffer is made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._free: SimpleQueue[memoryview | None] = SimpleQueue()
+        for _ in range(_BUFFERS):
+            self._free.put(None)
+
+    def take(self) -> memoryview:
+        """Returns a buffer of PIECE_BYTES once one is free."""
+        return self._free.get() or memoryview(bytearray(PIECE_BYTES))
+
+    def give(self, buffer: memoryview) -> None:
+        """Takes a buffer back, or what was cut from one."""
+        self._free.put(buffer if len(buffer) == PIECE_BYTES else None)
 
 
 class Ranges:
@@ -16,11 +34,11 @@ class Ranges:
     is to look at `stopped` as it reads. What it raises is raised where its piece would come.
     """
 
-    def __init__(self, fetch: Callable[[int, memoryview], object], start: int, end: int) -> None:
-        self._fetch, self._end = fetch, end
-        self._free: list[memoryview] = []
+    def __init__(self, fetch: Callable[[int, memoryview], object], start: int, end: int, buffers: Buffers) -> None:
+        self._fetch, self._end, self._buffers = fetch, end, buffers
         self._next = self._wanted = start  # where the next piece to fetch begins, and the next one to hand on
-        self._pieces: dict[int, memoryview | BaseException] = {}
+        self._pieces: dict[int, memoryview] = {}
+        self._failures: dict[int, BaseException] = {}
         self._changed = threading.Condition()
         self.stopped = threading.Event()
 
@@ -30,44 +48,47 @@ class Ranges:
         try:
             while self._wanted < self._end:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._wanted in self._pieces)
-                    piece = self._pieces.pop(self._wanted)
-                if isinstance(piece, BaseException):
-                    raise piece
+                    self._changed.wait_for(lambda: self._wanted in self._pieces or self._wanted in self._failures)
+                    if failure := self._failures.get(self._wanted):
+                        raise failure
+                    piece = self._pieces[self._wanted]
                 yield piece
                 with self._changed:
+                    self._buffers.give(self._pieces.pop(self._wanted))
                     self._wanted += len(piece)
-                    self._free.append(piece)
-                    self._changed.notify_all()
         finally:
-            self.stopped.set()
             with self._changed:
-                self._changed.notify_all()
+                self.stopped.set()
+                for piece in self._pieces.values():
+                    self._buffers.give(piece)
 
     def _work(self) -> None:
-        while (start := self._take_turn()) is not None:
-            piece: memoryview | BaseException
+        while (turn := self._take_turn()) is not None:
+            start, piece = turn
+            failure: BaseException | None = None
             try:
-                piece = self._buffer(start)
                 self._fetch(start, piece)
-            except BaseException as failure:  # noqa: BLE001 - raised again by the iterator
-                piece = failure
+            except BaseException as problem:  # noqa: BLE001 - raised again by the iterator
+                failure = problem
             with self._changed:
-                self._pieces[start] = piece
-                if isinstance(piece, BaseException):
+                if failure:
+                    self._failures[start] = failure
                     self._next = self._end  # nothing behind it will be wanted
+                if failure or self.stopped.is_set():
+                    self._buffers.give(piece)
+                else:
+                    self._pieces[start] = piece
                 self._changed.notify_all()
 
-    def _buffer(self, start: int) -> memoryview:
-        size = min(PIECE_BYTES, self._end - start)
-        with self._changed:
-            return self._free.pop() if self._free and size == PIECE_BYTES else memoryview(bytearray(size))
+    def _take_turn(self) -> tuple[int, memoryview] | None:
+        """Returns where the next piece begins, and its buffer; None at the end.
 
-    def _take_turn(self) -> int | None:
-        """Returns where the next piece begins, once it may be fetched; None at the end."""
+        The first piece that is wanted of a blob has a buffer before later ones have: blobs never wait for each other.
+        """
+        buffer = self._buffers.take()
         with self._changed:
-            self._changed.wait_for(lambda: self.stopped.is_set() or self._next - self._wanted < _AHEAD * PIECE_BYTES)
             if self.stopped.is_set() or self._next >= self._end:
+                self._buffers.give(buffer)
                 return None
             start, self._next = self._next, self._next + PIECE_BYTES
-            return start
+            return start, buffer[: self._end - start]

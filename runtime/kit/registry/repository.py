@@ -22,6 +22,7 @@ from runtime.kit.registry.client import Body, Client, raise_if_passing, read_cap
 from runtime.kit.registry.credentials import Credential, Given, client_certificate, find_credential
 from runtime.kit.registry.login import Login
 from runtime.kit.registry.origin import Origin, registry_origin
+from runtime.kit.registry.ranges import Buffers
 from runtime.kit.registry.retry import Pause, RetryBudget, Transient
 
 _MAX_ERROR_BYTES: Final = 64 * 1024
@@ -47,6 +48,7 @@ class Repository:
         *,
         plain_http: bool,
         min_rate: int = 0,
+        buffers: Buffers | None = None,
         given: Given | None = None,
         warn: Callable[[str], object] = lambda text: None,
     ) -> None:
@@ -54,6 +56,7 @@ class Repository:
         self._host, self._name = reference.registry, reference.repository
         self._budget, self._pause = budget_seconds, pause
         self.min_rate = min_rate  # bytes a second, below which a connection is replaced
+        self.buffers = buffers or Buffers()
         self.ranges = True  # until an answer to a bounded range is something else
         self._given, self._warn, self._warned = given, warn, set[str]()
         certificate = client_certificate() if given else None
