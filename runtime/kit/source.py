@@ -1,7 +1,7 @@
 """A registry behind the cache: asked only for what is not here."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -117,8 +117,8 @@ class RegistrySource:
             verified_digest(raw, Digest.parse(name), None)
         return raw
 
-    def referrers(self, digest: Digest, artifact_type: str) -> bytes | None:
-        """Returns the registry's index of what refers to a manifest; None if it keeps none."""
+    def referrers(self, digest: Digest, artifact_type: str) -> Iterator[bytes]:
+        """Yields the pages of the registry's index of what refers to a manifest; none if it keeps no index."""
         return self._repository().referrers(digest, artifact_type)
 
     def document(self, descriptor: Descriptor) -> bytes:

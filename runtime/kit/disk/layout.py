@@ -7,7 +7,7 @@ between changes nothing. https://github.com/opencontainers/image-spec/blob/v1.1.
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -118,9 +118,9 @@ class LayoutSource:
                 return raw
         return None
 
-    def referrers(self, digest: Digest, artifact_type: str) -> bytes | None:  # noqa: ARG002 - the registry's
-        """Returns None: a layout has their index under a tag."""
-        return None
+    def referrers(self, digest: Digest, artifact_type: str) -> Iterator[bytes]:  # noqa: ARG002 - the registry's
+        """Yields nothing: a layout has their index under a tag."""
+        return iter(())
 
     def document(self, descriptor: Descriptor) -> bytes:
         """Returns a small blob, checked."""

@@ -5,10 +5,11 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pull
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import requests
 
@@ -31,6 +32,7 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 # https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#warnings
 _WARNING: Final = re.compile(r'299 - "((?:[^"\\]|\\.)*)"')
 _MOST_WARNING: Final = 4096  # characters of a header
+_MOST_PAGES: Final = 16
 
 
 class Repository:
@@ -84,13 +86,21 @@ class Repository:
         budget = self.retry_budget()
         return budget.run(lambda: self._manifest(tag_or_digest, budget))
 
-    def referrers(self, digest: Digest, artifact_type: str) -> bytes | None:
-        """Returns the index of what refers to a manifest, of this type if the registry can choose; else None.
+    def referrers(self, digest: Digest, artifact_type: str) -> Iterator[bytes]:
+        """Yields the pages of the index of what refers to a manifest, of this type if the registry can choose.
 
         https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers
         """
-        budget = self.retry_budget()
-        return budget.run(lambda: self._referrers(digest, artifact_type, budget))
+        place = f"{self._names.registry}/v2/{self._names.api_prefix}/referrers/{digest}"
+        address = f"{place}?artifactType={quote(artifact_type, safe='')}"
+        for _ in range(_MOST_PAGES):
+            budget = self.retry_budget()
+            page, following = budget.run(partial(self._page, address, budget))
+            if page is not None:
+                yield page
+            if following is None:
+                return
+            address = following
 
     def open_blob(
         self, descriptor: Descriptor, offset: int, budget: RetryBudget, *, fresh: bool = False, end: int | None = None
@@ -130,13 +140,24 @@ class Repository:
                 self._warn(f"{Origin.of(response.url)} says: {_UNPRINTABLE.sub(' ', text)}")
         return response
 
-    def _referrers(self, digest: Digest, artifact_type: str, budget: RetryBudget) -> bytes | None:
-        place = f"{self._names.registry}/v2/{self._names.api_prefix}/referrers/{digest}"
-        with self._get(
-            f"{place}?artifactType={quote(artifact_type, safe='')}", {"Accept": OCI_INDEX}, budget
-        ) as response:
+    def _page(self, address: str, budget: RetryBudget) -> tuple[bytes | None, str | None]:
+        """Returns a page of referrers, and the address of the next one if that is here. None: there is none."""
+        with self._get(address, {"Accept": OCI_INDEX}, budget) as response:
             raise_if_passing(response)
-            return read_capped(response, MAX_DOCUMENT_BYTES) if response.status_code == 200 else None
+            if response.status_code != 200:
+                return None, None
+            return read_capped(response, MAX_DOCUMENT_BYTES), self._next_page(response)
+
+    def _next_page(self, response: requests.Response) -> str | None:
+        """Returns the address that `Link` has, if it is at this registry. Warns of another."""
+        if "next" not in response.links:
+            return None
+        with suppress(ValueError):
+            following = urljoin(response.url, response.links["next"]["url"])
+            if Origin.of(following) == self._client.origin:
+                return following.partition("://")[2]
+        self._warn(f"{self._client.origin} has the next page of an answer elsewhere, where it is not asked for")
+        return None
 
     def _manifest(self, tag_or_digest: str, budget: RetryBudget) -> bytes | None:
         address, accept = self._names.manifest_url(tag_or_digest), {"Accept": ", ".join(MANIFESTS)}

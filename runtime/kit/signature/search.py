@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Final, Protocol
 
 from runtime.errors import BadContent, InvalidManifest, NotFound
@@ -20,8 +21,8 @@ class Attached(Protocol):
     def attached(self, name: str) -> bytes | None:
         """Returns the manifest with this tag or digest, a digest compared; None if there is none."""
 
-    def referrers(self, digest: Digest, artifact_type: str) -> bytes | None:
-        """Returns the index of what refers to a manifest; None where there is none."""
+    def referrers(self, digest: Digest, artifact_type: str) -> Iterator[bytes]:
+        """Yields the pages of the index of what refers to a manifest; none where there is no index."""
 
     def document(self, descriptor: Descriptor) -> bytes:
         """Returns a small blob, compared with its digest."""
@@ -39,12 +40,18 @@ def signatures(source: Attached, digest: Digest) -> Iterator[Signed]:
         left -= 1
         with suppress(BadContent, NotFound, ValueError):
             yield Signed("cosign", _document(source, layer), decoded(layer.annotations.get(COSIGN_NOTE)))
-    index = source.referrers(digest, BUNDLE)
-    index = source.attached(tag) if index is None else index
-    for carrier in _listed(index, "manifests", BUNDLE)[:left]:
+    for carrier in islice(_bundles(source, digest, tag), left):
         with suppress(BadContent, NotFound):
             for layer in _listed(source.attached(str(carrier.digest)), "layers", BUNDLE)[:1]:
                 yield Signed.of_bundle(_document(source, layer))
+
+
+def _bundles(source: Attached, digest: Digest, tag: str) -> Iterator[Descriptor]:
+    page = None
+    for page in source.referrers(digest, BUNDLE):
+        yield from _listed(page, "manifests", BUNDLE)
+    if page is None:
+        yield from _listed(source.attached(tag), "manifests", BUNDLE)
 
 
 def _listed(raw: bytes | None, key: str, kind: str) -> list[Descriptor]:

@@ -143,6 +143,41 @@ def test_a_registry_with_the_referrers_api_is_asked_by_it(lying: Lying, layouts:
     assert not registry.seen("/manifests/sha256-[0-9a-f]+$")
 
 
+@pytest.mark.parametrize("link", ['<{path}?page=2>; rel="next"', "<{url}{path}?page=2>; rel=next"])
+def test_a_signature_on_the_second_page_of_referrers_is_found(
+    link: str, lying: Lying, layouts: Path, tmp_path: Path
+) -> None:
+    registry, page = lying(layouts / "bundle"), (SIGNED / "referrers-response.json").read_bytes()
+    path = f"/v2/kits/iris/referrers/{EXPECTED['bundle']['kit']}"
+    registry.lie("page=2", other(page))
+    registry.lie("/referrers/", other(b'{"manifests": []}', Link=link.format(url=registry.url, path=path)))
+    assert checked(f"{registry.host}/kits/iris:v1", tmp_path) == "cosign.pub"
+    assert [seen.path.partition("?")[2][:7] for seen in registry.seen("/referrers/")] == ["artifac", "page=2"]
+
+
+@pytest.mark.parametrize("link", ["{stranger}/v2/kits/iris/referrers/x", "http://[", "file:///etc/passwd"])
+def test_42_a_next_page_of_referrers_elsewhere_is_not_asked_for(
+    link: str, lying: Lying, layouts: Path, tmp_path: Path
+) -> None:
+    registry, stranger, watch = lying(layouts / "bundle"), lying(layouts / "bundle"), Recorder()
+    following = f'<{link.format(stranger=stranger.url)}>; rel="next"'
+    registry.lie("/referrers/", other(b'{"manifests": []}', Link=following))
+    with pytest.raises(NotSigned, match="has no signature"):
+        checked(f"{registry.host}/kits/iris:v1", tmp_path, watch=watch)
+    assert stranger.requests == []
+    assert [fields["reason"] for _, fields in watch.warnings] == [
+        f"{registry.url} has the next page of an answer elsewhere, where it is not asked for"
+    ]
+
+
+def test_pages_of_referrers_without_end_are_not_read_for_ever(lying: Lying, layouts: Path, tmp_path: Path) -> None:
+    registry = lying(layouts / "bundle")
+    registry.lie("/referrers/", other(b'{"manifests": []}', Link='<?page=next>; rel="next"'))
+    with pytest.raises(NotSigned, match="has no signature"):
+        checked(f"{registry.host}/kits/iris:v1", tmp_path)
+    assert len(registry.seen("/referrers/")) == 16
+
+
 def test_48_a_kit_that_is_not_signed_may_be_a_warning_and_is_said_once(
     lying: Lying, layouts: Path, tmp_path: Path
 ) -> None:
