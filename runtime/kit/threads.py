@@ -28,6 +28,8 @@ class Threads:
         self._observer: Observer  # of the current `run`
         self._stopped = threading.Event()
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.tick: Callable[[], None] = lambda: None
+        """Called by the pulling thread at least every tenth of a second, and when all jobs are done."""
 
     def warn(self, event: str, **fields: object) -> None:
         """Passes a warning on to the observer. From any thread."""
@@ -63,6 +65,7 @@ class Threads:
             for thread in threads:  # a moment to remove their unfinished files
                 thread.join(_JOIN_SECONDS / len(threads))
             raise
+        self.tick()
         return [results[number] for number in range(len(jobs))]
 
     def _work(self, waiting: deque[tuple[int, Callable[[], _T]]], results: dict[int, _T]) -> None:
@@ -81,6 +84,7 @@ class Threads:
         if self._observer.cancelled():
             self._stopped.set()
         self.check()
+        self.tick()
         try:
             call = self._inbox.get(timeout=_LOOK_SECONDS)
         except Empty:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import Cancelled, UnsafeArchive, Unsupported
-from runtime.kit import bring, lane, reached
+from runtime.kit import bring, lane, threads
 from runtime.kit.cache import store
 from runtime.kit.registry import client, download, ranges, retry
 from tests.campaign import Campaign
@@ -220,9 +220,9 @@ def test_19_35_what_was_there_when_a_pull_ended_is_not_asked_for_again(
     registry: LyingRegistry, layout: Path, tmp_path: Path, stop: str
 ) -> None:
     gate = Gate()
-    lie: Lie = stalled(2_000_000, gate) if stop == "cancelled" else cut(2_000_000)
-    registry.lie(model_path(layout), lie, times=1)
-    registry.lie(model_path(layout), truth())
+    lies = [stalled(2_000_000, gate)] if stop == "cancelled" else [cut(2_000_000), stalled(500_000, gate)]
+    for lie in lies:
+        registry.lie(model_path(layout), lie, times=1)
     watch = Recorder(stop=lambda: bool(watch.marks) and watch.marks[-1][1] >= 2_000_000)
     with pytest.raises(Cancelled):
         pulled(f"{registry.host}/kits/m:v1", tmp_path, watch)
@@ -335,7 +335,7 @@ def test_18_19_cuts_at_any_byte_and_pulls_that_end_at_any_byte_leave_what_the_ne
     for module in (bring, lane):
         monkeypatch.setattr(module, "SMALL_BYTES", 1)
     monkeypatch.setattr(retry, "_FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(reached, "_TELL_SECONDS", 0.0)  # so that a pull can end at any byte
+    monkeypatch.setattr(threads, "_LOOK_SECONDS", 0.0005)  # so that a pull can end at any byte
     files = {"m.onnx": os.urandom(200_000), "part": os.urandom(3000)}
     registry, chance = lying(made_kit(tmp_path / "layout", files)), random.Random(20261127)
     for number in range(campaign(30, 300, 10_000)):
