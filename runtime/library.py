@@ -159,6 +159,7 @@ class _Kit:
         self._progress = Progress(
             self._log, on_bytes=self._state.note_bytes, on_phase=self._meter.pull_took,
             on_kitfile=lambda kitfile: ModelFacts.checked(kitfile, settings.adapter, settings.trust),
+            on_retry=partial(self._meter.add, "runtime_pull_retries_total", 1),
         )  # fmt: skip
         self._trial: asyncio.Task[None] | None = None
         self.try_again_at = math.inf  # in seconds of time.monotonic(), once it could not be loaded

@@ -32,8 +32,10 @@ class Progress:
         on_bytes: Callable[[int, int], None] = lambda done, total: None,
         on_phase: Callable[[str, float], None] = lambda name, seconds: None,
         on_kitfile: Callable[["Kitfile"], object] = lambda kitfile: None,
+        on_retry: Callable[[], None] = lambda: None,
     ) -> None:
         self._log, self._on_bytes, self._on_phase, self._on_kitfile = log, on_bytes, on_phase, on_kitfile
+        self._on_retry = on_retry
         self._stop, self._clock = threading.Event(), clock
         self._has_bar = style in ("auto", "bar") and log.has_status
         self._events: Log | None = None if self._has_bar or style in ("bar", "none") else log
@@ -110,6 +112,8 @@ class Progress:
     def warning(self, event: str, **fields: object) -> None:
         """Logs what an operator should know though the pull goes on."""
         self._log.warning(event, **fields)
+        if event == "registry.retried":
+            self._on_retry()
 
 
 def counted(number: int, what: str) -> str:

@@ -158,7 +158,8 @@ class TokenQuestion:
 class Registry:
     """A docker-registry process with its own empty storage below `folder`. `host` is HOST:PORT.
 
-    With a `certificate`, its key in the same file, it speaks TLS and wants clients to have that certificate.
+    With a `certificate`, its key in the same file, it speaks TLS and wants clients to have that certificate. With
+    `upstream`, another registry's host, it is a cache in front of that (pull-through), and takes no pushes.
     """
 
     def __init__(
@@ -166,8 +167,9 @@ class Registry:
         folder: Path,
         auth: Literal["none", "basic"] | TokenService = "none",
         certificate: Path | None = None,
+        upstream: str = "",
     ) -> None:
-        self._auth, self._certificate = auth, certificate
+        self._auth, self._certificate, self._upstream = auth, certificate, upstream
         self._folder = folder / f"registry-{secrets.token_hex(4)}"
         self._folder.mkdir(parents=True)
         self.storage = self._folder / "storage"
@@ -222,6 +224,8 @@ class Registry:
         if self._certificate:
             file = str(self._certificate)
             config["http"] |= {"tls": {"certificate": file, "key": file, "clientcas": [file]}}  # type: ignore[operator]
+        if self._upstream:
+            config["proxy"] = {"remoteurl": f"http://{self._upstream}"}
         if self._auth == "basic":
             users = self._folder / "htpasswd"
             users.write_text(f"{USER}:{_BCRYPT}\n")

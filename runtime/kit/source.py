@@ -243,6 +243,7 @@ class RegistrySource:
             plain_http=options.plain_http, min_rate=options.min_rate, given=given,
             buffers=self._opened.buffers if self._opened else None,
             warn=lambda text: self._threads.warn("registry.warned", reason=text),
+            retried=lambda reason: self._threads.warn("registry.retried", reason=reason),
         )  # fmt: skip
 
     def _warn(self, event: str, descriptor: Descriptor, reason: Exception, action: str) -> None:

@@ -107,6 +107,8 @@ FAMILIES = (
     Family("runtime_model_load_seconds", "gauge", ("model",), "seconds",
            "Time the slowest worker took to load its model.", "max"),
     Family("runtime_pull_seconds", "gauge", ("phase",), "seconds", "Time each phase of the pull took.", "max"),
+    Family("runtime_pull_retries_total", "counter", (), "retries",
+           "Times that a registry was asked again after a second or more."),
     Family("runtime_verified_bytes_total", "counter", (), "bytes", "Bytes whose digest was checked."),
     Family("runtime_worker_restarts_total", "counter", (), "workers", "Workers that died and were replaced."),
     Family("runtime_poisoned_requests_total", "counter", (), "requests",

@@ -81,7 +81,10 @@ class Supervisor:
         self._workers.watch()
         on_bytes, on_kitfile = self._model.note_bytes, partial(self._prepare, loop)
         on_phase, style = self._meter.pull_took, self._settings.progress
-        progress = Progress(self._log, style=style, on_bytes=on_bytes, on_phase=on_phase, on_kitfile=on_kitfile)
+        progress = Progress(
+            self._log, style=style, on_bytes=on_bytes, on_phase=on_phase, on_kitfile=on_kitfile,
+            on_retry=partial(self._meter.add, "runtime_pull_retries_total", 1),
+        )  # fmt: skip
         self._progress, self._model.phase = progress, "pulling"
         threading.Thread(target=self._pull, args=(loop, progress), name="pull", daemon=True).start()
         try:

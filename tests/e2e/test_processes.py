@@ -18,7 +18,7 @@ import pytest
 from tests.e2e import hostile
 from tests.e2e.server import PATIENCE_SECONDS, Server, scraped_until
 from tests.expected import cases
-from tests.lying_registry import Gate, stalled
+from tests.lying_registry import Gate, refusal, stalled
 from tests.places import KITS
 
 pytestmark = pytest.mark.slow
@@ -116,6 +116,7 @@ def of_the_runtime(scrape: str) -> str:
 def test_before_the_model_is_there_live_is_200_and_ready_503_with_progress(lying, tmp_path):
     registry = lying("iris-onnx")
     gate = Gate()
+    registry.lie("/manifests/", refusal(429, Retry_After="1"), times=1)
     registry.lie(LAYER, stalled(100, gate))
     with Server(f"{registry.host}/kits/iris-onnx:v1", cache=tmp_path) as server:
         assert gate.reached.wait(PATIENCE_SECONDS)
@@ -126,6 +127,7 @@ def test_before_the_model_is_there_live_is_200_and_ready_503_with_progress(lying
             assert ready.status_code == 503
             assert ready.json()["reason"] == "pulling"
             assert ready.json()["progress"]["total_bytes"] > 0
+            assert "runtime_pull_retries_total 1.0" in client.get("/metrics").text
             early = client.post(INFER, json=REQUEST)
             assert (early.status_code, early.headers["retry-after"]) == (503, "1")
         assert server.stop() == 0

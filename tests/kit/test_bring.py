@@ -190,6 +190,24 @@ def test_a_skeleton_that_is_too_long_is_not_kept(
     assert watch.warnings == []
 
 
+def test_15_without_blobs_the_disk_never_holds_more_than_the_kit(
+    registry: LyingRegistry, layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_LOOK_SECONDS", 0.002)
+    registry.lie(model_path(layout), slow(100_000, 0.002))
+    held: list[int] = []
+
+    def look() -> bool:
+        with suppress(FileNotFoundError):
+            held.append(sum(path.lstat().st_size for path in tmp_path.rglob("*") if not path.is_dir()))
+        return False
+
+    kit = pulled(f"{registry.host}/kits/m:v1", tmp_path, Recorder(stop=look), keep_blobs=False)
+    assert tree(kit.root) == FILES
+    assert len([size for size in held if 100_000 < size < len(MODEL)]) > 3  # looked at while it came
+    assert max(held) <= 1.05 * sum(map(len, FILES.values()))
+
+
 # --- the wire
 
 
@@ -312,6 +330,20 @@ def test_18_a_range_that_breaks_goes_on_where_it_was(
     assert tree(kit.root) == FILES
     assert set(watch.warned) <= {"blob.differed"}
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.usefixtures("many_ranges")
+def test_21_a_range_that_is_far_slower_than_others_is_asked_for_again_where_it_was(
+    registry: LyingRegistry, layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "WINDOW_SECONDS", 0.3)
+    registry.lie(model_path(layout), truth(), times=3)
+    registry.lie(model_path(layout), slow(20, 0.01), times=1)  # 150 s for a piece
+    kit = pulled(f"{registry.host}/kits/m:v1", tmp_path, min_rate=1)
+    assert tree(kit.root) == FILES
+    bounded = sorted(asked_ranges(registry, layout))[1:]
+    assert len({last for _, last in bounded}) == len(bounded) - 1  # one piece was asked for twice
+    assert all(first < last for first, last in bounded if last)
 
 
 @pytest.mark.usefixtures("many_ranges")

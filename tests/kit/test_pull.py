@@ -319,6 +319,14 @@ def test_a_tag_that_moves_during_the_pull_gives_one_kit_and_its_digest(tmp_path:
     assert tree(kit.root) == {"m.onnx": b"old model", "a.txt": b"old"}
 
 
+def test_a_registry_that_is_a_cache_gives_a_kit_that_it_does_not_have_yet(registry: Registry, tmp_path: Path) -> None:
+    _, _, name = registry.push(KITS / "iris-bare", "v1").partition("/")
+    with Registry(tmp_path, upstream=registry.host) as cache:
+        kit = pulled(f"{cache.host}/{name}", tmp_path / "cache", watch := Recorder())
+    assert tree(kit.root) == tree(pulled(f"oci:{KITS}/iris-bare:v1", tmp_path / "near").root)
+    assert watch.warnings == []
+
+
 # --- the cache as others see it
 
 

@@ -206,7 +206,7 @@ def test_before_a_model_is_known_only_the_metrics_of_the_process_appear():
 
 def test_the_number_of_series_is_fixed():
     histogram = len(BUCKETS) + 3
-    per_protocol, others = len(OUTCOMES) * histogram + 2, 8 + 13 + 2  # of the model, of the server, infos
+    per_protocol, others = len(OUTCOMES) * histogram + 2, 8 + 14 + 2  # of the model, of the server, infos
     histograms = (len(STAGES) + 1) * histogram
     assert len(samples(rendered(Slots()))) == (
         len(PROTOCOLS) * per_protocol + histograms + len(PHASES) + len(REASONS) + others

@@ -21,7 +21,9 @@ _PROBED_BYTES: Final = 8 << 20
 _PROBED_SECONDS: Final = 1.0
 _FAST: Final = 200e6  # bytes a second: a connection that brings more is not what a pull waits for
 WINDOW_SECONDS: Final = 20.0
-"""A connection is replaced that brings less than the minimum rate for this long."""
+"""A connection is replaced that brings less for this long than the minimum rate, or a tenth of the median range."""
+_PEERS: Final = 4  # ranges that have to be there for a median
+_SLOWER: Final = 10
 
 
 class Download:
@@ -37,6 +39,7 @@ class Download:
         self._wanted, self._check, self._take = descriptor, check, take
         self._repository, self._budget, self._fresh = repository, repository.retry_budget(), fresh
         self._counted, self._ended_at = check.taken_bytes, -1
+        self._rates: list[float] = []  # of the ranges that came, in bytes a second
 
     def run(self) -> None:
         """Hands on all bytes. Raises SizeMismatch, what `take` raises, and what attempts raise at the budget's end."""
@@ -66,7 +69,7 @@ class Download:
 
     def _read(self, body: Body, known: int) -> None:
         """Hands on a body, except its first `known` bytes: a server that ignores ranges sends them again."""
-        rate = _Rate(body, self._repository.min_rate)
+        rate = _Rate(body, self._least_rate)
         while chunk := rate.read(CHUNK_BYTES):
             if known:
                 known, chunk = max(0, known - len(chunk)), chunk[known:]
@@ -93,11 +96,12 @@ class Download:
     def _fill(self, start: int, buffer: memoryview, stopped: threading.Event) -> None:
         """Fills the buffer from there on, over as many connections as it takes. Raises _Ignored for other bytes."""
         position, end, budget = start, start + len(buffer), self._repository.retry_budget()
+        began = time.monotonic()
         while position < end:
             before = position
             try:
                 with closing(self._open_range(position, end, budget)) as body:
-                    rate = _Rate(body, self._repository.min_rate)
+                    rate = _Rate(body, self._least_rate)
                     while position < end and (chunk := rate.read(min(CHUNK_BYTES, end - position))):
                         if stopped.is_set():
                             raise _Ignored
@@ -110,6 +114,13 @@ class Download:
                 budget.restart()
             if position < end:
                 budget.wait_after(cut)
+        self._rates.append(len(buffer) / max(time.monotonic() - began, 1e-6))
+
+    def _least_rate(self) -> float:
+        """Returns the bytes a second below which a connection is replaced: also a tenth of what others bring."""
+        rates = sorted(self._rates)
+        peers = rates[len(rates) // 2] / _SLOWER if len(rates) >= _PEERS else 0.0
+        return max(self._repository.min_rate, peers)
 
     def _open_range(self, start: int, end: int, budget: RetryBudget) -> Body:
         body = self._repository.open_blob(self._wanted, start, budget, end=end)
@@ -127,7 +138,7 @@ class _Ignored(Exception):
 class _Rate:
     """Reads a body, and counts bytes and the seconds that it was waited for."""
 
-    def __init__(self, body: Body, least: int) -> None:
+    def __init__(self, body: Body, least: Callable[[], float]) -> None:
         self._body, self._least = body, least
         self._bytes, self._seconds = 0, 0.0  # of the current window
         self._all_bytes, self._all_seconds = 0, 0.0
@@ -140,9 +151,9 @@ class _Rate:
         self._bytes, self._seconds = self._bytes + len(data), self._seconds + waited
         self._all_bytes, self._all_seconds = self._all_bytes + len(data), self._all_seconds + waited
         if self._seconds >= WINDOW_SECONDS:
-            if self._bytes < self._least * self._seconds:
+            if self._bytes < (least := self._least()) * self._seconds:
                 slow = f"{self._bytes / self._seconds:.0f} bytes a second for {self._seconds:.0f} s"
-                raise Transient(f"the connection brought {slow}, wanted {self._least} (--min-rate)")
+                raise Transient(f"the connection brought {slow}, wanted {least:.0f} (--min-rate, or a tenth of others)")
             self._bytes, self._seconds = 0, 0.0
         return data
 

@@ -5,7 +5,7 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pull
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -24,7 +24,7 @@ from runtime.kit.registry.credentials import Credential, Given, client_certifica
 from runtime.kit.registry.login import Login
 from runtime.kit.registry.origin import Origin, registry_origin
 from runtime.kit.registry.ranges import Buffers
-from runtime.kit.registry.retry import Pause, RetryBudget, Transient
+from runtime.kit.registry.retry import Pause, RetryBudget, Tell, Transient
 
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
@@ -39,7 +39,7 @@ class Repository:
     """Asks for manifests, blobs and tags. `pause` sleeps between attempts; it may raise to give up.
 
     `given`: the login that the operator gave for this registry; None for one that a kit or a mirror named. `warn` gets
-    the registry's warnings, each text once.
+    the registry's warnings, each text once; `retried` why it is asked again after a longer pause.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class Repository:
         min_rate: int = 0,
         buffers: Buffers | None = None,
         given: Given | None = None,
-        warn: Callable[[str], object] = lambda text: None,
+        warn: Tell = lambda text: None,
+        retried: Tell = lambda reason: None,
     ) -> None:
         origin = registry_origin(reference.registry, plain_http=plain_http)
         self._host, self._name = reference.registry, reference.repository
@@ -60,7 +61,7 @@ class Repository:
         self.min_rate = min_rate  # bytes a second, below which a connection is replaced
         self.buffers = buffers or Buffers()
         self.ranges = True  # until an answer to a bounded range is something else
-        self._given, self._warn, self._warned = given, warn, set[str]()
+        self._given, self._warn, self._retried, self._warned = given, warn, retried, set[str]()
         certificate = client_certificate() if given else None
         self._client = client = Client(origin, plain_http=plain_http, certificate=certificate)
         self._names = client.container(reference.repository)
@@ -73,7 +74,7 @@ class Repository:
 
     def retry_budget(self) -> RetryBudget:
         """Returns a new budget for one thing wanted from here."""
-        return RetryBudget(self._host, self._budget, self._pause)
+        return RetryBudget(self._host, self._budget, self._pause, self._retried)
 
     def manifest(self, tag_or_digest: str) -> bytes:
         """Returns the manifest's bytes as sent. Raises NotFound, naming the newest tags."""

@@ -13,8 +13,10 @@ from runtime.errors import RegistryUnavailable
 
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+_TOLD_SECONDS: Final = 1.0  # a shorter pause is not worth a line
 _T = TypeVar("_T")
 Pause = Callable[[float], None]
+Tell = Callable[[str], object]
 
 
 class Transient(Exception):
@@ -26,10 +28,13 @@ class Transient(Exception):
 
 
 class RetryBudget:
-    """Counts attempts and seconds for one thing wanted from one host. `pause` sleeps; it may raise to give up."""
+    """Counts attempts and seconds for one thing wanted from one host. `pause` sleeps; it may raise to give up.
 
-    def __init__(self, host: str, seconds: float, pause: Pause) -> None:
-        self._host, self._seconds, self._pause = host, seconds, pause
+    `tell` gets the reason of each pause of a second or more.
+    """
+
+    def __init__(self, host: str, seconds: float, pause: Pause, tell: Tell = lambda reason: None) -> None:
+        self._host, self._seconds, self._pause, self._tell = host, seconds, pause, tell
         self.restart()
 
     def restart(self) -> None:
@@ -53,7 +58,10 @@ class RetryBudget:
         if pause is None:
             longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self._failures - 1))
             pause = random.uniform(0, longest)  # noqa: S311 - spreads load, guards nothing
-        self._pause(min(left, pause))
+        pause = min(left, pause)
+        if pause >= _TOLD_SECONDS:
+            self._tell(f"{self._host}: {failure}; it is asked again in {pause:.0f} s")
+        self._pause(pause)
 
     def run(self, attempt: Callable[[], _T]) -> _T:
         """Returns the result of the first attempt that raises no Transient."""

@@ -22,7 +22,7 @@ from runtime.errors import (
 from runtime.kit.registry import client, retry
 from tests.kit.golden import golden
 from tests.kit.made import made_kit
-from tests.kit.pulling import AT_ONCE_SECONDS, leftovers, pulled, tree, unverified
+from tests.kit.pulling import AT_ONCE_SECONDS, Recorder, leftovers, pulled, tree, unverified
 from tests.lying_registry import (
     Exchange,
     Gate,
@@ -216,8 +216,9 @@ def test_22_retry_after_is_waited_for(lying: Lying, tmp_path: Path, form: str) -
     started = time.monotonic()
     wait = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)
     registry.lie("/manifests/", refusal(429, Retry_After=wait), times=1)
-    pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=10.0)
+    pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, watch := Recorder(), retry_budget_seconds=10.0)
     assert time.monotonic() - started > 0.9
+    assert watch.warned == ["registry.retried"]
     assert len(registry.seen("/manifests/")) == 2
 
 

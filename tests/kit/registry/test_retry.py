@@ -71,6 +71,13 @@ def test_retry_after_is_kept_to_but_never_beyond_the_budget(clock: Clock) -> Non
     assert clock.pauses == [7, 30]
 
 
+def test_22_a_pause_of_a_second_or_more_is_told(clock: Clock) -> None:
+    told: list[str] = []
+    assert RetryBudget("r.example", 30, clock.pause, told.append).run(failing(3)) == "done"
+    assert clock.pauses == [0.5, 1, 2]
+    assert told == [f"r.example: connection refused; it is asked again in {seconds} s" for seconds in (1, 2)]
+
+
 def test_progress_starts_the_budget_anew(clock: Clock) -> None:
     budget = RetryBudget("r.example", 3, clock.pause)
     for _ in range(10):
