@@ -44,6 +44,11 @@ SERVER = {"numpy", "starlette", "uvloop", "httptools", "orjson", "anyio", "prome
         pytest.param(
             "runtime.kit.pull", FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY | SERVER | {"yaml"}, id="kit wing"
         ),
+        pytest.param(
+            "runtime.commands.pull",
+            FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY | SERVER | {"yaml", "adapters"},
+            id="what a pull has before it reads the reference",
+        ),
         pytest.param("runtime.serving.app", FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY, id="serving wing"),
         pytest.param("runtime.worker.main", FRAMEWORKS | TEST_TOOLS | TELEMETRY | REGISTRY, id="worker"),
         pytest.param(
