@@ -7,7 +7,7 @@
 2. A layer of gzip, a quarter of the size, of numbers as weights are. The first line inflates and drops it.
 3. The first kit through a proxy that adds 50 ms to each request, and gives each connection 100 MB a second.
 
-Needs docker-registry, skopeo and curl. `TMPDIR=/dev/shm` keeps the disk out of it, `chrt -r 5` in front other processes.
+Needs docker-registry, skopeo and curl. `TMPDIR=/dev/shm` keeps the disk out of it, `chrt -r 5` other processes.
 """
 
 from __future__ import annotations
