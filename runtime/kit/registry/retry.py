@@ -13,6 +13,7 @@ from runtime.errors import RegistryUnavailable
 
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+_LONGEST_ASKED_SECONDS: Final = 120.0  # longer than that the registry's word counts only within the budget
 _TOLD_SECONDS: Final = 1.0  # a shorter pause is not worth a line
 _T = TypeVar("_T")
 Pause = Callable[[float], None]
@@ -58,7 +59,8 @@ class RetryBudget:
         if pause is None:
             longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self._failures - 1))
             pause = random.uniform(0, longest)  # noqa: S311 - spreads load, guards nothing
-        pause = min(left, pause)
+        if failure.retry_after is None or pause > _LONGEST_ASKED_SECONDS:
+            pause = min(left, pause)
         if pause >= _TOLD_SECONDS:
             self._tell(f"{self._host}: {failure}; it is asked again in {pause:.0f} s")
         self._pause(pause)

@@ -64,7 +64,14 @@ def test_no_budget_means_one_attempt(clock: Clock) -> None:
     assert clock.pauses == []
 
 
-def test_retry_after_is_kept_to_but_never_beyond_the_budget(clock: Clock) -> None:
+def test_22_retry_after_is_kept_to_once_beyond_the_budget_too(clock: Clock) -> None:
+    assert RetryBudget("r.example", 30, clock.pause).run(failing(1, retry_after=120)) == "done"
+    with pytest.raises(RegistryUnavailable, match=r"\(2 attempts in 60\.0 s"):
+        RetryBudget("r.example", 30, clock.pause).run(failing(2, retry_after=60))
+    assert clock.pauses == [120, 60]
+
+
+def test_a_retry_after_of_more_than_two_minutes_counts_within_the_budget(clock: Clock) -> None:
     assert RetryBudget("r.example", 30, clock.pause).run(failing(1, retry_after=7)) == "done"
     with pytest.raises(RegistryUnavailable):
         RetryBudget("r.example", 30, clock.pause).run(failing(2, retry_after=3600))
