@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from runtime.kit.format.kitfile import Kitfile
     from runtime.kit.kit import Kit
 
-_FORGET_SECONDS: Final = 0.2  # after a pull, so that its thread has ended
+_FORGET_SECONDS: Final = 0.2
+"""After the model is loaded: where a worker takes the last memory, the kernel ends who asks for some, too."""
+_LATEST_FORGET_SECONDS: Final = 10.0
+"""After the pull, however long the model takes to load."""
 _KILL_GRACE_SECONDS: Final = 0.5  # after the drain timeout, for workers that are about to end by themselves
 
 
@@ -61,6 +64,7 @@ class Supervisor:
         self._address, self._curl_address = url(launcher.listener), curl_address(launcher.listener)
         self._started = self._ordered = time.monotonic()
         self._served = self._stopping = False
+        self._forgetting: asyncio.TimerHandle | None = None
 
     async def run(self) -> int:
         """Pulls the kit, serves until told to stop, and returns the exit code.
@@ -133,7 +137,12 @@ class Supervisor:
         self._log.info("kit.verified", **_what_was_verified(kit, self.reference))
         self._ordered = time.monotonic()
         self._workers.load(Load.of(kit), self._settings.workers)
-        asyncio.get_running_loop().call_later(_FORGET_SECONDS, forget)
+        self._forget_after(_LATEST_FORGET_SECONDS)
+
+    def _forget_after(self, seconds: float) -> None:
+        if self._forgetting:
+            self._forgetting.cancel()
+        self._forgetting = asyncio.get_running_loop().call_later(seconds, forget)
 
     # what workers do (`workers.Owner`)
 
@@ -168,6 +177,7 @@ class Supervisor:
             self.ended(None)
         elif first and not self._stopping:
             self._model.phase = "ready"
+            self._forget_after(_FORGET_SECONDS)
             if self._launcher.telemetry and self.kit:
                 self._launcher.telemetry.start(self.reference.name, self._meter, self.kit)
             seconds, name, address = round(time.monotonic() - self._started, 2), self.reference.name, self._address
