@@ -1,4 +1,4 @@
-"""Takes passwords and tokens out of this process's memory once the kit is there; a later pull reads them again.
+"""Takes passwords and tokens out of this process's memory once a kit is in use; a later pull reads them again.
 
 Python cannot wipe a text, and freed memory keeps its bytes until it is used again. So `forget` uses it again.
 """
