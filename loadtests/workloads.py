@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from time import process_time
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +23,7 @@ _AT_ONCE: Final = 16
 """Requests under way at once when answers are checked: enough that batches form."""
 _MLP: Final = (64, 2048, 2048, 2048, 8)
 """Widths of the layers: 32 MiB of weights."""
+_SQUARE: Final = 2048
 _ECHO: Final = (16, 2048, 2048, 16)
 
 
@@ -175,6 +177,20 @@ def echo(folder: Path) -> tuple[Path, Predict]:
     return _saved(folder, nodes, ("n", _ECHO[0]), ("n", _ECHO[-1]), weights)
 
 
+def slow(folder: Path) -> tuple[Path, Predict]:
+    """Takes two seconds or more of one thread: products of large matrices."""
+    from onnx import helper
+
+    square = np.ones((_SQUARE, _SQUARE), np.float32)
+    began = process_time()  # of all threads
+    square @ square
+    times = 2 + int(2.0 / (process_time() - began))
+    nodes = [helper.make_node("Mul", ["ones", "X"], ["h0"])]
+    nodes += [helper.make_node("MatMul", [f"h{at}", "small"], [f"h{at + 1}"]) for at in range(times)]
+    nodes.append(helper.make_node("ReduceMean", [f"h{times}"], ["y"], axes=[0]))
+    return _saved(folder, nodes, (1,), (1, _SQUARE), {"ones": square, "small": square / _SQUARE})
+
+
 def _layers(widths: tuple[int, ...]) -> tuple[list[Any], dict[str, Array]]:
     """Returns the nodes of an MLP that begins with X, and its weights by name."""
     from onnx import helper
@@ -222,4 +238,5 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
     "W4": Workload("MLP of 32 MiB, JSON", mlp, _normal(64, 1, 64), batches=True, wanted=_BATCHED),
     "W4b": Workload("MLP of 32 MiB, binary", mlp, _normal(64, 1, 64), binary=True, batches=True, wanted=_BATCHED),
 }  # fmt: skip
+SLOW: Final = Workload("two seconds", slow, lambda: np.ones((1, 1), np.float32))
 ECHO: Final = Workload("echo", echo, lambda: np.arange(16, dtype=np.float32).reshape(1, 1, 16))
