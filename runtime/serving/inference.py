@@ -5,10 +5,11 @@ one outcome and one log line, written here and nowhere else.
 """
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from adapters.values import Arrays
 from runtime.errors import DeadlinePassed, PredictFailed, RequestFailed, RuntimeFailed
@@ -17,6 +18,7 @@ from runtime.serving.codings import SHORT_BYTES, inflated, packed
 from runtime.serving.engine.call import too_late
 from runtime.serving.engine.learning import Unread
 from runtime.serving.engine.request import Request
+from runtime.serving.engine.threads import Job
 from runtime.serving.media import Body, Head, media_type, too_large
 from runtime.serving.protocol.codec import Codec
 from runtime.serving.served import Served
@@ -85,7 +87,7 @@ def _early(codec: Codec) -> Codec:
     return codec._replace(decode=decode)
 
 
-def infer(endpoint: Endpoint, head: Head, body: Body, seconds: float | None = None) -> Response | Awaitable[Response]:
+def infer(endpoint: Endpoint, head: Head, body: Body, seconds: float | None = None) -> "Response | Later":
     """Answers one inference request, at once where the model is cheap. Never raises a RequestFailed.
 
     `seconds` is the deadline if it is not the operator's; 0: none.
@@ -97,21 +99,43 @@ def infer(endpoint: Endpoint, head: Head, body: Body, seconds: float | None = No
         answer = served.engine.run(call, aside=True) if codec.aside else served.engine.run(call)
     except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
         return call.refused(error)
-    return call.answered(answer) if isinstance(answer, Response) else _awaited(call, answer)
+    return call.answered(answer) if isinstance(answer, Response) else Later(call, answer)
 
 
-async def _awaited(call: "Call", answer: Awaitable[Response]) -> Response:
-    try:
-        return call.answered(await answer)
-    except CancelledError:
-        if 0 < call.deadline_seconds < perf_counter() - call.arrived + _ON_ITS_WAY_SECONDS:
-            return call.refused(too_late(call.deadline_seconds))
-        call.abandoned()
-        raise
-    except Exception as error:  # noqa: BLE001 - as in infer
-        response = call.refused(error)
-        error.__traceback__ = None  # its frames hold `answer`, which holds the error: the body would live on with them
+class Later:
+    """The answer of a call that runs off the event loop: it is awaited; or taken once `computed` is done, which is
+    cancelled if the client leaves."""
+
+    __slots__ = ("_call", "_job", "computed")
+
+    def __init__(self, call: "Call", job: Job[Response]) -> None:
+        self._call, self._job, self.computed = call, job, job.answer
+
+    def __await__(self) -> Generator[Any, None, Response]:
+        with suppress(CancelledError, Exception):  # `computed` keeps it
+            yield from self.computed
+        response = self.take()
+        if response is None:
+            raise CancelledError
         return response
+
+    def take(self) -> Response | None:
+        """Closes the account. Returns the answer, None if the client has left."""
+        call = self._call
+        try:
+            return call.answered(self.computed.result())
+        except CancelledError:
+            self._job.give_up()
+            if 0 < call.deadline_seconds < perf_counter() - call.arrived + _ON_ITS_WAY_SECONDS:
+                return call.refused(too_late(call.deadline_seconds))
+            call.abandoned()
+            return None
+        except Exception as error:  # noqa: BLE001 - as in infer
+            response = call.refused(error)
+            error.__traceback__ = (
+                None  # its frames hold `self`, which holds the error: with them the body would live on
+            )
+            return response
 
 
 class Call:

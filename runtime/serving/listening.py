@@ -37,7 +37,8 @@ class Accounts:
 
     def __init__(self, health: Health, limits: Limits, log: Log) -> None:
         self.health, self.limits, self.log = health, limits, log
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.pending: set[asyncio.Future[Any]] = set()
+        """Answers that are under way."""
         self.most_connections = limits.connections
         self.most_told = _RESERVED // 4
         """How many more there may be that are only told that there are too many."""
@@ -164,10 +165,10 @@ class Listening(Generic[A, C]):
         for connection in list(self.connections):
             connection.transport.abort()
         await asyncio.sleep(0)  # a task that has not begun closes no account
-        tasks = [task for task in self._state.tasks if not task.done()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        pending = [answer for answer in self._state.pending if not answer.done()]
+        for answer in pending:
+            answer.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
 
     async def _sweep(self) -> None:
         while True:

@@ -81,11 +81,11 @@ class Batches:
     """The batches of one model. Everything but what is said to run in a thread is called on the event loop."""
 
     def __init__(self, lane: Lane, predict: Callable[[Request], Arrays], interrupt: Interrupt | None,
-                 meter: Meter, alone: Callable[[Request, float], None],
+                 meter: Meter, ran: Callable[[Request, float, int], None],
                  hold: "Callable[[Batch], bool]") -> None:  # fmt: skip
-        """`alone` is told what a request took that had no company, in its thread. `hold` runs a batch of short requests
-        on the event loop; it returns False if a thread has to."""
-        self._lane, self._predict, self.interrupt, self.meter, self.alone = lane, predict, interrupt, meter, alone
+        """`ran` is told what a request and its company took, and how many they were, in their thread. `hold` runs a
+        batch of short requests on the event loop; it returns False if a thread has to."""
+        self._lane, self._predict, self.interrupt, self.meter, self.ran = lane, predict, interrupt, meter, ran
         self._hold = hold
         self.shapes: tuple[Shape, ...] = ()
         self.most_rows, self.delay_seconds = 0, 0.0
@@ -96,14 +96,13 @@ class Batches:
 
     def takes(self, request: Request) -> int:
         """Returns the rows of a request that may be in a batch; 0: it has to be predicted by itself."""
+        if not self.shapes:
+            return 0
         rows = _rows(request.inputs)
         return rows if rows < self.most_rows and any(shape.holds(request) for shape in self.shapes) else 0
 
-    def add(self, job: Job[T], call: Call[T], request: Request, *, short: bool = False) -> bool:
-        """Puts a request into a batch, with others that are as `short`; False: it has to be predicted by itself."""
-        rows = self.takes(request)
-        if not rows:
-            return False
+    def add(self, job: Job[T], call: Call[T], request: Request, rows: int, *, short: bool = False) -> None:
+        """Puts a request of `rows`, as `takes` says, into a batch with others that are as `short`."""
         kind = (short, request.wanted, *((name, a.dtype, a.shape[1:]) for name, a in request.inputs.items()))
         member = Member(job, call, request, rows)
         batch = self._waiting.get(kind)
@@ -111,7 +110,6 @@ class Batches:
             batch = self._waiting[kind] = Batch(self, kind, short=short)
             batch.take(member)
             batch.start(self.delay_seconds)
-        return True
 
     def allow(self, verdict: Verdict) -> None:
         """Has the requests that a trial has shown to be fit joined from now on."""
@@ -123,7 +121,7 @@ class Batches:
             return
         try:
             if batch.short and self._hold(batch):
-                batch.lead.finish(None)
+                batch.deliver()
             else:
                 batch.lead.step(self._lane, batch.run, batch.lead.finish)
         except DeadlinePassed as error:  # of `Engine.break_off`, wherever the loop was
@@ -158,7 +156,7 @@ class Batch:
     def __init__(self, batches: Batches, kind: Hashable, *, short: bool) -> None:
         self.kind, self.short, self._batches = kind, short, batches
         self.lead: Job[None] = Job(asyncio.get_running_loop(), lambda _: None, batches.interrupt)
-        self.lead.answer.add_done_callback(self._deliver)
+        self.lead.answer.add_done_callback(lambda ended: self.deliver(ended.exception()))
         self._lock = threading.Lock()
         self._members: list[Member[Any]] = []
         self._rows, self._begun = 0, False
@@ -219,7 +217,7 @@ class Batch:
         return self._members[0].request
 
     def run(self) -> None:
-        """Gives each member its outcome; in a thread, or on the event loop."""
+        """Finds the outcome of each member; in a thread, or on the event loop."""
         with self._lock:
             self._begun = True
         began = perf_counter()
@@ -258,13 +256,12 @@ class Batch:
                 member.outcome = error
             call, before, ended = member.call, ended, perf_counter()
             call.started, call.computed, call.encoded = started, seconds, ended - before
-        if len(members) == 1:
-            self._batches.alone(members[0].request, ended - started)
+        self._batches.ran(members[0].request, ended - started, len(members))
 
-    def _deliver(self, ended: asyncio.Future[None]) -> None:
+    def deliver(self, failure: BaseException | None = None) -> None:
+        """Gives each member its outcome, or `failure`."""
         self._batches.over(self)
         self._batches.crowded = len(self._members) > 1
-        failure = ended.exception()
         for rows, seconds in self._predicted:
             self._batches.meter.ran(rows, seconds)
         for member in self._members:

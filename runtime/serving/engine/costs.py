@@ -81,6 +81,11 @@ class Costs:
             self._expected[size], self._since[size] = self._least[size], monotonic()
             self._left[size], self._least[size] = self._proof[size], inf
 
+    def ran_joined(self, size: int, seconds: float) -> None:
+        """Notes what several calls took together. A short time says that one of them is short, a long one nothing."""
+        if seconds < self._limit <= self._expected[size]:
+            self.ran_in_thread(size, seconds)
+
     def seed(self, size: int, seconds: float) -> None:
         """Notes what a warm-up call took; smaller inputs are taken to cost no more."""
         for smaller in range(size + 1):

@@ -2,12 +2,12 @@
 
 A call gets a permit or is refused at once. A model that is known to be cheap for inputs of that size runs on the event
 loop at once, and the answer is a value; any other runs later, in a thread or in a batch where that has been shown to be
-right, and the answer is an awaitable. A call that outlives its deadline is answered with that, interrupted where the
+right, as a job. A call that outlives its deadline is answered with that, interrupted where the
 framework can, and keeps its permit until it ends.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from math import inf
 from time import monotonic, perf_counter
@@ -26,6 +26,7 @@ from runtime.serving.engine.batches import Batch, Batches, Verdict
 from runtime.serving.engine.call import Call, too_late
 from runtime.serving.engine.company import Company
 from runtime.serving.engine.costs import Costs
+from runtime.serving.engine.deadlines import Deadlines
 from runtime.serving.engine.pace import Pace
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.engine.room import Room
@@ -49,6 +50,7 @@ class Engine:
         self.in_flight = 0
         """Permits taken by calls off the loop."""
         self.rows, self.bytes = Room(limits.in_flight_rows), Room(limits.in_flight_bytes)
+        self._deadlines: Deadlines[Job[Any]] = Deadlines(self._expire)
         self._late: dict[Job[Any], float] = {}
         self.verdict: Verdict | None = None
         """What the trial of batching has shown; None while it runs, or if there is none."""
@@ -57,12 +59,12 @@ class Engine:
         threads = limits.threads if model.threadsafe else 1
         self._company, self._pace = Company(), Pace(threads)
         self._predicting, self._decoding = Lane(f"predict-{name}", threads), Lane(f"decode-{name}", 1)
-        self.batches = Batches(self._predicting, self.predict, model.interrupt, meter, self._note_alone, self._hold)
+        self.batches = Batches(self._predicting, self.predict, model.interrupt, meter, self._note_batch, self._hold)
         meter.set("runtime_running_limit", threads)
         self._watch = Watch(model.interrupt, limits.deadline_seconds)
 
-    def run(self, call: Call[T], *, aside: bool = False) -> T | Awaitable[T]:
-        """Returns the answer of `call`: a value if it was decoded and computed at once, else an awaitable of it.
+    def run(self, call: Call[T], *, aside: bool = False) -> T | Job[T]:
+        """Returns the answer of `call`: a value if it was decoded and computed at once, else a job that is awaited.
         With `aside` it is decoded in a thread, however short its body is.
 
         Raises (also when awaited) what decoding and encoding raise, Overloaded, DeadlinePassed, PredictFailed, and
@@ -72,21 +74,23 @@ class Engine:
             raise Overloaded(f"overloaded: {self.in_flight} requests in flight, at most {most}; try again")
         if aside or (call.body_bytes > self._limits.inline_body_bytes and not call.light):
             job = self._job(call)
+            self._note_in_flight()
             job.step(self._decoding, partial(self._running, call.decode), partial(self._decoded, job, call))
-            return job.answer
+            return job
         request = call.decode()
         size = _size(request.inputs)
         if self._costs.cheap(size) and self._has_model():
             return self._on_loop(call, request, size)
+        joins = self.batches.takes(request)
         if self._may_hold_loop(size):
-            if not (self.batches.takes(request) and self._company.together()):
+            if not (joins and self._company.together()):
                 return self._on_loop(call, request, size)
         elif self._is_alone() and self._costs.bearable(size):
             self._company.come()
             return self._on_loop(call, request, size, alone=True)
         job = self._job(call)
-        self._queue(job, call, request, size)
-        return job.answer
+        self._queue(job, call, request, size, joins)
+        return job
 
     def predict(self, request: Request) -> Arrays:
         """Returns the model's outputs, computed in the thread that calls.
@@ -165,14 +169,16 @@ class Engine:
             raise too_late(call.deadline_seconds)
         return answer
 
-    def _queue(self, job: Job[T], call: Call[T], request: Request, size: int) -> None:
+    def _queue(self, job: Job[T], call: Call[T], request: Request, size: int, joins: int) -> None:
         rows, room = request.rows, self.rows
         if not room.take(rows):
             job.fail(Overloaded(f"overloaded: {room.taken} rows in flight, at most {room.most}; try again"))
             return
         job.rows = rows
         self._note_in_flight()
-        if not self.batches.add(job, call, request, short=self._costs.short(size)):
+        if joins:
+            self.batches.add(job, call, request, joins, short=self._costs.short(size))
+        else:
             work = partial(self._running, partial(self._timed, job, call, request, size))
             job.step(self._predicting, work, partial(self._finish, job, call, rows))
 
@@ -201,8 +207,9 @@ class Engine:
             self._costs.held_loop(_size(batch.first.inputs), perf_counter() - started)
         return True
 
-    def _note_alone(self, request: Request, seconds: float) -> None:
-        self._costs.ran_in_thread(_size(request.inputs), seconds)
+    def _note_batch(self, request: Request, seconds: float, members: int) -> None:
+        note = self._costs.ran_in_thread if members == 1 else self._costs.ran_joined
+        note(_size(request.inputs), seconds)
 
     def _timed(self, job: Job[T], call: Call[T], request: Request, size: int) -> T:
         started = perf_counter()
@@ -218,11 +225,11 @@ class Engine:
         if request.deadline_seconds:
             self._expire_at_deadline(job, call)
         size = _size(request.inputs)
-        call.queued = job.queued
-        if self._may_hold_loop(size) and not self.batches.takes(request):
+        call.queued, joins = job.queued, self.batches.takes(request)
+        if self._may_hold_loop(size) and not joins:
             self._finish(job, call, request.rows, self._on_loop(call, request, size))
         else:
-            self._queue(job, call, request, size)
+            self._queue(job, call, request, size, joins)
 
     def _job(self, call: Call[T]) -> Job[T]:
         if not self.in_flight:
@@ -236,16 +243,12 @@ class Engine:
         job: Job[T] = Job(asyncio.get_running_loop(), self._end, self._model.interrupt)
         job.bytes = call.body_bytes
         self.in_flight += 1
-        self._note_in_flight()
         self._expire_at_deadline(job, call)
         return job
 
     def _expire_at_deadline(self, job: Job[T], call: Call[T]) -> None:
-        if job.timer:
-            job.timer.cancel()
         if seconds := call.deadline_seconds:
-            left = max(0.0, call.arrived + seconds - perf_counter())
-            job.timer = asyncio.get_running_loop().call_later(left, self._expire, job, seconds)
+            self._deadlines.set(job, call.arrived + seconds, seconds)
 
     def _end(self, job: Job[Any]) -> None:
         self._pace.ended()
@@ -259,8 +262,7 @@ class Engine:
         self._meter.in_flight(self.in_flight, self.rows.taken, self.bytes.taken)
 
     def _forget(self, job: Job[Any]) -> None:
-        if job.timer:
-            job.timer.cancel()
+        self._deadlines.forget(job)
         self._late.pop(job, None)
 
     def _expire(self, job: Job[Any], seconds: float) -> None:
@@ -288,12 +290,11 @@ class Engine:
         if verdict.shapes:
             self._costs.may_join()
 
-    def _try_in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
-        loop = asyncio.get_running_loop()
-        job: Job[T] = Job(loop, self._forget, self._model.interrupt)
-        job.timer = loop.call_later(_STUCK_SECONDS, self._expire, job, _STUCK_SECONDS)
+    def _try_in_thread(self, work: Callable[[], T]) -> Job[T]:
+        job: Job[T] = Job(asyncio.get_running_loop(), self._forget, self._model.interrupt)
+        self._deadlines.set(job, perf_counter() + _STUCK_SECONDS, _STUCK_SECONDS)
         job.step(self._predicting, work, job.finish)
-        return job.answer
+        return job
 
     def _of_nothing(self, request: Request) -> Arrays:
         """Returns the outputs for no rows; frameworks abort the process for some of these. Raises InvalidInput."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from math import inf
 from queue import SimpleQueue
@@ -54,21 +54,22 @@ class Lane:
 
 class Job(Generic[T]):
     """One call off the loop: steps, one after another, each in a thread of a lane; `answer` is its future on the loop.
+    Who awaits the future itself gives the job up where that is cancelled.
 
     `ended` is called on the loop once no step waits or runs. Given up before a step began, the step never runs; given
     up during a step, the job ends when the step returns. Everything but the steps is called on the loop.
     """
 
+    __slots__ = ("__weakref__", "_begun", "_ended", "_interrupt", "_lane", "_lock", "_loop", "_since", "_step",
+                 "_thread", "answer", "bytes", "given_up", "leave", "queued", "rows")  # fmt: skip
+
     def __init__(self, loop: asyncio.AbstractEventLoop, ended: "Callable[[Job[T]], None]",
                  interrupt: Interrupt | None = None) -> None:  # fmt: skip
         self.answer: asyncio.Future[T] = loop.create_future()
-        self.answer.add_done_callback(self._answered)
         self.queued = 0.0
         """Seconds that its steps have waited for a thread."""
         self.rows = self.bytes = 0
         """What it counts against the limits."""
-        self.timer: asyncio.TimerHandle | None = None
-        """What happens at its deadline."""
         self.given_up = False
         self.leave: Callable[[], bool] | None = None
         """Takes a job that is given up out of the batch that it is in; returns True if that has not begun."""
@@ -80,6 +81,13 @@ class Job(Generic[T]):
         self._step: tuple[Callable[[], Any], Callable[[Any], None]] | None = None
         """What waits in the queue. A job that is given up is removed, or a stuck model would keep every request."""
         self._since = 0.0
+
+    def __await__(self) -> Generator[Any, None, T]:
+        try:
+            return (yield from self.answer)
+        finally:
+            if self.answer.cancelled():
+                self.give_up()
 
     def step(self, lane: Lane, work: Callable[[], S], then: Callable[[S], None]) -> None:
         """Has a thread of `lane` do `work`, then the loop do `then` with what it returned."""
@@ -166,10 +174,6 @@ class Job(Generic[T]):
     def _left_lane(self) -> None:
         if self._lane is not None:
             self._lane.jobs -= 1
-
-    def _answered(self, answer: asyncio.Future[T]) -> None:
-        if answer.cancelled():
-            self.give_up()
 
 
 class Watch:

@@ -30,7 +30,7 @@ _GRACE_SECONDS: Final = 5
 class Call(Stream):
     """What unary calls and streams of messages have in common."""
 
-    __slots__ = ("_asked", "_began", "_booked", "_buffer", "_ends", "_gone", "_output", "_state", "_task")
+    __slots__ = ("_asked", "_began", "_booked", "_buffer", "_ends", "_gone", "_output", "_pending", "_state")
 
     def __init__(self, state: State, output: Output, number: int, asked: Asked) -> None:
         super().__init__(number, output.first_window, STREAM_BYTES)
@@ -39,7 +39,7 @@ class Call(Stream):
         """What has come of a message that is not whole."""
         self._booked, self._began, self._gone = 0, state.tick, False
         self._ends = 0.0 if asked.seconds is None else perf_counter() + asked.seconds
-        self._task: asyncio.Task[None] | None = None
+        self._pending: asyncio.Future[Any] | None = None
 
     def opened(self) -> None:
         """Refuses what is no call."""
@@ -75,16 +75,16 @@ class Call(Stream):
             self._output.end(self, block)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._task = asyncio.get_running_loop().create_task(work)
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
+        task = self._pending = asyncio.get_running_loop().create_task(work)
+        self._state.pending.add(task)
+        task.add_done_callback(self._state.pending.discard)
 
     def left(self) -> None:
         """Gives up."""
         self._gone = True
         self._release()
-        if self._task is not None:  # once it has begun: what it awaits has an account to close
-            asyncio.get_running_loop().call_soon(self._task.cancel)
+        if self._pending is not None:  # once a task has begun: what it awaits has an account to close
+            asyncio.get_running_loop().call_soon(self._pending.cancel)
 
     # messages
 

@@ -1,7 +1,7 @@
 """What all gRPC connections of a server share: the methods, the limits, and how a refusal is logged."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from runtime.errors import RequestFailed
@@ -14,12 +14,12 @@ from runtime.serving.http2.hpack import Header
 from runtime.serving.http2.output import Output
 from runtime.serving.http2.state import State as Http2State
 from runtime.serving.http2.stream import Stream
-from runtime.serving.inference import told_of
+from runtime.serving.inference import Later, told_of
 from runtime.serving.media import Body
 from runtime.serving.statuses import Response, grpc_response, status_of
 from runtime.serving.tracing import trail
 
-Answer = Response | Awaitable[Response]
+Answer = Response | Later
 Opened = Callable[["State", Output, int, Asked], Stream]
 
 

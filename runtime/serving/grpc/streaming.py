@@ -123,8 +123,8 @@ class Streaming(Call):
     def _break(self, error: Exception, *, quiet: bool = False) -> None:
         if self._gone:
             return
-        if self._task is not None:
-            self._task.cancel()
+        if self._pending is not None:
+            self._pending.cancel()
         self._output.drop(self)
         self._finish(trailers(self._state.refuse(error, self._asked, quiet=quiet)))
 

@@ -1,12 +1,13 @@
 """A call with one message and one answer."""
 
 import asyncio
-from collections.abc import Awaitable
+from functools import partial
 
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, RequestFailed
 from runtime.serving.grpc.calls import PREFIX, Call, trailers
 from runtime.serving.grpc.metadata import BEGIN
 from runtime.serving.grpc.state import Method
+from runtime.serving.inference import Later
 from runtime.serving.media import Body
 from runtime.serving.statuses import Response
 
@@ -65,7 +66,9 @@ class Unary(Call):
             if isinstance(answer, Response):
                 self._answer(answer)
             else:
-                self._start(self._answer_later(answer))
+                computed = self._pending = answer.computed
+                self._state.pending.add(computed)
+                computed.add_done_callback(partial(self._computed, answer))
         except Exception as error:  # noqa: BLE001 - logged with its cause, and answered without it
             self.refuse(error)
 
@@ -84,9 +87,13 @@ class Unary(Call):
         if not self._gone:
             self._run(self._state.methods[self._asked.path])
 
-    async def _answer_later(self, answer: Awaitable[Response]) -> None:
+    def _computed(self, later: Later, computed: asyncio.Future[Response]) -> None:
+        self._pending = None
+        self._state.pending.discard(computed)
         try:
-            self._answer(await answer)
+            response = later.take()
+            if response is not None:
+                self._answer(response)
         except Exception as error:  # noqa: BLE001 - as in _run
             self.refuse(error)
 

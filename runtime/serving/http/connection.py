@@ -230,7 +230,7 @@ class Connection(asyncio.BufferedProtocol):
             if isinstance(response, Response):
                 exchange.answer(response)
             else:
-                self.turns.run(exchange, exchange.answer_later(response))
+                exchange.answer_later(response)
         except Exception as error:  # noqa: BLE001 - as in _read
             exchange.fail(error)
 

@@ -3,13 +3,14 @@
 import asyncio
 import http
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Coroutine, Iterable
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from runtime.serving.http.flow import Flow, addresses
 from runtime.serving.http.framing import Headers, Refused
 from runtime.serving.http.state import State
+from runtime.serving.inference import Later
 from runtime.serving.statuses import JSON, Header, Response, check_lines, error_body
 
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
@@ -20,14 +21,15 @@ FAILED: Final = Response(500, (JSON,), error_body("the runtime failed; its log s
 class Exchange:
     """Collects a request's body and writes its answer in one piece."""
 
-    __slots__ = ("_pieces", "_turns", "complete", "gone", "headers", "keep_alive", "more_body", "started", "task")
+    __slots__ = ("_pieces", "_turns", "complete", "gone", "headers", "keep_alive", "more_body", "pending", "started")
 
     def __init__(self, turns: "Turns", headers: Headers, *, keep_alive: bool) -> None:
         self._turns, self.headers, self.keep_alive = turns, headers, keep_alive
         self.more_body, self.gone = True, False
         self.started = self.complete = False
         """Whether the answer's head is written, and whether all of it is."""
-        self.task: asyncio.Task[None] | None = None
+        self.pending: asyncio.Future[Any] | None = None
+        """What is cancelled if the client leaves."""
         self._pieces: list[bytes] = []
 
     def took(self, piece: bytes) -> bool:
@@ -46,13 +48,22 @@ class Exchange:
     def leave(self) -> None:
         """Gives up: the client is gone, or was told already."""
         self.gone = True
-        if self.task is not None:  # once it has begun: what it awaits has an account to close
-            asyncio.get_running_loop().call_soon(self.task.cancel)
+        if self.pending is not None:  # once a task has begun: what it awaits has an account to close
+            asyncio.get_running_loop().call_soon(self.pending.cancel)
 
-    async def answer_later(self, awaited: Awaitable[Response]) -> None:
+    def answer_later(self, later: Later) -> None:
         """Writes an answer when it is there."""
+        computed = self.pending = later.computed
+        self._turns.state.pending.add(computed)
+        computed.add_done_callback(partial(self._computed, later))
+
+    def _computed(self, later: Later, computed: asyncio.Future[Response]) -> None:
+        self.pending = None  # or the connection would keep the answer until its next request
+        self._turns.state.pending.discard(computed)
         try:
-            self.answer(await awaited)
+            response = later.take()
+            if response is not None:
+                self.answer(response)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the cause
             self.fail(error)
 
@@ -116,9 +127,9 @@ class Turns:
 
     def run(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
         """Starts `work`, which will answer `exchange`."""
-        task = exchange.task = asyncio.get_running_loop().create_task(work)
-        self.state.tasks.add(task)
-        task.add_done_callback(self.state.tasks.discard)
+        task = exchange.pending = asyncio.get_running_loop().create_task(work)
+        self.state.pending.add(task)
+        task.add_done_callback(self.state.pending.discard)
 
     def answered(self, exchange: Exchange) -> None:
         """Goes on after an answer: to the next request, or to the end."""

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from runtime.link.totals import Totals
 from runtime.serving.engine.batches import Shape, Verdict
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request
+from runtime.serving.engine.threads import Job
 from tests.serving.support import app_of, model
 
 OUTPUTS = frozenset({"double", "text"})
@@ -85,7 +86,8 @@ class Call:
 
 async def answer(engine: Engine, call: Call) -> Any:
     call.arrived = perf_counter()
-    return await engine.run(call)
+    result = engine.run(call)
+    return await result if isinstance(result, Job) else result
 
 
 async def busy(gated: Gated, engine: Engine) -> asyncio.Task[Any]:
@@ -391,3 +393,29 @@ def test_the_arrays_of_a_batch_wait_for_no_garbage_collector():
         asyncio.run(main())
     finally:
         gc.enable()
+
+
+def test_batches_return_to_the_event_loop_after_one_held_it_for_long():
+    """Where requests always come together, none is ever alone in a thread to show that it is short."""
+
+    async def main() -> None:
+        gated, here = Gated(), threading.get_ident()
+        gated.open.set()
+        predict, threads = gated.predict, list[int]()
+
+        def hiccup(arrays: Any, wanted: Any) -> Any:
+            threads.append(threading.get_ident())
+            if len(threads) == 5:
+                sleep(0.15)
+            return predict(arrays, wanted)
+
+        gated.predict = hiccup  # type: ignore[method-assign]
+        engine = gated.engine(limits=Limits(inline_seconds=0.01, alone_seconds=0.1))
+        engine._costs.seed(8, 0.01)
+        while len(threads) < 60 and here not in threads[6:]:
+            await asyncio.gather(*(answer(engine, Call(value)) for value in range(4)))
+        assert threads[4] == here
+        assert threads[5] != here
+        assert threads[-1] == here
+
+    asyncio.run(main())

@@ -67,3 +67,18 @@ def test_where_calls_may_be_joined_only_the_shortest_do_not_gain_from_company():
     costs.may_join()
     assert (costs.cheap(3), costs.cheap(4)) == (True, False)
     assert costs.short(4)
+
+
+def test_a_batch_that_was_short_shows_that_each_of_its_calls_is_and_a_long_one_shows_nothing():
+    costs = Costs(LIMIT)
+    costs.seed(3, 0.0001)
+    for seconds in (0.05, 0.002, 0.002, 0.002, 0.002):
+        costs.held_loop(3, seconds)
+        costs.ran_joined(3, seconds)
+    assert not costs.short(3)
+    for _ in range(4):
+        costs.ran_joined(3, 0.0002)
+    assert costs.short(3)
+    costs.seed(3, 0.0001)
+    costs.ran_joined(3, 0.0002)
+    assert costs.cheap(3)

@@ -63,8 +63,8 @@ def test_a_client_that_leaves_before_the_first_step_of_its_request_has_its_accou
             assert served.model.engine.in_flight == 1
             connection.transport.abort()
             connection.turns.current.leave()
-            (task,) = state.tasks
-            await asyncio.wait([task])
+            (computed,) = state.pending
+            await asyncio.wait([computed])
 
     asyncio.run(asyncio.wait_for(ask_and_leave(), 30))
     leave.set()
