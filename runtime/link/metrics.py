@@ -25,7 +25,7 @@ REASONS = (
 """Why requests are answered with errors: a status, and a word (`serving/statuses.py` has it for each failure)."""
 PHASES = ("resolve", "fetch")
 PROTOCOL_NAMES = ("v2_json", "v1", "plain", "grpc")
-"""The protocols of `serving/protocols.py`, and the one that comes without HTTP: a supervisor imports neither."""
+"""The protocols of `serving/codec_table.py`, and the one that comes without HTTP: a supervisor imports neither."""
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds; one more, without bound, follows."""
 ROWS = tuple(2.0**power for power in range(len(BUCKETS)))

@@ -1,6 +1,6 @@
 """A request's bytes in, a response's bytes out. Knows nothing of registries, the supervisor or the server under it.
 
-`app` is the ASGI application, `served` one loaded model, `inference` one request, `protocols` the table of protocols,
+`app` is the ASGI application, `served` one loaded model, `inference` one request, `codec_table` the table of protocols,
 `statuses` the table from failures to statuses.
 
 May import: adapters.base, adapters.imports, adapters.values, runtime.errors, runtime.link.board, runtime.link.gateway,

@@ -13,10 +13,10 @@ from runtime.errors import RequestFailed
 from runtime.link.gateway import NO_GATEWAY, Gateway
 from runtime.link.metrics import PROTOCOLS
 from runtime.serving.asgi import Bodies, ClientGone, deliver, local_path
+from runtime.serving.codec_table import CODECS, codecs_behind
 from runtime.serving.inference import Endpoint, infer, told_of
 from runtime.serving.media import head_of
 from runtime.serving.protocol.codec import Codec, prepare
-from runtime.serving.protocols import CODECS, codecs_behind
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import Response, status_of
 from runtime.serving.tracing import LOGGED_ID, trail

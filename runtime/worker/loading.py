@@ -20,6 +20,7 @@ from runtime.link.messages import Load, Ready, Terms
 from runtime.link.meter import Meter
 from runtime.link.model_files import in_layer
 from runtime.log import Log
+from runtime.serving.codec_table import CODECS
 from runtime.serving.engine.trial import Wish, trial
 from runtime.serving.inference import rehearse
 from runtime.serving.pictures import AS_IT_IS, pictures
@@ -27,7 +28,6 @@ from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.examples import as_written
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocol.v2.encode import LONGEST_SHOWN, example_request, row_size
-from runtime.serving.protocols import CODECS
 from runtime.serving.served import Provenance, Served
 from runtime.worker.declared import Batching, Declared
 from runtime.worker.harden import FULL

@@ -26,11 +26,11 @@ from runtime.link.model_files import ModelFacts
 from runtime.link.usage import usage
 from runtime.log import Log, Style
 from runtime.serving.app import App
+from runtime.serving.codec_table import CODECS
 from runtime.serving.health import Health
 from runtime.serving.http.server import Server
 from runtime.serving.in_hand import InHand
 from runtime.serving.protocol.codec import prepare
-from runtime.serving.protocols import CODECS
 from runtime.serving.served import Models, Served
 from runtime.worker.failures import failed
 from runtime.worker.harden import flush, narrow

@@ -18,12 +18,12 @@ import pytest
 
 from adapters.base import Model, TensorSpec
 from runtime.link.limits import Limits
+from runtime.serving.codec_table import CODECS
 from runtime.serving.inference import Endpoint, infer
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.contents import FIELDS
 from runtime.serving.protocol.grpc.messages import METHODS
 from runtime.serving.protocol.v2.codec import V2_JSON
-from runtime.serving.protocols import CODECS
 from runtime.serving.statuses import GRPC_CODE, Response
 from tests.campaign import Campaign
 from tests.clients.drivers import Drivers

@@ -24,13 +24,13 @@ from runtime.link.metrics import WIDTH
 from runtime.log import Log
 from runtime.serving import served as serving_wing
 from runtime.serving.app import App
+from runtime.serving.codec_table import CODECS
 from runtime.serving.http.server import Server
 from runtime.serving.inference import Endpoint, rehearse
 from runtime.serving.pictures import pictures
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocol.v2.encode import example_request
-from runtime.serving.protocols import CODECS
 from runtime.serving.served import Provenance
 from runtime.supervisor.sockets import Listener, listen
 

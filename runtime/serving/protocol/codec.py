@@ -1,4 +1,4 @@
-"""What a protocol is: one frozen value (docs/writing-a-protocol.md). The table of them is `serving.protocols`."""
+"""What a protocol is: one frozen value (docs/writing-a-protocol.md). The table of them is `serving.codec_table`."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple

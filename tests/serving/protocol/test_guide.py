@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.serving.codec_table import CODECS
 from runtime.serving.protocol.codec import Codec
-from runtime.serving.protocols import CODECS
 from tests.places import ROOT
 from tests.serving.support import BODY, DIGEST, Served, iris_like, model, serving
 from tests.serving.wire import ask, request

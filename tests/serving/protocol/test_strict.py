@@ -15,13 +15,13 @@ import pytest
 from adapters.base import Model, TensorSpec
 from adapters.values import DTYPES
 from runtime.link.limits import Limits
+from runtime.serving.codec_table import CODECS
 from runtime.serving.inference import Endpoint, infer
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.contents import FIELDS
 from runtime.serving.protocol.grpc.messages import METHODS
 from runtime.serving.protocol.json_elements import ALIASES
 from runtime.serving.protocol.v2.codec import V2_JSON
-from runtime.serving.protocols import CODECS
 from runtime.serving.statuses import GRPC_CODE, Response
 from runtime.serving.wording import quoted
 from tests.serving.protocol.v2.tensors import framed, objects, raw, strings

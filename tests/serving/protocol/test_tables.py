@@ -10,6 +10,7 @@ import pytest
 
 from adapters.base import TensorSpec
 from runtime.errors import InvalidInput
+from runtime.serving.codec_table import CODECS
 from runtime.serving.protocol.examples import example_rows
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.messages import METHODS
@@ -17,7 +18,6 @@ from runtime.serving.protocol.plain.csv_text import read_csv
 from runtime.serving.protocol.rows import from_rows
 from runtime.serving.protocol.v2.decode import decode
 from runtime.serving.protocol.v2.encode import advice, example_request
-from runtime.serving.protocols import CODECS
 from tests.serving.support import app_of, model
 
 Infer, _ = METHODS["ModelInfer"]

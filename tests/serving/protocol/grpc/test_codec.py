@@ -14,12 +14,12 @@ from adapters.base import TensorSpec
 from adapters.values import DTYPES
 from runtime.errors import InvalidInput, PredictFailed, UnknownModel
 from runtime.link.limits import Limits
+from runtime.serving.codec_table import CODECS
 from runtime.serving.inference import Endpoint, infer
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.protocol.grpc.contents import FIELDS
 from runtime.serving.protocol.grpc.decode import names, own_id
 from runtime.serving.protocol.grpc.messages import METHODS
-from runtime.serving.protocols import CODECS
 from runtime.serving.statuses import GRPC_CODE, Response
 from tests.serving.support import app_of, echo, model
 
