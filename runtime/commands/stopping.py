@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from runtime.errors import Cancelled
-from runtime.libraries import listen
+from runtime.library_events import listen
 from runtime.log import Log
 from runtime.progress import Progress
 

@@ -19,7 +19,7 @@ from runtime.serving.media import head_of
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import Response, status_of
-from runtime.serving.tracing import LOGGED_ID, trail
+from runtime.serving.trail import LOGGED_ID, trail
 from runtime.serving.wording import quoted
 
 if TYPE_CHECKING:

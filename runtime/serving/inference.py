@@ -23,7 +23,7 @@ from runtime.serving.media import Body, Head, media_type, too_large
 from runtime.serving.protocol.codec import Codec
 from runtime.serving.served import Served
 from runtime.serving.statuses import Response, Status, check_lines, status_of
-from runtime.serving.tracing import ATTRIBUTES, LOGGED_ID, NUMBERS, PREFIX, REQUEST_ID, TRACE, Trail, is_id, trail
+from runtime.serving.trail import ATTRIBUTES, LOGGED_ID, NUMBERS, PREFIX, REQUEST_ID, TRACE, Trail, is_id, trail
 
 _PATIENCE: Final = b"x-envoy-expected-rq-timeout-ms"
 """How long a gateway waits for the answer:

@@ -17,7 +17,7 @@ from runtime.serving.media import head_of
 from runtime.serving.protocol.codec import PAGE_BYTES, Codec, Page
 from runtime.serving.served import Models
 from runtime.serving.statuses import MethodNotAllowed, Response, UnknownPath
-from runtime.serving.tracing import named
+from runtime.serving.trail import named
 from runtime.serving.wording import shown
 
 """Bytes that the body of a page may have."""

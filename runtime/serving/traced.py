@@ -11,7 +11,7 @@ from runtime.serving.media import Body, Head
 from runtime.serving.protocol.codec import Codec
 from runtime.serving.served import Served
 from runtime.serving.statuses import Response
-from runtime.serving.tracing import TRACE, Trail
+from runtime.serving.trail import TRACE, Trail
 
 _MOST_WAITING: Final = 1000
 """Notes that wait to be sent; further requests are not traced."""

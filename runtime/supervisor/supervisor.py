@@ -17,7 +17,7 @@ from adapters.base import AdapterError
 from runtime.errors import Failure
 from runtime.exits import KILLED
 from runtime.kit.format.reference import Reference
-from runtime.libraries import listen
+from runtime.library_events import listen
 from runtime.link.curl import curl_line
 from runtime.link.messages import Failed, Load, Prepare, Ready, Stop
 from runtime.link.meter import Meter

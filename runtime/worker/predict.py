@@ -44,7 +44,7 @@ def main(control: int, parent: int) -> None:
 
 def _predict(order: Predict, log: Log, source: int, target: int) -> Predicted:
     from runtime.errors import StorageFailed
-    from runtime.libraries import listen
+    from runtime.library_events import listen
     from runtime.link.board import Board
     from runtime.link.meter import Meter
     from runtime.link.metrics import WIDTH

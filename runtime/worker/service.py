@@ -17,7 +17,7 @@ import orjson
 import adapters
 from adapters.base import DATATYPES, AdapterError, LoadFailed, Model, TensorSpec
 from adapters.wording import with_class
-from runtime.libraries import listen
+from runtime.library_events import listen
 from runtime.link.board import BREAK_OFF, Board
 from runtime.link.channel import Channel
 from runtime.link.messages import Learnt, Load, Order, Output, Prepare, Ready, Stop, Traced

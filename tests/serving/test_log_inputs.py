@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adapters.base import TensorSpec, WrongInput
-from runtime.libraries import listen
+from runtime.library_events import listen
 from runtime.link.limits import Limits
 from tests.serving.support import BODY, INFER, app_of, model, serving
 from tests.serving.wire import Wire, request

@@ -21,7 +21,7 @@ from runtime.serving.http2.output import STREAM_BYTES, Output
 from runtime.serving.http2.stream import Stream
 from runtime.serving.media import Body, too_large
 from runtime.serving.statuses import GRPC_CODE, Header, Response, UnknownPath
-from runtime.serving.tracing import request_id
+from runtime.serving.trail import request_id
 
 PREFIX: Final = struct.Struct(">BI")
 _GRACE_SECONDS: Final = 5

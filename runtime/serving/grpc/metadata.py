@@ -7,7 +7,7 @@ from urllib.parse import quote_from_bytes
 
 from runtime.serving.http2.hpack import Header, encoded
 from runtime.serving.media import CODINGS
-from runtime.serving.tracing import REQUEST_ID, TRACE
+from runtime.serving.trail import REQUEST_ID, TRACE
 
 CODES: Final = {
     "OK": 0, "CANCELLED": 1, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "RESOURCE_EXHAUSTED": 8,

@@ -17,7 +17,7 @@ from runtime.serving.http2.stream import Stream
 from runtime.serving.inference import Later, told_of
 from runtime.serving.media import Body
 from runtime.serving.statuses import Response, grpc_response, status_of
-from runtime.serving.tracing import trail
+from runtime.serving.trail import trail
 
 Answer = Response | Later
 Opened = Callable[["State", Output, int, Asked], Stream]

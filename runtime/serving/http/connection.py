@@ -20,7 +20,7 @@ from runtime.serving.listening import readable
 from runtime.serving.media import Body, head_of
 from runtime.serving.media import Head as MediaHead
 from runtime.serving.statuses import JSON, RETRY, Response, error_body
-from runtime.serving.tracing import LOGGED_ID, trail
+from runtime.serving.trail import LOGGED_ID, trail
 
 _IDLE_GRACE_SECONDS: Final = 0.25
 """An idle client's next request may be on its way when the listener closes."""

@@ -11,7 +11,7 @@ from runtime.serving.http2.hpack import Header
 from runtime.serving.http2.output import Output
 from runtime.serving.http2.stream import Stream
 from runtime.serving.listening import Accounts
-from runtime.serving.tracing import request_id
+from runtime.serving.trail import request_id
 
 T = TypeVar("T")
 

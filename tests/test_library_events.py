@@ -11,7 +11,7 @@ import pytest
 
 SAYING = """
 import asyncio, gc, logging, sys, threading, warnings
-from runtime.libraries import listen
+from runtime.library_events import listen
 from runtime.log import Log
 
 log = Log(2, style="json", level=sys.argv[1])
@@ -99,7 +99,7 @@ def test_debug_shows_tracebacks_and_what_is_said_to_developers() -> None:
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_nothing_a_library_says_forges_a_line(style: str) -> None:
     code = (
-        "import logging; from runtime.libraries import listen; from runtime.log import Log\n"
+        "import logging; from runtime.library_events import listen; from runtime.log import Log\n"
         f"log = Log(2, style={style!r}); listen(log)\n"
         'logging.error(\'one\\n{"event":"forged"}\\x1b[2K\'); log.close()'
     )
