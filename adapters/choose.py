@@ -111,8 +111,10 @@ def choose(
     chosen, path = _by_files(files, paths, asked, known)
     if chosen is None:
         chosen, path = _by_files(files, paths, None, _third_party())
+    head = read_head(files, path) if path in files.files else b""
+    if path in files.files and not head:
+        raise LoadFailed(f"{path} is empty (0 bytes): save or copy the model again")
     if chosen is None:
-        head = read_head(files, path) if path in files.files else b""
         raise NoAdapter(_no_adapter(files.path, framework, format, head))
     if chosen is not asked and (framework or format):
         said = format if format and asked is _spelled(_known(asked), format) else framework
@@ -255,7 +257,7 @@ def _examined(files: ModelFiles, paths: list[str], known: tuple[Adapter, ...]) -
         suffixed = by_suffix(path, known)
         head = read_head(files, path) if suffixed or len(paths) <= SNIFFED_FILES else b""
         if suffixed and head.startswith(LFS_POINTER):
-            fix = "`git lfs pull` where the kit is packed, and pack it again"
+            fix = "`git lfs pull` in its repository; a kit has to be packed again"
             raise LoadFailed(f"{path} is a Git LFS pointer and not the model's file: {fix}")
         found.append(_Candidate(path, suffixed, tuple(a for a in known if head and a.sniff(head))))
     return found

@@ -8,6 +8,6 @@ COMMANDS = {
     "predict": "predict every row of a file, without a server",
     "unpack": "put verified kits into folders, each with a receipt that serving checks again",
     "schema": "print the JSON schema of a Kitfile, with what serving reads of it",
-    "cache": "ls, verify or gc: what the cache holds, whether it is right, and what may go",
+    "cache": "list what the cache holds (ls), check it (verify), or remove what no kit needs (gc)",
     "health": "ask a running server whether it is ready",
 }

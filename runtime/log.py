@@ -202,6 +202,9 @@ class _Writer:
         return True
 
     def status(self, text: str) -> None:
+        with suppress(OSError):  # a line that is broken in two could not be redrawn
+            if width := os.get_terminal_size(self._fd).columns:
+                text = text[: width - 1]
         self._status = text
         self._rouse()
 

@@ -98,9 +98,14 @@ def origins(text: str) -> tuple[str, ...]:
 
 
 def columns(text: str) -> tuple[str, ...]:
-    """Reads names of columns with commas between; a flag of this kind may be repeated."""
-    found = tuple(name.strip() for name in text.split(","))
-    if not all(found):
+    """Reads names of columns as the first line of a CSV has them; a flag of this kind may be repeated."""
+    from csv import Error, reader  # a start of a server does not need it
+
+    try:
+        found = tuple(name.strip() for name in next(reader([text]), ()))
+    except Error:
+        found = ()
+    if not found or not all(found):
         raise ValueError("names of columns, with commas between")
     return found
 
@@ -329,7 +334,7 @@ OPTIONS: Final = (
            "WHICH", shown_default="all"),
     Option("log-inputs", switch, False, "log the reasons of refused requests with the values that clients sent"),
     Option("output", _text, "-", "file for the predictions; - is standard output", "FILE", _PREDICTING),
-    Option("columns", columns, (), "columns of the file that the model takes, in its order; may be repeated", "NAME",
+    Option("columns", columns, (), "columns of the file that the model takes, in its order; may be repeated", "NAMES",
            _PREDICTING, "those with the inputs' names"),
     Option("alone", switch, False, "write predictions without the rows beside them", commands=_PREDICTING),
     Option("on-error", _one_of("stop", "skip"), "stop", "what to do with a wrong row: stop, or skip it", "WHAT",

@@ -43,10 +43,16 @@ a reference is one of
 """
 
 
-_WORDS: Final = (
-    "reference of the ModelKit, the same as --kit REF",
-    "the ModelKit, and a file of rows: .csv, .json, .jsonl, .npy, .parquet, .arrow; - is standard input",
-)
+_WORDS: Final = {
+    **dict.fromkeys(KIT_COMMANDS, ("REF", "reference of the ModelKit, the same as --kit REF")),
+    "predict": (
+        "REF [FILE]",
+        "the ModelKit, and a file of rows: .csv, .json, .jsonl, .npy, .parquet, .arrow; - is standard input",
+    ),
+    "unpack": ("REF DIR", "a ModelKit, and the folder to put it into"),
+    "cache": ("ls|verify|gc", "list, check, or remove what no kit needs"),
+}
+"""What stands beside the options of a command, and what it is."""
 
 
 class Settings(NamedTuple):
@@ -128,8 +134,8 @@ class Settings(NamedTuple):
         values = {option.field: option.default for option in OPTIONS}
         values.update({option.field: _value(option, given[option.field], environ) for option in options})
         if command in KIT_COMMANDS and values["kit"] is None:
-            wanted = "give --kit REF, or set RUNTIME_KIT (`runtime --help` says more)"
-            raise InvalidSetting(f"no kit to {command}: {wanted}")
+            said = "runtime" if command == "serve" else f"runtime {command}"
+            raise InvalidSetting(f"no kit to {command}: `{said} REF`, or set RUNTIME_KIT; `{said} --help` says more")
         pairs = _pairs(words) if command == "unpack" else ()
         values["cache_dir"] = values["cache_dir"] or _default_cache(environ, [folder for _, folder in pairs])
         delay, most = values["drain_delay"], values["drain_timeout"]
@@ -228,18 +234,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
-    prog, usage, description = f"runtime {command}", None, COMMANDS[command].capitalize()
+    prog, (words, about) = f"runtime {command}", _WORDS.get(command, ("", ""))
+    usage, description = " ".join(filter(None, (prog, words, "[options]"))), COMMANDS[command]
     if command == "serve":
         prog, usage = "runtime", "runtime REF [options]\n       runtime COMMAND …"
-        description = "Serves a ModelKit: pulls it, verifies every byte, answers predictions."
+        description = "serves a ModelKit: pulls it, verifies every byte, answers predictions"
+    description = f"{description[0].upper()}{description[1:]}."
     parser = _Parser(prog, usage, description, _epilog(command), formatter_class=_formatter, allow_abbrev=False)
-    if command in KIT_COMMANDS:
-        predicts = command == "predict"
-        parser.add_argument("words", nargs="*", metavar="REF [FILE]" if predicts else "REF", help=_WORDS[predicts])
-    if command == "cache":
-        parser.add_argument("words", nargs="*", metavar="ls|verify|gc", help="list, check, or remove what no kit needs")
-    if command == "unpack":
-        parser.add_argument("words", nargs="*", metavar="REF DIR", help="a ModelKit, and the folder to put it into")
+    if words:
+        parser.add_argument("words", nargs="*", metavar=words, help=about)
     by_name = {option.name: option for option in options}
     for title, members in GROUPS.items():
         group = parser.add_argument_group(title)
@@ -318,7 +321,7 @@ def _pairs(given: Sequence[str]) -> tuple[tuple[str, Path], ...]:
 def _action(given: Sequence[str]) -> str:
     if len(given) != 1 or given[0] not in ("ls", "verify", "gc"):
         got = repr(" ".join(given)) if given else "nothing"
-        raise InvalidSetting(f"runtime cache takes one of ls, verify and gc, got {got}")
+        raise InvalidSetting(f"cache takes one of ls, verify and gc, got {got}")
     return given[0]
 
 

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import termios
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -65,6 +66,16 @@ def test_the_status_line_gives_way_to_events_and_to_nothing():
     shown = terminal.shown()
     assert shown.endswith(("kit.pulled\n", "\r\x1b[K"))
     assert shown.count("kit.pulled") == 1
+
+
+def test_a_status_line_is_no_wider_than_the_terminal():
+    terminal = Terminal()
+    termios.tcsetwinsize(terminal.fd, (24, 10))
+    log = Log(terminal.fd, style="text")
+    log.status("50% of a long file")
+    terminal.wait_for("50%")
+    log.close()
+    assert terminal.shown() == "50% of a \r\x1b[K"
 
 
 def test_a_status_line_is_removed_at_the_end_and_a_later_event_is_still_written():

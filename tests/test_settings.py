@@ -78,7 +78,9 @@ def test_what_stands_in_front_is_read():
 
 
 def test_a_missing_kit_says_how_to_give_one():
-    with pytest.raises(InvalidSetting, match=r"^no kit to serve: give --kit REF, or set RUNTIME_KIT"):
+    with pytest.raises(
+        InvalidSetting, match=r"^no kit to serve: `runtime REF`, or set RUNTIME_KIT; `runtime --help` says more$"
+    ):
         Settings.read([], {})
 
 

@@ -178,7 +178,8 @@ def _inputs(session: Any, facts: Facts, options: Options, name: str) -> tuple[tu
         shape = sampled.get(given.name) if shape is None else shape
         if shape is None:
             raise LoadFailed(
-                f"input {given.name!r} of {name} has no shape in the file; say it in model.parameters.serving.inputs"
+                f"input {given.name!r} of {name} has no shape in the file; "
+                "say it in a Kitfile beside it: model.parameters.serving.inputs"
             )
         specs.append(TensorSpec(given.name, datatype, shape, optional=len(specs) >= len(required)))
         if read is not None:

@@ -95,7 +95,7 @@ def _exported(files: ModelFiles, options: Options, device: torch.device) -> Load
     if len(rows) != 1 or -1 in rows:
         return loaded
     free = f"to take any number, export it with a free first axis: {EXPORT}"
-    return loaded._replace(warning=f"{files.path} takes requests of exactly {rows.pop()} rows; {free}")
+    return loaded._replace(warning=f"{files.path} takes a fixed number of rows a request, {rows.pop()}; {free}")
 
 
 def _script(files: ModelFiles, options: Options, device: torch.device) -> Loaded:

@@ -75,7 +75,8 @@ def _inputs(loaded: Loaded, options: Options, name: str) -> tuple[TensorSpec, ..
     specs = options.inputs or loaded.inputs or options.sampled
     if not specs:
         raise LoadFailed(
-            f"{name} does not say what it takes; say it in model.parameters.serving.inputs (name, datatype, shape)"
+            f"{name} does not say what it takes; "
+            "say it in a Kitfile beside it: model.parameters.serving.inputs (name, datatype, shape)"
         )
     if loaded.inputs and len(specs) != len(loaded.inputs):
         raise LoadFailed(

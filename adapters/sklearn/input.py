@@ -104,7 +104,8 @@ def _without_width(estimator: Any, first: Any, sampled: tuple[TensorSpec, ...]) 
     if hasattr(estimator, "predict") or hasattr(estimator, "transform"):
         return _single(TensorSpec("x", "FP64", (-1, -1)))
     raise LoadFailed(
-        f"a {type(estimator).__name__} does not say what it takes; say it in model.parameters.serving.inputs"
+        f"a {type(estimator).__name__} does not say what it takes; "
+        "say it in a Kitfile beside it: model.parameters.serving.inputs"
     )
 
 

@@ -18,7 +18,7 @@ def run(settings: Settings, /, *_others: object) -> tuple[int, list[str]]:
             connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = _received(connection)
     except OSError as error:
-        return 1, [f"no server answers on {place(settings.host, settings.port)}: {error}"]
+        return 1, [f"no server answers on {place(settings.host, settings.port)}: {error.strerror or error}"]
     head, _, body = answer.partition(b"\r\n\r\n")
     code = 0 if head.split(b" ", 2)[1:2] == [b"200"] else 1
     return code, [body.decode(errors="replace").strip() or "an empty answer"]

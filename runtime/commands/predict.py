@@ -30,6 +30,7 @@ from runtime.supervisor.strays import adopt, sweep_until_none
 FORMS: Final = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".npy": "npy",
                 ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow"}  # fmt: skip
 """The form of a file by the end of its name; of others, and of standard input, it is told by the first bytes."""
+_BINARY: Final = ("npy", "parquet", "arrow")
 _END_SECONDS: Final = 1.0  # for the process with the model, and what it left behind
 _STANDARD: Final = "-"
 
@@ -42,6 +43,8 @@ def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
 def _predict(settings: Settings, progress: Progress, log: Log) -> tuple[int, list[str]]:
     reference = Reference.parse(settings.kit, registry=settings.registry, model_name=settings.model_name)
     form = _form(settings.rows, settings.output)
+    if form in _BINARY and settings.output == _STANDARD and os.isatty(1):
+        raise InvalidSetting("the predictions are no text for a terminal: name a file with --output FILE")
     with _source(settings.rows) as source, _target(settings.output) as (target, publish):
         kit = pull(reference, settings.pull_options, progress)
         order = Predict(

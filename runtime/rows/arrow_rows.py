@@ -48,8 +48,13 @@ class ArrowRows:
         if self._job.source.peek(4)[:4] == _STREAM:
             yield from ipc.open_stream(self._job.source)
             return
+        self._needs_file("an Arrow file")
         file = ipc.open_file(self._job.source)
         yield from map(file.get_batch, range(file.num_record_batches))
+
+    def _needs_file(self, what: str) -> None:
+        if not self._job.source.seekable():
+            raise InvalidInput(f"{what} cannot be read from a pipe: give the file's name")
 
     def _open(self, schema: Any) -> Any:
         return self._arrow.ipc.new_file(self._job.target, schema)
@@ -91,8 +96,7 @@ class ParquetRows(ArrowRows):
     def _batches(self, size: int) -> Iterator[Any]:
         from pyarrow import parquet
 
-        if not self._job.source.seekable():
-            raise InvalidInput("Parquet is read from a file, and this is a pipe: give the file's name")
+        self._needs_file("Parquet")
         yield from parquet.ParquetFile(self._job.source).iter_batches(size)
 
     def _open(self, schema: Any) -> Any:

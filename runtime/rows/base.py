@@ -1,13 +1,17 @@
 """What a form of file is to `predicting`: blocks of rows in, inputs for the model, and predictions out."""
 
+import csv
+import io
 import shlex
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 
 from adapters.values import Arrays
 from runtime.serving.engine.request import Request
 from runtime.serving.served import Served
+
+_MOST_SHOWN: Final = 8  # names of columns
 
 Rows = Any
 """A list, an array or a record batch: what has a length, and can be cut into slices."""
@@ -48,6 +52,8 @@ def beside(names: Sequence[str], taken: Sequence[str]) -> list[str]:
 
 
 def by_columns(names: Sequence[str]) -> str:
-    """Returns what to do where a file's own names are none that the model knows."""
-    shown = shlex.quote(",".join(names[:8])) + (",…" if len(names) > 8 else "")
+    """Returns what to do where a file's own names are none that the model knows. A nameless column is pandas' index."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow([name for name in names if name.strip()][:_MOST_SHOWN])
+    shown = shlex.quote(line.getvalue()) + (",…" if len(names) > _MOST_SHOWN else "")
     return f"; if its columns have other names, say which the model takes: --columns {shown}"

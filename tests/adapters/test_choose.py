@@ -251,6 +251,14 @@ def test_a_framework_that_is_not_installed_is_refused_by_name_unless_the_file_ma
     check("m.weird", "restricted", framework=None, format=None)
 
 
+@pytest.mark.parametrize("names", [("m.onnx",), ("m.joblib", "README.md"), ("m",), ("model.cbm",)])
+def test_an_empty_file_is_named_as_such(names: tuple[str, ...], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_text("text" if name == "README.md" else "")
+    with pytest.raises(LoadFailed, match=rf"^{names[0]} is empty \(0 bytes\): save or copy the model again$"):
+        chosen(tmp_path, "." if len(names) > 1 else names[0])
+
+
 def test_a_git_lfs_pointer_is_named_as_such(tmp_path: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
     (tmp_path / "m.onnx").write_text(pointer)

@@ -132,7 +132,8 @@ def test_types_without_a_datatype_are_refused_by_name(kind: int, named: str, tmp
 def test_input_without_a_shape_needs_the_kit_to_say_it(tmp_path: Path) -> None:
     identity(tmp_path, shape=None)
     with pytest.raises(
-        LoadFailed, match=r"input 'x' of m\.onnx has no shape in the file; say it in model.parameters.serving.inputs"
+        LoadFailed,
+        match=r"input 'x' of m\.onnx has no shape in the file; say it in a Kitfile beside it: model.parameters.serving.inputs",
     ):
         opened(tmp_path)
     assert opened(tmp_path, sampled=(TensorSpec("any", "FP32", (-1, 3)),)).inputs == (TensorSpec("x", "FP32", (-1, 3)),)

@@ -680,7 +680,7 @@ def test_a_fixed_first_axis_is_warned_of_and_the_advice_frees_it(tmp_path: Path)
     torch.export.save(torch.export.export(torch.nn.Linear(3, 2), (torch.ones(2, 3),)), tmp_path / "m.pt2")
     said = opened(tmp_path).properties["warning"]
     assert said.startswith(
-        "m.pt2 takes requests of exactly 2 rows; to take any number, export it with a free first axis:"
+        "m.pt2 takes a fixed number of rows a request, 2; to take any number, export it with a free first axis:"
     )
     exported_free(torch.nn.Linear(3, 2), tmp_path)
     model = opened(tmp_path)

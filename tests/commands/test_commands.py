@@ -113,7 +113,7 @@ def test_an_error_before_anything_else_is_one_line():
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     said = run("cache", "list", RUNTIME_LOG_FORMAT="text").stderr
-    assert said == "runtime: runtime cache takes one of ls, verify and gc, got 'list'\n"
+    assert said == "runtime: cache takes one of ls, verify and gc, got 'list'\n"
 
 
 def test_a_terminal_gets_readable_lines_and_a_curl_that_works(tmp_path):

@@ -19,6 +19,7 @@ from runtime.settings import Settings
 from tests.commands.test_inspect_files import third_party
 from tests.e2e.server import PATIENCE_SECONDS, run
 from tests.places import KITS, ROOT
+from tests.terminal import Terminal
 
 IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
 NUMBER = r"\d+\.\d+(?:e-?\d+)?"
@@ -36,7 +37,8 @@ def test_the_words_are_a_reference_and_a_file():
     )
     assert read("host.example/m:v1").rows == "-"
     assert read("--kit", "host.example/m:v1", "a.csv").rows == "a.csv"
-    assert read("host.example/m:v1", "a.csv", "--columns", "a,b", "--columns", "c d").columns == ("a", "b", "c d")
+    asked = "a,b", "--columns", '"c, d",e f'
+    assert read("host.example/m:v1", "a.csv", "--columns", *asked).columns == ("a", "b", "c, d", "e f")
     with pytest.raises(InvalidSetting, match="2 references were given"):
         read("host.example/m:v1", "host.example/n:v1", "a.csv")
 
@@ -115,6 +117,15 @@ def test_a_file_that_cannot_be_used_is_named(use, error, words):
     with pytest.raises(error) as caught:
         use()
     assert words in str(caught.value)
+
+
+@pytest.mark.slow
+def test_what_is_no_text_does_not_go_to_a_terminal():
+    terminal = Terminal()
+    command = [sys.executable, "-m", "runtime", "predict", IRIS, "rows.parquet"]
+    done = subprocess.run(command, stdout=terminal.fd, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, terminal.shown()) == (2, "")
+    assert "the predictions are no text for a terminal: name a file with --output FILE" in done.stderr
 
 
 @pytest.mark.slow

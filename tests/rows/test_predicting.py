@@ -21,6 +21,13 @@ HEADER = "label,scores[setosa],scores[versicolor],scores[virginica]"
 LONG = 10_000
 
 
+class Pipe(io.BytesIO):
+    """Bytes that can be read in their order only."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 class Outcome:
     """What came of a file: the bytes, how many rows were predicted and skipped, and what was logged."""
 
@@ -33,10 +40,11 @@ class Outcome:
         columns: tuple[str, ...] = (),
         alone: bool = False,
         skip: bool = False,
+        pipe: bool = False,
     ) -> None:
         app = app_of(loaded or model(), warm=False)
         self.target, self.app = io.BytesIO(), app
-        job = Job(io.BufferedReader(io.BytesIO(source)), self.target, app.model, columns, alone)
+        job = Job(io.BufferedReader((Pipe if pipe else io.BytesIO)(source)), self.target, app.model, columns, alone)
         self.predicting = Predicting(job, form or form_of(source), app.lines.log, skip=skip)
 
     def run(self) -> bytes:
@@ -100,6 +108,8 @@ def test_a_column_that_is_called_as_a_prediction_keeps_its_name():
         (b'X[0],X[1],X[2],X[3]\n1,2,3,4\n1,"2\n', "the CSV cannot be read"),
         (b"X[0],X[1],X[2],X[3]\n\xff,2,3,4\n", "the CSV is not UTF-8; unpack or convert it"),
         (b"a (cm),b,c,d\n1,2,3,4\n", "say which the model takes: --columns 'a (cm),b,c,d'; --on-error"),
+        (b",a,b,c,d\n0,1,2,3,4\n", "say which the model takes: --columns a,b,c,d"),
+        (b'"a, b",c,d,e\n1,2,3,4\n', "say which the model takes: --columns '\"a, b\",c,d,e'; --on-error"),
         (b"X[0];X[1];X[2];X[3]\n1;2;3;4\n", "; its first line has ';' between its cells, wanted commas"),
         (b"1\t2\t3\t4\n", "; its first line has '\\t' between its cells, wanted commas"),
         (b'{"X": [1, 2, 3, 4]}\n{"X": [1, 2, 3]}\n', "row 2: input 'X'"),
@@ -228,6 +238,8 @@ def test_parquet_and_arrow_files():
         found = ipc.open_file(io.BytesIO(Outcome(source.getvalue(), columns=tuple(names), alone=True).run())).read_all()
         assert found.column_names == HEADER.split(",")
     assert "the file cannot be read" in wrong(b"PAR1")
+    assert wrong(b"PAR1", pipe=True) == "Parquet cannot be read from a pipe: give the file's name"
+    assert wrong(b"ARROW1", pipe=True) == "an Arrow file cannot be read from a pipe: give the file's name"
     source = io.BytesIO()
     parquet.write_table(pa.table({"X": [[1.0, 2.0, 3.0, 4.0]] * 4 + [[1.0]]}), source)
     assert "row 5: input 'X'" in wrong(source.getvalue())

@@ -82,6 +82,12 @@ class Signature(NamedTuple):
         """The input that all of a row may come in: the only one, or the one matrix in place of columns."""
         return self.only or (self.also.only if self.also else None)
 
+    @property
+    def text(self) -> TensorSpec | None:
+        """The input that a lone text is for: of a model of texts the only one, or the only one that is required."""
+        found = self.only or (self.inputs[self.required[0]] if len(self.required) == 1 else None)
+        return found if found and found.datatype == "BYTES" else None
+
     def input(self, name: str) -> TensorSpec:
         """Returns the input of that name. Raises InputAtFault if there is none."""
         if name not in self.inputs:

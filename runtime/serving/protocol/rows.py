@@ -26,11 +26,13 @@ _DOUBLE: Final = 8  # bytes
 _BLOCK_ROWS: Final = 4096
 _OBJECTS: Final = frozenset({dict})
 _LISTS: Final = frozenset({list})
+_TEXTS: Final = frozenset({str})
 
 
 def from_rows(rows: object, signature: Signature, limits: Limits, what: str) -> Arrays:
-    """Returns the inputs that `rows` hold: lists or values for a model with one input, objects by name for any.
-    Lists for several inputs hold one value for each, in the model's order. Raises InputAtFault, naming `what`."""
+    """Returns the inputs that `rows` hold: lists or values for a model with one input, texts for one that needs no more
+    than a text, objects by name for any. Lists for several inputs hold one value for each, in the model's order.
+    Raises InputAtFault, naming `what`."""
     if type(rows) is not list or not rows:
         raise InputAtFault(f"{what} must be a non-empty array of rows, got {'none' if rows == [] else kind_of(rows)}")
     if _OBJECTS.issuperset(map(type, rows)) and not is_binary(rows[0], signature):
@@ -41,6 +43,8 @@ def from_rows(rows: object, signature: Signature, limits: Limits, what: str) -> 
         return from_columns({name: [row[name] for row in rows] for name in names}, signature, limits)
     if signature.only is not None:
         return {signature.only.name: array_from(signature.only, rows, signature, limits)}
+    if (text := signature.text) and _TEXTS.issuperset(map(type, rows)):
+        return from_columns({text.name: rows}, signature, limits)
     wanted = tuple(signature.inputs)
     if not _LISTS.issuperset(map(type, rows)) or not {len(wanted)}.issuperset(map(len, rows)):
         raise InputAtFault(f"each of {what} must be an object with {listed(wanted)}, or an array of their values")

@@ -115,9 +115,9 @@ def _arrow(body: bytes, served: Served) -> Reading:
 
 
 def _text(body: bytes, served: Served) -> Reading:
-    spec = _only(served.signature, "plain text")
-    if spec.datatype != "BYTES":
-        raise InputAtFault(f"plain text is for models that take text; this one takes {spec.datatype}")
+    if (spec := served.signature.text) is None:
+        taken = _only(served.signature, "plain text").datatype
+        raise InputAtFault(f"plain text is for models that take text; this one takes {taken}")
     try:
         return from_columns({spec.name: [body.decode()]}, served.signature, served.limits), "row"
     except UnicodeDecodeError:
@@ -137,7 +137,7 @@ def _images(files: list[bytes], spec: TensorSpec, served: Served) -> Arrays:
 
 def _json(body: bytes, served: Served) -> Reading:
     limits, only = served.limits, served.signature.only
-    if only and only.datatype == "BYTES" and body.lstrip()[:1] == b'"':
+    if served.signature.text and body.lstrip()[:1] == b'"':
         return from_rows([_value(body, "request body")], served.signature, limits, "rows"), "row"
     if only and body[:1] == b"[" and (found := from_long_rows(body, only, limits)):
         return {only.name: found[0]}, "row" if found[1] else "rows"

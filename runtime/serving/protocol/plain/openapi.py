@@ -65,8 +65,8 @@ def _forms(served: Served) -> Piece:
         found[CSV.decode()] = {"schema": TEXT, **example_of(table)}
     others = [ARROW, *([NPY] if served.signature.alone else ()), *(IMAGES if only and pictures else ())]
     found |= {kind.decode(): {"schema": _BYTES} for kind in others}
-    if only and only.datatype == "BYTES":
-        found[PLAIN_TEXT.decode()] = {"schema": TEXT, **example_of(str(rows[0]))}
+    if text := served.signature.text:
+        found[PLAIN_TEXT.decode()] = {"schema": TEXT, **example_of(str(rows[0] if only else rows[0][text.name]))}
     found[MULTIPART.decode()] = {"schema": object_of({}, file={"type": "string"})}
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -95,6 +96,12 @@ def test_texts():
     assert post(texts(), {"b64": "YTogYg=="}) == answer
     assert post(texts(), b"a: b", **{"Content-Type": "text/plain"}) == answer
     assert post(texts(), b"\xff", **{"Content-Type": "text/plain"}) == (400, "the text is not UTF-8")
+    paired = dataclasses.replace(
+        texts(), inputs=(*texts().inputs, TensorSpec("text_pair", "BYTES", (-1,), optional=True))
+    )
+    assert post(paired, b"a: b", **{"Content-Type": "text/plain"}) == post(paired, b'"a: b"') == answer
+    assert post(paired, b'"a: b"\n"a: b"', **{"Content-Type": "application/jsonl"}) == [answer, answer]
+    assert [each["y"] for each in post(paired, {"instances": ["a", "b"]})["predictions"]] == ["a", "b"]
     status, said = post(model(), b"a", **{"Content-Type": "text/plain; charset=utf-8"})
     assert (status, said.partition(";")[0]) == (400, "plain text is for models that take text")
     status, said = post(people(), b"a", **{"Content-Type": "text/plain"})
