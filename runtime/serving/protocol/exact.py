@@ -45,7 +45,8 @@ def converted(spec: TensorSpec, datatype: str, array: Array) -> Array:
     if changed.any():
         index = int(changed.argmax())
         value = shown(array[index].item())
-        hint = f"; announce {spec.datatype} to have it rounded" if {datatype, spec.datatype} <= _DIGITS.keys() else ""
+        floats = {datatype, spec.datatype} <= _DIGITS.keys()
+        hint = f"; send {spec.datatype} ({DTYPES[spec.datatype]}) to have it rounded" if floats else ""
         what = f"expected datatype {spec.datatype}, got {datatype}, and {value} would change in that{hint}"
         raise InputAtFault(f"input {quoted(spec.name)}, element {index}: {what}")
     return made

@@ -145,7 +145,7 @@ ROWS: list[tuple[str, Model, Request, str]] = [
     *((f"17 {name}", IRIS, of(tensor(datatype=name)), f"{X}unknown datatype '{name}'; expected FP32") for name in ("FP99", "fp32", "", "BF16")),
     ("18 text", IRIS, of(tensor(datatype="BYTES", data=list("abcd"))), f"{X}expected datatype FP32, got BYTES"),
     ("18 number", echo("BYTES"), one("FP32", [1.5]), "input 'x': expected datatype BYTES, got FP32"),
-    ("18 FP64", IRIS, of(tensor(datatype="FP64", data=[1.0, 5.1, 1.0, 1.0])), "input 'X', element 1: expected datatype FP32, got FP64, and 5.1 would change in that; announce FP32 to have it rounded"),
+    ("18 FP64", IRIS, of(tensor(datatype="FP64", data=[1.0, 5.1, 1.0, 1.0])), "input 'X', element 1: expected datatype FP32, got FP64, and 5.1 would change in that; send FP32 (float32) to have it rounded"),
     ("18 INT32", IRIS, of(tensor(datatype="INT32", data=[1, 2, 3, WIDE])), f"input 'X', element 3: expected datatype FP32, got INT32, and {WIDE} would change in that"),
     ("18 INT64", echo("FP64"), one("INT64", [2**53 + 1]), f"input 'x', element 0: expected datatype FP64, got INT64, and {2**53 + 1} would change in that"),
     ("18 UINT64", echo("INT64"), one("UINT64", [2**63]), f"input 'x', element 0: expected datatype INT64, got UINT64, and {2**63} would change in that"),

@@ -124,7 +124,7 @@ ROWS = [
     *(pytest.param(of(datatype=d), "unknown datatype", id=f"17 {d}") for d in (None, 32, ["FP32"])),
     # 18
     pytest.param(of(datatype="BYTES"), "expected datatype FP32, got BYTES", id="18 BYTES"),
-    pytest.param(of(datatype="FP64"), "element 0: expected datatype FP32, got FP64, and 5.1 would change in that; announce FP32 to have it rounded", id="18 FP64"),
+    pytest.param(of(datatype="FP64"), "element 0: expected datatype FP32, got FP64, and 5.1 would change in that; send FP32 (float32) to have it rounded", id="18 FP64"),
     pytest.param(of(datatype="INT32"), "element 0: INT32 wants a whole number, got 5.1 (wrong element type)", id="18 INT32"),
     pytest.param(of(datatype="INT32", data=[1, 2, 3, 2**24 + 1]), "element 3: expected datatype FP32, got INT32, and 16777217 would change", id="18 long INT32"),
     pytest.param(of(datatype="STRING"), "expected datatype FP32, got BYTES", id="18 STRING"),
