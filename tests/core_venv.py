@@ -1,4 +1,4 @@
-"""A virtual environment with the core's dependencies and no extra, made of links to what is installed here."""
+"""A virtual environment as `pip install .` or one of its extras makes it, made of links to what is installed here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from packaging.requirements import Requirement
 from tests.places import ROOT
 
 
-def make(folder: Path) -> Path:
+def make(folder: Path, extra: str = "") -> Path:
     """Makes it in `folder`; gives its interpreter. What is linked lies outside: run it with `--sandbox off`."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "runtime.pth").write_text(f"{ROOT}\n")
-    for name in _closure("modelkit-runtime") - {"modelkit-runtime"}:
+    for name in _closure("modelkit-runtime", extra) - {"modelkit-runtime"}:
         found = distribution(name)
         tops = {path.parts[0] for path in found.files or () if path.parts[0] not in ("..", "__pycache__")}
         for top in tops:
@@ -26,7 +26,7 @@ def make(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def _closure(name: str) -> set[str]:
+def _closure(name: str, extra: str) -> set[str]:
     names, left = set[str](), [name]
     while left:
         name = left.pop()
@@ -34,5 +34,6 @@ def _closure(name: str) -> set[str]:
             continue
         names.add(name)
         wanted = map(Requirement, distribution(name).requires or ())
-        left += [each.name for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+        left += [each.name for each in wanted if each.marker is None or each.marker.evaluate({"extra": extra})]
+        extra = ""  # of the first one alone
     return names

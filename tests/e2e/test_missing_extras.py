@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tomllib
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import core_venv
+from tests.doc_commands import blocks
 from tests.e2e.test_predict_page import photos
 from tests.kit.made import made_kit
 from tests.places import KITS, ROOT
@@ -68,6 +70,19 @@ def test_the_extra_of_images_is_named_when_the_kit_is_loaded(bare_python, tmp_pa
 def test_the_core_alone_serves_onnx(bare_python, tmp_path):
     done = verify(bare_python, f"oci:{KITS / 'iris-onnx'}:v1", tmp_path)
     assert (done.returncode, "the onnx adapter loaded it in " in done.stdout) == (0, True), done
+
+
+def test_an_extra_is_all_that_a_model_of_ones_own_needs(tmp_path):
+    """The first commands of the README, in an environment that has the extra and nothing else."""
+    train = next(line for block in blocks(ROOT / "README.md", "console") for line in block if "joblib.dump" in line)
+    python = core_venv.make(tmp_path / "venv", "sklearn")
+    environ = os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"}
+    script = f"{train.replace('/tmp/', '')} && python3 -m runtime predict ./model.joblib --alone --sandbox off"
+    done = subprocess.run(
+        ["bash", "-c", script], input="5.1,3.5,1.4,0.2\n",
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environ,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "predict\n0\n"), done.stderr
 
 
 def test_nothing_is_fetched_of_a_kit_whose_framework_is_not_installed(bare_python, lying, tmp_path):
