@@ -113,7 +113,7 @@ def choose(
         chosen, path = _by_files(files, paths, None, _third_party())
     head = read_head(files, path) if path in files.files else b""
     if path in files.files and not head:
-        raise LoadFailed(f"{path} is empty (0 bytes): save or copy the model again")
+        raise LoadFailed(empty(path))
     if chosen is None:
         raise NoAdapter(_no_adapter(files.path, framework, format, head))
     if chosen is not asked and (framework or format):
@@ -270,6 +270,11 @@ def read_head(files: ModelFiles, path: str) -> bytes:
             return file.read(HEAD_BYTES)
     except OSError as error:
         raise LoadFailed(f"{path} cannot be read: {error.strerror}") from error
+
+
+def empty(path: str) -> str:
+    """Returns what is said of a model's file that holds nothing."""
+    return f"{path} is empty (0 bytes): save or copy the model again"
 
 
 def by_suffix(path: str, known: Iterable[Adapter]) -> tuple[Adapter, ...]:

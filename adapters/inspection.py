@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from adapters.base import AdapterError, MissingFramework, ModelFiles, Options
-from adapters.choose import ADAPTERS, by_suffix, read_head
+from adapters.choose import ADAPTERS, by_suffix, empty, read_head
 from adapters.pickles.head import looks_like_skops
 from adapters.trust import allows_code, check_level
 from adapters.wording import reason
@@ -38,7 +38,9 @@ def verdicts(files: ModelFiles, options: Options, chosen: tuple[str, str] | None
             if name:
                 check_level(options.trust)
             check = None if allows_code(options.trust) else _CHECKS.get(name or "")
-            refused = check(head, replace(files, path=path), options) if check else None
+            refused = empty(path) if name and not head else None
+            if check and head:
+                refused = check(head, replace(files, path=path), options)
         except AdapterError as error:
             refused = str(error)
         except Exception as error:  # noqa: BLE001 - a framework can raise anything for a damaged file

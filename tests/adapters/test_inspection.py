@@ -9,7 +9,7 @@ from adapters.base import Options
 from adapters.inspection import Verdict, verdicts
 from tests.extras import MISSING
 
-from .kits import unpack
+from .kits import files_in, unpack
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,11 @@ def test_each_file_gets_a_verdict(kit: str, trust: str, path: str, adapter: Any,
         assert verdict == Verdict(path, adapter)
     else:
         assert words in (verdict.refused or "")
+
+
+def test_an_empty_file_is_said_to_be_that(tmp_path: Path) -> None:
+    for name in ("m.onnx", "m.pkl", "m.cbm", "empty.csv"):
+        (tmp_path / name).touch()
+    found = {each.path: each.refused for each in verdicts(files_in(tmp_path, "m.onnx"), Options())}
+    assert {path for path, refused in found.items() if refused} == {"m.onnx", "m.pkl", "m.cbm"}
+    assert found["m.pkl"] == "m.pkl is empty (0 bytes): save or copy the model again"
