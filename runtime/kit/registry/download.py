@@ -22,6 +22,7 @@ _PROBED_SECONDS: Final = 1.0
 _FAST: Final = 200e6  # bytes a second: a connection that brings more is not what a pull waits for
 WINDOW_SECONDS: Final = 20.0
 """A connection is replaced that brings less for this long than the minimum rate, or a tenth of the median range."""
+_READ_BYTES: Final = 128 << 10  # of a range, in up to 32 threads at a time
 _PEERS: Final = 4  # ranges that have to be there for a median
 _SLOWER: Final = 10
 
@@ -102,7 +103,7 @@ class Download:
             try:
                 with closing(self._open_range(position, end, budget)) as body:
                     rate = _Rate(body, self._least_rate)
-                    while position < end and (chunk := rate.read(min(CHUNK_BYTES, end - position))):
+                    while position < end and (chunk := rate.read(min(_READ_BYTES, end - position))):
                         if stopped.is_set():
                             raise _Ignored
                         buffer[position - start :][: len(chunk)] = chunk
