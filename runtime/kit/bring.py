@@ -8,6 +8,7 @@ compared with their blobs.
 import io
 import os
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from runtime.kit.files import Read
 from runtime.kit.format.digest import Digest
 from runtime.kit.format.limits import DEFAULT_LIMITS
 from runtime.kit.format.placing import Placed
-from runtime.kit.lane import SMALL_BYTES, Count, both, checking, lanes
+from runtime.kit.lane import SMALL_BYTES, Count, both, checking, gathered, lanes
 from runtime.kit.observer import Observer, check
 from runtime.kit.reached import Reached
 from runtime.kit.source import AskAgain
@@ -36,17 +37,20 @@ _TOUCH_SECONDS: Final = 60.0
 
 
 class Skeleton:
-    """The bytes of a layer's tar that belong to no file; None once they are too many to be kept."""
+    """The bytes of a layer's tar that belong to no file, deflated: headers are much alike."""
 
     def __init__(self) -> None:
-        self.data: bytearray | None = bytearray()
+        self._packer, self._packed = zlib.compressobj(1), bytearray()
 
     def add(self, data: bytes) -> None:
         """Takes the next ones."""
-        if self.data is not None:
-            self.data += data
-            if len(self.data) > MAX_SKELETON_BYTES:
-                self.data = None
+        if len(self._packed) <= MAX_SKELETON_BYTES:
+            self._packed += self._packer.compress(data)
+
+    def packed(self) -> bytearray | None:
+        """Returns all of them; None if they are too many to be kept."""
+        self._packed += self._packer.flush()
+        return self._packed if len(self._packed) <= MAX_SKELETON_BYTES else None
 
 
 class Bring:
@@ -121,7 +125,8 @@ class Bring:
             count = Count(lambda _: self._threads.check()) if layer.compression else self._reached.count(placed)
             with (
                 checking(digest, layer.descriptor.size) as update,
-                RejoinedTree(root, skeleton, both(update, count)) as tree,
+                gathered(both(update, count)) as take,
+                RejoinedTree(root, skeleton, take) as tree,
             ):
                 whole = walk.rejoin(tree, placed)
             self._reached.at(layer.descriptor.digest, layer.descriptor.size)
@@ -168,8 +173,8 @@ class Bring:
                 self._stream(group[0], [partial(unpack, placed) for placed in group[start : start + _TOGETHER]])
         except AskAgain:
             return False
-        if group[0].layer.format == "tar" and skeleton.data is not None:
-            self._store.keep_skeleton(group[0].layer.descriptor.digest, skeleton.data)
+        if group[0].layer.format == "tar" and (packed := skeleton.packed()):
+            self._store.keep_skeleton(group[0].layer.descriptor.digest, packed)
         return True
 
     def _stream(self, placed: Placed, works: Sequence[Callable[[Read], None]]) -> None:

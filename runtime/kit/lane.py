@@ -17,6 +17,7 @@ from runtime.kit.format.digest import DigestCheck
 _DEPTH: Final = 4  # pieces that wait
 _M_TRIM_THRESHOLD: Final = -1  # <malloc.h>
 _M_MMAP_THRESHOLD: Final = -3
+_SHORT_BYTES: Final = 64 << 10
 SMALL_BYTES: Final = 1 << 20
 """A shorter blob is hashed without a thread of its own."""
 
@@ -43,6 +44,29 @@ class Count:
         """Takes the next bytes."""
         self._taken += len(data)
         self._reached(self._taken)
+
+
+@contextmanager
+def gathered(take: Take) -> Iterator[Take]:
+    """Yields what hands bytes on to `take`, short pieces together."""
+    waiting = bytearray()
+
+    def flush() -> None:
+        if waiting:  # an empty piece would be the end
+            take(bytes(waiting))
+            waiting.clear()
+
+    def put(data: bytes) -> None:
+        if len(data) >= _SHORT_BYTES:
+            flush()
+            take(data)
+        else:
+            waiting.extend(data)
+            if len(waiting) >= CHUNK_BYTES:
+                flush()
+
+    yield put
+    flush()
 
 
 def stream_checked(read: Read, check: DigestCheck, size: int, take: Take) -> None:

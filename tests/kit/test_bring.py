@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import Cancelled, UnsafeArchive, Unsupported
+from runtime.errors import Cancelled, NotFound, UnsafeArchive, Unsupported
 from runtime.kit import bring, lane, threads
 from runtime.kit.cache import store
 from runtime.kit.registry import client, download, ranges, retry
@@ -78,7 +78,7 @@ def test_a_tree_without_blobs_that_differs_is_fetched_again(registry: LyingRegis
     spoiled = {"a file": [kit.root / "labels.txt"], "its skeleton": skeletons, "no skeleton": skeletons}[what]
     for path in spoiled:
         path.chmod(0o644)
-        path.unlink() if what == "no skeleton" else path.write_bytes(path.read_bytes().replace(b"a", b"b"))
+        path.unlink() if what == "no skeleton" else path.write_bytes(path.read_bytes()[::-1])
     before = len(registry.seen("/blobs/"))
     assert tree(pulled(f"{registry.host}/kits/m:v1", tmp_path, watch := Recorder(), keep_blobs=False).root) == FILES
     assert watch.warned == ["kit.differed"]
@@ -180,10 +180,38 @@ def test_a_layer_that_no_version_could_read_is_refused_before_any_is_fetched(lyi
     assert len(registry.seen("/blobs/")) == 1
 
 
+def test_the_headers_of_many_files_take_little_room_and_check_them(
+    lying: Lying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bring, "MAX_SKELETON_BYTES", 20_000)
+    names = [f"model/weights-{number:05}" for number in range(500)]
+    layer = b"".join(archives.file(name, name.encode()) for name in names) + archives.END
+    layout, cache = tmp_path / "layout", tmp_path / "cache"
+    model = put(layout, layer, f"{KIT}.model.v1.tar")
+    config = {"manifestVersion": "1.0.0", "model": {"path": "model", "digest": model["digest"]}}
+    manifest = {
+        "schemaVersion": 2,
+        "config": put(layout, json.dumps(config).encode(), f"{KIT}.config.v1+json"),
+        "layers": [model],
+    }
+    named(layout, put(layout, json.dumps(manifest).encode(), "application/vnd.oci.image.manifest.v1+json"), "v1")
+    registry = lying(layout)
+    kit = pulled(f"{registry.host}/kits/m:v1", cache, keep_blobs=False)
+    registry.close()
+    pinned = f"{registry.host}/kits/m@{kit.digest}"
+    assert pulled(pinned, cache, watch := Recorder(), keep_blobs=False).root == kit.root
+    assert watch.warnings == []
+    spoiled = kit.root / names[170]
+    spoiled.chmod(0o644)
+    spoiled.write_bytes(spoiled.read_bytes().replace(b"7", b"8"))
+    with pytest.raises(NotFound):
+        pulled(pinned, cache, keep_blobs=False, pull="never")
+
+
 def test_a_skeleton_that_is_too_long_is_not_kept(
     registry: LyingRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bring, "MAX_SKELETON_BYTES", 600)
+    monkeypatch.setattr(bring, "MAX_SKELETON_BYTES", 20)
     kit = pulled(f"{registry.host}/kits/m:v1", tmp_path)
     assert list((tmp_path / "skeletons/sha256").iterdir()) == []
     assert pulled(f"{registry.host}/kits/m:v1", tmp_path, watch := Recorder()).root == kit.root

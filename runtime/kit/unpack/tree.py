@@ -9,15 +9,17 @@ import contextlib
 import hashlib
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
 from runtime.errors import StorageFailed
-from runtime.kit.files import NO_SPACE, free_bytes, open_plain, volume_group, who_else_writes
+from runtime.kit.files import CHUNK_BYTES, NO_SPACE, free_bytes, open_plain, volume_group, who_else_writes
 from runtime.kit.format.paths import LOST_AND_FOUND, Parts
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PACKED_BYTES = 16 << 10
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -159,19 +161,22 @@ class ComparedTree(_Folders):
 
 
 class RejoinedTree(ComparedTree):
-    """Joins the files of one tar layer with its skeleton, the bytes between them: `take` gets the layer's bytes again.
+    """Joins the files of one tar layer with its skeleton, the deflated bytes between them: `take` gets the layer again.
 
-    Their digest says whether folder and skeleton are right. Neither is believed.
+    Its digest says whether folder and skeleton are right. Neither is believed.
     """
 
     def __init__(self, root: Path, skeleton: bytes, take: Callable[[bytes], object]) -> None:
         super().__init__(root)
-        self._skeleton, self._position, self._take = skeleton, 0, take
+        self._pieces, self._piece, self._position = _inflated(skeleton), b"", 0
+        self._take = take
         self._file: BinaryIO
 
     def structure(self, most: int) -> bytes:
         """Returns the next bytes of the skeleton."""
-        data = self._skeleton[self._position : self._position + most]
+        if self._position == len(self._piece):
+            self._piece, self._position = next(self._pieces, b""), 0
+        data = self._piece[self._position : self._position + most]
         self._position += len(data)
         self._take(data)
         return data
@@ -185,6 +190,18 @@ class RejoinedTree(ComparedTree):
     def _has(self, file: BinaryIO, chunks: Iterator[bytes]) -> bool:
         self._file = file
         return all(chunks)  # none is empty
+
+
+def _inflated(packed: bytes) -> Iterator[bytes]:
+    """Yields what is inside, as far as it is right, a little at a time."""
+    inflater = zlib.decompressobj()
+    with contextlib.suppress(zlib.error):
+        for start in range(0, len(packed), _PACKED_BYTES):
+            data = packed[start : start + _PACKED_BYTES]
+            while data:
+                if piece := inflater.decompress(data, CHUNK_BYTES):
+                    yield piece
+                data = inflater.unconsumed_tail
 
 
 class FoundTree(_Folders):
