@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -13,11 +14,26 @@ from tests.campaign import Campaign
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_mutated_file_ends_no_process(name: str, campaign: Campaign) -> None:
+FAMILIES = (
+    ("pickle", "skops", "xgboost-json", "xgboost-ubj", "lightgbm"),
+    ("pt2", "torchscript"),
+    ("onnx", "catboost"),
+)
+"""Formats that are tried by one process: what they import takes longer than the files."""
+
+
+def test_each_format_is_in_a_family() -> None:
+    assert sorted(sum(FAMILIES, ())) == sorted(FORMATS)
+
+
+@pytest.mark.parametrize("names", FAMILIES, ids=" ".join)
+def test_a_mutated_file_ends_no_process(names: tuple[str, ...], campaign: Campaign) -> None:
     count = campaign(20, 2_000, 1_000_000)
-    command = [sys.executable, "-W", "ignore", "-m", "tests.adapters.mutation", "--only", name, "--count", str(count)]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.adapters.mutation", "--only", *names, "--count", str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    served = int(done.stdout.split("files, ")[1].split()[0])
-    assert 0 < served < count  # else it would mutate nothing, or break everything
+    served = {
+        name: int(number) for name, number in re.findall(r"^(\S+): \d+ files, (\d+) served", done.stdout, re.MULTILINE)
+    }
+    assert served.keys() == set(names)
+    assert all(0 < number < count for number in served.values()), served  # else all were broken, or none was mutated

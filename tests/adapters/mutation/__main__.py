@@ -12,13 +12,13 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from importlib import import_module
 from math import prod
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -83,12 +83,12 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def whole_files(name: str, folder: Path) -> dict[str, bytes]:
-    """Returns the format's files, made in a child: threads that training leaves behind do not survive a fork."""
-    path = folder / "whole"
-    assert in_child(lambda: path.write_bytes(pickle.dumps(FORMATS[name].files())) and None) == 0
-    found: dict[str, bytes] = pickle.loads(path.read_bytes())
-    path.unlink()
+def whole_files(names: Collection[str]) -> dict[str, dict[str, bytes]]:
+    """Returns each format's files, made in a child: threads that training leaves behind do not survive a fork."""
+    with NamedTemporaryFile() as made:
+        path = Path(made.name)
+        assert in_child(lambda: path.write_bytes(pickle.dumps({n: FORMATS[n].files() for n in names})) and None) == 0
+        found: dict[str, dict[str, bytes]] = pickle.loads(path.read_bytes())
     return found
 
 
@@ -110,12 +110,13 @@ def try_files(name: str, seed: int, end: int, whole: dict[str, bytes], folder: P
         counts[TRIED] += 1
 
 
-def trial(name: str, count: int, seed: int, keep: Path | None = None) -> tuple[int, int, dict[str, str]]:
+def trial(
+    name: str, whole: dict[str, bytes], count: int, seed: int, keep: Path | None = None
+) -> tuple[int, int, dict[str, str]]:
     """Returns how many files were served, how many took too long, and what ended a process: file -> signal."""
     slow, ended, counts = 0, {}, memoryview(mmap.mmap(-1, 16)).cast("q")
     with TemporaryDirectory() as made:
         folder = Path(made)
-        whole = whole_files(name, folder)
         import_module(FORMATS[name].framework)  # once, and not in each child
         while counts[TRIED] < count:
             if status := in_child(lambda: try_files(name, seed, count, whole, folder, counts)):
@@ -134,15 +135,15 @@ def trial(name: str, count: int, seed: int, keep: Path | None = None) -> tuple[i
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", choices=FORMATS)
+    parser.add_argument("--only", choices=FORMATS, nargs="+", default=list(FORMATS))
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path)
     told = parser.parse_args()
     ends = 0
-    for name in [told.only] if told.only else FORMATS:
+    for name, whole in whole_files(told.only).items():
         began = time.monotonic()
-        served, slow, ended = trial(name, told.count, told.seed, told.keep)
+        served, slow, ended = trial(name, whole, told.count, told.seed, told.keep)
         took = f"{slow} over {CPU_SECONDS:.0f} s, {time.monotonic() - began:.0f} s in all"
         lines = [f"{name}: {told.count} files, {served} served, {len(ended)} ended a process, {took}"]
         lines += [f"  {what}: {how}" for what, how in ended.items()]

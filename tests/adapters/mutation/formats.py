@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -31,6 +32,7 @@ class Format(NamedTuple):
     inputs: tuple[TensorSpec, ...] = ()
 
 
+@cache
 def estimators() -> dict[str, Any]:
     """One fitted estimator for each kind of array that compiled code of scikit-learn and scipy reads."""
     from scipy import sparse
