@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # a worker should not wait for enums of all signals
 import errno
+import gc
 import io
 import os
 import sys
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _first_worker() -> WorkerProcess | None:
     """Starts worker 1, whose imports take longer than anything else in a start; None if it cannot be started."""
+    gc.disable()  # until `supervise` has imported all: nothing of that is ever garbage
     # what arrives before the supervisor can act on it, waits
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     try:

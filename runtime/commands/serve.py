@@ -1,5 +1,6 @@
 """`runtime serve`: from the settings to an exit code, the straight path."""
 
+import gc
 import os
 from contextlib import suppress
 from importlib.util import find_spec
@@ -54,6 +55,8 @@ def supervise(settings: Settings, log: Log, first: WorkerProcess | None, *, serv
     with hidden("ssl"):  # only a registry needs it, and asyncio imports it where it can
         from runtime.supervisor.supervisor import Supervisor
 
+    gc.freeze()  # the garbage collector never looks at what is there now
+    gc.enable()
     return Supervisor(reference, launcher, first, serving=serving)
 
 
