@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+import runtime
+from runtime.errors import Failure
+from runtime.exits import exit_code
 from runtime.kit.format.digest import Digest
 from runtime.kit.installed.receipt import installed
 from tests.e2e.server import PATIENCE_SECONDS, Server, run
@@ -182,7 +185,17 @@ TAMPERED: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 
 
 @pytest.mark.parametrize(("change", "words"), TAMPERED.values(), ids=TAMPERED.keys())
-def test_a_folder_that_differs_from_its_receipt_is_not_served(change, words: list[str], folder, tmp_path) -> None:
+def test_a_folder_that_differs_from_its_receipt_is_not_loaded(change, words: list[str], folder, tmp_path) -> None:
+    change(folder)
+    with pytest.raises(Failure) as caught:
+        runtime.load(folder, cache_dir=tmp_path / "other")
+    why = str(caught.value)
+    assert exit_code(caught.value) == 65, why
+    assert [word for word in words if word not in why] == [], why
+
+
+def test_a_folder_that_differs_from_its_receipt_is_not_served(folder: Path, tmp_path: Path) -> None:
+    change, words = TAMPERED["changed"]
     change(folder)
     with Server(str(folder), cache=tmp_path / "other") as server:
         code, why = server.failure()
@@ -191,11 +204,12 @@ def test_a_folder_that_differs_from_its_receipt_is_not_served(change, words: lis
 
 
 @pytest.mark.parametrize(("path", "mode"), [(".", 0o777), ("model", 0o775), ("model/iris.onnx", 0o666)])
-def test_a_folder_that_others_can_write_into_is_not_served(path: str, mode: int, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_others_can_write_into_is_not_loaded(path: str, mode: int, folder: Path, tmp_path: Path) -> None:
     (folder / path).chmod(mode)
-    with Server(str(folder), cache=tmp_path / "other") as server:
-        code, why = server.failure()
-    assert code == 74, why
+    with pytest.raises(Failure) as caught:
+        runtime.load(folder, cache_dir=tmp_path / "other")
+    why = str(caught.value)
+    assert exit_code(caught.value) == 74, why
     assert f"'{folder / path}' can be written by " in why
     assert f"(mode {mode:04o}): chmod g" in why
 
