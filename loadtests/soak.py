@@ -69,7 +69,8 @@ def main() -> None:
 def soaked(server: Server, requests: list[bytes], seconds: float) -> Verdicts:
     """Loads a server, and judges what its processes have held."""
     first = server.process.children()[0]
-    loads = [partial(drive, server.port, request, CLIENTS, _ROUND_SECONDS) for request in requests]
+    round_seconds = min(_ROUND_SECONDS, seconds)
+    loads = [partial(drive, server.port, request, CLIENTS, round_seconds) for request in requests]
     ended = threading.Event()
     leaving, killing = partial(leave, server.port, requests[0]), partial(kill, server, first, ended)
     work: list[Callable[[], object]] = [*loads, leaving, killing]
