@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 import adapters
-from adapters.base import LoadFailed, Model, Refused
+from adapters.base import Adapter, LoadFailed, Model, Options, Refused
 from adapters.values import DTYPES
 from adapters.wording import reason
 from runtime.errors import RequestFailed, SamplesDiffer
@@ -48,26 +48,10 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
     """
     started = time.monotonic()
     confined = _say_terms(terms, meter, log)
-    facts, root = kit.facts, Path(kit.root)
-    declared = Declared.parse(facts.parameters)
+    root, declared = Path(kit.root), Declared.parse(kit.facts.parameters)
     samples = read_samples(root / declared.samples) if declared.samples else ()
-    options = replace(
-        declared.options,
-        sampled=common_inputs(samples),
-        sample=first_inputs(samples),
-        trust=terms.trust,
-        allow_globals=terms.allow_globals,
-        threads=limits.threads,
-        confined=confined,
-        mapped=kit.verified != "false",
-    )
-    files, names = facts.files(root), {"framework": facts.framework, "format": facts.format}
-    try:
-        adapter, model = adapters.load(
-            files, options, **names, adapter=terms.adapter, warn=lambda odd: log.warning("model.odd", reason=odd)
-        )
-    except Refused as refused:
-        raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
+    told = replace(declared.options, sampled=common_inputs(samples), sample=first_inputs(samples))
+    adapter, model = _read_model(kit, terms, replace(told, threads=limits.threads, confined=confined), log)
     images = pictures(model.inputs, {**dict.fromkeys(model.pictures, AS_IT_IS), **declared.images})
     check_size(model, limits)
     served = Served(model, _provenance(kit, terms, adapter.name), limits, meter, log, images)
@@ -90,6 +74,19 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
     seconds = time.monotonic() - started
     meter.set("runtime_model_load_seconds", seconds)
     return served, Ready(kit.model, adapter.name, terms.sandbox, len(samples), round(seconds, 4), shown(request))
+
+
+def _read_model(kit: Load, terms: Terms, options: Options, log: Log) -> tuple[Adapter, Model]:
+    """Returns the model of the kit's files, and the adapter that read it. Raises AdapterError."""
+    facts = kit.facts
+    allowed = replace(options, trust=terms.trust, allow_globals=terms.allow_globals, mapped=kit.verified != "false")
+    files, names = facts.files(Path(kit.root)), {"framework": facts.framework, "format": facts.format}
+    try:
+        return adapters.load(
+            files, allowed, **names, adapter=terms.adapter, warn=lambda odd: log.warning("model.odd", reason=odd)
+        )
+    except Refused as refused:
+        raise Refused(f"{refused}{in_layer(refused.file, kit.layers)}", file=refused.file) from refused
 
 
 def _warm_up(served: Served) -> bytes:

@@ -83,7 +83,7 @@ class Batches:
     def __init__(self, lane: Lane, predict: Callable[[Request], Arrays], interrupt: Interrupt | None,
                  meter: Meter, ran: Callable[[Request, float, int], None],
                  hold: "Callable[[Batch], bool]") -> None:  # fmt: skip
-        """`ran` is told what a request and its company took, and how many they were, in their thread. `hold` runs a
+        """`ran` is told what a batch in a thread took, with one of its requests and how many they were. `hold` runs a
         batch of short requests on the event loop; it returns False if a thread has to."""
         self._lane, self._predict, self.interrupt, self.meter, self.ran = lane, predict, interrupt, meter, ran
         self._hold = hold

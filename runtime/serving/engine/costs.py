@@ -32,7 +32,7 @@ class Costs:
 
     def cheap(self, size: int) -> bool:
         """Returns True if a call of this size (bit length of its bytes) is expected to be short enough for the loop,
-        and too short to gain from company."""
+        and too short to gain from a batch."""
         return self._expected[size] < self._cheap
 
     def short(self, size: int) -> bool:

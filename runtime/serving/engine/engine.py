@@ -22,9 +22,9 @@ from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFail
 from runtime.link.limits import Limits
 from runtime.link.meter import Meter
 from runtime.serving.engine import trying
+from runtime.serving.engine.arrivals import Arrivals
 from runtime.serving.engine.batches import Batch, Batches, Verdict
 from runtime.serving.engine.call import Call, too_late
-from runtime.serving.engine.company import Company
 from runtime.serving.engine.costs import Costs
 from runtime.serving.engine.deadlines import Deadlines
 from runtime.serving.engine.pace import Pace
@@ -57,7 +57,7 @@ class Engine:
         inline = limits.inline_seconds * (1 if model.threadsafe else _SERIAL) * model.steady
         self._costs = Costs(inline, limits.alone_seconds if inline else 0.0)
         threads = limits.threads if model.threadsafe else 1
-        self._company, self._pace = Company(), Pace(threads)
+        self._arrivals, self._pace = Arrivals(), Pace(threads)
         self._predicting, self._decoding = Lane(f"predict-{name}", threads), Lane(f"decode-{name}", 1)
         self.batches = Batches(self._predicting, self.predict, model.interrupt, meter, self._note_batch, self._hold)
         meter.set("runtime_running_limit", threads)
@@ -83,10 +83,10 @@ class Engine:
             return self._on_loop(call, request, size)
         joins = self.batches.takes(request)
         if self._may_hold_loop(size):
-            if not (joins and self._company.together()):
+            if not (joins and self._arrivals.together()):
                 return self._on_loop(call, request, size)
         elif self._is_alone() and self._costs.bearable(size):
-            self._company.come()
+            self._arrivals.note()
             return self._on_loop(call, request, size, alone=True)
         job = self._job(call)
         self._queue(job, call, request, size, joins)
@@ -137,7 +137,7 @@ class Engine:
         return self._costs.short(size) and self._has_model()
 
     def _is_alone(self) -> bool:
-        return self._company.alone(busy=self.in_flight > 0) and not self._predicting.jobs
+        return self._arrivals.alone(busy=self.in_flight > 0) and not self._predicting.jobs
 
     def _has_model(self) -> bool:
         """Returns True unless a thread has the model, and it takes one call at a time."""

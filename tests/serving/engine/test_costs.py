@@ -59,7 +59,7 @@ def test_a_warm_up_speaks_for_smaller_inputs_only():
     assert [costs.cheap(size) for size in (0, 4, 5, 6)] == [True, True, True, False]
 
 
-def test_where_calls_may_be_joined_only_the_shortest_do_not_gain_from_company():
+def test_where_calls_may_be_joined_only_the_shortest_do_not_gain_from_a_batch():
     costs = Costs(LIMIT)
     costs.seed(4, LIMIT / 2)
     costs.seed(3, LIMIT / 10)

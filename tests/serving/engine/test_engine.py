@@ -140,7 +140,7 @@ def test_a_request_that_is_alone_may_hold_the_loop_for_a_few_milliseconds_and_to
         calls = [asyncio.ensure_future(answer(engine)) for _ in range(3)]
         assert loop_thread not in [thread for thread, _ in await asyncio.gather(*calls)][1:]
         assert not engine._is_alone()  # they may come again
-        engine._company.crowded_until = 0.0
+        engine._arrivals.crowded_until = 0.0
         assert (await answer(engine))[0] == loop_thread
         engine.close()
 

@@ -18,10 +18,10 @@ LIMITS = Limits(inline_seconds=0.2)
 
 
 def short(gated: Gated, limits: Limits = LIMITS, *, crowded: bool = False, **changes: Any) -> Engine:
-    """An engine that knows predictions to be short, and long enough to gain from company."""
+    """An engine that knows predictions to be short, and long enough to gain from a batch."""
     engine = gated.engine(limits=limits, **{"threadsafe": True, **changes})
     engine._costs.seed(63, limits.inline_seconds / 2)
-    engine._company.crowded_until = inf if crowded else 0.0
+    engine._arrivals.crowded_until = inf if crowded else 0.0
     return engine
 
 
@@ -53,12 +53,12 @@ def test_who_comes_together_is_joined_on_the_loop_and_who_is_alone_is_answered_a
         assert doubles(answers) == [[[2 * n]] for n in range(1, 7)]
         assert gated.batches == [[1], [2], [3, 4, 5, 6]]  # the second might be the first client's next
         assert gated.threads == {threading.get_ident()}
-        assert engine._company.crowded_until > began
-        engine._company.crowded_until = inf  # 50 ms may be over on a busy machine
+        assert engine._arrivals.crowded_until > began
+        engine._arrivals.crowded_until = inf  # 50 ms may be over on a busy machine
         again = engine.run(now(7))
         assert isinstance(again, Awaitable)  # others may come, too
         await again
-        engine._company.crowded_until = 0.0
+        engine._arrivals.crowded_until = 0.0
         await asyncio.sleep(0.001)
         assert not isinstance(engine.run(now(8)), Awaitable)
         assert engine.in_flight == engine.rows.taken == 0

@@ -1,22 +1,22 @@
-"""Do requests come together, from several clients? What one client sends by itself need not wait for company."""
+"""Do requests arrive together, from several clients? What one client sends by itself need not wait for others."""
 
 import asyncio
 from time import perf_counter
 
 _CROWDED_SECONDS = 0.05
-"""How long after requests came together others are expected to."""
+"""How long after requests arrived together others are expected to."""
 _OWN = 2
 """Requests that one client may send in two turns of the event loop: its next one follows the answer at once."""
 
 
-class Company:
+class Arrivals:
     """Counts the requests of the last two turns of the event loop; all is called on its thread."""
 
     def __init__(self) -> None:
         self.crowded_until = 0.0
         self._came = 0
 
-    def come(self) -> None:
+    def note(self) -> None:
         """Notes a request."""
         if not self._came:
             loop = asyncio.get_running_loop()
@@ -32,9 +32,9 @@ class Company:
         return now > self.crowded_until
 
     def together(self) -> bool:
-        """Notes a request. Returns True if more came than one client sends, now or a moment ago."""
+        """Notes a request. Returns True if more arrived than one client sends, now or a moment ago."""
         now = perf_counter()
-        self.come()
+        self.note()
         if self._came > _OWN:
             self.crowded_until = now + _CROWDED_SECONDS
         return now < self.crowded_until
