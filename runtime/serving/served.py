@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 from adapters.base import Model, TensorSpec
 from adapters.values import Arrays
-from runtime.errors import NotReady, UnknownModel
+from runtime.errors import NotReady, Poisoned, UnknownModel
 from runtime.link.board import Board
 from runtime.link.limits import Limits
 from runtime.link.meter import Meter
 from runtime.link.totals import Totals
 from runtime.log import Answered, Log
+from runtime.serving.engine.batches import Verdict
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.learning import Learning
 from runtime.serving.engine.request import Request, Signature
@@ -25,7 +26,7 @@ from runtime.serving.statuses import Header, Response
 from runtime.serving.wording import listed, shown
 
 if TYPE_CHECKING:
-    from runtime.serving.engine.trial import Trial
+    from runtime.serving.engine.trial import Ran, Trial
     from runtime.serving.in_hand import InHand
     from runtime.serving.metering import Account
 
@@ -128,7 +129,8 @@ class Served:
         """Finds out in the background whether requests may be joined, and joins them from then on if they may."""
         if self.trial is None:
             return
-        verdict = await self.engine.try_batching(self.trial)
+        steps = self.trial if self.in_hand is None else _noted(self.trial, self.in_hand, self.name)
+        verdict = await self.engine.try_batching(steps)
         if verdict.reason:
             message = f"requests for {self.name} are not joined: {verdict.reason}"
             self.log.info("batching.off", message=message, model=self.name, reason=verdict.reason)
@@ -212,6 +214,23 @@ class Models:
 
     def _reason(self) -> str:
         return str(self.health.report().get("reason", "loading"))
+
+
+def _noted(trial: "Trial", in_hand: "InHand", name: str) -> "Trial":
+    """Has the steps of a trial stand on the board as requests do: a model that one of them ends is tried no more."""
+    body = b"trial of batching: " + name.encode()
+    ran: Ran | None = None
+    while True:
+        try:
+            request = next(trial) if ran is None else trial.send(ran)
+            mark = in_hand.take(body)
+        except StopIteration as end:
+            verdict: Verdict = end.value
+            return verdict
+        except Poisoned:
+            return Verdict(reason="a worker ended while the model was tried")
+        ran = yield request
+        in_hand.left(mark, late=False)
 
 
 def _visible(text: str) -> bytes:

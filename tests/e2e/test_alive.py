@@ -37,8 +37,10 @@ def predict(arrays):
         mutex = ctypes.create_string_buffer(64)
         for _ in range(2):  # the second time for ever, without letting others run
             ctypes.PyDLL(None).pthread_mutex_lock(mutex)
-    elif what == 3:
+    elif what == 3 or (AT_LOAD == "trial aborts" and what not in (0, 5)):
         os.abort()
+    elif AT_LOAD == "trial lasts" and what != 5:
+        time.sleep(abs(float(what)))
     return {{"y": arrays["x"]}}
 """
 
@@ -162,6 +164,24 @@ def test_without_a_deadline_a_worker_that_accepts_nothing_is_replaced_where_ther
             assert server.event("worker.not_listening")["reason"] == "it has stopped accepting connections"
         server.event("worker.ready", count=3)
         assert server.stop() == 0
+
+
+def test_a_trial_of_batching_does_not_keep_requests_waiting(tmp_path):
+    with Server(kit(tmp_path / "kit", "trial lasts"), *OPTIONS, cache=tmp_path / "cache") as server:
+        server.event("server.ready")
+        while not any(event["event"].startswith("batching.") for event in server.events):
+            assert ask(server, 5)[0] == 200
+        assert "a row that it was tried on took" in server.event("batching.off")["reason"]
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_a_model_that_ends_its_worker_in_a_trial_is_tried_once(tmp_path):
+    with Server(kit(tmp_path / "kit", "trial aborts"), *OPTIONS, cache=tmp_path / "cache") as server:
+        server.event("worker.ready", count=2)
+        assert server.event("batching.off")["reason"] == "a worker ended while the model was tried"
+        assert ask(server, 5)[0] == 200
+        assert [event["event"] for event in server.events].count("worker.died") == 1
+        assert server.stop(signal.SIGINT) == 0
 
 
 @pytest.mark.parametrize(

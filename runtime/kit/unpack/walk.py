@@ -67,6 +67,8 @@ class Walk:
         self.names = Names(limits)
         self._limits, self._check = limits, check
         self._budget, self._lock = Budget(limits), threading.Lock()
+        self._empty: dict[Parts, None] = {}
+        """Folders that no tree has got: nothing is in them until now. Many of them are refused before one is made."""
 
     def layer(self, tree: Tree, placed: Placed, read: Read, record: Callable[[bytes], object] | None = None) -> bool:
         """Hands one layer, which `read` gives, to the tree. Returns False as soon as the tree does.
@@ -98,7 +100,8 @@ class Walk:
             chunks = None if member.is_folder else reader.data()
             if not self._member(tree, placed, member.name, member.size, chunks):
                 return False
-        return True
+        with self._lock:
+            return self._hand_over(tree, tuple(self._empty))
 
     def _raw(self, tree: Tree, placed: Placed, content: Read) -> bool:
         # https://github.com/kitops-ml/kitops/blob/main/pkg/lib/filesystem/raw.go
@@ -121,9 +124,20 @@ class Walk:
                 raise UnsafeArchive(
                     f"{_subject(placed)} has a member {name[:200]!r} that is refused: {problem}"
                 ) from problem
-            if not all(tree.folder(folder) for folder in new):
+            self._empty.update(dict.fromkeys(new))
+            above = () if data is None else [parts[:depth] for depth in range(1, len(parts))]
+            if not self._hand_over(tree, [folder for folder in above if folder in self._empty]):
                 return False
         return data is None or tree.file(parts, size, data)
+
+    def _hand_over(self, tree: Tree, folders: Iterable[Parts]) -> bool:
+        """Hands empty folders to the tree, each after the one above it. Returns False as soon as the tree does."""
+        for folder in folders:
+            self._check()
+            del self._empty[folder]
+            if not tree.folder(folder):
+                return False
+        return True
 
     def _parts(self, placed: Placed, name: str, *, is_folder: bool) -> Parts:
         parts = checked_parts(name, self._limits)

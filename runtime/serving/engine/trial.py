@@ -25,6 +25,11 @@ _PAYS, _REPEATS = 0.8, 5
 """A batch has to take less than this part of the time of as many single predictions, one of the times it is tried."""
 _STEP_SECONDS: Final = 0.1
 """What is expected to take longer, and longer than three single predictions, is not tried: clients may wait for it."""
+_ODD_SECONDS: Final = 0.25
+"""A row that was made up and takes longer, and longer than three that are as given, ends the trial: others may take any
+time. Rows depart from those given step by step, so that the first one to do so is not much longer."""
+_SCALES: Final = tuple(10 ** (3 * step / _SINGLES - 2) for step in range(1, _SINGLES + 1))
+"""How far they do, where nothing tells how far values are apart: from 0.02 to 10."""
 _TEXTS: Final = (b"a", b"1", b"good", b"bad", b"free money, win now", b"see you at the meeting tomorrow")
 
 
@@ -167,8 +172,11 @@ def _alone(model: Model, bases: list[Arrays],
     if ran.outputs is None and model.default_outputs:
         ran = yield Request(first, wanted := model.default_outputs)
     answers, one = Answers(), np.inf
-    for inputs in (first, *(_varied(pool, rng) for _ in range(3 * _SINGLES))):
+    made = (_varied(pool, rng, scale) for scale in _SCALES + _SCALES[-1:] * 2 * _SINGLES)
+    for inputs in (first, *made):
         again = yield Request(inputs, wanted)
+        if again.seconds > max(_ODD_SECONDS, 3 * ran.seconds):
+            raise _Refuted(f"a row that it was tried on took {again.seconds:.2g} s, the one before {ran.seconds:.2g} s")
         if again.outputs is not None:
             answers.append((inputs, again.outputs))
             one = min(one, again.seconds)
@@ -182,14 +190,15 @@ def _alone(model: Model, bases: list[Arrays],
     raise _Refuted("a row got not one row of answers, or others the second time")
 
 
-def _varied(pool: Arrays, rng: "np.random.Generator") -> Arrays:
-    """Returns a row whose values come from rows of `pool`, each from any of them, and differ a little from them."""
+def _varied(pool: Arrays, rng: "np.random.Generator", scale: float) -> Arrays:
+    """Returns a row whose values come from rows of `pool`, each from any of them, and differ a little from them: by
+    `scale` where all rows are the same."""
     made: Arrays = {}
     for name, rows in pool.items():
         row = np.take_along_axis(rows, rng.integers(len(rows), size=(1, *rows.shape[1:])), axis=0)
         many, kind = bool((rows != rows[:1]).any()), row.dtype.kind
         if kind == "f":
-            spread = 0.01 * rows.std(axis=0) if many else 10 ** rng.uniform(-1, 1)
+            spread = 0.01 * rows.std(axis=0) if many else scale
             row = (row + spread * rng.standard_normal(row.shape)).astype(row.dtype)
         elif kind == "b":
             row = rng.integers(2, size=row.shape).astype(bool)

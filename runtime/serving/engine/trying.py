@@ -14,8 +14,10 @@ from runtime.serving.engine.batches import Verdict
 from runtime.serving.engine.request import Request
 from runtime.serving.engine.trial import Ran, Trial
 
-_PAUSE_SECONDS, _PATIENCE = 0.01, 20
-"""Between two steps: the least pause, and how many pauses requests may ask for."""
+_PAUSE_SECONDS, _PATIENCE_SECONDS = 0.01, 0.2
+"""Between two steps: the least pause, and the least time that a busy model is left alone."""
+_SHARE = 100
+"""A busy model is left alone this many times as long as the longest step took."""
 
 Predict = Callable[[Request], Arrays]
 Step = Ran | Verdict
@@ -24,18 +26,26 @@ Step = Ran | Verdict
 async def run(trial: Trial, predict: Predict, in_thread: Callable[[Callable[[], Step]], Awaitable[Step]],
               busy: Callable[[], bool]) -> Verdict:  # fmt: skip
     """Returns what the trial shows. `in_thread` does a step where the model runs, and raises DeadlinePassed if that
-    takes too long; while requests make the model `busy`, the trial waits a little."""
+    takes too long. While requests make the model `busy`, the trial takes at most a hundredth of the time."""
     step: Step | None = None
+    longest = 0.0
     while not isinstance(step, Verdict):
-        for _ in range(_PATIENCE):
-            await asyncio.sleep(_PAUSE_SECONDS)
-            if not busy():
-                break
+        await _rest(busy, longest)
         try:
             step = await in_thread(partial(_next, trial, step, predict))
         except DeadlinePassed as error:
             return Verdict(reason=f"the model is stuck on a row that it was tried on: {error}")
+        if isinstance(step, Ran):
+            longest = max(longest, step.seconds)
     return step
+
+
+async def _rest(busy: Callable[[], bool], seconds: float) -> None:
+    """Leaves the model alone for a while, after steps that took up to `seconds`."""
+    until = perf_counter() + max(_PATIENCE_SECONDS, _SHARE * seconds)
+    await asyncio.sleep(max(_PAUSE_SECONDS, seconds))
+    while busy() and perf_counter() < until:  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _next(trial: Trial, ran: Ran | None, predict: Predict) -> Step:

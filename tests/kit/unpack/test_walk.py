@@ -251,6 +251,12 @@ def test_limits_hold(limits: UnpackLimits, members: bytes, message: str, root: P
     assert message in str(caught.value)
 
 
+def test_too_many_folders_are_refused_before_one_is_made(root: Path) -> None:
+    with pytest.raises(UnsafeArchive, match="more than 2 folders"):
+        unpack(opened(layer(folder("a") + folder("b") + folder("c") + END)), root, limits=UnpackLimits(folders=2))
+    assert tree(root) == {}
+
+
 def test_limits_hold_over_all_layers_together(root: Path) -> None:
     layers = [layer(file(f"f{number}", b"1" * 1000) + END) for number in range(3)]
     unpack(opened(*layers[:2]), root, limits=UnpackLimits(expanded_bytes=6000, members=2))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable
 from contextlib import nullcontext
+from itertools import pairwise
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -15,9 +17,11 @@ import pytest
 from adapters.base import TensorSpec
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed
 from runtime.link.limits import Limits
+from runtime.serving.engine import trying
+from runtime.serving.engine.batches import Verdict
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request
-from runtime.serving.engine.trial import Wish, trial
+from runtime.serving.engine.trial import Trial, Wish, trial
 from tests.serving.support import app_of, iris_like, model
 
 
@@ -567,6 +571,27 @@ def test_after_its_trial_a_model_is_batched_while_requests_come(monkeypatch: pyt
         assert engine.batches.shapes == trying.result().shapes != ()
 
     asyncio.run(main())
+
+
+def test_a_trial_leaves_a_busy_model_alone_for_many_times_what_a_step_takes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("runtime.serving.engine.trying._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("runtime.serving.engine.trying._SHARE", 10)
+    request, steps = Request({}, ()), list[float]()
+
+    def three() -> Trial:
+        for _ in range(3):
+            yield request
+        return Verdict()
+
+    async def step(work: Any) -> Any:
+        steps.append(perf_counter())
+        return work()
+
+    def predict(_: Request) -> Any:
+        time.sleep(0.02)
+
+    asyncio.run(trying.run(three(), predict, step, lambda: True))
+    assert min(later - sooner for sooner, later in pairwise(steps)) >= 0.02 * (10 + 1)
 
 
 def test_answers_that_cannot_be_compared_end_a_trial():

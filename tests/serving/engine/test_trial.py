@@ -161,6 +161,23 @@ def test_what_a_batch_takes_decides_how_large_it_may_be(seconds: Any, wish: Wish
     assert (found.most_rows, found.reason) == (most, reason)
 
 
+def test_a_row_that_takes_far_longer_than_the_one_given_ends_it():
+    given = {"x": np.ones((1, 4), np.float32)}
+    steps, ran, farthest = trial(model(linear), [given], Wish()), None, list[float]()
+    found: Verdict | None = None
+    while found is None:
+        try:
+            request = next(steps) if ran is None else steps.send(ran)
+        except StopIteration as end:
+            found = end.value
+        else:
+            farthest.append(float(np.abs(request.inputs["x"] - given["x"]).max()))
+            ran = Ran(linear(request.inputs, ()), farthest[-1])
+    assert "a row that it was tried on took" in found.reason
+    assert farthest[-1] < 1  # rows depart from those given step by step
+    assert len(farthest) > 3
+
+
 def test_samples_lend_their_values_to_the_rows_that_are_tried():
     seen: list[Any] = []
 
