@@ -12,7 +12,8 @@ import io
 import json
 import re
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
@@ -230,21 +231,26 @@ def check_script(files: ModelFiles) -> None:
     """Raises Refused if TorchScript in `files.path` calls more than operators of torch on tensors."""
     reader = _reader(files)
     records = list(reader.get_all_records())
-    try:
+    with only_operators(files.path):
         check_sources(str(reader.get_record(name), "utf-8", "replace") for name in records if name.endswith(".py"))
         for name in records:
             if name.endswith(".pkl"):
                 check_globals(reader.get_record(name))
-    except ValueError as error:  # pickletools says so of a broken pickle
-        raise content_refused(
-            files.path, f"is TorchScript with more than operators of torch: {error}", AGAIN
-        ) from error
     try:
         for archive in ("data", "constants"):
             if f"{archive}.pkl" in records:
                 check_storages(reader, archive)
     except ValueError as error:
         raise LoadFailed(f"{files.path} is not whole TorchScript: {error}") from error
+
+
+@contextmanager
+def only_operators(path: str) -> Iterator[None]:
+    """Turns what a check of TorchScript finds into Refused."""
+    try:
+        yield
+    except ValueError as error:  # pickletools says so of a broken pickle
+        raise content_refused(path, f"is TorchScript with more than operators of torch: {error}", AGAIN) from error
 
 
 def wanted(error: Exception) -> str:

@@ -19,6 +19,7 @@ from adapters.pickles.file import Bounded
 from adapters.pickles.head import TORCH_MAGIC
 from adapters.pickles.names import Names
 from adapters.pytorch import export
+from adapters.pytorch.datatypes import check_graph
 from adapters.pytorch.model import Loaded, as_model
 from adapters.trust import allows_code, code_refused, device_hint, kind_refused
 from adapters.wording import failing, listed, reason
@@ -108,6 +109,9 @@ def _script(files: ModelFiles, options: Options, device: torch.device) -> Loaded
     if not allows_code(options.trust):
         export.check_script(files)
     module = torch.jit.load(str(files.root / files.path), map_location=device).eval()
+    if not allows_code(options.trust):
+        with export.only_operators(files.path):
+            check_graph(module)
     types = [str(argument.type) for argument in module.forward.schema.arguments[1:]]
 
     def arrange(tensors: list[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -35,7 +35,7 @@ _PRIMS: Final = frozenset({
     "nbytes", "rangelist", "requires_grad", "tolist", "type", "unchecked_cast", "unchecked_unwrap_optional",
 })  # fmt: skip
 """Operators of TorchScript itself, which compute with values."""
-_DTYPES: Final = frozenset(range(45)) - frozenset(range(18, 23))
+DATATYPES: Final = frozenset(range(45)) - frozenset(range(18, 23))
 """Numbers of torch 2.13's datatypes, without those of bits, which it cannot convert."""
 _MODULES: Final = frozenset({"torch", "ops", "aten", "prim"})
 _CUSTOM: Final = "torch.classes"
@@ -76,7 +76,7 @@ def _check_dtypes(call: ast.Call) -> None:
     given: dict[int | str | None, ast.expr] = {**dict(enumerate(call.args)), **{k.arg: k.value for k in call.keywords}}
     for place in places & given.keys():
         match given[place]:
-            case ast.Constant(value=int(number)) if number not in _DTYPES:
+            case ast.Constant(value=int(number)) if number not in DATATYPES:
                 raise Damaged(f"it calls {name} for the datatype {number}, which there is not")
             case ast.UnaryOp() | ast.BinOp():
                 raise Damaged(f"it calls {name} for a datatype that it computes")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adapters import load
-from adapters.base import LoadFailed, Options, Refused, TensorSpec
+from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec
 from adapters.checks import Damaged
 from adapters.pytorch.export import _dispatched
 from adapters.pytorch.operators import check_sources
@@ -70,6 +70,74 @@ def test_a_tensor_without_its_memory_is_refused_before_torch_reads_past_it(tmp_p
     options = Options(inputs=(TensorSpec("x", "FP32", (-1, 2)),), confined=True)
     with pytest.raises(LoadFailed, match=r"data/0 has 0 bytes and should have 4 elements of torch\.FloatStorage"):
         load(files_in(tmp_path, "m.pt"), options, framework=None, format=None, warn=print)
+
+
+class Converts(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.held, self.number = torch.float16, 4
+
+    def chosen(self, x: torch.Tensor, dtype: int | None = None) -> torch.Tensor:
+        return x.to(x.dtype if dtype is None else dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.nn.functional.softmax(x.to(self.held), dim=-1, dtype=torch.float32)
+        return self.chosen(y, torch.float64) + self.chosen(y).to(self.number)
+
+
+class Wrong(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 4
+
+    def chosen(self, x: torch.Tensor, dtype: int) -> torch.Tensor:
+        return x.to(dtype)
+
+
+class Computes(Wrong):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.chosen(x, x.size(0) + 98)
+
+
+class Picks(Wrong):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.chosen(x, int(x.sum().item()))
+
+
+class Stores(Wrong):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.number = x.size(0)
+        return x.to(self.number)
+
+
+class Holds(Wrong):
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 1 << 30
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(self.number)
+
+
+class Asks(Wrong):
+    def forward(self, x: torch.Tensor, dtype: int) -> torch.Tensor:
+        return x.to(dtype)
+
+
+def scripted(folder: Path, module: torch.nn.Module) -> Model:
+    torch.jit.save(torch.jit.script(module.eval()), folder / "m.pt")
+    options = Options(inputs=(TensorSpec("x", "FP32", (-1, 2)),), confined=True)
+    return load(files_in(folder, "m.pt"), options, framework="pytorch", format=None, warn=print)[1]
+
+
+@pytest.mark.parametrize("module", [Computes, Picks, Stores, Holds, Asks])
+def test_a_script_that_may_compute_a_datatype_is_refused(module: type[torch.nn.Module], tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"it calls aten::to for (a datatype that it computes|the datatype 1073741824)"):
+        scripted(tmp_path, module())
+
+
+def test_datatypes_that_a_script_holds_or_takes_from_tensors_are_allowed(tmp_path: Path) -> None:
+    assert scripted(tmp_path, Converts()).outputs[0].datatype == "FP64"
 
 
 def test_what_models_are_written_with_is_allowed() -> None:
