@@ -60,7 +60,7 @@ def check_cbm(data: bytes, name: str, *, texts: bool) -> None:
 def _check_parts(trees: Table, names: list[bytes], data: bytes) -> None:
     need(names in ([], [TABLES], [TEXTS], [TABLES, TEXTS]), f"it has the parts {names!r:.80}")
     need(TABLES in names or not trees.tables(7), "it has no tables for its features")
-    need(TEXTS in names or not trees.tables(12), "it has no dictionaries for its features")
+    need(TEXTS in names or not (trees.tables(12) or trees.tables(13)), "it has no dictionaries for its features")
     if TABLES in names:
         _check_tables(trees, data)
 

@@ -173,7 +173,8 @@ def _support_vectors(found: Any) -> None:
     need(classes >= 2 and (counts >= 0).all(), "it counts its support vectors for too few classes")
     need(coefficients.shape == (classes - 1, vectors), "its coefficients and support vectors do not agree")
     need(len(parts["_intercept_"]) >= pairs, "it has too few intercepts")
-    need(all(len(parts[p]) in (0, pairs) for p in ("_probA", "_probB")), "its probabilities do not agree")
+    counted = (pairs,) if parts.get("_effective_probability", False) else (0, pairs)
+    need(all(len(parts[p]) in counted for p in ("_probA", "_probB")), "its probabilities do not agree")
     if type(found).__name__ in ("SVC", "NuSVC"):
         need(int(counts.sum()) == vectors, "it counts more support vectors than it has")
     if found.kernel != "precomputed":

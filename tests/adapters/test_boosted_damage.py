@@ -212,6 +212,14 @@ def test_a_catboost_model_whose_parts_are_others_is_refused(case: str, cbm: Call
         check_cbm(data.replace(before, after), "m.cbm", texts=False)
 
 
+def test_a_catboost_model_that_takes_numbers_for_texts_is_refused(cbm: Callable[[str], bytes]) -> None:
+    data, trees = cbm("classes"), trees_in(cbm("classes"))
+    entry = 8 + trees._fields + 4
+    numbers = data[entry + 2 * 5 : entry + 2 * 5 + 2]
+    with pytest.raises(LoadFailed, match="no dictionaries for its features"):  # field 13, features made of texts
+        check_cbm(data[: entry + 2 * 13] + numbers + data[entry + 2 * 13 + 2 :], "m.cbm", texts=False)
+
+
 @pytest.mark.parametrize(
     ("kind", "of_trees", "field", "count", "words"),
     [

@@ -150,6 +150,11 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
         "more support vectors than it has",
     ),
     "support vector coefficients": (lambda: SVC(), put("_dual_coef_", lambda c: c[:, :1].copy()), "do not agree"),
+    "probabilities promised": (
+        lambda: SVC(),
+        put("_effective_probability", lambda _: True),
+        "probabilities do not agree",
+    ),
     "support vectors cut": (lambda: SVC(), put("support_vectors_", lambda v: v[:1].copy()), "another shape"),
     "centers": (lambda: KMeans(3, n_init=1), put("cluster_centers_", lambda c: c[:, :2].copy()), "number of features"),
     "bisecting centers": (

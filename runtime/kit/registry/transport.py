@@ -32,7 +32,7 @@ class _Head:
         return line
 
     def close(self) -> None:
-        """Closes the file: http.client does where a head is none."""
+        """Closes what the lines come from."""
         self._file.close()
 
 
@@ -50,7 +50,8 @@ class _Response(HTTPResponse):
         try:
             return super().begin()
         finally:
-            self.fp = file
+            if self.fp is not None:  # else it was closed: what came is no HTTP
+                self.fp = file
 
 
 class _Connection(HTTPConnection):

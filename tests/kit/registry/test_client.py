@@ -134,6 +134,13 @@ def test_plain_http_where_tls_belongs_is_recognised(lying: Lying, tmp_path: Path
     assert pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path, plain_http=True).verified == "true"
 
 
+def test_what_speaks_no_http_is_an_error_in_one_line(lying: Lying, tmp_path: Path) -> None:
+    registry = lying("iris-bare")
+    registry.lie("/manifests/", lambda exchange: exchange.write(b"SSH-2.0-x\r\n"))
+    with pytest.raises(RegistryUnavailable, match="SSH"):
+        pulled(f"{registry.host}/kits/iris-bare:v1", tmp_path, retry_budget_seconds=0.1)
+
+
 @pytest.mark.usefixtures("named")
 @pytest.mark.parametrize(
     ("target", "said"),
