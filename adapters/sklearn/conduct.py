@@ -13,7 +13,7 @@ import numpy as np
 
 from adapters.pickles.parts import TEXT_METHODS, Compiled, Distribution, Partial
 from adapters.pickles.rules import CLASS, VALUE, permitted
-from adapters.sklearn.structures import NAMED, walk
+from adapters.sklearn.walk import NAMED, walk
 from adapters.trust import names_refused, reach_refused
 
 _PLAIN: Final = (bool, int, float, np.number, np.bool_)

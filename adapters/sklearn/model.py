@@ -12,7 +12,7 @@ from adapters.base import LoadFailed, Model, ModelFiles, Options, TensorSpec, Wr
 from adapters.dry import unknown
 from adapters.sklearn.input import inputs_of
 from adapters.sklearn.learnt import framework_of, is_boosted
-from adapters.sklearn.structures import walk
+from adapters.sklearn.walk import walk
 from adapters.trust import allows_code
 from adapters.values import DATATYPE, DTYPES, Arrays, Rows, to_protocol, twice
 from adapters.wording import listed, reason

@@ -4,18 +4,16 @@ A tree with a child index past its end makes `predict` read foreign memory. Ever
 has to pass, whatever its file format; then it is consistent, which does not make it correct.
 """
 
-from collections.abc import Callable, Iterator
-from types import BuiltinFunctionType, FunctionType, MethodType
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
 from adapters.base import LoadFailed
 from adapters.checks import below, need
+from adapters.sklearn.trees import TREES
+from adapters.sklearn.walk import walk
 from adapters.wording import reason
-
-NAMED: Final = (type, FunctionType, BuiltinFunctionType, MethodType, np.ufunc, type(np.mean))
-"""Classes and functions: what they hold is the libraries' own."""
 
 MOST_FEATURES: Final = 1 << 24
 
@@ -31,110 +29,10 @@ def check_structures(model: Any, name: str) -> None:
             raise LoadFailed(f"{name} holds a {type(thing).__name__} that is damaged: {reason(error)}") from error
 
 
-def walk(root: Any) -> Iterator[Any]:
-    """Yields every object that can be reached from `root`, once."""
-    stack, seen = [root], {id(root)}
-    kept = []  # lists made here stay alive, so that no other object gets their id
-    while stack:
-        thing = stack.pop()
-        yield thing
-        children = _children(thing)
-        kept.append(children)
-        for child in children:
-            if id(child) not in seen and not isinstance(child, str | bytes | int | float | type(None)):
-                seen.add(id(child))
-                stack.append(child)
-
-
-def _children(thing: Any) -> list[Any]:
-    if isinstance(thing, dict):
-        return list(thing.values())
-    if isinstance(thing, list | tuple | set | frozenset):
-        return list(thing)
-    if isinstance(thing, np.ndarray):
-        return thing.ravel().tolist() if thing.dtype.hasobject and thing.dtype.names is None else []
-    if isinstance(thing, NAMED):
-        return []
-    return list(vars(thing).values()) if hasattr(thing, "__dict__") else []
-
-
 def _estimator(found: Any) -> None:
     """A row of so many columns is made for the dry run."""
     width = vars(found).get("n_features_in_", 0)
     need(isinstance(width, int | np.integer) and 0 <= width < MOST_FEATURES, f"it is for {str(width)[:40]} features")
-
-
-def _tree(found: Any) -> None:
-    count = found.node_count
-    need(0 < count <= found.capacity, f"it says {count} nodes and has {found.capacity}")
-    left, right = found.children_left, found.children_right
-    inner = left != -1
-    need(((right != -1) == inner).all(), "a node has one child")
-    _check_children(inner, left, right)
-    used = found.feature[inner]
-    need(below(used, found.n_features), f"a node asks for a feature past its {found.n_features}")
-    numbers = not np.isnan(found.threshold[inner]).any() and np.isfinite(found.value).all()
-    need(numbers, "it holds values that are no numbers")
-
-
-def _check_children(inner: Any, *sides: Any) -> None:
-    """Children come after their parent, so that no walk is endless, and inside the arrays."""
-    count = len(inner)
-    for side in sides:
-        wrong = inner & ((side <= np.arange(count)) | (side >= count))
-        at = int(np.argmax(wrong))
-        need(not wrong.any(), f"node {at} of {count} points to node {side[at]}")
-
-
-def _tree_estimator(found: Any) -> None:
-    if hasattr(found, "tree_"):
-        need(type(found.tree_).__name__ == "Tree", "its tree is none")
-        need(found.tree_.n_features == found.n_features_in_, "its tree is for another number of features")
-
-
-def _forest(found: Any) -> None:
-    """Forests and gradient boosting call their trees without checking the number of columns again."""
-    for member in np.ravel(np.asarray(getattr(found, "estimators_", ()), dtype=object)).tolist():
-        need(member.n_features_in_ == found.n_features_in_, "a tree in it is for another number of features")
-
-
-def _gradient_boosting(found: Any) -> None:
-    """One tree for each class and stage; answers of further trees would be written past the end of the result."""
-    if hasattr(found, "estimators_"):
-        _forest(found)
-        loss = vars(found)["_loss"]
-        wanted = loss.n_classes if loss.is_multiclass else 1
-        classes = getattr(found, "n_classes_", 1)
-        agree = found.estimators_.shape[1:] == (wanted,) and found.n_trees_per_iteration_ == wanted
-        need(agree, "it has another number of trees a stage")
-        need(not loss.is_multiclass or classes == wanted, "it has another number of classes")
-
-
-def _isolation_forest(found: Any) -> None:
-    if hasattr(found, "estimators_"):
-        pairs = zip(found.estimators_, found.estimators_features_, strict=True)
-        need(all(e.n_features_in_ == len(f) <= found.n_features_in_ for e, f in pairs), "a tree has other features")
-
-
-def _hist_predictor(found: Any) -> None:
-    nodes = found.nodes
-    inner = nodes["is_leaf"] == 0
-    need(len(nodes) > 0, "it has no nodes")
-    _check_children(inner, nodes["left"], nodes["right"])
-    categorical = inner & (nodes["is_categorical"] != 0)
-    bits = found.raw_left_cat_bitsets
-    need(bits.ndim == 2 and bits.dtype == np.uint32 and (bits.shape[1] == 8 or not len(bits)), "its bit sets are none")
-    need((nodes["bitset_idx"][categorical] < len(bits)).all(), "a node asks for a bit set past the last")
-
-
-def _hist_boosting(found: Any) -> None:
-    for stage in getattr(found, "_predictors", ()):
-        for predictor in stage:
-            nodes = predictor.nodes[predictor.nodes["is_leaf"] == 0]
-            used = nodes["feature_idx"]
-            need(below(used, found.n_features_in_), "a node asks for a feature that is not there")
-            with_categories = np.flatnonzero(vars(found)["_bin_mapper"].is_categorical_)
-            need(np.isin(used[nodes["is_categorical"] != 0], with_categories).all(), "a node asks for categories")
 
 
 def _space_tree(found: Any) -> None:
@@ -238,14 +136,8 @@ def _random(found: Any) -> None:
 
 
 CHECKS: Final[dict[str, Callable[[Any], None]]] = {
+    **TREES,
     "sklearn.base.BaseEstimator": _estimator,
-    "sklearn.tree._tree.Tree": _tree,
-    "sklearn.tree._classes.BaseDecisionTree": _tree_estimator,
-    "sklearn.ensemble._forest.BaseForest": _forest,
-    "sklearn.ensemble._gb.BaseGradientBoosting": _gradient_boosting,
-    "sklearn.ensemble._iforest.IsolationForest": _isolation_forest,
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor": _hist_predictor,
-    "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.BaseHistGradientBoosting": _hist_boosting,
     "sklearn.neighbors._kd_tree.BinaryTree64": _space_tree,
     "sklearn.neighbors._kd_tree.BinaryTree32": _space_tree,
     "sklearn.neighbors._ball_tree.BinaryTree64": _space_tree,

@@ -10,7 +10,7 @@ import numpy as np
 from adapters.base import TensorSpec, WrongInput
 from adapters.imports import framework
 from adapters.sklearn.learnt import Column
-from adapters.sklearn.structures import walk
+from adapters.sklearn.walk import walk
 from adapters.values import Array, Arrays, Rows, check_codes, check_lengths, codes, to_text
 
 MANY: Final = 64
