@@ -11,7 +11,7 @@ import numpy as np
 
 from adapters.base import LoadFailed
 from adapters.checks import below, need
-from adapters.sklearn.trees import TREES
+from adapters.sklearn.trees import ANSWERS, TREES
 from adapters.sklearn.walk import walk
 from adapters.wording import reason
 
@@ -20,13 +20,15 @@ MOST_FEATURES: Final = 1 << 24
 
 def check_structures(model: Any, name: str) -> None:
     """Raises LoadFailed if an object in `model` would make compiled code read or write past its arrays."""
-    for thing in walk(model):
-        kinds = [f"{base.__module__}.{base.__qualname__}" for base in type(thing).__mro__]
-        try:
-            for check in [CHECKS[kind] for kind in kinds if kind in CHECKS]:
-                check(thing)
-        except (ValueError, TypeError, AttributeError, LookupError) as error:
-            raise LoadFailed(f"{name} holds a {type(thing).__name__} that is damaged: {reason(error)}") from error
+    things = list(walk(model))
+    for checks in (CHECKS, ANSWERS):
+        for thing in things:
+            kinds = [f"{base.__module__}.{base.__qualname__}" for base in type(thing).__mro__]
+            try:
+                for check in [checks[kind] for kind in kinds if kind in checks]:
+                    check(thing)
+            except (ValueError, TypeError, AttributeError, LookupError) as error:
+                raise LoadFailed(f"{name} holds a {type(thing).__name__} that is damaged: {reason(error)}") from error
 
 
 def _estimator(found: Any) -> None:

@@ -54,6 +54,14 @@ def _gradient_boosting(found: Any) -> None:
         need(not loss.is_multiclass or classes == wanted, "it has another number of classes")
 
 
+def _first_answers(found: Any) -> None:
+    """The trees of all classes add to the answers of its first model, whatever their width is."""
+    if hasattr(found, "estimators_"):
+        rows = np.zeros((2, found.n_features_in_), np.float32)
+        shape = found._raw_predict_init(rows).shape  # noqa: SLF001 - it has no public name
+        need(shape == (2, found.n_trees_per_iteration_), "its first model gives another number of answers")
+
+
 def _isolation_forest(found: Any) -> None:
     if hasattr(found, "estimators_"):
         pairs = zip(found.estimators_, found.estimators_features_, strict=True)
@@ -90,3 +98,5 @@ TREES: Final[dict[str, Callable[[Any], None]]] = {
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor": _hist_predictor,
     "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.BaseHistGradientBoosting": _hist_boosting,
 }
+ANSWERS: Final[dict[str, Callable[[Any], None]]] = {"sklearn.ensemble._gb.BaseGradientBoosting": _first_answers}
+"""What is asked of a model once all its parts have been checked."""

@@ -157,6 +157,11 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
     ),
     "support vectors cut": (lambda: SVC(), put("support_vectors_", lambda v: v[:1].copy()), "another shape"),
     "centers": (lambda: KMeans(3, n_init=1), put("cluster_centers_", lambda c: c[:, :2].copy()), "number of features"),
+    "first answers": (
+        lambda: GradientBoostingClassifier(n_estimators=2),
+        lambda m: setattr(m.init_, "class_prior_", np.float64(0.5)),
+        "another number of answers",
+    ),
     "bisecting centers": (
         lambda: BisectingKMeans(3),
         lambda m: setattr(m._bisecting_tree, "center", np.zeros(1)),
