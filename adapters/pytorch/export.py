@@ -70,6 +70,8 @@ STAND_INS: Final = set[str]()
 """Names of classes in files for which this process has registered a dict or a tuple."""
 FREE_TEXT: Final = frozenset({"metadata", "as_string", "guards_code", "as_strings"})
 """Keys below which text is data: torch quotes it with repr, or does not read it (the guards are dropped)."""
+KINDS: Final = {"ScalarType": "as_scalar_type", "Layout": "as_layout", "MemoryFormat": "as_memory_format"}
+"""How a program says arguments that are numbers to torch."""
 AGAIN: Final = "torch.export.save of torch 2.13, with tensors as examples; or ONNX, with torch.onnx.export"
 
 
@@ -274,11 +276,28 @@ def _check_program(program: Any) -> None:
             is_call = "target" in value and "outputs" in value
             if is_call and (target := str(value["target"])) not in OPERATORS:
                 need(target in _dispatched(), f"it calls {target[:80]!r}")
+                _check_kinds(target, value["inputs"])
             stack.extend((k, v) for k, v in value.items() if not (k == "target" and is_call))
         elif isinstance(value, list):
             stack.extend((key, item) for item in value)
         elif isinstance(value, str):
             _check_text(key, value)
+
+
+def _check_kinds(target: str, inputs: list[dict[str, Any]]) -> None:
+    """Raises Damaged for a datatype, a layout or a memory format that is a plain number: torch does not look at it."""
+    kinds = _kinds(target)
+    for given in inputs:
+        told = given["name"] not in kinds or given["arg"].keys() <= {"as_none", *KINDS.values()}
+        need(told, f"it calls {target} with {str(given)[:80]}")
+
+
+@cache
+def _kinds(target: str) -> frozenset[str]:
+    """Returns the arguments of an operator that are of KINDS."""
+    *_, namespace, name, overload = target.split(".")
+    arguments = getattr(getattr(getattr(torch.ops, namespace), name), overload)._schema.arguments  # noqa: SLF001
+    return frozenset(one.name for one in arguments if any(kind in str(one.real_type) for kind in KINDS))
 
 
 def _check_text(key: str, text: str) -> None:

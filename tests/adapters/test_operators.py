@@ -11,7 +11,7 @@ import torch
 from adapters import load
 from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec
 from adapters.checks import Damaged
-from adapters.pytorch.export import _dispatched
+from adapters.pytorch.export import _check_program, _dispatched
 from adapters.pytorch.operators import check_sources
 
 from .kits import files_in
@@ -158,6 +158,19 @@ def test_a_script_that_reads_a_file_is_refused_before_torch_sees_it(tmp_path: Pa
     options = Options(confined=True)
     with pytest.raises(Refused, match=r"it calls torch\.from_file"):
         load(files_in(tmp_path, "m.pt"), options, framework="pytorch", format=None, warn=print)
+
+
+@pytest.mark.parametrize(
+    "argument", [{"as_int": -9999}, {"as_name": "n"}, {"as_sym_int": {"as_name": "n"}}, {"as_ints": [6]}]
+)
+def test_a_program_may_not_say_a_datatype_as_a_number(argument: dict[str, object]) -> None:
+    def call(dtype: dict[str, object]) -> dict[str, object]:
+        inputs = [{"name": "self", "arg": {"as_name": "x"}}, {"name": "dtype", "arg": dtype}]
+        return {"target": "torch.ops.aten.to.dtype", "inputs": inputs, "outputs": []}
+
+    _check_program({"nodes": [call({"as_scalar_type": 7})]})
+    with pytest.raises(Damaged, match=r"it calls torch\.ops\.aten\.to\.dtype with"):
+        _check_program({"nodes": [call(argument)]})
 
 
 def test_exported_programs_have_the_same_list() -> None:
