@@ -18,7 +18,8 @@ def check_graph(module: Any) -> None:
     nodes = list(_nodes(module.inlined_graph))
     stored = {node.s("name") for node in nodes if node.kind() == "prim::SetAttr"}
     for node in nodes:
-        need(node.kind() not in ("prim::CallMethod", "prim::CallFunction"), "it makes a call that cannot be followed")
+        followed = node.kind() not in ("prim::CallMethod", "prim::CallFunction") and not node.hasAttribute("Subgraph")
+        need(followed, "it makes a call that cannot be followed")
         inputs = list(node.inputs())
         for place in _places(node.schema()):
             _check(inputs[place], module, stored, node.kind())
@@ -27,7 +28,7 @@ def check_graph(module: Any) -> None:
 def _nodes(block: Any) -> Iterator[Any]:
     for node in block.nodes():
         yield node
-        for inner in (*node.blocks(), *((node.g("Subgraph"),) if node.hasAttribute("Subgraph") else ())):
+        for inner in node.blocks():
             yield from _nodes(inner)
 
 
@@ -59,6 +60,10 @@ def _check(value: Any, module: Any, stored: set[str], operator: str) -> None:
 
 
 def _held(value: Any, module: Any) -> Any:
-    """Returns what the module holds under the name of an attribute, or the module itself."""
+    """Returns what the module holds under the name of an attribute, or the module itself. Raises Damaged for others."""
     node = value.node()
-    return getattr(_held(next(node.inputs()), module), node.s("name")) if node.kind() == "prim::GetAttr" else module
+    if node.kind() == "prim::GetAttr":
+        return getattr(_held(next(node.inputs()), module), node.s("name"))
+    own = value.debugName() == next(module.inlined_graph.inputs()).debugName()
+    need(own, "it takes a datatype from an object that cannot be followed")
+    return module
