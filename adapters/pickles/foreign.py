@@ -23,13 +23,14 @@ class Token:
     """A class that is an argument of a function in `pandas`, and nothing else."""
 
 
-_UNUSED: Final = re.compile(
-    r"scipy\.stats\._(continuous_distns|discrete_distns)\.\w+_gen"
-    r"|scipy\.stats\._distn_infrastructure\.(rv_frozen|rv_continuous_frozen|rv_discrete_frozen)"
-    r"|numpy\.vectorize"
-    r"|xgboost\.callback\.[A-Z]\w+"  # of a wrapper's training
-)
-"""What no prediction uses: distributions of searches, callbacks of trainings."""
+_UNUSED: Final = {
+    "the distributions that a search drew from": r"scipy\.stats\._(continuous_distns|discrete_distns)\.\w+_gen"
+    r"|scipy\.stats\._distn_infrastructure\.(rv_frozen|rv_continuous_frozen|rv_discrete_frozen)",
+    "a distribution keeps some of its methods in one": r"numpy\.vectorize",
+    "callbacks of a wrapper's training": r"xgboost\.callback\.[A-Z]\w+",
+}
+"""Classes that no prediction uses, by the reason why a model has them: their state is dropped."""
+_UNUSED_NAMES: Final = re.compile("|".join(_UNUSED.values()))
 _RENAMED: Final[Mapping[str, str]] = {
     "lightgbm.compat._LGBMLabelEncoder": "sklearn.preprocessing._label.LabelEncoder",
     "xgboost.compat.XGBoostLabelEncoder": "sklearn.preprocessing._label.LabelEncoder",
@@ -58,7 +59,7 @@ def _foreign(module: str, name: str) -> Permitted | None:
         return Permitted(CLASS, pandas.Extension)
     if full in pandas.VALUES:
         return Permitted(VALUE, Token())
-    return Permitted(CLASS, Distribution, set_state=_drop) if _UNUSED.fullmatch(full) else None
+    return Permitted(CLASS, Distribution, set_state=_drop) if _UNUSED_NAMES.fullmatch(full) else None
 
 
 def _fill(made: Any, state: Any) -> None:
