@@ -27,6 +27,8 @@ from adapters.base import Refused
 from runtime.errors import InputAtFault, InvalidInput, InvalidReference, InvalidSetting, NotFound
 from runtime.library import Options, _StandardLog
 from runtime.serving.inference import rehearse
+from runtime.serving.protocol.plain.codec import PLAIN
+from runtime.serving.protocol.v1 import V1
 from runtime.serving.protocol.v2.codec import V2_JSON
 from tests.descriptors import open_descriptors
 from tests.lying_registry import stalled
@@ -92,6 +94,11 @@ def test_the_example_of_a_model_that_takes_its_rows_in_groups_has_a_group(
     with pytest.raises(InputAtFault) as error:
         rehearse(served, V2_JSON, b'{"inputs": []}')
     assert V2_JSON.decode({}, error.value.advice.partition("a body that passes: ")[2].encode(), served).rows == 4
+    for codec, wrong in ((V1, b'{"instances": []}'), (PLAIN, b"{}")):
+        with pytest.raises(InputAtFault) as error:
+            rehearse(served, codec, wrong)
+        shown = error.value.advice.partition("a body that passes: ")[2].encode()
+        assert rehearse(served, codec, shown).status == 200
 
 
 def test_a_kit_that_is_refused_by_a_server_is_refused_by_a_library(cache: Path) -> None:

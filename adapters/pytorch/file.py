@@ -20,7 +20,8 @@ from adapters.pickles.head import TORCH_MAGIC
 from adapters.pickles.names import Names
 from adapters.pytorch import export
 from adapters.pytorch.datatypes import check_graph
-from adapters.pytorch.model import Loaded, as_model
+from adapters.pytorch.model import Loaded, as_model, copied
+from adapters.pytorch.tried import tried_input
 from adapters.trust import allows_code, code_refused, device_hint, kind_refused
 from adapters.wording import failing, listed, reason
 
@@ -38,6 +39,7 @@ KNOWN: Final[dict[str, checks.Check]] = {
     "weights_only": checks.FLAG,
     "example": checks.MAPPING,
 }
+OTHERS: Final = "others can be said in model.parameters.serving.inputs"
 SCALARS: Final = ("int", "float", "bool", "number")
 """Arguments of TorchScript that are numbers, not tensors."""
 CHECKPOINT: Final = ("model_state_dict", "state_dict", "model", "net")
@@ -118,7 +120,11 @@ def _script(files: ModelFiles, options: Options, device: torch.device) -> Loaded
         kinds = (*types, *("Tensor" for _ in tensors))  # a forward with defaults may take fewer
         return tuple(t.item() if k in SCALARS else t for t, k in zip(tensors, kinds, strict=False)), {}
 
-    return Loaded(module, arrange=arrange, steady=not module.inlined_graph.findAllNodes("prim::Loop"))
+    steady = not module.inlined_graph.findAllNodes("prim::Loop")
+    if options.inputs or options.sampled or (found := tried_input(copied(module), device)) is None:
+        return Loaded(module, arrange=arrange, steady=steady)
+    said = f"{files.path} does not say what it takes; rows of {found.name} {found.datatype} {list(found.shape)} passed"
+    return Loaded(module, (found,), arrange=arrange, steady=steady, warning=f"{said}, {OTHERS}")
 
 
 def _weights(files: ModelFiles, options: Options, device: torch.device) -> Loaded:

@@ -40,7 +40,7 @@ def as_model(loaded: Loaded, files: ModelFiles, options: Options, device: torch.
     dtype = getattr(torch, own) if isinstance(own := options.own.get("dtype"), str) else None
     module = _prepared(loaded.module, options, device, dtype)
     run = _runner(module, loaded, inputs, device, dtype)
-    apart = _runner(_copied(module), loaded, inputs, device, dtype)
+    apart = _runner(copied(module), loaded, inputs, device, dtype)
 
     def try_run(arrays: Arrays) -> Arrays:
         return {name: to_array(tensor) for name, tensor in apart(arrays).items()}
@@ -74,10 +74,10 @@ def _why(error: BaseException) -> str:
 def _inputs(loaded: Loaded, options: Options, name: str) -> tuple[TensorSpec, ...]:
     specs = options.inputs or loaded.inputs or options.sampled
     if not specs:
-        raise LoadFailed(
-            f"{name} does not say what it takes; "
-            "say it in a Kitfile beside it: model.parameters.serving.inputs (name, datatype, shape)"
-        )
+        serving = "{inputs: [{name: x, datatype: FP32, shape: [-1, 4]}]}"
+        kitfile = f"{{manifestVersion: 1.0.0, model: {{path: {name}, parameters: {{serving: {serving}}}}}}}"
+        said = "say it in a Kitfile beside it: model.parameters.serving.inputs (name, datatype, shape), for instance"
+        raise LoadFailed(f"{name} does not say what it takes; {said} {kitfile}, and serve the folder")
     if loaded.inputs and len(specs) != len(loaded.inputs):
         raise LoadFailed(
             f"model.parameters.serving.inputs names {len(specs)} inputs; {name} takes {len(loaded.inputs)}"
@@ -100,7 +100,7 @@ def _prepared(module: Any, options: Options, device: torch.device, dtype: torch.
     return torch.compile(module)
 
 
-def _copied(module: Any) -> Any:
+def copied(module: Any) -> Any:
     """Returns a copy for the dry run, so that a module with state starts its first request in the state of its file."""
     try:
         return copy.deepcopy(module)

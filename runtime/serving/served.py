@@ -21,6 +21,7 @@ from runtime.serving.engine.learning import Learning
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.health import Health
 from runtime.serving.pictures import NO_PICTURES, Picture
+from runtime.serving.protocol.examples import example_rows
 from runtime.serving.protocol.json_elements import arrays_of
 from runtime.serving.statuses import Header, Response
 from runtime.serving.wording import listed, shown
@@ -83,6 +84,8 @@ class Served:
         """Shows whether the model may be batched."""
         self.example: Mapping[str, Any] | None = None
         """A request in V2 JSON: a sample of the kit, or one of several rows for a model that takes none alone."""
+        self.takes_one_row = True
+        """False if the model takes no row of `example` alone."""
         self.accounts: dict[str, Account] = {}
         """That of each protocol's requests, by its name."""
         self.answered: dict[str, Answered] = {}
@@ -120,6 +123,10 @@ class Served:
         facts = {key: text for key, text in self.model.properties.items() if key != "outputs"}
         self.model = replace(self.model, outputs=outputs, batch=batch, properties=facts)
         self.lay_out()
+
+    def example_rows(self) -> list[Any]:
+        """Returns rows that the model takes: one, or those of its example if it takes none alone."""
+        return example_rows(self.signature, self.example, alone=self.takes_one_row)
 
     def lay_out(self) -> None:
         """Prepares again what each protocol has prepared: something that it shows of the model has changed."""

@@ -26,6 +26,7 @@ from runtime.serving.inference import rehearse
 from runtime.serving.pictures import AS_IT_IS, pictures
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.examples import as_written
+from runtime.serving.protocol.v1 import V1
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocol.v2.encode import LONGEST_SHOWN, example_request, row_size
 from runtime.serving.served import Provenance, Served
@@ -64,6 +65,7 @@ def load(kit: Load, terms: Terms, *, limits: Limits, meter: Meter, log: Log, cod
     try:
         if bodies:
             rehearse(served, V2_JSON, bodies[0], times=_WARM_UPS)
+            _try_one_row(served)
         else:
             bodies = [_warm_up(served)]
         if wish := _wish(terms.batching, declared.batching):
@@ -102,11 +104,21 @@ def _warm_up(served: Served) -> bytes:
             failed = failed or error
         else:
             if rows > 1:
-                served.example = request
+                served.example, served.takes_one_row = request, False
                 served.lay_out()
             return body
     assert failed is not None
     raise failed
+
+
+def _try_one_row(served: Served) -> None:
+    """Finds out whether the model takes the first row of the kit's sample alone, as examples in V1 show it."""
+    body = orjson.dumps({"instances": served.example_rows()})
+    try:
+        rehearse(served, V1, body)
+    except RequestFailed:
+        served.takes_one_row = False
+        served.lay_out()
 
 
 def _wish(mode: str, declared: Batching | None) -> Wish | None:

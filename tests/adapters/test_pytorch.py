@@ -22,6 +22,9 @@ from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, Wrong
 from adapters.pytorch.adapter import sniff
 from adapters.pytorch.file import EXPORT
 from adapters.pytorch.model import named
+from adapters.values import DTYPES
+from runtime.kit.format.kitfile import Kitfile
+from runtime.worker.declared import Declared
 
 from .kits import check_case, expected, files_in, unpack
 
@@ -547,6 +550,66 @@ class Chosen(torch.nn.Module):
         if int(x.sum()) != 7:
             raise ValueError("not seven")
         return x * 2
+
+
+class Tokens(torch.nn.Module):
+    """Takes the numbers of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.EmbeddingBag(9, 4)
+
+    def forward(self, tokens: torch.Tensor) -> Any:
+        return self.embedding(tokens)
+
+
+class Steps(torch.nn.Module):
+    """Takes rows that are steps of one sequence, where it gets a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torch.nn.GRU(3, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.net(x)[0]
+
+
+def picture_net(last: torch.nn.Module) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), last, torch.nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("module", "found"),
+    [
+        (torch.nn.Sequential(torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 2)), TensorSpec("input", "FP32", (-1, 5))),
+        (picture_net(torch.nn.AdaptiveAvgPool2d(1)), TensorSpec("input", "FP32", (-1, 3, -1, -1))),
+        (picture_net(torch.nn.LayerNorm(26)), TensorSpec("input", "FP32", (-1, 3, 28, 28))),
+        (Tokens(), TensorSpec("tokens", "INT64", (-1, -1))),
+    ],
+    ids=["matrix", "pictures of any size", "pictures of one size", "tokens"],
+)
+def test_torchscript_alone_is_served_where_its_weights_say_what_it_takes(
+    module: Any, found: TensorSpec, tmp_path: Path
+) -> None:
+    torch.jit.script(module.eval()).save(tmp_path / "m.pt")
+    model = opened(tmp_path, "m.pt", confined=True)
+    assert model.inputs == (found,)
+    assert "can be said in model.parameters.serving.inputs" in model.properties["warning"]
+    rows = np.ones((3, *(28 if size < 0 else size for size in found.shape[1:])), DTYPES[found.datatype])
+    (made,) = model.predict({found.name: rows}, tuple(spec.name for spec in model.outputs)).values()
+    with torch.inference_mode():
+        np.testing.assert_array_equal(made, module(torch.from_numpy(rows)).numpy())
+
+
+def test_torchscript_alone_that_takes_none_for_certain_says_what_to_write(tmp_path: Path) -> None:
+    torch.jit.script(Steps().eval()).save(tmp_path / "m.pt")
+    with pytest.raises(LoadFailed, match=r"m\.pt does not say what it takes; .*and serve the folder") as error:
+        opened(tmp_path, "m.pt", confined=True)
+    written = str(error.value).partition("for instance ")[2].removesuffix(", and serve the folder")
+    facts = Kitfile.parse_yaml(written.replace("[-1, 4]", "[-1, 5, 3]")).model
+    assert facts is not None
+    inputs = Declared.parse(facts.parameters).options.inputs
+    assert opened(tmp_path, facts.path, confined=True, inputs=inputs).inputs == inputs
 
 
 @pytest.mark.parametrize(

@@ -16,32 +16,35 @@ from runtime.serving.protocol.rows import short
 _LONGEST_SHOWN: Final = 1024
 
 
-def example_rows(signature: Signature, sample: Mapping[str, Any] | None) -> list[Any]:
+def example_rows(signature: Signature, sample: Mapping[str, Any] | None, *, alone: bool = True) -> list[Any]:
     """Returns rows that pass: the first one of the kit's `sample`, else the model's own, else zeros and "", and black
-    images; one, if the model takes one."""
+    images. As many as the model takes: one, or all of `sample` if it takes none `alone`."""
     inputs = signature.inputs
-    row = _of_sample(signature, sample or {}) or {
-        name: _example(inputs[name], signature.example.get(name, ())) for name in signature.required or list(inputs)[:1]
-    }
-    for name, picture in signature.pictures.items():
-        row[name] = {"b64": base64.b64encode(blank(picture)).decode()}
-    rows = max((spec.shape[0] for spec in inputs.values() if spec.shape), default=1)
-    return [row if signature.only is None else next(iter(row.values()), None)] * max(1, rows)
+    found = _of_sample(signature, sample or {}) or [
+        {name: _example(inputs[name], signature.example.get(name, ())) for name in signature.required or [*inputs][:1]}
+    ]
+    pictures = {name: {"b64": base64.b64encode(blank(it)).decode()} for name, it in signature.pictures.items()}
+    made = [row | pictures for row in (found[:1] if alone else found)]
+    fixed = max((spec.shape[0] for spec in inputs.values() if spec.shape), default=1)
+    rows = made * fixed if alone and fixed > 1 else made
+    return rows if signature.only is None else [next(iter(row.values()), None) for row in rows]
 
 
-def _of_sample(signature: Signature, sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the first row of a request in V2 JSON, nothing if it has parameters or no rows, or is none."""
-    row: dict[str, Any] = {}
+def _of_sample(signature: Signature, sample: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the rows of a request in V2 JSON, none if it has parameters, or is none."""
+    columns: dict[str, list[Any]] = {}
     try:
         for tensor in sample["inputs"]:
             values = np.array(tensor["data"], np.object_).reshape(tensor["shape"])
             name = tensor["name"] if signature.only is None else signature.only.name
-            row[name] = values[0].tolist() if values.ndim > 1 else values[0]
+            columns[name] = values.tolist()
             if "parameters" in tensor:
-                return {}
-    except (KeyError, IndexError, TypeError, ValueError):  # of a sample that is wrong the replay says so
-        return {}
-    return row if row.keys() >= set(signature.required) and "parameters" not in sample else {}
+                return []
+    except (KeyError, TypeError, ValueError):  # of a sample that is wrong the replay says so
+        return []
+    if not columns.keys() >= set(signature.required) or "parameters" in sample:
+        return []
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=False)]
 
 
 def _example(spec: TensorSpec, elements: Sequence[object]) -> Any:
@@ -70,12 +73,12 @@ def _as_written(tensor: Mapping[str, Any]) -> Any:
     return tensor["data"] if np.isinf(array).any() else short(array)
 
 
-def advice(signature: Signature, name: str, sample: Mapping[str, Any] | None, write: Callable[[list[Any]], Any]) -> str:
-    """Returns what an error about inputs ends with: a body that passes, or where to look if that would be long."""
+def advice(signature: Signature, name: str, rows: list[Any], write: Callable[[list[Any]], Any]) -> str:
+    """Returns what an error about inputs ends with: a body of `rows` that pass, or where to look if it is long."""
     specs = signature.inputs.values()
     numbers = sum(prod(map(abs, spec.shape)) for spec in specs if spec.name not in signature.pictures)
     if numbers <= _LONGEST_SHOWN and all(spec.shape[:1] in ((-1,), (1,)) for spec in specs):
-        body = orjson.dumps(write(example_rows(signature, sample))).decode()
+        body = orjson.dumps(write(rows)).decode()
         if len(body) <= _LONGEST_SHOWN:
             return f"; a body that passes: {body}"
     return f"; GET /v2/models/{name} shows what the model takes"

@@ -52,7 +52,7 @@ class Form(NamedTuple):
     @classmethod
     def of(cls, served: Served) -> "Form":
         """Returns the form of `served`."""
-        text = advice(served.signature, served.name, served.example, lambda rows: {"instances": rows})
+        text = advice(served.signature, served.name, served.example_rows(), lambda rows: {"instances": rows})
         return cls(served.stamped((JSON,)), text)
 
 

@@ -1,6 +1,5 @@
 """What `/openapi.json` says of KServe's V1: its pages, and each model with rows that pass."""
 
-from runtime.serving.protocol.examples import example_rows
 from runtime.serving.protocol.openapi import (
     FLAG,
     SERVER,
@@ -34,7 +33,7 @@ def _predict(served: Served) -> Piece:
     pictures = served.signature.pictures
     rows = array_of(row_of(served.model.inputs, pictures))
     schema = {"anyOf": [object_of({"instances": {**rows, "minItems": 1}}), object_of({"inputs": {}})]}
-    example = example_of({"instances": example_rows(served.signature, served.example)})
+    example = example_of({"instances": served.example_rows()})
     return operation(
         served.name,
         "A prediction in KServe V1: rows, or columns",

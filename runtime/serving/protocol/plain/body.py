@@ -68,7 +68,7 @@ class Form(NamedTuple):
     @classmethod
     def of(cls, served: Served) -> "Form":
         """Returns the form of `served`."""
-        text = advice(served.signature, served.name, served.example, list)
+        text = advice(served.signature, served.name, served.example_rows(), list)
         if len(served.signature.inputs) == len(served.signature.pictures) == 1:
             text = "; a body that passes: a file with an image, Content-Type: image/png, image/jpeg or image/webp"
         return cls(served.stamped((JSON,)), served.stamped((_CSV_HEADER,)), text, v1.Form.of(served))

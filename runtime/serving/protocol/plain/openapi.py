@@ -7,7 +7,6 @@ from math import prod
 from typing import Any, Final
 
 from adapters.base import TensorSpec
-from runtime.serving.protocol.examples import example_rows
 from runtime.serving.protocol.openapi import (
     TEXT,
     Piece,
@@ -56,7 +55,7 @@ def _predict(name: str, forms: Piece, parameters: Iterable[Piece]) -> Piece:
 def _forms(served: Served) -> Piece:
     """Returns what a body may be, for this model."""
     inputs, only, pictures = served.model.inputs, served.signature.only, served.signature.pictures
-    rows = example_rows(served.signature, served.example)
+    rows = served.example_rows()
     row = row_of(inputs, pictures)
     columns = object_of({}, **{spec.name: {} for spec in inputs})
     found = json_of({"anyOf": [array_of(row), row, columns]}, **example_of(rows))
