@@ -30,6 +30,7 @@ _GROUP: Final = "modelkit_runtime.adapters"
 HEAD_BYTES: Final = 4096
 LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 """How a file begins that stands for another: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
+DIFFUSERS: Final = "model_index.json"
 SNIFFED_FILES: Final = 256
 """In a folder with more files, only those with a known suffix are read."""
 ELSEWHERE: Final = {
@@ -100,6 +101,8 @@ def choose(
     Raises NoAdapter, AmbiguousModel, and LoadFailed if `files.path` is not in the kit.
     """
     paths = _candidate_paths(files)
+    if posixpath.normpath(posixpath.join(files.path, DIFFUSERS)) in paths:
+        raise NoAdapter(f"{files.path} is a pipeline of diffusers ({DIFFUSERS}), which generates and is not served")
     asked = _asked(framework, format) if adapter is None else _named(adapter)
     if adapter is None and not has_code and (asked is None or (asked in ADAPTERS and asked.suffixes)):
         for whole in ADAPTERS:
@@ -115,6 +118,8 @@ def choose(
     if path in files.files and not head:
         raise LoadFailed(empty(path))
     if chosen is None:
+        if told := next(filter(None, (advice(None, None, each) for each in paths)), None):
+            raise NoAdapter(told)
         raise NoAdapter(_no_adapter(files.path, framework, format, head))
     if chosen is not asked and (framework or format):
         said = format if format and asked is _spelled(_known(asked), format) else framework

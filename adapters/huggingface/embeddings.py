@@ -4,7 +4,6 @@ https://sbert.net/docs/package_reference/sentence_transformer/models.html
 """
 
 import inspect
-import json
 import posixpath
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from adapters.base import LoadFailed, Model, ModelFiles, TensorSpec
+from adapters.huggingface.folder import read_json
 from adapters.huggingface.pipelines import TEXT, texts_of
 from adapters.pytorch.file import check_header
 from adapters.values import Arrays
@@ -25,6 +25,7 @@ POOLINGS: Final = {
     "weightedmean_tokens": "weightedmean", "lasttoken": "lasttoken",
 }  # fmt: skip
 """Ways of pooling, as keys `pooling_mode_…` until sentence-transformers 5 and under `pooling_mode` since 6."""
+_ACTIVATIONS: Final = ("Identity", "Tanh", "ReLU", "LeakyReLU", "ELU", "SiLU", "GELU", "Sigmoid")
 AT_ONCE: Final = 32
 """Texts in one run of the model; they are padded to the longest."""
 
@@ -71,11 +72,7 @@ class _Said:
         self.modules = [(str(one["type"]).rpartition(".")[2], str(one["path"])) for one in found or ()]
 
     def _json(self, folder: str, name: str) -> Any:
-        path = posixpath.normpath(posixpath.join(folder, name))
-        if path not in self._files.files:
-            return None
-        with failing(f"{path} is not as sentence-transformers writes it"):
-            return json.loads((self._files.root / path).read_bytes())
+        return read_json(self._files, folder, name)
 
     def longest(self) -> int | None:
         """Returns the limit of tokens that the folder says."""
@@ -111,23 +108,35 @@ class _Said:
                 steps.append(lambda made: torch.nn.functional.normalize(made, p=2, dim=1))
             elif kind == "Dense":
                 steps.append(self._dense(posixpath.join(self._start, place)))
-            elif kind not in ("Transformer", "Pooling"):
-                known = "Transformer, Pooling, Dense and Normalize"
+            elif kind == "LayerNorm":
+                steps.append(self._layer_norm(posixpath.join(self._start, place)))
+            elif kind not in ("Transformer", "Pooling", "Dropout"):  # a dropout changes no prediction
+                known = "Transformer, Pooling, Dense, LayerNorm, Dropout and Normalize"
                 raise LoadFailed(f"modules.json names a {kind}; of sentence-transformers {known} are served")
         return steps
 
     def _dense(self, place: str) -> Step:
         config = self._json(place, "config.json") or {}
         activation = str(config.get("activation_function", "")).rpartition(".")[2]
-        if activation not in ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid"):
+        if activation not in _ACTIVATIONS:
             raise LoadFailed(f"{place}/config.json names the activation {activation!r}, which is not served")
         with failing(f"{place} is not as sentence-transformers writes it"):
             layer = torch.nn.Linear(config["in_features"], config["out_features"], bias=config["bias"])
-            check_header(self._files.root / place / "model.safetensors", f"{place}/model.safetensors")
-            state = load_file(self._files.root / place / "model.safetensors")
-            layer.load_state_dict({key.removeprefix("linear."): value for key, value in state.items()})
+            self._fill(layer, place, "linear.")
         made: Step = torch.nn.Sequential(layer, getattr(torch.nn, activation)()).eval()
         return made
+
+    def _layer_norm(self, place: str) -> Step:
+        with failing(f"{place} is not as sentence-transformers writes it"):
+            layer = torch.nn.LayerNorm((self._json(place, "config.json") or {})["dimension"])
+            self._fill(layer, place, "norm.")
+        made: Step = layer.eval()
+        return made
+
+    def _fill(self, layer: torch.nn.Module, place: str, prefix: str) -> None:
+        check_header(self._files.root / place / "model.safetensors", f"{place}/model.safetensors")
+        state = load_file(self._files.root / place / "model.safetensors")
+        layer.load_state_dict({key.removeprefix(prefix): value for key, value in state.items()})
 
 
 def _pooled(mode: str, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

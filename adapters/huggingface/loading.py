@@ -13,9 +13,9 @@ import torch
 
 from adapters import checks
 from adapters.base import LoadFailed, Model, ModelFiles, Options, Refused
-from adapters.huggingface.folder import PICKLED, config_in
+from adapters.huggingface.folder import PICKLED, config_in, read_json
 from adapters.imports import framework, hidden, name_temporary_folder
-from adapters.pytorch.file import check_header
+from adapters.pytorch.file import MERGE, check_header
 from adapters.trust import allows_code, content_refused
 from adapters.wording import failing, listed
 
@@ -37,6 +37,8 @@ TASKS: Final[Mapping[str, tuple[str, str]]] = {
     "Model": ("AutoModel", "sentence-embedding"),
 }
 """How the name of an architecture ends, the class that loads it, and its task."""
+CROSS_ENCODER: Final = "CrossEncoder"
+"""A model that sentence-transformers 6 saves with modules, though it classifies pairs of texts."""
 GENERATES: Final = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForSeq2SeqLM", "ForSpeechSeq2Seq")
 UNLIMITED: Final = 1_000_000
 """A tokenizer without a limit says a number beyond this one."""
@@ -57,6 +59,8 @@ def _loaded(files: ModelFiles, options: Options, processor: str | None) -> Model
         raise LoadFailed(f"{files.path} {said}")
     config = json.loads((files.root / path).read_bytes())
     auto, task = _task(files, path, config)
+    if posixpath.join(posixpath.dirname(path), "adapter_config.json") in files.files:
+        raise LoadFailed(f"{path} lies beside an adapter of PEFT: {MERGE}")
     safe = _check_weights(files, path, options)
     if threads := own.get("threads", options.threads):
         torch.set_num_threads(threads)
@@ -103,8 +107,10 @@ def _makers() -> Mapping[str, Callable[..., Model]]:
 
 def _task(files: ModelFiles, path: str, config: Mapping[str, Any]) -> tuple[str, str]:
     """Returns the class that loads the model, and its task. Raises LoadFailed for one that is not served."""
-    if f"{posixpath.dirname(path)}/modules.json".lstrip("/") in files.files:
-        return TASKS["Model"]
+    if posixpath.join(start := posixpath.dirname(path), "modules.json") in files.files:
+        told = read_json(files, start, "config_sentence_transformers.json") or {}
+        if told.get("model_type") != CROSS_ENCODER:
+            return TASKS["Model"]
     architectures = config.get("architectures")
     name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     if name.endswith(GENERATES):

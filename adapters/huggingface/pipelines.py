@@ -3,6 +3,7 @@
 https://huggingface.co/docs/transformers/main_classes/pipelines
 """
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -12,6 +13,7 @@ import orjson
 import transformers
 
 from adapters.base import Model, ModelFiles, TensorSpec, WrongInput
+from adapters.huggingface.folder import read_json
 from adapters.values import Arrays, check_lengths, from_text, to_text
 from adapters.wording import reason
 
@@ -28,12 +30,13 @@ def texts_of(arrays: Arrays, name: str = "text") -> list[str]:
 
 
 def text_classification(
-    _files: ModelFiles, _path: str, model: Any, tokenizer: Any, own: Any, facts: dict[str, str]
+    files: ModelFiles, path: str, model: Any, tokenizer: Any, own: Any, facts: dict[str, str]
 ) -> Model:
     """Returns the model that answers with the best label and its score; `scores` are those of all labels. One that says
     whether a text entails another takes any labels as well."""
-    pipeline = transformers.TextClassificationPipeline(model=model, tokenizer=tokenizer)
     labels = _labels(model)
+    raw = {"function_to_apply": "none"} if len(labels) == 1 and _is_raw(files, path, model.config) else {}
+    pipeline = transformers.TextClassificationPipeline(model=model, tokenizer=tokenizer, **raw)
 
     def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
         check_lengths(arrays)
@@ -47,6 +50,14 @@ def text_classification(
         (TEXT, PAIR), _scored(len(labels)), predict, facts, labels=labels, default_outputs=("label", "score")
     )
     return zero_shot(known, model, tokenizer, own) if any(map(_entails, labels)) else known
+
+
+def _is_raw(files: ModelFiles, path: str, config: Any) -> bool:
+    """True if sentence-transformers leaves the score of its cross-encoder as it is, as versions 6, 4 and 2 say it."""
+    told = read_json(files, posixpath.dirname(path), "config_sentence_transformers.json") or {}
+    older = getattr(config, "sentence_transformers", None) or {}
+    oldest = getattr(config, "sbert_ce_default_activation_function", None)
+    return str(told.get("activation_fn") or older.get("activation_fn") or oldest).endswith(".Identity")
 
 
 def _labels(model: Any) -> tuple[str, ...]:

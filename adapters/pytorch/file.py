@@ -40,6 +40,7 @@ KNOWN: Final[dict[str, checks.Check]] = {
     "example": checks.MAPPING,
 }
 OTHERS: Final = "others can be said in model.parameters.serving.inputs"
+MERGE: Final = "merge it into its base, model.merge_and_unload().save_pretrained(folder)"
 SCALARS: Final = ("int", "float", "bool", "number")
 """Arguments of TorchScript that are numbers, not tensors."""
 CHECKPOINT: Final = ("model_state_dict", "state_dict", "model", "net")
@@ -174,8 +175,7 @@ def _told_entrypoint(files: ModelFiles, options: Options) -> str:
     """Returns the entry point. Raises LoadFailed or Refused with all that the kit and the command line lack."""
     text = options.own.get("entrypoint")
     if posixpath.join(posixpath.dirname(files.path), "adapter_config.json") in files.files and not text:
-        merge = "model.merge_and_unload().save_pretrained(folder)"
-        raise LoadFailed(f"{files.path} is an adapter of PEFT, and not a model: merge it into its base, {merge}")
+        raise LoadFailed(f"{files.path} is an adapter of PEFT, and not a model: {MERGE}")
     if not isinstance(text, str) and (whole := _class_in(files)):
         instead = f"save model.state_dict() and name the code that makes the model, or export it: {EXPORT}"
         raise LoadFailed(f"{files.path} holds a whole pickled module ({whole}), which needs its code: {instead}")

@@ -30,6 +30,19 @@ def onnx_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (root / unpack("iris-bare", root).files.path).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [(("m.gguf", "README.md"), "serve it with llama.cpp"), (("model_index.json", "unet/a.safetensors"), "diffusers")],
+    ids=["gguf", "diffusers"],
+)
+def test_a_folder_of_what_is_not_served_is_called_that(files: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(NoAdapter, match=words):
+        chosen(tmp_path, ".")
+
+
 @pytest.mark.parametrize("framework", ["onnx", "ONNX", "ONNX Runtime", "onnxruntime 1.19", "onnx:1.15", None])
 def test_spellings_of_onnx(framework: str | None, tmp_path: Path, onnx_bytes: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(onnx_bytes)

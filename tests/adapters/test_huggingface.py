@@ -306,6 +306,30 @@ def test_embeddings_are_those_of_sentence_transformers(modes: tuple[str, ...], t
     assert "warning" not in model.properties
 
 
+def test_a_layer_norm_and_a_dropout_are_those_of_sentence_transformers(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers.sentence_transformer.modules import Dropout, LayerNorm
+
+    word = models.Transformer(str(saved(tmp_path / "plain", "BertModel")))
+    parts = [word, models.Pooling(16), Dropout(0.5), LayerNorm(16)]
+    own = SentenceTransformer(modules=parts, device="cpu").eval()
+    own.save(str(tmp_path / "st"))
+    made = opened(tmp_path / "st").predict({"text": np.array([b"good bad"], object)}, ("embedding",))["embedding"]
+    np.testing.assert_array_equal(made, own.encode(["good bad"]))
+
+
+@pytest.mark.parametrize("activation", [torch.nn.Sigmoid(), torch.nn.Identity()], ids=["sigmoid", "identity"])
+def test_a_cross_encoder_scores_pairs_as_sentence_transformers_does(activation: Any, tmp_path: Path) -> None:
+    from sentence_transformers import CrossEncoder
+
+    plain = saved(tmp_path / "plain", "BertForSequenceClassification", num_labels=1)
+    own = CrossEncoder(str(plain), device="cpu", activation_fn=activation)
+    own.save_pretrained(str(tmp_path / "ce"))
+    pair = {"text": np.array([b"good"], object), "text_pair": np.array([b"bad"], object)}
+    score = opened(tmp_path / "ce").predict(pair, ("score",))["score"]
+    np.testing.assert_array_equal(score, own.predict([("good", "bad")]))
+
+
 def test_a_plain_model_embeds_by_the_mean_and_says_so(tmp_path: Path) -> None:
     model = opened(saved(tmp_path, "BertModel"))
     assert model.properties["warning"].startswith("config.json says no pooling: an embedding is the mean of its tokens")

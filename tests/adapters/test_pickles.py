@@ -18,6 +18,7 @@ from sklearn.preprocessing import FunctionTransformer
 from adapters.base import AdapterError, LoadFailed, MissingFramework, Options, Refused
 from adapters.imports import how_to_install
 from adapters.inspection import verdicts
+from adapters.pickles import allow_list
 from adapters.pickles.head import looks_like_pickle, looks_like_skops
 from adapters.pickles.unpickler import load_pickle
 from adapters.sklearn.adapter import load
@@ -257,6 +258,14 @@ def test_skops_is_told_from_other_zips() -> None:
     assert looks_like_skops(zip_head(b"140230.npy"))
     assert not looks_like_skops(zip_head(b"mlp/data.pkl"))
     assert not looks_like_pickle(zip_head(b"schema.json"))
+
+
+def test_every_name_of_the_allow_list_stands_below_a_reason_and_once() -> None:
+    for table in (allow_list.VALUES, allow_list.CLASSES, allow_list.COMPILED):
+        assert all(len(why.split()) > 2 for why in table)
+        named = [f"{m}.{n}" for names in table.values() for m, group in names.items() for n in group.split()]
+        assert len(named) == len(set(named))
+    assert all(len(why.split()) > 2 for why in allow_list.CALLS)
 
 
 GADGETS = """
