@@ -101,8 +101,6 @@ def choose(
     Raises NoAdapter, AmbiguousModel, and LoadFailed if `files.path` is not in the kit.
     """
     paths = _candidate_paths(files)
-    if posixpath.normpath(posixpath.join(files.path, DIFFUSERS)) in paths:
-        raise NoAdapter(f"{files.path} is a pipeline of diffusers ({DIFFUSERS}), which generates and is not served")
     asked = _asked(framework, format) if adapter is None else _named(adapter)
     if adapter is None and not has_code and (asked is None or (asked in ADAPTERS and asked.suffixes)):
         for whole in ADAPTERS:
@@ -118,9 +116,8 @@ def choose(
     if path in files.files and not head:
         raise LoadFailed(empty(path))
     if chosen is None:
-        if told := next(filter(None, (advice(None, None, each) for each in paths)), None):
-            raise NoAdapter(told)
-        raise NoAdapter(_no_adapter(files.path, framework, format, head))
+        told = next(filter(None, (advice(None, None, each) for each in paths)), None)
+        raise NoAdapter(told or _no_adapter(files.path, framework, format, head))
     if chosen is not asked and (framework or format):
         said = format if format and asked is _spelled(_known(asked), format) else framework
         warn(f"the Kitfile says {said or format!r}; {path} is of {chosen.name}: the file decides")
@@ -224,6 +221,8 @@ def _candidate_paths(files: ModelFiles) -> list[str]:
     below = [f for f in files.files if files.path == "." or f.startswith(files.path + "/")]
     if not below:
         raise LoadFailed(f"model.path {files.path!r} is not in the kit, which holds {listed(files.files)}")
+    if posixpath.normpath(posixpath.join(files.path, DIFFUSERS)) in below:
+        raise NoAdapter(f"{files.path} is a pipeline of diffusers ({DIFFUSERS}), which generates and is not served")
     named = (*files.parts, *files.code)
     others = [p for p in named if p not in (files.path, ".") and not files.path.startswith(p + "/")]
     left = [f for f in below if not any(f == p or f.startswith(p + "/") for p in others)]
