@@ -368,7 +368,7 @@ def changed(**values: Any) -> Callable[[Path], None]:
         (lambda root: [path.unlink() for path in root.glob("tokenizer*")], LoadFailed, r"there is no tokenizer beside config\.json: tokenizer\.save_pretrained"),
         (changed(architectures=["BertForSequenceClassification"]), LoadFailed, r"the weights beside config\.json lack .*classifier\.bias, classifier\.weight; transformers would make them up"),
         (lambda root: (root / "model.safetensors").write_bytes(b'\x10\0\0\0\0\0\0\0{"a": 1, "a": 2}'), LoadFailed, "is not a whole safetensors file: a name occurs twice"),
-        (lambda root: (root / "modules.json").write_text('[{"type": "a.WordWeights", "path": "1"}]'), LoadFailed, "modules.json names a WordWeights; .* Transformer, Pooling, Dense and Normalize"),
+        (lambda root: (root / "modules.json").write_text('[{"type": "a.WordWeights", "path": "1"}]'), LoadFailed, "modules.json names a WordWeights; .* Dense, LayerNorm, Dropout and Normalize"),
     ],
 )  # fmt: skip
 def test_what_is_not_served_is_said_in_one_line(change: Any, error: Any, words: str, tmp_path: Path) -> None:

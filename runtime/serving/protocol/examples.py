@@ -40,11 +40,10 @@ def _of_sample(signature: Signature, sample: Mapping[str, Any]) -> list[dict[str
             columns[name] = values.tolist()
             if "parameters" in tensor:
                 return []
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=False)]
     except (KeyError, TypeError, ValueError):  # of a sample that is wrong the replay says so
         return []
-    if not columns.keys() >= set(signature.required) or "parameters" in sample:
-        return []
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=False)]
+    return rows if columns.keys() >= set(signature.required) and "parameters" not in sample else []
 
 
 def _example(spec: TensorSpec, elements: Sequence[object]) -> Any:
