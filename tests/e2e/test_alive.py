@@ -60,8 +60,8 @@ def kit(folder, at_load=""):
 
 @pytest.fixture
 def served(tmp_path):
-    """A server with one worker and a deadline of a second."""
-    with Server(kit(tmp_path / "kit"), *OPTIONS, cache=tmp_path / "cache") as server:
+    """A server with one worker and a deadline of a second, which tries no rows of its own."""
+    with Server(kit(tmp_path / "kit"), *OPTIONS, "--batching", "off", cache=tmp_path / "cache") as server:
         server.event("server.ready")
         yield server
         assert server.stop(signal.SIGINT) == 0
