@@ -6,8 +6,6 @@ import gzip
 import json
 import logging
 import os
-import random
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import Cancelled, NotFound, UnsafeArchive, Unsupported
-from runtime.kit import bring, lane, threads
+from runtime.kit import bring, threads
 from runtime.kit.cache import store
 from runtime.kit.registry import client, download, ranges, retry
-from tests.campaign import Campaign
 from tests.kit import archives
 from tests.kit.made import KIT, made_kit, named, put
 from tests.kit.pulling import Recorder, leftovers, pulled, tree, unverified
@@ -384,31 +381,3 @@ def test_26_a_server_that_ignores_ranges_is_asked_by_one_connection_from_then_on
     assert watch.warnings == []
     assert any(first and last is None for first, last in asked_ranges(registry, layout))
     assert len(registry.seen(model_path(layout))) <= 2 + ranges.WORKERS
-
-
-@pytest.mark.slow
-def test_18_19_cuts_at_any_byte_and_pulls_that_end_at_any_byte_leave_what_the_next_one_completes(
-    lying: Lying, tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch, campaign: Campaign
-) -> None:
-    monkeypatch.setattr(store, "RESUMED_BYTES", 1)
-    monkeypatch.setattr("runtime.kit.source.RESUMED_BYTES", 1)
-    for module in (bring, lane):
-        monkeypatch.setattr(module, "SMALL_BYTES", 1)
-    monkeypatch.setattr(retry, "_FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(threads, "_LOOK_SECONDS", 0.0005)  # so that a pull can end at any byte
-    files = {"m.onnx": os.urandom(200_000), "part": os.urandom(3000)}
-    registry, chance = lying(made_kit(tmp_path / "layout", files)), random.Random(20261127)
-    for number in range(campaign(30, 300, 10_000)):
-        cache = memory / str(number)
-        for _ in range(chance.randrange(4)):
-            registry.lie("/blobs/", cut(chance.randrange(200_000), reset=chance.random() < 0.5), times=1)
-        end = chance.randrange(200_000)
-        with suppress(Cancelled):
-            watch = Recorder(stop=lambda: bool(watch.marks) and watch.marks[-1][1] > end)  # noqa: B023 - called here
-            pulled(f"{registry.host}/kits/m:v1", cache, watch, keep_blobs=chance.random() < 0.7)
-        assert unverified(cache) == []
-        for path in (cache / "kits").glob("[0-9a-f]*"):
-            assert tree(path) == files
-        assert tree(pulled(f"{registry.host}/kits/m:v1", cache).root) == files
-        assert unverified(cache) == leftovers(cache) == []
-        shutil.rmtree(cache)
