@@ -261,10 +261,20 @@ def _examined(files: ModelFiles, paths: list[str], known: tuple[Adapter, ...]) -
         suffixed = by_suffix(path, known)
         head = read_head(files, path) if suffixed or len(paths) <= SNIFFED_FILES else b""
         if suffixed and head.startswith(LFS_POINTER):
-            fix = "`git lfs pull` in its repository; a kit has to be packed again"
-            raise LoadFailed(f"{path} is a Git LFS pointer and not the model's file: {fix}")
+            raise LoadFailed(_pointer(path))
         found.append(_Candidate(path, suffixed, tuple(a for a in known if head and a.sniff(head))))
     return found
+
+
+def pointers(files: ModelFiles) -> list[str]:
+    """Returns what to say of each file of the model that is a Git LFS pointer. Raises LoadFailed."""
+    paths = [path for path in _candidate_paths(files) if by_suffix(path, ADAPTERS)]
+    return [_pointer(path) for path in paths if read_head(files, path).startswith(LFS_POINTER)]
+
+
+def _pointer(path: str) -> str:
+    fix = "`git lfs pull` in its repository; a kit has to be packed again"
+    return f"{path} is a Git LFS pointer and not the model's file: {fix}"
 
 
 def read_head(files: ModelFiles, path: str) -> bytes:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 
+from runtime.commands.pointers import warn_of_pointers
 from runtime.commands.stopping import until_stopped
 from runtime.errors import Cancelled, InvalidReference, InvalidSetting
 from runtime.kit.cache.store import CACHE_NAMES, Store
@@ -42,6 +43,8 @@ def _unpack(settings: Settings, progress: Progress, log: Log) -> tuple[int, list
             job.fill(its_layers)
     if any(cache.is_relative_to(folder) for folder in folders):
         Store(cache).remove()  # what is served from this folder is the kit and nothing else
+    for kit, folder in zip(kits, folders, strict=True):
+        warn_of_pointers(kit.kitfile, folder, log)
     return 0, [str(kit.reference.digest) for kit in kits]
 
 
