@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 import re
 import signal
@@ -30,6 +31,7 @@ from runtime.serving.inference import rehearse
 from runtime.serving.protocol.plain.codec import PLAIN
 from runtime.serving.protocol.v1 import V1
 from runtime.serving.protocol.v2.codec import V2_JSON
+from runtime.serving.served import Served
 from tests.descriptors import open_descriptors
 from tests.lying_registry import stalled
 from tests.places import KITS, ROOT
@@ -78,27 +80,55 @@ def test_a_loaded_kit_predicts_in_this_process(cache: Path, flower: Any) -> None
         served.predict({"X": [[1.0, 2.0]]})
 
 
-def test_the_example_of_a_model_that_takes_its_rows_in_groups_has_a_group(
-    cache: Path, tmp_path: Path, written: io.StringIO
-) -> None:
+def its_examples_pass(served: Served) -> None:
+    """What errors of V1 and `/predict` show is answered."""
+    for codec, wrong in ((V1, b'{"instances": []}'), (PLAIN, b"{}")):
+        with pytest.raises(InputAtFault) as error:
+            rehearse(served, codec, wrong)
+        shown = error.value.advice.partition("a body that passes: ")[2].encode()
+        assert rehearse(served, codec, shown).status == 200
+
+
+def model_of_groups(path: Path) -> None:
+    """Writes a model that takes rows in groups of four."""
     shape = numpy_helper.from_array(np.array([-1, 4, 3], np.int64), "shape")
     x, y = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", *more))
         for name, more in (("x", (3,)), ("y", (4, 3)))
     )
     graph = helper.make_graph([helper.make_node("Reshape", ["x", "shape"], ["y"])], "g", [x], [y], [shape])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_the_example_of_a_model_that_takes_its_rows_in_groups_has_a_group(
+    cache: Path, tmp_path: Path, written: io.StringIO
+) -> None:
+    model_of_groups(tmp_path / "m.onnx")
     served = runtime.load(tmp_path / "m.onnx", cache_dir=cache)
     assert served.example == {"inputs": [{"name": "x", "datatype": "FP32", "shape": [4, 3], "data": [0] * 12}]}
     assert "model.not_warmed_up" not in written.getvalue()
     with pytest.raises(InputAtFault) as error:
         rehearse(served, V2_JSON, b'{"inputs": []}')
     assert V2_JSON.decode({}, error.value.advice.partition("a body that passes: ")[2].encode(), served).rows == 4
-    for codec, wrong in ((V1, b'{"instances": []}'), (PLAIN, b"{}")):
-        with pytest.raises(InputAtFault) as error:
-            rehearse(served, codec, wrong)
-        shown = error.value.advice.partition("a body that passes: ")[2].encode()
-        assert rehearse(served, codec, shown).status == 200
+    its_examples_pass(served)
+
+
+def test_the_examples_of_a_kit_whose_sample_is_a_group_have_all_of_its_rows(cache: Path, tmp_path: Path) -> None:
+    model_of_groups(tmp_path / "m.onnx")
+    asked = {"name": "x", "datatype": "FP32", "shape": [4, 3], "data": list(range(12))}
+    answered = {"name": "y", "datatype": "FP32", "shape": [1, 4, 3], "data": list(range(12))}
+    sample = {"request": {"inputs": [asked]}, "response": {"outputs": [answered]}}
+    (tmp_path / "samples.json").write_text(json.dumps({"samples": [sample]}))
+    model = {
+        "path": "m.onnx",
+        "parts": [{"path": "samples.json"}],
+        "parameters": {"serving": {"samples": "samples.json"}},
+    }
+    kitfile = {"manifestVersion": "1.0.0", "package": {"name": "m"}, "model": model}
+    (tmp_path / "Kitfile").write_text(json.dumps(kitfile))
+    served = runtime.load(tmp_path, cache_dir=cache)
+    assert not served.takes_one_row
+    its_examples_pass(served)
 
 
 def test_a_kit_that_is_refused_by_a_server_is_refused_by_a_library(cache: Path) -> None:
