@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from runtime.serving.protocol.codec import Codec
     from runtime.serving.traced import Tracer
 _BEAT_SECONDS: Final = 0.5
+_MOST_NEW_OBJECTS: Final = 10_000  # Python looks for garbage after 700: often, while 900 requests are in flight
 _MOST_OUTPUTS: Final = 100  # other workers show no more of a model before they learn them: a message has a bound
 _SETTLE_SECONDS: Final = 0.5  # after ready, before what would compete with the first requests
 
@@ -189,6 +190,7 @@ class Service:
             self._channel.send(failed(kit.model, error))
             return
         gc.freeze()  # the garbage collector never looks at what is there now
+        gc.set_threshold(_MOST_NEW_OBJECTS)
         gc.enable()
         self._log.private = not self._order.limits.log_inputs  # from now on texts may quote inputs
         self._predicts_since, served.in_hand = 0.0, self._in_hand

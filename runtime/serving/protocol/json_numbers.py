@@ -57,7 +57,7 @@ def read_tensors(body: bytes, depth: int, memory_bytes: int = PLENTY) -> Documen
 
 def read_numbers(text: bytes, datatype: str, depth: int, memory_bytes: int = PLENTY) -> Numbers | None:
     """Returns the long array of numbers that `text` is; None if it is anything else that a tensor may be sent as."""
-    if len(text) <= LONG or text.count(b",") * _NUMBER_BYTES > max(memory_bytes, 4 * len(text)):
+    if len(text) <= LONG or _take_more([text], max(memory_bytes, 4 * len(text))):
         return None
     numbers = _numbers(text, datatype, parser) if (parser := _parser()) else None
     return numbers if numbers and len(numbers.shape) <= depth else None
@@ -77,8 +77,7 @@ def _with_numbers(body: bytes, depth: int, memory_bytes: int) -> Document | None
     if (parser := _parser()) is None:
         return None
     rest, texts = _cut(body)
-    count = sum(text.count(b",") for text in texts)
-    if not texts or count * _NUMBER_BYTES > max(memory_bytes, 4 * len(body)):
+    if not texts or _take_more(texts, max(memory_bytes, 4 * len(body))):
         return None
     try:
         document: Document = read_document(rest, depth, memory_bytes)
@@ -95,6 +94,14 @@ def _with_numbers(body: bytes, depth: int, memory_bytes: int) -> Document | None
             return None
         tensor["data"] = numbers
     return document
+
+
+def _take_more(texts: list[bytes], most: int) -> bool:
+    """Returns True if reading the numbers in `texts` takes more than `most` bytes; they are counted only if a digit and
+    a comma each would."""
+    if sum(map(len, texts)) // 2 * _NUMBER_BYTES <= most:
+        return False
+    return sum(text.count(b",") for text in texts) * _NUMBER_BYTES > most
 
 
 def _cut(body: bytes) -> tuple[bytes, list[bytes]]:
