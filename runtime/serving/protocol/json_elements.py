@@ -62,7 +62,7 @@ def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Arra
         data = _flat(spec, shape, data)
     if len(data) != count:
         raise _fault(spec, f"shape {shown(shape)} wants {shown(count)} elements, got {len(data)}")
-    array = _READERS[spec.datatype](spec, data)
+    array = READERS[spec.datatype](spec, data)
     rank = len(spec.shape)
     return array if rank == 1 else array.reshape(shape if len(shape) == rank else fitted(spec, shape))
 
@@ -231,7 +231,9 @@ def _strings(spec: TensorSpec, data: list[Any]) -> Array:
     return array
 
 
-_READERS = {"BOOL": _flags, "BYTES": _strings, **dict.fromkeys(INTEGERS, _integers), **dict.fromkeys(FLOATS, _floats)}
+READERS: Final = {"BOOL": _flags, "BYTES": _strings, **dict.fromkeys(INTEGERS, _integers),
+                  **dict.fromkeys(FLOATS, _floats)}  # fmt: skip
+"""What makes the flat array of a datatype from a list."""
 
 
 def _wrong_type(spec: TensorSpec, data: list[Any], right: frozenset[type]) -> InputAtFault:

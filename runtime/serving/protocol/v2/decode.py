@@ -18,11 +18,13 @@ from runtime.serving.protocol.exact import array_of_announced
 from runtime.serving.protocol.fields import check_parameters, known_datatype, timeout_seconds, valid_id, wanted_outputs
 from runtime.serving.protocol.json_document import Document, kind_of
 from runtime.serving.protocol.json_elements import array_of, count_of
-from runtime.serving.protocol.json_numbers import read_tensors
+from runtime.serving.protocol.json_numbers import LONG, read_tensors
 from runtime.serving.protocol.rows import columns_of, matrix_of
 from runtime.serving.protocol.tensor_bytes import array_from
 from runtime.serving.protocol.v2.encode import BINARY_HEADER, NAME, Asked
 from runtime.serving.protocol.v2.layout import Layouts, keep
+from runtime.serving.protocol.v2.template import Templates, cut
+from runtime.serving.protocol.v2.template import keep as keep_template
 from runtime.serving.served import Served
 from runtime.serving.wording import listed, quoted, shown
 
@@ -39,10 +41,22 @@ def decode(head: Head, body: Any, served: Served) -> Request:
     try:
         if BINARY_HEADER in head:
             return _binary(*_split(head, body), served)
-        return _read(body, None, served)
+        return _short(body, served) if len(body) <= LONG else _read(body, None, served)
     except InputAtFault as fault:
         fault.advice = served.forms[NAME].advice
         raise
+
+
+def _short(body: bytes, served: Served) -> Request:
+    templates: Templates = served.forms[NAME].templates
+    around, at, end = cut(body)
+    template = templates.get(around)
+    if template is not None and template.at == at and (request := template.request(body[at:end])) is not None:
+        return request
+    request = _read(body, None, served)
+    if around not in templates:
+        keep_template(templates, body, request, served.signature)
+    return request
 
 
 def _read(text: bytes, tail: "Tail | None", served: Served) -> Request:

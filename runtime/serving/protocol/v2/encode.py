@@ -16,6 +16,7 @@ from runtime.serving.protocol.classes import classified
 from runtime.serving.protocol.content_types import of_answer, of_output, written
 from runtime.serving.protocol.tensor_bytes import as_bytes, bytes_from
 from runtime.serving.protocol.v2.layout import Layouts
+from runtime.serving.protocol.v2.template import Templates
 from runtime.serving.served import Served
 from runtime.serving.statuses import JSON, Header, Response
 from runtime.serving.wording import quoted
@@ -46,6 +47,7 @@ class Form(NamedTuple):
     advice: str
     layouts: Layouts
     """By the JSON in front of binary tensors that asked for it: clients send the same again and again."""
+    templates: Templates
 
     @classmethod
     def of(cls, served: Served) -> "Form":
@@ -55,7 +57,7 @@ class Form(NamedTuple):
         head = orjson.dumps(model)[:-1] + b',"id":'
         datatypes = {spec.name: spec.datatype for spec in served.model.outputs}
         binary, text = (served.stamped((header,)) for header in (_OCTETS, JSON))  # the usual ones last
-        return cls(text, binary, head, model, outputs, datatypes, advice(served), {})
+        return cls(text, binary, head, model, outputs, datatypes, advice(served), {}, {})
 
 
 def _before_shape(name: str, datatype: str) -> bytes:
