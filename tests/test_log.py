@@ -274,12 +274,12 @@ def test_a_log_that_is_no_pipe_is_written_by_a_thread(tmp_path):
     assert json.loads((tmp_path / "log").read_text())["event"] == "kit.pulled"
 
 
-@pytest.mark.parametrize(("style", "escape"), [("json", False), ("json", True), ("text", False)])
-def test_an_answer_is_logged_as_any_event(pipe, style, escape):
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_an_answer_is_logged_as_any_event(pipe, style):
     log = Log(pipe.write_end, style=style)
     log.always = {"worker": 3}
-    log.answers("request.answered", escape=escape, model='a"b', protocol="v1")("abc-1", 2, 80, 0.125, 0.0, 0.1)
-    log.info("request.answered", model='a"b', protocol="v1", id="abc-1", rows=2, bytes=80, milliseconds=0.125,
+    log.answers("request.answered", model='a"b', protocol="v1")('abc-"1', 2, 80, 0.125, 0.0, 0.1)
+    log.info("request.answered", model='a"b', protocol="v1", id='abc-"1', rows=2, bytes=80, milliseconds=0.125,
              queued=0.0, computed=0.1)  # fmt: skip
     log.close()
     lines = pipe.text().splitlines()
@@ -292,7 +292,7 @@ def test_an_answer_is_logged_as_any_event(pipe, style, escape):
 
 def test_an_answer_is_not_logged_below_its_level(pipe):
     log = Log(pipe.write_end, style="json", level="warning")
-    log.answers("request.answered", escape=False, model="a")("abc-1", 2, 80, 0.125, 0.0, 0.1)
+    log.answers("request.answered", model="a")("abc-1", 2, 80, 0.125, 0.0, 0.1)
     log.close()
     assert pipe.text() == ""
 
@@ -304,7 +304,7 @@ def test_an_answer_is_not_logged_below_its_level(pipe):
 def test_the_access_log_is_chosen_and_faults_are_always_logged(pipe, access, answered, refused, fast):
     log = Log(pipe.write_end, style="json")
     log.access = access
-    write = log.answers("request.answered", escape=False, model="iris")
+    write = log.answers("request.answered", model="iris")
     for number in range(200):
         if fast:
             write("abc", number, 80, 0.5, 0.0, 0.4)

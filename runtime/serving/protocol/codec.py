@@ -72,5 +72,5 @@ def prepare(served: Served, codecs: Iterable[Codec]) -> None:
             served.forms[codec.name] = codec.prepare(served)
             served.accounts[codec.name] = Account(served.meter, place)
             served.answered[codec.name] = served.log.answers(
-                "request.answered", escape=served.limits.log_inputs, model=served.name, protocol=codec.name, status=200
+                "request.answered", model=served.name, protocol=codec.name, status=200
             )
