@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.campaign import Campaign
 from tests.extras import MISSING
+from tests.installed import Installed
 from tests.lying_registry import LyingRegistry
 from tests.places import KITS
 from tests.registries import Registry, TokenService
@@ -86,6 +87,13 @@ def pytest_collection() -> Generator[None, object, object]:
 def kits() -> Path:
     """The folder of the golden kits, one OCI layout each."""
     return KITS
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel of this tree, and environments that have it: one of each for all processes of the run."""
+    base = tmp_path_factory.getbasetemp()
+    return Installed((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "installed")
 
 
 @pytest.fixture

@@ -21,3 +21,10 @@ def blocks(page: Path, mark: str) -> list[list[str]]:
 def marks(page: Path) -> set[str]:
     """What the fenced blocks of a page are marked with."""
     return set(re.findall(r"^```(.+)$", page.read_text(), re.MULTILINE))
+
+
+def extras(page: Path) -> set[str]:
+    """The extras that a page tells its reader to install."""
+    return {
+        extra for names in re.findall(r"pip install '\.\[([\w,]+)\]'", page.read_text()) for extra in names.split(",")
+    }

@@ -1,50 +1,76 @@
-"""The commands of README and docs, word for word, in a shell: only the port and the registry's address are others.
+"""The commands of README and docs, word for word, in a shell: only the port and the addresses of registry and collector are others.
 
-The docker lines run in tests/image/test_docker.py.
+They run as for somebody who has installed the package with the extras that the page names (`tests/installed.py`), in a folder
+outside the checkout; `make` runs in a copy of it. What else the pages show runs where it belongs:
+
+| Blocks | Run by |
+|---|---|
+| `console docker`, `console compose` | tests/image/test_docker.py, tests/image/test_compose.py: they take an engine |
+| `console KIT` of predict.md; `console rows` of predict-files.md | tests/e2e/test_predict_page.py; tests/commands/test_predict.py |
+| Kitfiles and samples of kitfile.md | tests/commands/test_kitfile_page.py |
+| `yaml` of clouds.md | tests/e2e/test_clouds.py: the clouds themselves cannot be had |
+| the packages that writing-an-adapter.md and writing-a-protocol.md show | tests/adapters/test_third_party.py, tests/serving/protocol/test_guide.py |
+| queries of metrics.md | tests/deploy/test_monitoring.py |
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.doc_commands import PAGES, REGISTRY, blocks, marks
+from tests.doc_commands import PAGES, REGISTRY, blocks, extras, marks
+from tests.extras import MISSING
+from tests.installed import OFFLINE, Installed, checkout, environ
 from tests.places import ROOT
 from tests.ports import free_port
 from tests.registries import Registry
 
-SERVERS = ("make serve", "runtime --kit ", f"runtime {REGISTRY}/", "runtime /tmp/")
+SERVER = re.compile(rf"([A-Z_]+=\S+ )*(make serve|runtime (--kit |/|{re.escape(REGISTRY)}))")
+COLLECTOR = "http://collector:4318"
 PATIENCE_SECONDS = 60
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "console")], ids=lambda page: page.name)
-def test_every_command_of_a_page_works(page: Path, registry: Registry, kits: Path, tmp_path: Path) -> None:
+def test_every_command_of_a_page_works(
+    page: Path, registry: Registry, kits: Path, installed: Installed, tmp_path: Path
+) -> None:
+    from tests.e2e.collector import Collector
+
     registry.push(kits / "iris-onnx", "v1", "org/iris", "v1")
-    with Shell(registry.host, tmp_path) as shell:
+    with Collector() as collector, Shell(installed.bin(*extras(page)), tmp_path) as shell:
+        shell.here |= {REGISTRY: registry.host, COLLECTOR: collector.url}
         for block in blocks(page, "console"):
             for command in block:
                 shell.run(command)
+        shell.stop()
+        assert bool(collector.requests) == (COLLECTOR in page.read_text())
+
+
+def test_a_model_of_ones_own_takes_two_commands_and_no_file() -> None:
+    install, make_one, serve, ask = blocks(ROOT / "README.md", "console")[0]
+    assert install == "pip install '.[sklearn]'"
+    assert "joblib.dump" in make_one  # for somebody who has no model at hand
+    assert serve == "runtime /tmp/model.joblib"
+    assert ask.startswith("curl ")
 
 
 class Shell:
     """Runs one command after another; a server goes on until the next one starts."""
 
-    def __init__(self, registry: str, folder: Path) -> None:
-        self.port = str(free_port())
-        self.registry, self.folder = registry, folder
+    def __init__(self, programs: Path, folder: Path) -> None:
+        port = str(free_port())
+        self.here = {"127.0.0.1:8080": f"127.0.0.1:{port}", "/tmp/": f"{folder}/"}
+        self.folder = folder
         self.server: subprocess.Popen[str] | None = None
-        variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "RUNTIME_"))}
-        variables["RUNTIME_GRPC_PORT"] = "off"  # other tests run beside this one
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.environ = {**variables, "PATH": path, "PORT": self.port, "XDG_CACHE_HOME": str(folder)}
+        self.environ = {**environ(programs, folder), "PORT": port}
 
     def __enter__(self) -> Shell:
         return self
@@ -53,36 +79,40 @@ class Shell:
         self.stop()
 
     def run(self, command: str) -> None:
-        serves = command.startswith(SERVERS)
-        here = {REGISTRY: self.registry, "127.0.0.1:8080": f"127.0.0.1:{self.port}", "/tmp/": f"{self.folder}/"}
-        for there, ours in here.items():
+        if command.startswith("pip install "):
+            return  # it made the environment
+        serves = SERVER.match(command)
+        for there, ours in self.here.items():
             command = command.replace(there, ours)
         if serves:
             self.stop()
             self.start(command)
         else:
-            done = subprocess.run(["bash", "-c", command], env=self.environ, cwd=ROOT, capture_output=True, text=True,
-                                  timeout=PATIENCE_SECONDS, check=False)  # fmt: skip
+            done = subprocess.run(["bash", "-c", command], env=self.environ, cwd=self.folder, capture_output=True,
+                                  text=True, timeout=PATIENCE_SECONDS, check=False)  # fmt: skip
             assert (done.returncode, done.stdout.startswith('{"error"')) == (0, False), (
                 f"{command}: {done.stdout}{done.stderr}"
             )
 
     def start(self, command: str) -> None:
-        options = {"env": self.environ, "cwd": ROOT, "text": True, "start_new_session": True}
-        self.server = subprocess.Popen(
-            ["bash", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options
-        )
-        assert self.server.stderr
+        cwd, environ = self.folder, self.environ
+        if "unix:" not in command:
+            environ = {**environ, "RUNTIME_GRPC_PORT": "0"}  # other tests run beside this one
+        if command.startswith("make "):
+            cwd, environ = checkout(self.folder / "checkout"), {**environ, **OFFLINE}
+        server = subprocess.Popen(["bash", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                  env=environ, cwd=cwd, text=True, start_new_session=True)  # fmt: skip
         said = []
-        for line in self.server.stderr:
+        for line in server.stderr:
             said.append(line)
             if line.startswith("  curl"):  # what `make serve` says when it is ready, to be pasted
                 self.run(line.strip())
             if line.startswith("  curl") or '"server.ready"' in line:
-                self.reader = threading.Thread(target=self.server.stderr.read, daemon=True)
+                self.server, self.reader = server, threading.Thread(target=server.stderr.read, daemon=True)
                 self.reader.start()
                 return
-        raise AssertionError(f"{command} ended: {said}")
+        server.stderr.close()
+        raise AssertionError(f"{command} ended with {server.wait(PATIENCE_SECONDS)}: {''.join(said)}")
 
     def stop(self) -> None:
         if self.server:
@@ -93,6 +123,35 @@ class Shell:
             self.server = None
 
 
+EXPORTED = """
+import torch
+model = torch.nn.Linear(3, 2)
+{}
+wanted = model(torch.tensor([[1.0, 2.0, 3.0]] * 3)).tolist()
+open("wanted.json", "w").write(repr(wanted))
+"""
+
+
+@pytest.mark.skipif("torch" in MISSING, reason="PyTorch is not installed")
+def test_a_program_is_exported_as_the_page_says_and_answers_any_number_of_rows(
+    installed: Installed, tmp_path: Path
+) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/adapters.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "export.py").write_text(EXPORTED.format(code))
+    script = "python3 export.py && printf '1,2,3\\n1,2,3\\n1,2,3\\n' | runtime predict ./model.pt2 --alone"
+    done = subprocess.run(["bash", "-c", script], env=environ(installed.bin("pytorch"), tmp_path), cwd=tmp_path,
+                          capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    _, *rows = done.stdout.splitlines()
+    wanted = eval((tmp_path / "wanted.json").read_text())
+    for row, right in zip(rows, wanted, strict=True):
+        assert [float(cell) for cell in row.split(",")] == pytest.approx(right, rel=1e-6)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_command_hides_in_a_block_that_no_test_runs(page: Path) -> None:
     assert marks(page) & {"sh", "bash", "shell", "shell-session"} == set()
+    indented = re.findall(
+        r"^    (?:\w+=\S+ )*(?:\$|pip|runtime|python3?|make|curl|docker|kubectl) .*$", page.read_text(), re.MULTILINE
+    )
+    assert indented == []

@@ -33,6 +33,7 @@ from runtime.serving.protocol.v1 import V1
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.served import Served
 from tests.descriptors import open_descriptors
+from tests.installed import Installed, environ
 from tests.lying_registry import stalled
 from tests.places import KITS, ROOT
 
@@ -335,13 +336,26 @@ def test_a_bare_server_says_in_one_line_why_there_is_no_kit(tmp_path: Path, cach
     assert "runtime: there is no folder '/nowhere' with an OCI layout" in said
 
 
-def test_the_page_about_the_library_shows_what_works(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("RUNTIME_CACHE_DIR", str(cache))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
-    for block in blocks:
-        exec(compile(block, "docs/library.md", "exec"), {})
+@pytest.mark.slow
+def test_the_page_about_the_library_shows_what_works(installed: Installed, tmp_path: Path) -> None:
+    """Each program of the page, as the runtime is installed without extras, and `uvicorn kit:app` as the page says."""
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.DOTALL)
+    assert len(programs) == 3
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    variables = environ(installed.bin(), tmp_path)
+    for program in programs:
+        subprocess.run(["python3", "-c", program], env=variables, cwd=tmp_path, check=True, timeout=60)
+    (tmp_path / "kit.py").write_text(programs[1])
+    with subprocess.Popen(
+        ["python3", "-m", "uvicorn", "kit:app", "--port", "0"],
+        env=variables,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        (address,) = next(found for line in server.stderr if (found := re.findall(r"running on (http://\S+)", line)))
+        assert httpx.get(f"{address}/v2/health/ready").status_code == 200
+        server.terminate()
 
 
 def test_the_page_about_the_library_names_every_option() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import run
+from tests.installed import Installed, environ
 from tests.kit.made import made_kit
 from tests.places import ROOT
 
@@ -36,7 +36,7 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_example_of_the_guide_is_built_installed_and_served(tmp_path: Path) -> None:
+def test_example_of_the_guide_is_built_installed_and_served(installed: Installed, tmp_path: Path) -> None:
     package, kit, site = tmp_path / "package", tmp_path / "kit", tmp_path / "site"
     package.mkdir()
     kit.mkdir()
@@ -47,18 +47,19 @@ def test_example_of_the_guide_is_built_installed_and_served(tmp_path: Path) -> N
     (kit / "iris.centroids").write_text("setosa,5.0,3.4\nversicolor,5.9,2.8\nlow,1,1\n")
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--no-index", "--target"]
     subprocess.run([*pip, str(site), str(package)], check=True, timeout=100, capture_output=True)
+    programs = installed.bin()
+    variables = {**environ(programs, tmp_path), "PYTHONPATH": str(site)}
     found = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(kit)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"PYTHONPATH": f"{site}:{Path.cwd()}"},
+        ["python3", "-c", PROGRAM, str(kit)], env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     answers, guessed = found.stdout.splitlines()
     assert json.loads(answers) == [["centroids", ["setosa", "low"], [0.0, 0.0]]] * 4
     assert guessed == "centroids centroids"
     layout = made_kit(tmp_path / "layout", {"iris.centroids": (kit / "iris.centroids").read_bytes()})
-    served = run("verify", f"oci:{layout}:v1", "--cache-dir", str(tmp_path / "cache"), PYTHONPATH=str(site))
+    served = subprocess.run(
+        ["runtime", "verify", f"oci:{layout}:v1"],
+        env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert (served.returncode, "the centroids adapter loaded it in " in served.stdout) == (0, True), served
 
 

@@ -18,6 +18,7 @@ from runtime.errors import InvalidSetting, NotFound, StorageFailed
 from runtime.settings import Settings
 from tests.commands.test_inspect_files import third_party
 from tests.e2e.server import PATIENCE_SECONDS, run
+from tests.installed import environ
 from tests.places import KITS, ROOT
 from tests.terminal import Terminal
 
@@ -216,17 +217,15 @@ BLOCKS = re.findall(r"^```console rows\n(.*?)^```$", PAGE, re.MULTILINE | re.DOT
 
 
 @pytest.mark.slow
-def test_the_page_shows_what_happens(tmp_path, cache):
-    """Every command of docs/predict-files.md in one shell and folder, each with the lines below it."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "runtime").symlink_to(Path(sys.prefix, "bin", "runtime"))
-    environ = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "RUNTIME_CACHE_DIR": cache}
+def test_the_page_shows_what_happens(tmp_path, installed):
+    """Every command of docs/predict-files.md in one folder, each with the lines below it, as the runtime is installed without extras."""
+    variables = environ(installed.bin(), tmp_path)
     for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", "".join(BLOCKS), re.MULTILINE):
         here = command.replace("registry.example.com/org/iris:v1", IRIS)
         done = subprocess.run(
             ["bash", "-c", here],
             cwd=tmp_path,
-            env=environ,
+            env=variables,
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,

@@ -32,13 +32,12 @@ class Server:
         stdout: int | IO[bytes] = subprocess.DEVNULL,
         prefix: Sequence[str] = (),
         port: int | None = 0,
+        program: Sequence[str] = (sys.executable, "-m", "runtime"),
         **environ: str,
     ) -> None:
         command = [
             *prefix,
-            sys.executable,
-            "-m",
-            "runtime",
+            *program,
             "--kit",
             reference,
             *(("--port", str(port)) if port is not None else ()),

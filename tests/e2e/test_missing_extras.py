@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests import core_venv
 from tests.doc_commands import blocks
 from tests.e2e.test_predict_page import photos
+from tests.installed import Installed, environ
 from tests.kit.made import made_kit
 from tests.places import KITS, ROOT
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return core_venv.make(tmp_path_factory.mktemp("core"))
+@pytest.fixture
+def bare(installed: Installed) -> Path:
+    return installed.bin()
 
 
-def verify(python: Path, reference: str, cache: Path) -> subprocess.CompletedProcess[str]:
-    options = ["--cache-dir", str(cache), "--sandbox", "off"]
+def verify(programs: Path, reference: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(python), "-m", "runtime", "verify", reference, *options],
-        capture_output=True, text=True, timeout=30, check=False, cwd=cache,
+        [programs / "runtime", "verify", reference], env=environ(programs, home),
+        capture_output=True, text=True, timeout=60, check=False, cwd=home,
     )  # fmt: skip
 
 
@@ -48,45 +46,43 @@ def installs(text: str, extra: str) -> bool:
         ("iris-lightgbm", "lightgbm"),
     ],
 )
-def test_a_framework_that_is_not_installed_is_named_with_its_extra(kit, extra, bare_python, tmp_path):
-    done = verify(bare_python, f"oci:{KITS / kit}:v1", tmp_path)
+def test_a_framework_that_is_not_installed_is_named_with_its_extra(kit, extra, bare, tmp_path):
+    done = verify(bare, f"oci:{KITS / kit}:v1", tmp_path)
     assert done.returncode == 78
     assert installs(done.stdout, extra)
     assert "Traceback" not in done.stderr
 
 
-def test_the_extra_of_catboost_is_named_too(bare_python, tmp_path):
+def test_the_extra_of_catboost_is_named_too(bare, tmp_path):
     made_kit(tmp_path / "kit", {"m.cbm": b"CBM1" + bytes(64)})
-    done = verify(bare_python, f"oci:{tmp_path / 'kit'}:v1", tmp_path)
+    done = verify(bare, f"oci:{tmp_path / 'kit'}:v1", tmp_path)
     assert (done.returncode, installs(done.stdout, "catboost")) == (78, True)
 
 
-def test_the_extra_of_images_is_named_when_the_kit_is_loaded(bare_python, tmp_path):
+def test_the_extra_of_images_is_named_when_the_kit_is_loaded(bare, tmp_path):
     kit = photos(tmp_path / "kit")
-    done = verify(bare_python, f"oci:{kit}:v1", tmp_path)
+    done = verify(bare, f"oci:{kit}:v1", tmp_path)
     assert (done.returncode, installs(done.stdout, "images")) == (78, True), done.stdout
 
 
-def test_the_core_alone_serves_onnx(bare_python, tmp_path):
-    done = verify(bare_python, f"oci:{KITS / 'iris-onnx'}:v1", tmp_path)
+def test_the_core_alone_serves_onnx(bare, tmp_path):
+    done = verify(bare, f"oci:{KITS / 'iris-onnx'}:v1", tmp_path)
     assert (done.returncode, "the onnx adapter loaded it in " in done.stdout) == (0, True), done
 
 
-def test_an_extra_is_all_that_a_model_of_ones_own_needs(tmp_path):
-    """The first commands of the README, in an environment that has the extra and nothing else."""
+def test_an_extra_is_all_that_a_model_of_ones_own_needs(installed, tmp_path):
+    """The README's own model, in an environment that has the extra and nothing else."""
     train = next(line for block in blocks(ROOT / "README.md", "console") for line in block if "joblib.dump" in line)
-    python = core_venv.make(tmp_path / "venv", "sklearn")
-    environ = os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"}
-    script = f"{train.replace('/tmp/', '')} && python3 -m runtime predict ./model.joblib --alone --sandbox off"
+    script = f"{train.replace('/tmp/', '')} && runtime predict ./model.joblib --alone"
     done = subprocess.run(
-        ["bash", "-c", script], input="5.1,3.5,1.4,0.2\n",
-        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environ,
+        ["bash", "-c", script], input="5.1,3.5,1.4,0.2\n", env=environ(installed.bin("sklearn"), tmp_path),
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "predict\n0\n"), done.stderr
 
 
-def test_nothing_is_fetched_of_a_kit_whose_framework_is_not_installed(bare_python, lying, tmp_path):
+def test_nothing_is_fetched_of_a_kit_whose_framework_is_not_installed(bare, lying, tmp_path):
     registry = lying("wine-sklearn")
-    done = verify(bare_python, f"{registry.host}/kits/wine-sklearn:v1", tmp_path)
+    done = verify(bare, f"{registry.host}/kits/wine-sklearn:v1", tmp_path)
     assert (done.returncode, installs(done.stdout, "sklearn")) == (78, True), done
     assert len(registry.seen("/blobs/")) == 1  # the config

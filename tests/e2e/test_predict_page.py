@@ -1,24 +1,26 @@
-"""Every form of docs/predict.md, word for word in a shell, against the golden kit that its block names."""
+"""Every form of docs/predict.md, word for word in a shell, against the golden kit that its block names, with the extras that
+the page names and no others."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.doc_commands import extras
 from tests.e2e.server import Server
 from tests.extras import MISSING
+from tests.installed import Installed, environ
 from tests.kit.made import made_kit
 from tests.places import KITS, ROOT
 
-PAGE = (ROOT / "docs" / "predict.md").read_text()
+FILE = ROOT / "docs" / "predict.md"
+PAGE = FILE.read_text()
 BLOCKS = re.findall(r"^```console (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 NUMBER = r"-?\d+\.\d+(?:e-?\d+)?"
 
@@ -50,19 +52,21 @@ def said_and_shown(kit: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("kit", sorted({name for name, _ in BLOCKS}))
-def test_every_form_is_answered_as_the_page_shows(kit: str, tmp_path: Path) -> None:
+def test_every_form_is_answered_as_the_page_shows(kit: str, installed: Installed, tmp_path: Path) -> None:
     if missing := NEEDS.get(kit, set()) & MISSING:
         pytest.skip(f"not installed: {missing}")
     where = photos(tmp_path / kit) if kit == "photos" else KITS / kit
     forms = said_and_shown(kit)
     assert forms
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with Server(f"oci:{where}:v1", "--drain-delay", "0", cache=tmp_path / "cache") as server:
+    programs = installed.bin(*extras(FILE))
+    variables = environ(programs, tmp_path)
+    start = {"program": (f"{programs}/runtime",), "cache": tmp_path / "cache", "PYTHONPATH": ""}
+    with Server(f"oci:{where}:v1", "--drain-delay", "0", **start) as server:
         server.ready().close()
         address = server.event("server.ready")["address"].removeprefix("http://")
         for command, shown in forms:
             here = command.replace("127.0.0.1:8080", address).replace("/tmp/", f"{tmp_path}/")
-            done = subprocess.run(["bash", "-c", here], env={**os.environ, "PATH": path}, capture_output=True, text=True,
+            done = subprocess.run(["bash", "-c", here], env=variables, cwd=tmp_path, capture_output=True, text=True,
                                   timeout=60, check=False)  # fmt: skip
             assert _same(done.stdout.strip(), shown), f"{command}: {done.stdout}{done.stderr}"
         assert server.stop() == 0

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.campaign import Campaign
+from tests.installed import Installed
 from tests.places import ROOT
 from tests.serving.mounted import app as mounted
 from tests.serving.protocol.v2.test_openapi import document_of
@@ -66,15 +67,9 @@ def test_the_licence_lies_beside_what_it_is_for():
 
 
 @pytest.mark.slow
-def test_the_wheel_has_the_files_and_their_licences(tmp_path: Path):
-    source = tmp_path / "source"
-    for name in ("runtime", "adapters", "pyproject.toml", "README.md", "LICENSE"):
-        path = ROOT / name
-        shutil.copytree(path, source / name) if path.is_dir() else shutil.copy(path, source / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*command, f"--wheel-dir={tmp_path}", str(source)], check=True, timeout=100)
-    (wheel,) = tmp_path.glob("*.whl")
-    assert {f"runtime/serving/site/swagger/{path.name}" for path in SWAGGER.iterdir()} <= set(ZipFile(wheel).namelist())
+def test_the_wheel_has_the_files_and_their_licences(installed: Installed):
+    names = set(ZipFile(installed.wheel()).namelist())
+    assert {f"runtime/serving/site/swagger/{path.name}" for path in SWAGGER.iterdir()} <= names
 
 
 @pytest.mark.slow
