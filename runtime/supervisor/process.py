@@ -65,7 +65,7 @@ class WorkerProcess:
     def __init__(self, slot: int, module: str = "runtime.worker.main") -> None:
         """Starts `main` of `module`, which waits for its first order. Raises OSError if the machine has no
         process or file descriptor left."""
-        self.slot, self._reaped = slot, False
+        self.slot, self._reaped, self._killed = slot, False, False
         self.accepts = False  # connections, before it serves a model: live, not ready
         self.loading: dict[str, float] = {}  # models that it is loading, and since when
         self.ready: set[str] = set()  # models that it serves
@@ -119,6 +119,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """Kills the worker, if it runs, and its process group."""
         if not self._reaped:
+            self._killed |= not self.ends_within(0)
             _kill_group(self.pid)
 
     def reap(self) -> str:
@@ -133,7 +134,7 @@ class WorkerProcess:
         if code >= 0:
             return f"exit code {code}"
         if code == -_signal.SIGKILL:
-            return "SIGKILL, perhaps out of memory"
+            return "SIGKILL by this server" if self._killed else "SIGKILL, perhaps out of memory"
         import signal
 
         return signal.Signals(-code).name if -code < signal.SIGRTMIN else f"signal {-code}"

@@ -127,6 +127,26 @@ def test_a_healthy_server_raises_no_alert(prometheus: httpx.Client) -> None:
     assert [rule["name"] for rule in rules if rule["state"] != "inactive" or rule["health"] == "err"] == []
 
 
+def test_every_alert_is_of_series_values_and_labels_that_a_server_has(prometheus: httpx.Client) -> None:
+    for rule in yaml.safe_load((MONITORING / "rules.yaml").read_text())["groups"][0]["rules"]:
+        expression, texts = rule["expr"], " ".join(rule["annotations"].values())
+        series = [
+            result["metric"]
+            for name in re.findall(r"\b(?:up\b|(?:runtime|process)_\w+)", expression)
+            for result in values(prometheus, name) or pytest.fail(f"{rule['alert']}: there is no {name}")
+        ]
+        grouped = re.search(r"by \((.*?)\)", expression)
+        labels = set(grouped[1].split(", ")) if grouped else set(series[0])
+        assert set(re.findall(r"\$labels\.(\w+)", texts)) <= labels <= {name for metric in series for name in metric}, (
+            rule
+        )
+        for label, wanted in re.findall(r'(\w+)=~?"([\w|]+)"', expression):
+            known = {metric[label] for metric in series} | (
+                {"true", "receipt", "false"} if label == "verified" else set()
+            )
+            assert set(wanted.split("|")) <= known, rule
+
+
 def expressions() -> list[tuple[str, str]]:
     dashboard = json.loads((MONITORING / "dashboard.json").read_text())
     return [(panel["title"], target["expr"]) for panel in dashboard["panels"] for target in panel["targets"]]

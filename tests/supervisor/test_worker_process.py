@@ -3,6 +3,7 @@ import fcntl
 import os
 import resource
 import select
+import signal
 
 import psutil
 import pytest
@@ -88,4 +89,11 @@ def test_a_worker_that_takes_no_message_is_ended(worker):
     worker.channel.close()
     worker.tell(Stop("m", 1.0))
     ended(worker)
+    assert worker.reap() == "SIGKILL by this server"
+
+
+def test_a_worker_that_somebody_else_killed_may_have_been_out_of_memory(worker):
+    os.kill(worker.pid, signal.SIGKILL)
+    ended(worker)
+    worker.kill()  # too late to be the cause
     assert worker.reap() == "SIGKILL, perhaps out of memory"

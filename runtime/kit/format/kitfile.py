@@ -94,9 +94,11 @@ class Kitfile(NamedTuple):
     @classmethod
     def _from_document(cls, document: _Document, *, is_file: _IsFile) -> Self:
         package = _map(document, "package")
-        name, version, description = (_text(package, key, "package.") for key in ("name", "version", "description"))
+        name, version = (_text(package, key, "package.") for key in ("name", "version"))
         said = _map(document, "model")
-        licence = _text(package, "license", "package.") or _text(said, "license", "model.")
+        description, licence = (
+            _text(package, key, "package.") or _text(said, key, "model.") for key in ("description", "license")
+        )
         authors, model = _authors(package), _model(said, is_file)
         entries: list[tuple[Section, Entry]] = []
         if model and model.path is not None:

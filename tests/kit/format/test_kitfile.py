@@ -61,8 +61,9 @@ def test_every_field_is_read() -> None:
     assert kitfile.about == {"package": "n 2.0", "description": "d", "authors": "A, B", "license": "MIT"}
 
 
-def test_the_model_may_say_the_licence_and_nothing_has_to() -> None:
-    assert parse(model={"path": "m", "license": "MIT"}).about == {"license": "MIT"}
+def test_the_model_may_say_licence_and_description_and_nothing_has_to() -> None:
+    said = {"license": "MIT", "description": "d"}
+    assert parse(model={"path": "m", **said}).about == said
     assert parse(package={"authors": "nobody"}).about == {}
 
 
