@@ -5,6 +5,7 @@ Both are read and written as a whole: https://numpy.org/doc/stable/reference/gen
 
 import io
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -59,7 +60,8 @@ class NpyRows:
 
     def finish(self) -> None:
         """As in `Form`."""
-        np.save(self._job.target, np.concatenate(self._parts) if self._parts else np.empty(0))
+        target = SimpleNamespace(write=self._job.target.write)  # of a file NumPy wants the position: a pipe has none
+        np.save(target, np.concatenate(self._parts) if self._parts else np.empty(0))
 
 
 def _plain(array: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,10 @@ class Outcome:
         alone: bool = False,
         skip: bool = False,
         pipe: bool = False,
+        target: Any = None,
     ) -> None:
         app = app_of(loaded or model(), warm=False)
-        self.target, self.app = io.BytesIO(), app
+        self.target, self.app = target or io.BytesIO(), app
         job = Job(io.BufferedReader((Pipe if pipe else io.BytesIO)(source)), self.target, app.model, columns, alone)
         self.predicting = Predicting(job, form or form_of(source), app.lines.log, skip=skip)
 
@@ -198,6 +200,26 @@ def test_an_archive_of_arrays_is_told_what_to_send():
     written = io.BytesIO()
     np.savez(written, X=np.zeros((2, 4), np.float32))
     assert wrong(written.getvalue()).startswith("the file is a zip archive, as .npz and .xlsx are: send an array as")
+
+
+@pytest.mark.parametrize("form", ["npy", *([] if "pyarrow" in MISSING else ["parquet", "arrow"])])
+def test_files_of_bytes_are_written_to_a_pipe_too(form: str):
+    """They hold two rows: a pipe holds 64 KiB before anybody reads."""
+    rows = np.array([[5, 2, 3, 1], [1, 7, 0, 0]], "float32")
+    if form == "npy":
+        np.save(source := io.BytesIO(), rows)
+    else:
+        import pandas as pd
+
+        getattr(
+            pd.DataFrame(rows, columns=[f"X[{at}]" for at in range(4)]), {"arrow": "to_feather"}.get(form, "to_parquet")
+        )(source := io.BytesIO())
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as read, os.fdopen(writer, "wb") as target:
+        whole = Outcome(source.getvalue(), form).run()
+        Outcome(source.getvalue(), form, target=target).predicting.run()
+        target.close()
+        assert read.read() == whole
 
 
 def wrong_columns(source: bytes) -> str:

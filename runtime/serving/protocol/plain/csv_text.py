@@ -87,7 +87,9 @@ def in_order(columns: Columns, given: int, signature: Signature) -> list[str]:
         if len(names) == given:
             return [*names]
     wanted = f"{len(columns)}: {listed(columns)}"
-    raise InputAtFault(f"the CSV has {given} columns and no header that this model knows, wanted {wanted}")
+    raise InputAtFault(
+        f"the CSV has {given} column{'s'[: given != 1]} and no header that this model knows, wanted {wanted}"
+    )
 
 
 def by_name(columns: Columns, given: list[str], signature: Signature) -> list[str]:
