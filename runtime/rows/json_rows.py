@@ -1,8 +1,8 @@
 """Rows as JSON has them: objects, lists or values, in lines (https://jsonlines.org) or in one array."""
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import orjson
 
@@ -11,8 +11,11 @@ from runtime.errors import InputAtFault, InvalidInput
 from runtime.rows.base import Job, Rows, beside, by_columns
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.protocol.plain.codec import rows_of
+from runtime.serving.protocol.plain.csv_text import names_of
 from runtime.serving.protocol.rows import from_rows
 from runtime.serving.wording import listed
+
+_MATRIX: Final = 2  # axes: rows, and the values of a row
 
 
 def inputs_of(rows: Rows, job: Job) -> Arrays:
@@ -20,7 +23,9 @@ def inputs_of(rows: Rows, job: Job) -> Arrays:
     signature = job.served.signature
     if rows and all(type(row) is dict for row in rows):
         if job.columns:
-            rows = [_in_order(row, job.columns) for row in rows]
+            rows = [_in_order(row, job.columns, " of --columns") for row in rows]
+        elif cells := _cells(signature, rows[0]):
+            rows = [{name: _in_order(row, keys) for name, keys in cells.items()} for row in rows]
         elif not (known := _known(signature)).isdisjoint(rows[0]):
             rows = [{name: value for name, value in row.items() if name in known} for row in rows]
         else:
@@ -34,9 +39,18 @@ def _known(signature: Signature) -> set[str]:
     return {*signature.inputs, *(signature.also.inputs if signature.also else ())}
 
 
-def _in_order(row: dict[str, Any], columns: tuple[str, ...]) -> list[Any]:
+def _cells(signature: Signature, row: dict[str, Any]) -> dict[str, list[str]]:
+    """Returns the keys of the values of a matrix, if `row` has them one by one, as a table has: `X[0]`, `X[1]`, …."""
+    only = signature.alone
+    if only is None or f"{only.name}[0]" not in row or len(only.shape) != _MATRIX:
+        return {}
+    width = only.shape[1] if only.shape[1] >= 0 else sum(key.startswith(f"{only.name}[") for key in row)
+    return {only.name: names_of(only.name, only.shape[1:], width)}
+
+
+def _in_order(row: dict[str, Any], columns: Sequence[str], of: str = "") -> list[Any]:
     if missing := [name for name in columns if name not in row]:
-        raise InputAtFault(f"it lacks {listed(missing)} of --columns")
+        raise InputAtFault(f"it lacks {listed(missing)}{of}")
     return [row[name] for name in columns]
 
 

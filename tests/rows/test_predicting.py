@@ -171,6 +171,14 @@ def test_columns_of_several_datatypes():
     ]
 
 
+def test_objects_may_have_the_values_of_a_matrix_one_by_one():
+    row = {"id": "a", "X[1]": 2, "X[0]": 5, "X[2]": 3, "X[3]": 1}
+    (line,) = Outcome(json.dumps(row).encode()).lines()
+    assert json.loads(line) | row == json.loads(line)
+    assert list(json.loads(line)["scores"].values()) == [11.0, 5.0, 1.0]
+    assert wrong(b'{"X[0]": 5, "X[1]": 2}').startswith("row 1: it lacks 'X[2]', 'X[3]'")
+
+
 def test_json_lines_and_arrays():
     row = {"X": [5, 2, 3, 1], "id": "a"}
     scores = {"setosa": 11.0, "versicolor": 5.0, "virginica": 1.0}
