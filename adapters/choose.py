@@ -4,7 +4,7 @@
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Final, NamedTuple
@@ -117,7 +117,8 @@ def choose(
         raise LoadFailed(empty(path))
     if chosen is None:
         told = next(filter(None, (advice(None, None, each) for each in paths)), None)
-        raise NoAdapter(told or _no_adapter(files.path, framework, format, head))
+        inside = () if files.path in files.files else paths
+        raise NoAdapter(told or _no_adapter(files.path, framework, format, head, inside))
     if chosen is not asked and (framework or format):
         said = format if format and asked is _spelled(_known(asked), format) else framework
         warn(f"the Kitfile says {said or format!r}; {path} is of {chosen.name}: the file decides")
@@ -345,15 +346,19 @@ def names() -> frozenset[str]:
     return frozenset([*(adapter.name for adapter in ADAPTERS), *(point.name for point in entry_points(group=_GROUP))])
 
 
-def _no_adapter(path: str, framework: str | None, form: str | None, head: bytes = b"") -> str:
+def _no_adapter(
+    path: str, framework: str | None, form: str | None, head: bytes = b"", inside: Sequence[str] = ()
+) -> str:
+    """Returns what to say of a file, or of a folder with what lies `inside`."""
     if told := advice(framework, form, path):
         return told
     if found := next((instead for pattern, instead in UNREAD if re.match(pattern, head)), None):
         return f"no adapter for {path!r}: {found}"
     said = " and ".join(f"{key} {value!r}" for key, value in (("format", form), ("framework", framework)) if value)
     asked = f"the Kitfile says {said}" if said else "no Kitfile names a framework"
-    kinds = f"the file is of no known kind; there are {_names()}; choose one with --adapter"
-    return f"no adapter for {path!r}: {asked}, and {kinds}"
+    unknown = f"no file in it ({listed(inside, 3)}) is" if inside else "the file is not"
+    kinds = f"{unknown} of a known kind; there are {_names()}; choose one with --adapter"
+    return f"no adapter for {'the folder' if path == '.' else repr(path)}: {asked}, and {kinds}"
 
 
 def _names() -> str:

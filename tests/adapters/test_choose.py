@@ -148,6 +148,16 @@ def test_what_stands_for_a_model_is_refused_with_advice(head: bytes, words: str,
         chosen(tmp_path, "m.dat")
 
 
+def test_a_folder_without_a_model_is_said_to_be_one(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.txt", "d.txt"):
+        (tmp_path / name).write_text("x")
+    there = r"no file in it \(a\.txt, b\.txt, c\.txt and 1 more\) is of a known kind"
+    with pytest.raises(
+        NoAdapter, match=rf"no adapter for the folder: no Kitfile names a framework, and {there}; there are"
+    ):
+        chosen(tmp_path, ".")
+
+
 def test_missing_model_file_names_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("x")
     with pytest.raises(LoadFailed, match=r"model.path 'm.onnx' is not in the kit, which holds other\.txt"):
