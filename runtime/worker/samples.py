@@ -102,7 +102,8 @@ def read_samples(path: Path) -> tuple[Sample, ...]:
     """Returns the samples in a file. Raises InvalidKitfile if it has none, LoadFailed if this machine cannot read."""
     try:
         if not path.is_file():
-            raise InvalidKitfile(f"the samples {path.name} are not in the kit: pack them as a model part")
+            named = f"model.parameters.serving.samples names {path.name!r}"
+            raise InvalidKitfile(f"{named}, which is not in the kit; pack it as a model part")
         if path.stat().st_size > _LARGEST_FILE_BYTES:
             raise InvalidKitfile(f"the samples in {path.name} take more than {_LARGEST_FILE_BYTES} bytes")
         data = path.read_bytes()

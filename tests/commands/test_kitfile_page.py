@@ -15,6 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 import runtime
+from adapters.choose import ADAPTERS
 from adapters.onnx.session import KNOWN as ONNX
 from runtime.commands.schema import FILE
 from runtime.worker.declared import Declared
@@ -96,11 +97,16 @@ def test_the_page_names_every_key():
 
 def test_the_page_lists_the_adapters_options():
     pytorch = pytest.importorskip("adapters.pytorch.file", exc_type=ImportError).KNOWN
+    transformers = pytest.importorskip("adapters.huggingface.loading", exc_type=ImportError).KNOWN
+    table = PAGE.partition("| Adapter | Options |")[2].partition("\n\n")[0]
     rows = {
         name: set(re.findall(r"`(\w+)`", keys))
-        for name, keys in re.findall(r"^\| `(\w+)`[^|]*\| (.*) \|$", PAGE, re.MULTILINE)
+        for names, keys in re.findall(r"^\| (`.*) \| (.*) \|$", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
     }
-    assert (rows["onnx"], rows["pytorch"]) == (ONNX.keys(), pytorch.keys())
+    assert rows.keys() == {adapter.name for adapter in ADAPTERS}
+    found = (rows["onnx"], rows["pytorch"], rows["transformers"])
+    assert found == (ONNX.keys(), pytorch.keys(), transformers.keys())
 
 
 @pytest.mark.slow
