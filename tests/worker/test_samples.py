@@ -165,7 +165,9 @@ def test_what_is_no_sample_is_refused_in_one_line(tmp_path, content, message):
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()], ids=["missing", "a folder"])
 def test_a_missing_file_says_how_to_pack_it(tmp_path, make):
     make(tmp_path / "samples.json")
-    with pytest.raises(InvalidKitfile, match="serving.samples names .*, which is not in the kit; pack it as a model part"):
+    with pytest.raises(
+        InvalidKitfile, match=r"serving\.samples names .*, which is not in the kit; pack it as a model part"
+    ):
         read_samples(tmp_path / "samples.json")
 
 
