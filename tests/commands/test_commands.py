@@ -49,6 +49,8 @@ def test_inspect_says_what_a_kit_is_without_its_model(tmp_path):
 
 def test_inspect_for_people_names_layers_sizes_and_adapter(tmp_path):
     shown = run("inspect", IRIS, "--cache-dir", str(tmp_path), "--inference-timeout", "0").stdout
+    about = "  about      Which iris is it?\n  authors    Kit corpus\n  licence    Apache-2.0\n"
+    assert about in shown
     assert "framework  onnx" in shown
     assert "limits     67.1 MB in a body, 1024 requests at once\n" in shown
     assert "adapter    onnx (by name)" in shown

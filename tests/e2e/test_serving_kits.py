@@ -45,7 +45,13 @@ def answers(server: Server, kit: str) -> None:
             ask_both_ways(client, f"/v2/models/{kit}/infer", case)
         ask_as_documented(client, kit)
         metadata = client.get(f"/v2/models/{kit}")
-        assert metadata.headers["modelkit-digest"] == metadata.json()["properties"]["digest"]
+        facts = metadata.json()["properties"]
+        assert metadata.headers["modelkit-digest"] == facts["digest"]
+        about = [facts.get(name) for name in ("package", "description", "authors", "license")]
+        if kit == "iris-onnx":
+            assert about == ["iris 1.0.0", "Which iris is it?", "Kit corpus", "Apache-2.0"]
+        limits = [facts[name] for name in ("max_body_bytes", "max_in_flight", "inference_timeout")]
+        assert limits == ["67108864", "1024", "30.0"]
     assert server.stop() == 0
 
 
