@@ -156,9 +156,19 @@ def filled_in(expression: str) -> str:
     return re.sub(r"\$(model|instance)\b", ".*", expression.replace("$__rate_interval", "1m"))
 
 
+def queries() -> list[str]:
+    """Those that the page about metrics shows, each with its meaning behind it."""
+    page = (ROOT / "docs/metrics.md").read_text()
+    return [line.partition("  ")[0] for line in re.findall(r"^    (\S.*)$", page, re.MULTILINE)]
+
+
 @pytest.mark.parametrize(
-    "expression", [pytest.param(expr, id=f"{title} {n}") for n, (title, expr) in enumerate(expressions())]
+    "expression",
+    [
+        *(pytest.param(expr, id=f"{title} {n}") for n, (title, expr) in enumerate(expressions())),
+        *(pytest.param(query, id=f"metrics.md {n}") for n, query in enumerate(queries())),
+    ],
 )
-def test_every_expression_of_the_dashboard_gives_data(prometheus: httpx.Client, expression: str) -> None:
+def test_every_expression_of_the_dashboard_and_the_page_gives_data(prometheus: httpx.Client, expression: str) -> None:
     promql_parser.parse(filled_in(expression))
     assert values(prometheus, filled_in(expression)) != []
