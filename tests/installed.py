@@ -113,15 +113,16 @@ def closure(wanted: Distribution, extras: tuple[str, ...]) -> set[str]:
 
 
 def _build(folder: Path) -> None:
-    source = copy_sources(folder.with_name("source"))
-    _pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder}", str(source))
+    folder.mkdir()
+    source = copy_sources(folder / "source")
+    _pip("wheel", "--no-index", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder}", str(source))
 
 
 def _install(wheel: Path, extras: tuple[str, ...], folder: Path) -> None:
     python = venv(folder)
     name, version = wheel.name.split("-")[:2]
     link(closure(PathDistribution(PathInZip(wheel, f"{name}-{version}.dist-info/")), extras), python)  # type: ignore[arg-type]
-    _pip("install", f"modelkit-runtime[{','.join(extras)}] @ {wheel.as_uri()}", python=str(python))
+    _pip("install", "--no-index", f"modelkit-runtime[{','.join(extras)}] @ {wheel.as_uri()}", python=python)
 
 
 def venv(folder: Path) -> Path:
@@ -130,11 +131,10 @@ def venv(folder: Path) -> Path:
     return folder / "bin" / "python3"
 
 
-def _pip(command: str, *arguments: str, python: str = sys.executable) -> None:
-    pip = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--quiet", "--python", python]
-    done = subprocess.run(
-        [*pip, command, "--no-index", *arguments], capture_output=True, text=True, timeout=200, check=False
-    )
+def _pip(*arguments: str, python: Path | None = None) -> None:
+    pip = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--quiet"]
+    where = ["--python", str(python)] if python else []
+    done = subprocess.run([*pip, *where, *arguments], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
