@@ -233,6 +233,36 @@ class _Parser(argparse.ArgumentParser):
         raise InvalidSetting(f"{message}; `{self.prog} --help` lists the options")
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves lines as they are, but for those that are wider than the terminal."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = os.get_terminal_size(1).columns
+        except OSError:
+            columns = 80
+        super().__init__(prog, max_help_position=30, width=min(110, columns - 2))
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(_folded(line, width) for line in super()._fill_text(text, width, indent).split("\n"))
+
+
+def _folded(line: str, width: int) -> str:
+    """Returns a line of one or two columns as lines of at most `width`."""
+    import textwrap
+
+    if len(line) <= width:
+        return line
+    behind = line.lstrip().partition("  ")[2].lstrip()
+    second = len(line) - len(behind)
+    if behind and second > width // 2:
+        inner = " " * 6
+        return (
+            f"{line[:second].rstrip()}\n{textwrap.fill(behind, width, initial_indent=inner, subsequent_indent=inner)}"
+        )
+    return textwrap.fill(line, width, subsequent_indent=" " * second * bool(behind))
+
+
 def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
     prog, (words, about) = f"runtime {command}", _WORDS.get(command, ("", ""))
     usage, description = " ".join(filter(None, (prog, words, "[options]"))), COMMANDS[command]
@@ -240,7 +270,7 @@ def _parser(command: str, options: Sequence[Option]) -> argparse.ArgumentParser:
         prog, usage = "runtime", "runtime REF [options]\n       runtime COMMAND …"
         description = "serves a ModelKit: pulls it, verifies every byte, answers predictions"
     description = f"{description[0].upper()}{description[1:]}."
-    parser = _Parser(prog, usage, description, _epilog(command), formatter_class=_formatter, allow_abbrev=False)
+    parser = _Parser(prog, usage, description, _epilog(command), formatter_class=_Formatter, allow_abbrev=False)
     if words:
         parser.add_argument("words", nargs="*", metavar=words, help=about)
     by_name = {option.name: option for option in options}
@@ -264,14 +294,6 @@ def _add(group: "argparse._ArgumentGroup", option: Option) -> None:
         else "store"
     )
     group.add_argument(f"--{option.name}", metavar=option.metavar, action=action, help=shown)
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    try:
-        columns = os.get_terminal_size(1).columns
-    except OSError:
-        columns = 80
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=min(110, columns - 2))
 
 
 def _epilog(command: str) -> str:

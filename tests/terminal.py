@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import termios
 import threading
 import tty
 
@@ -11,8 +12,9 @@ import tty
 class Terminal:
     """`fd` is what programs write to; `shown()` closes it, and returns everything once all of them have closed it."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = 0) -> None:
         self._leader, self.fd = pty.openpty()
+        termios.tcsetwinsize(self.fd, (0, columns))
         tty.setraw(self.fd)
         self._shown, self._news = bytearray(), threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)

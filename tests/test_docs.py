@@ -153,6 +153,13 @@ def test_any_client_of_the_readme_is_one_that_passes() -> None:
     assert [name for name in ("triton", "kserve", "mlserver", "curl", "chromium") if name not in clients] == []
 
 
+def test_the_extras_of_the_image_are_those_that_are_locked() -> None:
+    listed = re.search(r"`EXTRAS` is a list with commas: (.*?)\.", (ROOT / "docs/deploy.md").read_text())
+    assert listed
+    locked = {path.stem for path in (ROOT / "requirements").glob("*.txt")}
+    assert set(named(listed[1])) == locked - {"core", "build", "grpc"}  # onnxruntime brings what gRPC needs
+
+
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from runtime.errors import InvalidSetting
 from runtime.link.gateway import Gateway
 from runtime.options import GROUPS
 from runtime.settings import OPTIONS, Settings
+from tests.terminal import Terminal
 
 
 def read(*arguments: str, **environ: str) -> Settings:
@@ -204,6 +207,19 @@ def test_help_names_every_option_of_serving(capsys):
     shown = capsys.readouterr().out
     assert end.value.code == 0
     assert [o.name for o in OPTIONS if "serve" in o.commands and f"--{o.name}" not in shown] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [80, 40, 3])
+def test_help_is_no_wider_than_its_terminal_but_for_long_words(columns):
+    terminal = Terminal(columns)
+    subprocess.run([sys.executable, "-m", "runtime", "--help"], stdout=terminal.fd, check=True, timeout=60)
+    usage, _, rest = terminal.shown().partition("\n\n")
+    assert usage == "usage: runtime REF [options]\n       runtime COMMAND …"
+    wide = [line for line in rest.splitlines() if len(line) > max(columns, 40) and " " in line.strip()]
+    assert wide == []
+    if columns == 80:
+        assert "\n  [NAME=]NAME[:TAG], local://NAME[:TAG]\n      Kit's own store" in rest
 
 
 def test_unpack_takes_pairs():
