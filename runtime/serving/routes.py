@@ -62,8 +62,10 @@ def application(infer: ASGIApp, codecs: Sequence[Codec], models: Models, scrape:
         from runtime.serving.site.home import nearest
 
         paths, root = nearest(path, {route.path for route in routes}, models.served), scope.get("root_path", "")
-        near = [root + path for path in paths]
-        return UnknownPath(f"not found: {shown(path)}{'; the nearest: ' * bool(near)}{', '.join(near)}")
+        near = ", ".join(root + path for path in paths)
+        return UnknownPath(
+            f"not found: {shown(path)}; {f'the nearest: {near}' if near else f'{root}/ lists the paths'}"
+        )
 
     routes.append(Route("/metrics", metrics))
     routes += [Route(path, infer, methods=["POST"]) for codec in codecs for path in codec.paths]

@@ -156,7 +156,7 @@ def test_get_of_an_infer_path_and_post_of_health_are_wrong_methods_too(served: S
 def test_an_unknown_path_is_404_in_json(served: Served, path: str):
     answer = call(served, "GET", path)
     assert answer.status_code == 404
-    assert answer.json()["error"].partition("; the nearest: ")[0] == f"not found: '{path}'"
+    assert answer.json()["error"].partition("; ")[0] == f"not found: '{path}'"
 
 
 def test_row_41_an_unknown_model_or_version_names_what_there_is(served: Served):
@@ -230,9 +230,9 @@ def test_health_and_metrics_are_never_logged_and_every_other_refusal_once(log_in
     assert event["event"] == "request.refused"
     assert (event["id"], event["status"], event["method"]) == ("mine-7", 404, "GET")
     if log_inputs:
-        assert (event["path"], event["reason"]) == ("'/nothing\\n'", "not found: '/nothing\\n'")
+        assert (event["path"], event["reason"]) == ("'/nothing\\n'", "not found: '/nothing\\n'; / lists the paths")
     else:
-        assert ("path" in event, event["reason"]) == (False, "not found: ***")
+        assert ("path" in event, event["reason"]) == (False, "not found: ***; / lists the paths")
 
 
 def test_an_app_below_a_path_serves_below_it(served: Served):

@@ -78,9 +78,9 @@ def test_a_wrong_path_is_told_the_nearest_ones(served: Served, path: str, near: 
     assert answer.error.startswith(f"not found: {path!r}; the nearest: {near}")
 
 
-def test_a_path_like_none_is_told_none_and_a_long_one_costs_nothing(served: Served):
+def test_a_path_like_none_is_told_where_they_stand_and_a_long_one_costs_nothing(served: Served):
     strange, long = ask(served.port, request("GET", "/xyzzy", None), request("GET", "/v2" * 1000, None))
-    assert strange.error == "not found: '/xyzzy'"
+    assert strange.error == "not found: '/xyzzy'; / lists the paths"
     assert "nearest" not in long.error
     assert nearest("/v2/models/{model}", ["/v2/models/{model}", "/docs/{name}"], []) == []
     assert json.loads(long.body)
