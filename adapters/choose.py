@@ -183,18 +183,30 @@ def load(
         warn(model.properties["warning"])
     if "outputs" in model.properties:
         warn(f"its outputs are {model.properties['outputs']}")
-    return chosen, _as_told(model, options, found.path)
+    return chosen, _as_told(model, options, found.path, warn)
 
 
-def _as_told(model: Model, options: Options, path: str) -> Model:
+def _as_told(model: Model, options: Options, path: str, warn: Warn) -> Model:
     """Returns the model with the labels and default outputs that the kit says. Raises LoadFailed."""
     if (learn := model.learn) is not None:
-        return replace(model, learn=lambda arrays: _as_told(learn(arrays), options, path))
+        return replace(model, learn=lambda arrays: _as_told(learn(arrays), options, path, warn))
     names = [spec.name for spec in model.outputs]
     if unknown := [name for name in options.outputs if name not in names]:
         raise LoadFailed(f"model.parameters.serving.outputs names {unknown[0]!r}; {path} gives {listed(names)}")
-    labels = model.labels if options.labels is None else options.labels
+    labels = model.labels
+    if options.labels is not None:
+        labels, counts = options.labels, _classes(model)
+        if min(counts, default=0) > 1 and len(labels) not in counts:
+            said = f"model.parameters.serving.labels names {len(labels)} classes"
+            warn(f"{said}; {path} has {' or '.join(map(str, sorted(counts)))}")
     return replace(model, labels=labels, default_outputs=options.outputs or model.default_outputs)
+
+
+def _classes(model: Model) -> set[int]:
+    """Returns how many classes the model may have, as its own labels or the columns of its scores tell; -1: any."""
+    if model.labels is not None:
+        return {len(model.labels)}
+    return {spec.shape[-1] for spec in model.outputs if spec.datatype.startswith("FP") and len(spec.shape) > 1}
 
 
 def spellings(text: str) -> tuple[str, ...]:

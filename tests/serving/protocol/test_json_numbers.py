@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from adapters.base import TensorSpec
 from adapters.values import DTYPES
-from runtime.errors import InvalidInput
+from runtime.errors import InvalidInput, TooLarge
 from runtime.link.limits import Limits
 from runtime.serving.protocol import json_numbers
 from runtime.serving.protocol.json_document import read_document
@@ -68,6 +68,14 @@ def test_a_long_array_of_numbers_makes_no_object_for_each() -> None:
     numbers = read_tensors(body(json.dumps([0.5] * 2000), shape=[2000]), DEPTH)["inputs"][0]["data"]
     assert isinstance(numbers, Numbers)
     assert (numbers.flat.dtype, numbers.shape, numbers.flat.flags.writeable) == (np.float64, [2000], True)
+
+
+def test_numbers_for_which_memory_may_be_short_are_counted() -> None:
+    """Each takes 24 bytes; 4 for a byte of the body are free."""
+    long, short = (body(f"[{','.join([number] * 5000)}]", shape=[5000]) for number in ("0.123456", "1"))
+    assert isinstance(read_tensors(long, DEPTH, 2000)["inputs"][0]["data"], Numbers)
+    with pytest.raises(TooLarge):
+        read_tensors(short, DEPTH, 2000)
 
 
 @pytest.mark.parametrize("datatype", DTYPES)
