@@ -26,7 +26,7 @@ def _probed(loader: SourceFileLoader, name: str) -> CodeType | None:
         if not hasattr(builtins, "__lines__"):
             builtins.__lines__ = _mapped()  # type: ignore[attr-defined]
         with open(_FOLDER + loader.path.removeprefix(_ROOT), "rb") as file:
-            code: CodeType = marshal.load(file)
+            code: CodeType = marshal.loads(file.read())  # load(file) takes five times as long
             return code
     except OSError:  # a file that was not there when the code was prepared
         return _get_code(loader, name)
