@@ -1,5 +1,7 @@
 """Every golden kit that is not plain ONNX, from a registry or its layout: served, and right.
 
+By a server is what no other test serves so; the others need no process of their own.
+
 That every tag of a kit is the same tree, from its layout too, tests/kit/test_pull.py shows.
 """
 
@@ -8,9 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 import runtime
-from adapters.base import Refused
+from adapters.base import LoadFailed, Refused
 from runtime.exits import exit_code
 from tests.adapters.kits import unpack
 from tests.e2e.server import Server, run
@@ -19,34 +22,32 @@ from tests.kit.made import made_kit
 from tests.places import KITS
 
 UNSAFE = ("--trust", "unsafe")
-SERVED = [
-    *(
-        (kit, "v1")
-        for kit in ("wine-sklearn", "titanic-sklearn", "spam-sklearn", "diabetes-skops", "zipmap", "iris-xgboost")
-    ),
-    *((kit, "v1") for kit in ("iris-lightgbm", "cnn-torchscript", "mlp-statedict", "mlp-safetensors")),
-]
+BY_A_SERVER = ("diabetes-skops", "iris-xgboost", "iris-lightgbm", "mlp-safetensors")
+IN_PROCESS = ("wine-sklearn", "titanic-sklearn", "spam-sklearn", "zipmap", "cnn-torchscript", "mlp-statedict")
 OTHERS = {"zipmap": "onnx", "iris-xgboost": "xgboost", "iris-lightgbm": "lightgbm"}
 
 pytestmark = pytest.mark.slow
 
 
-def answers(reference: str, kit: str, tag: str, cache: Path) -> None:
-    """A server answers all cases of the kit rightly, says what it serves, prints nothing but events, and stops."""
+def answers(client: httpx.Client, kit: str) -> dict[str, str]:
+    """All cases of the kit are answered rightly. Returns what is said of the model."""
+    answered = client.get(f"/v2/models/{kit}")
+    metadata, facts = answered.json(), answered.json()["properties"]
+    for case in (fitted(case, metadata) for case in cases(kit)):
+        ask_both_ways(client, f"/v2/models/{kit}/infer", case)
+    ask_as_documented(client, kit)
+    assert answered.headers["modelkit-digest"] == facts["digest"]
+    adapter = OTHERS.get(kit, "pytorch" if kit.startswith(("mlp", "cnn")) else "sklearn")
+    assert f'adapter="{adapter}"' in client.get("/metrics").text
+    return facts
+
+
+def is_served(reference: str, kit: str, cache: Path) -> None:
+    """A server answers rightly, says what it serves, prints nothing but events, and stops."""
     options = UNSAFE if needs_code(kit) else ()
     with Server(reference, "--drain-delay", "0", *options, cache=cache) as server:
         with server.ready() as client:
-            answered = client.get(f"/v2/models/{kit}")
-            metadata, facts = answered.json(), answered.json()["properties"]
-            for case in (fitted(case, metadata) for case in cases(kit, tag)):
-                ask_both_ways(client, f"/v2/models/{kit}/infer", case)
-            ask_as_documented(client, kit)
-            assert answered.headers["modelkit-digest"] == facts["digest"]
-            adapter = OTHERS.get(kit, "pytorch" if kit.startswith(("mlp", "cnn")) else "sklearn")
-            assert f'adapter="{adapter}"' in client.get("/metrics").text
-            assert server.event("worker.ready")["sandbox"] == facts["sandbox"]
-            if kit == "zipmap":
-                maps_of_a_converted_classifier_are_a_tensor_with_labels(client, facts)
+            assert answers(client, kit)["sandbox"] == server.event("worker.ready")["sandbox"]
         assert server.stop() == 0
         assert server.other_lines == []
 
@@ -61,12 +62,23 @@ def maps_of_a_converted_classifier_are_a_tensor_with_labels(client: httpx.Client
 
 
 def test_a_golden_kit_from_its_layout_answers_right(tmp_path):
-    answers(f"oci:{KITS / 'mlp-pt2'}:v1", "mlp-pt2", "v1", tmp_path)
+    is_served(f"oci:{KITS / 'mlp-pt2'}:v1", "mlp-pt2", tmp_path)
 
 
-@pytest.mark.parametrize(("kit", "tag"), SERVED)
-def test_a_golden_kit_from_a_registry_answers_right(kit, tag, registry, tmp_path):
-    answers(registry.push(KITS / kit, tag), kit, tag, tmp_path)
+@pytest.mark.parametrize("kit", BY_A_SERVER)
+def test_a_golden_kit_from_a_registry_answers_right(kit, registry, tmp_path):
+    is_served(registry.push(KITS / kit, "v1"), kit, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("kit", IN_PROCESS)
+def test_a_golden_kit_answers_right_in_this_process(kit, registry, tmp_path):
+    tmp_path.chmod(0o700)
+    trust = "unsafe" if needs_code(kit) or kit == "cnn-torchscript" else "restricted"
+    with TestClient(runtime.app(registry.push(KITS / kit, "v1"), cache_dir=tmp_path, trust=trust)) as client:
+        facts = answers(client, kit)
+        if kit == "zipmap":
+            maps_of_a_converted_classifier_are_a_tensor_with_labels(client, facts)
 
 
 # the trust ladder
@@ -99,9 +111,8 @@ def test_what_the_trust_level_does_not_load_ends_in_one_line(kit, trust, words, 
     refused(kit, trust, words, str(error.value))
 
 
-@pytest.mark.parametrize("case", [0, 5], ids=lambda case: " ".join(REFUSED[case][:2]))
-def test_what_the_trust_level_does_not_load_ends_a_server_in_the_same_line(case, registry, tmp_path):
-    kit, trust, words = REFUSED[case]
+def test_what_the_trust_level_does_not_load_ends_a_server_in_the_same_line(registry, tmp_path):
+    kit, trust, words = next(case for case in REFUSED if case[:2] == ("cnn-torchscript", "restricted"))
     with Server(registry.push(KITS / kit, "v1"), "--trust", trust, "--sandbox", "off", cache=tmp_path) as server:
         code, reason = server.failure()
     assert code == 79, reason
@@ -124,12 +135,12 @@ def test_a_refused_pickle_never_runs(command, tmp_path):
     assert "THIS KIT RAN CODE ON LOAD" not in done.stdout + done.stderr
 
 
-def test_what_the_operator_allows_by_name_may_be_called(tmp_path):
-    allowed = {"RUNTIME_ALLOW_GLOBAL": "builtins.print"}
-    with Server(f"oci:{KITS / 'evil-pickle'}:v1", cache=tmp_path, **allowed) as server:
-        code, reason = server.process.wait(30), server.event("runtime.failed")["reason"]
-    assert code == 70  # it is let run, and what it makes is no model
-    assert "evil.pkl" in reason
+def test_what_the_operator_allows_by_name_may_be_called(tmp_path, capfd):
+    tmp_path.chmod(0o700)
+    with pytest.raises(LoadFailed, match=r"evil\.pkl") as error:
+        runtime.load(f"oci:{KITS / 'evil-pickle'}:v1", allow_global="builtins.print", cache_dir=tmp_path)
+    assert exit_code(error.value) == 70  # it is let run, and what it makes is no model
+    assert "THIS KIT RAN CODE ON LOAD" in capfd.readouterr().out
 
 
 def test_unsafe_is_said_aloud_at_each_start_in_the_metadata_and_in_a_gauge(tmp_path):
@@ -165,23 +176,20 @@ def test_a_model_of_another_scikit_learn_is_served_with_a_warning(tmp_path):
     golden = unpack("wine-sklearn", tmp_path / "golden")
     model = (golden.files.root / golden.files.path).read_bytes().replace(b"1.9.1", b"1.8.0")
     layout = made_kit(tmp_path / "kit", {golden.files.path: model})
-    with Server(f"oci:{layout}:v1", "--drain-delay", "0", cache=tmp_path / "cache") as server:
-        with server.ready() as client:
-            assert "saved by scikit-learn 1.8.0" in server.event("model.odd")["reason"]
-            properties = client.get("/v2/models/kit").json()["properties"]
-        assert server.stop() == 0
+    with TestClient(runtime.app(f"oci:{layout}:v1", cache_dir=tmp_path / "cache")) as client:
+        properties = client.get("/v2/models/kit").json()["properties"]
     assert properties["sklearn_version_saved"] == "1.8.0"
     assert "its answers may differ" in properties["warning"]
 
 
 @pytest.mark.parametrize("kit", ["iris-onnx", "mlp-pt2"])
-def test_a_device_that_is_not_there_is_an_error_at_start(kit, tmp_path):
+def test_a_device_that_is_not_there_is_an_error_when_loading(kit, tmp_path):
     golden = unpack(kit, tmp_path / "golden")
     model = {golden.files.path: (golden.files.root / golden.files.path).read_bytes()}
     layout = made_kit(tmp_path / "kit", model, parameters={"serving": {"options": {"device": "cuda"}}})
-    with Server(f"oci:{layout}:v1", cache=tmp_path / "cache") as server:
-        code, reason = server.failure()
-    assert (code, "'cuda' was asked for" in reason) == (70, True), reason
+    with pytest.raises(LoadFailed, match="'cuda' was asked for") as error:
+        runtime.load(f"oci:{layout}:v1", cache_dir=tmp_path / "cache")
+    assert exit_code(error.value) == 70
 
 
 @pytest.mark.parametrize("kit", ["zipmap", "iris-xgboost", "iris-lightgbm", "diabetes-skops"])
