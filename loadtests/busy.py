@@ -1,6 +1,6 @@
 """Health while all workers are busy: how long its answers take beside a model that takes two seconds.
 
-    python -m loadtests.busy [--workers 2] [--seconds 20]
+    python -m loadtests.busy [--workers 2] [--clients 4] [--seconds 20]
 
 More predictions than the workers have threads are under way all the time. Ends with 1 if a health check waited for more
 than 20 ms, or if the model took less than two seconds.
@@ -29,8 +29,10 @@ _CHECKS_PER_SECOND: Final = 50
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--clients", type=int, default=4, help="that predict, and as many that check, for each worker")
     parser.add_argument("--seconds", type=float, default=20.0)
     arguments = parser.parse_args()
+    clients = arguments.clients * arguments.workers
     workers, seconds, verdicts = str(arguments.workers), arguments.seconds, Verdicts()
     with tempfile.TemporaryDirectory() as folder:
         given = made(SLOW, Path(folder) / "m")
@@ -40,8 +42,8 @@ def main() -> None:
             ThreadPoolExecutor() as pool,
         ):
             request = server.request(given.bodies[0])
-            busy = pool.submit(drive, server.port, request, 4 * arguments.workers, seconds)
-            checks = drive(server.port, _HEALTH, 4 * arguments.workers, seconds, _CHECKS_PER_SECOND)
+            busy = pool.submit(drive, server.port, request, clients, seconds)
+            checks = drive(server.port, _HEALTH, clients, seconds, _CHECKS_PER_SECOND)
             predictions = busy.result()
     print(f"{len(checks.answered)} health checks beside {len(predictions.answered)} predictions; workers: {workers}")
     verdicts.least("fastest prediction (s)", min(predictions.answered, default=0.0), 2)

@@ -85,6 +85,8 @@ def in_child(work: Callable[[], None]) -> int:
 
 def whole_files(names: Collection[str]) -> dict[str, dict[str, bytes]]:
     """Returns each format's files, made in a child: threads that training leaves behind do not survive a fork."""
+    for name in names:
+        import_module(FORMATS[name].framework)  # once, and not in each child
     with NamedTemporaryFile() as made:
         path = Path(made.name)
         assert in_child(lambda: path.write_bytes(pickle.dumps({n: FORMATS[n].files() for n in names})) and None) == 0
@@ -117,7 +119,6 @@ def trial(
     slow, ended, counts = 0, {}, memoryview(mmap.mmap(-1, 16)).cast("q")
     with TemporaryDirectory() as made:
         folder = Path(made)
-        import_module(FORMATS[name].framework)  # once, and not in each child
         while counts[TRIED] < count:
             if status := in_child(lambda: try_files(name, seed, count, whole, folder, counts)):
                 number = counts[TRIED]
