@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import runtime
+from runtime.errors import Failure
+from runtime.exits import exit_code
 from tests.e2e.server import Server, run
 from tests.lying_registry import flipped, long, other, refusal, short
 from tests.places import KITS, ROOT
@@ -34,8 +37,18 @@ def ends(reference: str, tmp_path: Path, code: int, *words: str, options=(), **e
     assert time.monotonic() - started < 20  # seconds: less than what waits for a stalled connection
 
 
+def is_not_loaded(reference: str, tmp_path: Path, code: int, *words: str, **options) -> None:
+    """What a server says too (`ends`), without one."""
+    with pytest.raises(Failure) as caught:
+        runtime.load(reference, cache_dir=tmp_path / "cache", **options)
+    reason = str(caught.value)
+    assert exit_code(caught.value) == code, reason
+    assert [word for word in words if word not in reason] == [], reason
+    assert "\n" not in reason
+
+
 def test_a_registry_that_is_not_there_is_given_up_after_the_budget(tmp_path):
-    ends("127.0.0.1:1/kits/iris:v1", tmp_path, 69, "127.0.0.1:1", options=("--retry-budget", "1"))
+    is_not_loaded("127.0.0.1:1/kits/iris:v1", tmp_path, 69, "127.0.0.1:1", retry_budget=1.0)
 
 
 def test_a_registry_that_fails_is_given_up_after_the_budget(lying, tmp_path):
@@ -47,11 +60,11 @@ def test_a_registry_that_fails_is_given_up_after_the_budget(lying, tmp_path):
 def test_an_unknown_tag_names_those_that_exist(registry, tmp_path):
     registry.push(KITS / "iris-onnx", "v1")
     registry.push(KITS / "iris-onnx", "gzip")
-    ends(f"{registry.host}/kits/iris-onnx:v9", tmp_path, 66, "v9", "gzip", "v1")
+    is_not_loaded(f"{registry.host}/kits/iris-onnx:v9", tmp_path, 66, "v9", "gzip", "v1")
 
 
 def test_an_unknown_repository_is_said_to_be_unknown(registry, tmp_path):
-    ends(f"{registry.host}/kits/nothing:v1", tmp_path, 66, "kits/nothing")
+    is_not_loaded(f"{registry.host}/kits/nothing:v1", tmp_path, 66, "kits/nothing")
 
 
 def test_a_wrong_password_names_the_registry_and_never_the_password(make_registry, tmp_path):
@@ -60,9 +73,9 @@ def test_a_wrong_password_names_the_registry_and_never_the_password(make_registr
     ends(f"{registry.host}/kits/iris:v1", tmp_path, 77, registry.host, DOCKER_CONFIG=str(config))
 
 
-def test_no_password_says_that_a_login_is_wanted(make_registry, tmp_path):
-    registry = make_registry(auth="basic")
-    ends(f"{registry.host}/kits/iris:v1", tmp_path, 77, registry.host, DOCKER_CONFIG=str(tmp_path))
+def test_no_password_says_that_a_login_is_wanted(make_registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    is_not_loaded(f"{(host := make_registry(auth='basic').host)}/kits/iris:v1", tmp_path, 77, host)
 
 
 @pytest.mark.parametrize("part", [CONFIG, LAYER])
@@ -81,13 +94,13 @@ def test_a_manifest_that_differs_from_its_digest_is_refused(lying, tmp_path):
     registry = lying("iris-onnx")
     registry.lie(MANIFEST, flipped(40))
     digest = "sha256:44b4f1ec6a443b09778fd033f873370cee057611ad6865a07b212ea225cb9f6c"
-    ends(f"{registry.host}/kits/iris@{digest}", tmp_path, 65, digest)
+    is_not_loaded(f"{registry.host}/kits/iris@{digest}", tmp_path, 65, digest)
 
 
 def test_a_web_page_instead_of_a_manifest_is_no_manifest(lying, tmp_path):
     registry = lying("iris-onnx")
     registry.lie(MANIFEST, other(b"<html>please log in</html>", Content_Type="text/html"))
-    ends(f"{registry.host}/kits/iris:v1", tmp_path, 65, "manifest")
+    is_not_loaded(f"{registry.host}/kits/iris:v1", tmp_path, 65, "manifest")
 
 
 def test_a_container_image_is_named_as_one(lying, tmp_path):
@@ -99,13 +112,13 @@ def test_a_container_image_is_named_as_one(lying, tmp_path):
         + b'"},"layers":[]}'
     )
     registry.lie(MANIFEST, other(image, Docker_Content_Digest=""))
-    ends(f"{registry.host}/kits/iris:v1", tmp_path, 65, "container image")
+    is_not_loaded(f"{registry.host}/kits/iris:v1", tmp_path, 65, "container image")
 
 
 def test_a_folder_that_is_not_there_and_one_without_a_kitfile_differ(tmp_path):
-    ends(str(tmp_path / "nowhere"), tmp_path, 66, "nowhere")
+    is_not_loaded(str(tmp_path / "nowhere"), tmp_path, 66, "nowhere")
     (tmp_path / "empty").mkdir()
-    ends(str(tmp_path / "empty"), tmp_path, 65, "Kitfile")
+    is_not_loaded(str(tmp_path / "empty"), tmp_path, 65, "Kitfile")
 
 
 def test_an_unknown_adapter_lists_those_there_are(tmp_path):
