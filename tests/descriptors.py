@@ -10,6 +10,7 @@ from contextlib import suppress
 def open_descriptors() -> set[tuple[str, str]]:
     """Numbers and targets. Compare with `<=`: what earlier tests in this process left may be closed at any time."""
     gc.collect()
+    gc.freeze()  # or each look would take half a second, with all that the tests of this process have imported
     found = set()
     for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names only
         with suppress(FileNotFoundError):  # the one of this look
