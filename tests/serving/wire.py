@@ -41,7 +41,7 @@ class Wire:
         except OSError:
             self.socket.close()
             raise
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def __enter__(self) -> Wire:
         return self
@@ -57,14 +57,13 @@ class Wire:
         """The next whole answer; EOFError if the connection ends before it does."""
         while b"\r\n\r\n" not in self._buffer:
             self._more()
-        raw, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        raw = self._taken(self._buffer.index(b"\r\n\r\n") + 4).removesuffix(b"\r\n\r\n")
         first, *lines = raw.decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         length = 0 if head or first.startswith("HTTP/1.1 100") else int(headers["content-length"])
         while len(self._buffer) < length:
             self._more()
-        body, self._buffer = self._buffer[:length], self._buffer[length:]
-        return Answer(int(first.split()[1]), headers, body)
+        return Answer(int(first.split()[1]), headers, self._taken(length))
 
     def closed(self) -> bool:
         """Whether the server ends the connection, without another byte."""
@@ -76,8 +75,13 @@ class Wire:
     def _more(self) -> None:
         piece = self.socket.recv(65536)
         if not piece:
-            raise EOFError(f"the connection ended after {self._buffer!r}")
+            raise EOFError(f"the connection ended after {bytes(self._buffer[-1000:])!r}")
         self._buffer += piece
+
+    def _taken(self, length: int) -> bytes:
+        taken = bytes(memoryview(self._buffer)[:length])
+        del self._buffer[:length]
+        return taken
 
 
 def request(
