@@ -45,13 +45,14 @@ def main() -> None:
     parser.add_argument("--predictions", type=int)
     parser.add_argument("--stops", type=int)
     parser.add_argument("--kill-seconds", type=float, default=_KILL_SECONDS, help="between two kills of a worker")
+    parser.add_argument("--kills", type=int, default=sys.maxsize, help="at most; five in a minute end the server")
     arguments = parser.parse_args()
     predictions = arguments.predictions or (1_000_000 if arguments.long else 200_000)
     stops = arguments.stops or (200 if arguments.long else 20)
     with tempfile.TemporaryDirectory() as folder:
         echo = made(ECHO, Path(folder) / "echo")
         with served(echo, "--workers", "2") as server:
-            chaos = asyncio.run(in_chaos(server, predictions, arguments.kill_seconds))
+            chaos = asyncio.run(in_chaos(server, predictions, arguments.kill_seconds, arguments.kills))
         print(f"{predictions} predictions: {dict(chaos)}", flush=True)
         seen = Counter[str]()
         for _ in range(stops):
@@ -95,7 +96,7 @@ def request(server: Server, rows: list[list[int]], microseconds: int) -> bytes:
     return server.request(json.dumps({"inputs": [tensor], **parameters}).encode())
 
 
-async def in_chaos(server: Server, predictions: int, kill_seconds: float) -> Counter[str]:
+async def in_chaos(server: Server, predictions: int, kill_seconds: float, kills: int) -> Counter[str]:
     """Asks for predictions while workers are killed; counts what came back."""
     seen, numbers = Counter[str](), count()
 
@@ -130,7 +131,7 @@ async def in_chaos(server: Server, predictions: int, kill_seconds: float) -> Cou
                 seen["cut off"] += 1
 
     async def kill() -> None:
-        while True:
+        while seen["kills"] < kills:
             await asyncio.sleep(kill_seconds)
             os.kill(random.choice(server.process.children()).pid, signal.SIGKILL)
             seen["kills"] += 1

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 import httpx
 import pytest
@@ -136,6 +137,7 @@ def test_a_stopped_worker_is_replaced(served):
 
 QUICK_LOOKS = """
 import sys
+import time
 import runtime.supervisor.workers
 from runtime.cli import main
 runtime.supervisor.workers._LOOK_SECONDS = 0.05
@@ -159,8 +161,9 @@ def test_without_a_deadline_a_worker_that_accepts_nothing_is_replaced_where_ther
             body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [HOLD]}]})
             head = f"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             connected().sendall((head + body).encode())
-            for _ in range(20):  # the kernel spreads them
-                connected()
+            while not any(event["event"] == "worker.not_listening" for event in server.events):
+                connected()  # the kernel spreads them, and the worker still accepts until it has read the request
+                time.sleep(0.03)
             assert server.event("worker.not_listening")["reason"] == "it has stopped accepting connections"
         server.event("worker.ready", count=3)
         assert server.stop() == 0
