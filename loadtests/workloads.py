@@ -177,14 +177,14 @@ def echo(folder: Path) -> tuple[Path, Predict]:
     return _saved(folder, nodes, ("n", _ECHO[0]), ("n", _ECHO[-1]), weights)
 
 
-def slow(folder: Path) -> tuple[Path, Predict]:
-    """Takes two seconds or more of one thread: products of large matrices."""
+def slow(folder: Path, seconds: float = 2.0) -> tuple[Path, Predict]:
+    """Takes so many seconds or more of one thread: products of large matrices."""
     from onnx import helper
 
     square = np.ones((_SQUARE, _SQUARE), np.float32)
     began = process_time()  # of all threads
     square @ square
-    times = 2 + int(2.0 / (process_time() - began))
+    times = 2 + int(seconds / (process_time() - began))
     nodes = [helper.make_node("Mul", ["ones", "X"], ["h0"])]
     nodes += [helper.make_node("MatMul", [f"h{at}", "small"], [f"h{at + 1}"]) for at in range(times)]
     nodes.append(helper.make_node("ReduceMean", [f"h{times}"], ["y"], axes=[0]))
