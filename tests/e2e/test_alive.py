@@ -137,7 +137,6 @@ def test_a_stopped_worker_is_replaced(served):
 
 QUICK_LOOKS = """
 import sys
-import time
 import runtime.supervisor.workers
 from runtime.cli import main
 runtime.supervisor.workers._LOOK_SECONDS = 0.05
