@@ -19,12 +19,9 @@ EXPECTED = KITS / "expected"
 Case = dict[str, Any]
 
 
-def cases(kit: str, tag: str = "v1") -> list[Case]:
+def cases(kit: str) -> list[Case]:
     """The requests of a kit with the outputs that have to come back."""
-    found = _document(kit)["cases"]
-    if (kit, tag) == ("wine-sklearn", "era-0.2"):  # kit 0.2.3 dropped the parameters that say which outputs it gives
-        return [_asking(case, "predict", "predict_proba") for case in found]
-    return found
+    return _document(kit)["cases"]
 
 
 def needs_code(kit: str) -> bool:
@@ -105,10 +102,6 @@ def ask_as_documented(client: httpx.Client, kit: str) -> None:
         assert answer.status_code == 200, answer.text
     script = client.get("/docs/swagger-ui-bundle.js")
     assert script.content == (ROOT / "runtime/serving/site/swagger/swagger-ui-bundle.js").read_bytes()
-
-
-def _asking(case: Case, *outputs: str) -> Case:
-    return {**case, "request": {**case["request"], "outputs": [{"name": name} for name in outputs]}}
 
 
 def _document(kit: str) -> dict[str, Any]:
