@@ -134,8 +134,9 @@ class KitApp:
             async with self.lifespan():
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
-        except Exception as error:  # noqa: BLE001 - the server logs it and ends
+        except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": f"runtime: {error}"})
+            raise  # a server has heard enough; Starlette's TestClient waits for it
         else:
             await send({"type": "lifespan.shutdown.complete"})
 

@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 import runtime
-from adapters.base import Refused
+from adapters.base import LoadFailed, Refused
 from runtime.errors import InputAtFault, InvalidInput, InvalidReference, InvalidSetting, NotFound
 from runtime.library import Options, _StandardLog
 from runtime.serving.inference import rehearse
@@ -228,6 +228,15 @@ def test_mounted_without_a_lifespan_a_kit_that_cannot_be_had_stays_unready(writt
 
     talk_to(application, exchange)
     assert "/nowhere" in written.getvalue()
+
+
+def test_a_test_client_is_told_that_a_kit_cannot_be_loaded(cache: Path, tmp_path: Path, written: io.StringIO) -> None:
+    from starlette.testclient import TestClient
+
+    (tmp_path / "m.onnx").write_bytes(b"nothing")
+    with pytest.raises(LoadFailed, match="not a whole ONNX model"), TestClient(runtime.app(tmp_path / "m.onnx")):
+        pass
+    assert "runtime.failed" in written.getvalue()
 
 
 def test_an_application_may_start_again_after_its_end(cache: Path) -> None:
