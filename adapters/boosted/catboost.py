@@ -10,6 +10,11 @@ from adapters.wording import failing
 
 KINDS: Final = {"predict": "Class", "predict_proba": "Probability", "raw": "RawFormulaVal"}
 
+OF_LOSS: Final = {
+    "Poisson": "Exponent", "Tweedie": "Exponent", "RMSEWithUncertainty": "RMSEWithUncertainty",
+}  # fmt: skip
+"""What CatBoostRegressor predicts for a loss function, where it is no raw value."""
+
 
 def load(files: ModelFiles, options: Options) -> Model:
     """Returns the model in `files.path`. Raises LoadFailed, MissingFramework."""
@@ -45,10 +50,10 @@ def as_model(model: Any, options: Options) -> Model:
         shown = [] if names == [str(i) for i in range(len(names))] else names
         given = rows.rows_of(options, len(names), shown, "FP32")
     is_classifier = bool(len(model.classes_))
-    exponent = not is_classifier and str(model.get_all_params().get("loss_function")) in ("Poisson", "Tweedie")
+    loss = str(model.get_all_params().get("loss_function")).partition(":")[0]
 
     def predict(name: str, built: Any) -> Any:
-        kind = KINDS[name] if is_classifier or name == "raw" else "Exponent" if exponent else "RawFormulaVal"
+        kind = KINDS[name] if is_classifier or name == "raw" else OF_LOSS.get(loss, "RawFormulaVal")
         array = to_protocol(model.predict(built, prediction_type=kind, thread_count=threads))
         return array.reshape(len(array)) if name == "predict" and array.shape[1:] == (1,) else array
 

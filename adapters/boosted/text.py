@@ -17,6 +17,8 @@ from adapters.wording import reason
 
 END: Final = "end of trees\n"
 MOST_LINES: Final = 22
+MOST_PLACES: Final = 100_000
+"""Columns times lists of categories, up to which it is searched which list is of which column."""
 VERSIONS: Final = ("v2", "v3", "v4")
 """Of the text. LightGBM 4.7 itself does not check it."""
 NODES: Final = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
@@ -49,9 +51,41 @@ def categories(text: str, known: Any = None) -> dict[int, list[Any]]:
         return {}
     said = re.search(r"^\[categorical_feature: ([\d,]+)\]$", text, re.MULTILINE)
     infos = re.search(r"^feature_infos=(.*)$", text, re.MULTILINE)
-    by_ranges = [i for i, info in enumerate(infos[1].split() if infos else ()) if info[0] not in "[n"]
-    at = [int(i) for i in said[1].split(",")] if said else by_ranges
+    ranges = infos[1].split() if infos else []
+    at = [int(i) for i in said[1].split(",")] if said else [i for i, info in enumerate(ranges) if info[0] not in "[n"]
+    if len(at) < len(found) and len(found) * len(ranges) < MOST_PLACES:
+        at = _places(found, ranges, {*at})
     return dict(zip(at, found, strict=True)) if len(at) == len(found) else {}
+
+
+def _places(found: list[list[Any]], ranges: list[str], marked: set[int]) -> list[int]:
+    """Returns the columns of all lists of categories, if there is one way to say it: of ordered categories LightGBM
+    marks no column, as their codes are numbers to it. Ranges of all codes come before those of some."""
+    for whole in (True, False):
+        if ways := _ways(found, ranges, marked, whole):
+            return ways[0] if len(ways) == 1 else []
+    return []
+
+
+def _ways(found: list[list[Any]], ranges: list[str], marked: set[int], whole: bool) -> list[list[int]]:
+    """Returns the first two ways."""
+    ways: list[list[list[int]]] = [*([] for _ in found), [[]]]  # of the lists from there on
+    for column in reversed(range(len(ranges))):
+        for i in range(len(ways)):
+            passed = [] if column in marked else ways[i]
+            fits = i < len(found) and (column in marked or _are_codes(ranges[column], len(found[i]), whole))
+            taken = [[column, *rest] for rest in ways[i + 1]] if fits else []
+            ways[i] = (passed + taken)[:2]
+    return ways[0]
+
+
+def _are_codes(info: str, count: int, whole: bool) -> bool:
+    """True if the values in a range, `[0:2]` or `none`, may be codes of so many categories; `whole`: of all of them."""
+    if info == "none":  # all of its values are the same
+        return count < 2 or not whole
+    low, high = map(float, info.strip("[]").split(":"))
+    are_codes = low.is_integer() and high.is_integer() and low >= 0 and high < count
+    return are_codes and (not whole or (low, high) == (0, count - 1))
 
 
 def _check(text: str) -> int:

@@ -63,7 +63,9 @@ def _lightgbm_wrapper(target: Any, state: dict[str, Any]) -> None:
 
 
 def _xgboost_wrapper(target: Any, state: dict[str, Any]) -> None:
-    _set_plain(target, {**state, "callbacks": None})  # they were for its training
+    metric = state.get("eval_metric")
+    unused = {"callbacks": None, "eval_metric": None if callable(metric) else metric}  # they were for its training
+    _set_plain(target, {**state, **unused})
 
 
 def _lightgbm_booster(target: Any, state: dict[str, Any]) -> None:

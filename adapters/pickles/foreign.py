@@ -1,6 +1,7 @@
 """What a pickle of a model may name beside what scikit-learn, numpy and scipy have today, and gets in place of it.
 
-Only pickles may: in a skops file the classes would set their state themselves, unchecked.
+Only pickles may: in a skops file the classes would set their state themselves, unchecked. What no prediction uses is
+left out of both.
 """
 
 import re
@@ -59,7 +60,12 @@ def _foreign(module: str, name: str) -> Permitted | None:
         return Permitted(CLASS, pandas.Extension)
     if full in pandas.VALUES:
         return Permitted(VALUE, Token())
-    return Permitted(CLASS, Distribution, set_state=_drop) if _UNUSED_NAMES.fullmatch(full) else None
+    return Permitted(CLASS, Distribution, set_state=_drop) if is_unused(full) else None
+
+
+def is_unused(full: str) -> bool:
+    """True for the name of a class that no prediction uses."""
+    return bool(_UNUSED_NAMES.fullmatch(full))
 
 
 def _fill(made: Any, state: Any) -> None:

@@ -188,6 +188,8 @@ def _placeholders(program: Any) -> list[Any]:
 
 def _spec(name: str, value: torch.Tensor) -> TensorSpec:
     plain = torch.empty(0, dtype=WIDER.get(value.dtype, value.dtype)).numpy().dtype
+    if plain not in DATATYPE:
+        raise LoadFailed(f"{name} of the program is {plain}, which has no datatype in the protocol; export without it")
     return TensorSpec(name, DATATYPE[plain], tuple(d if isinstance(d, int) else -1 for d in value.shape))
 
 

@@ -19,6 +19,7 @@ from adapters.trust import names_refused, reach_refused
 _PLAIN: Final = (bool, int, float, np.number, np.bool_)
 _MADE_BY_SKLEARN: Final = frozenset({"scipy.interpolate._interpolate.interp1d"})
 """No file can make these, nor what they call: estimators do, of numbers, when their state is set."""
+_MOST_VALUES: Final = 100_000
 _OPENS_FILES: Final = ("filename", "file")
 _WRITES_TO_ARGUMENTS: Final = frozenset({"out", "where", "dtype", "casting", "order", "subok", "signature"})
 
@@ -27,8 +28,8 @@ def check_conduct(model: Any, file: str, kind: str, trust: str, allowed: frozens
     """Raises Refused if a part of `model` holds a function or class that is not of the list, or reaches outside."""
     wanted, dtypes = set[str](), set[int]()
     for thing in walk(model):
-        if isinstance(thing, np.ndarray) and thing.dtype.hasobject and any(map(_is_container, thing.ravel().tolist())):
-            raise reach_refused(file, "holds an array of lists or maps, which may be endless")
+        if isinstance(thing, np.ndarray) and thing.dtype.hasobject and _is_endless(thing.ravel().tolist()):
+            raise reach_refused(file, f"holds an array of lists or maps of more than {_MOST_VALUES} values")
         for name, value in _held(thing):
             if "dtype" in name and isinstance(value, list | tuple):
                 dtypes.add(id(value))
@@ -84,6 +85,19 @@ def _full_name(value: Any) -> str:
     if isinstance(value, functools.partial):
         return "functools.partial"
     return ".".join(_module_and_name(value))
+
+
+def _is_endless(elements: list[Any]) -> bool:
+    """True if the lists and maps among the elements, as a search keeps those of its grid, hold too many values: a list
+    may hold itself, or another one many times."""
+    stack, count = list(filter(_is_container, elements)), 0
+    while stack:
+        part = stack.pop()
+        count += len(part)
+        if count > _MOST_VALUES:
+            return True
+        stack += filter(_is_container, part.values() if isinstance(part, dict) else part)
+    return False
 
 
 def _is_container(value: Any) -> bool:

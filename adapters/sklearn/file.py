@@ -10,6 +10,7 @@ from adapters.base import LoadFailed, ModelFiles, Options
 from adapters.imports import framework, hidden, kit_on_path
 from adapters.pickles.boosters import BOOSTERS
 from adapters.pickles.file import FREE_BYTES, RATIO
+from adapters.pickles.foreign import is_unused
 from adapters.pickles.head import looks_like_skops
 from adapters.pickles.names import names_in
 from adapters.pickles.rules import COMPILED, permitted
@@ -20,7 +21,7 @@ from adapters.sklearn.structures import check_structures
 from adapters.trust import allows_code, kind_refused, names_refused
 from adapters.wording import failing
 
-PICKLES_ONLY: Final = frozenset({"functools.partial", "builtins.getattr"})
+PICKLES_ONLY: Final = "builtins.getattr"
 """What the unpickler replaces by something narrower, and skops would not."""
 NATIVE: Final = {
     "lightgbm.sklearn": "booster_.save_model('model.txt')",
@@ -117,9 +118,9 @@ def types_in(files: ModelFiles, options: Options) -> tuple[set[str], set[str]]:
     split = {name: name.rpartition(".") for name in left}
     # What a pickle may name, skops may too: it makes instances and sets their state, and calls nothing else.
     if options.trust != "data":
-        shared = {name: parts for name, parts in split.items() if name not in PICKLES_ONLY}
-        left -= {name for name, (module, _, last) in shared.items() if permitted(module, last, frozenset())}
-        left -= BOOSTERS.keys()
+        split.pop(PICKLES_ONLY, None)
+        left -= {name for name, (module, _, last) in split.items() if permitted(module, last, frozenset())}
+        left = {name for name in left if name not in BOOSTERS and not is_unused(name)}
     if not allows_code(options.trust):
         left |= refused_names(path, frozenset(options.allow_globals))
     return untrusted, left

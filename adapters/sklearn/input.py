@@ -23,7 +23,7 @@ def inputs_of(estimator: Any, options: Options) -> Rows:
     if texts := _texts(first):
         return texts
     names = _names(estimator)
-    width = len(names) or getattr(estimator, "n_features_in_", None)
+    width = len(names) or _said(estimator, "n_features_in_")
     if width is None:
         return _without_width(estimator, first, options.sampled)
     as_matrix = [spec.shape for spec in options.sampled] == [(-1, width)]
@@ -35,10 +35,15 @@ def inputs_of(estimator: Any, options: Options) -> Rows:
     return table_of(estimator, names, learnt, as_matrix=as_matrix)
 
 
+def _said(estimator: Any, name: str) -> Any:
+    """Returns the attribute of the estimator or of its first step, where a pipeline has none."""
+    return getattr(estimator, name, getattr(first_step(estimator), name, None))
+
+
 def _names(estimator: Any) -> list[str]:
     """Returns the names of the columns that the estimator was fitted on; none if it was a matrix."""
     first = first_step(estimator)
-    found = getattr(estimator, "feature_names_in_", None)
+    found = _said(estimator, "feature_names_in_")
     if found is None and is_boosted(first):  # of these, some versions say them under another name
         found = getattr(first, "feature_names_" if framework_of(first) == "catboost" else "feature_name_", None)
     names = [] if found is None else [str(name) for name in found]

@@ -10,9 +10,9 @@ import numpy as np
 from adapters.values import DATATYPE, datatype_of
 
 TEXT_STEPS: Final = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
-INNER: Final = ("best_estimator_", "estimator_", "regressor_", "base_estimator_", "estimator")
-_USUAL: Final = ("mean_", "center_", "data_min_")
-"""Where scalers keep a value of each column."""
+INNER: Final = ("best_estimator_", "estimator_", "regressor_", "base_estimator_")
+_USUAL: Final = ("mean_", "center_")
+"""Where scalers keep a usual value of each column."""
 _SAME_COLUMNS: Final = ("SimpleImputer", "StandardScaler", "RobustScaler", "MinMaxScaler", "MaxAbsScaler")
 
 
@@ -49,19 +49,21 @@ def first_step(estimator: Any) -> Any:
 
 def _inner(estimator: Any) -> Any:
     if hasattr(estimator, "steps"):
-        return next((step for _, step in estimator.steps if step is not None and step != "passthrough"), None)
+        return next(_working(estimator.steps), None)
     if getattr(estimator, "transformer_list", None):
-        return estimator.transformer_list[0][1]
+        return next(_working(estimator.transformer_list), None)
     if getattr(estimator, "calibrated_classifiers_", None):
         return estimator.calibrated_classifiers_[0].estimator
-    for name in INNER:
-        found = getattr(estimator, name, None)
-        if hasattr(found, "get_params") and not isinstance(found, type):
-            return found
     several = getattr(estimator, "estimators_", None)
-    if isinstance(several, list) and several and (hasattr(several[0], "steps") or is_boosted(several[0])):
-        return several[0]
-    return None
+    member = several[0] if isinstance(several, list) and several else None
+    member = member if hasattr(member, "steps") or is_boosted(member) else None
+    candidates = (*(getattr(estimator, name, None) for name in INNER), member, getattr(estimator, "estimator", None))
+    return next((part for part in candidates if hasattr(part, "get_params") and not isinstance(part, type)), None)
+
+
+def _working(steps: Sequence[tuple[str, Any]]) -> Iterator[Any]:
+    """Yields the steps that are estimators."""
+    return (step for _, step in steps if step not in (None, "passthrough", "drop"))
 
 
 def is_boosted(estimator: Any) -> bool:
@@ -116,10 +118,12 @@ def _mark_transformers(step: Any, columns: list[int], names: Sequence[str], foun
 
 def _parallel_steps(step: Any) -> Iterator[Any]:
     """Yields the parts of a union, or the steps of a pipeline up to the first that makes other columns."""
-    is_union = not hasattr(step, "steps")
-    for _, inner in step.transformer_list if is_union else step.steps:
+    if not hasattr(step, "steps"):
+        yield from (inner for _, inner in step.transformer_list if inner != "drop")
+        return
+    for inner in [*_working(step.steps)] or ["passthrough"]:
         yield inner
-        if not (is_union or inner is None or inner == "passthrough" or type(inner).__name__ in _SAME_COLUMNS):
+        if type(inner).__name__ not in _SAME_COLUMNS:
             return
 
 
@@ -134,9 +138,15 @@ def _learnt(step: Any, width: int) -> list[dict[str, Any]]:
         learnt = [_of_categories(np.asarray(c)) for c in categories]
     elif (statistics := getattr(step, "statistics_", None)) is not None and np.ndim(statistics) == 1:
         learnt = [_of_value(value, statistics.dtype) for value in statistics]
-    elif (usual := next((u for u in (getattr(step, a, None) for a in _USUAL) if u is not None), None)) is not None:
+    elif (usual := _usual(step)) is not None:
         learnt = [{"usual": _short(value)} for value in np.ravel(usual)]
     return learnt if len(learnt) == width else [{}] * width
+
+
+def _usual(step: Any) -> Any:
+    if hasattr(step, "data_min_"):  # the middle: an end, in four digits, may lie outside
+        return (step.data_min_ + step.data_max_) / 2
+    return next((usual for usual in (getattr(step, name, None) for name in _USUAL) if usual is not None), None)
 
 
 def _of_categories(values: Any) -> dict[str, Any]:

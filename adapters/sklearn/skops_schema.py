@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from adapters.checks import need
 from adapters.pickles.boosters import BOOSTERS
-from adapters.pickles.parts import Compiled, check_state
+from adapters.pickles.foreign import is_unused
+from adapters.pickles.parts import Compiled, Distribution, Partial, check_state
 from adapters.pickles.rules import CLASS, VALUE, permitted
 
 _PLAIN: Final = frozenset({
@@ -55,8 +56,10 @@ def _nodes(schema: Any, allowed: frozenset[str]) -> Iterator[tuple[str, bool]]:
 def _may(node: dict[str, Any], loader: str, allowed: frozenset[str]) -> bool:
     if loader in _PLAIN:
         return True
+    if loader == "PartialNode":  # made by `Partial`; its function is a node of its own
+        return (node.get("__module__"), node.get("__class__")) == ("functools", "partial")
     module, name = str(node.get("__module__")), str(node.get("__class__"))
-    if f"{module}.{name}" in BOOSTERS:
+    if f"{module}.{name}" in BOOSTERS or is_unused(f"{module}.{name}"):
         return loader == "ObjectNode"  # whose state `boosters_checked` sets
     try:
         found = permitted(module, name, allowed)
@@ -84,10 +87,13 @@ def _are_plain(content: Any) -> bool:
 def states_checked() -> Iterator[None]:
     """Makes skops make instances and set their state as the unpickler does: by functions that check it."""
     # skops has no public place for it
-    general, reduced = import_module("skops.io._general").ObjectNode, import_module("skops.io._sklearn").ReduceNode
-    own, own_reduced = general._construct, reduced._construct  # noqa: SLF001
+    nodes, reduced = import_module("skops.io._general"), import_module("skops.io._sklearn").ReduceNode
+    general, partial = nodes.ObjectNode, nodes.PartialNode
+    own, own_reduced, own_partial = general._construct, reduced._construct, partial._construct  # noqa: SLF001
 
     def construct(self: Any) -> Any:
+        if is_unused(f"{self.module_name}.{self.class_name}"):
+            return Distribution()
         kind = getattr(import_module(self.module_name), self.class_name)
         state = self.attrs.construct() if self.attrs else {}
         set_state = BOOSTERS.get(f"{self.module_name}.{self.class_name}")
@@ -105,8 +111,15 @@ def states_checked() -> Iterator[None]:
         )
         return own_reduced(self)
 
+    def construct_partial(self: Any) -> Any:
+        made = Partial.of(function := self.func.construct())
+        made.__setstate__((function, self.args.construct(), self.kwds.construct(), None))
+        return made
+
     general._construct, reduced._construct = construct, construct_reduced  # noqa: SLF001
+    partial._construct = construct_partial  # noqa: SLF001
     try:
         yield
     finally:
         general._construct, reduced._construct = own, own_reduced  # noqa: SLF001
+        partial._construct = own_partial  # noqa: SLF001

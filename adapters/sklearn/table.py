@@ -9,7 +9,7 @@ import numpy as np
 
 from adapters.base import TensorSpec, WrongInput
 from adapters.imports import framework
-from adapters.sklearn.learnt import Column
+from adapters.sklearn.learnt import Column, is_boosted
 from adapters.sklearn.walk import walk
 from adapters.values import Array, Arrays, Rows, check_codes, check_lengths, codes, to_text
 
@@ -63,7 +63,8 @@ class _Table:
             nullable=may_miss and {*kinds} == {"BYTES"},
         )
         uncoded = {kind for kind, column in zip(kinds, learnt, strict=True) if not column.codes}
-        self._pandas = framework("pandas", "sklearn") if names and needs_frame(estimator, uncoded) else None
+        as_frame = needs_frame(estimator, uncoded) or (self.is_coded and not is_boosted(estimator))
+        self._pandas = framework("pandas", "sklearn") if names and as_frame else None
         known = {name: list(c.codes) for name, c in zip(self.names, learnt, strict=True) if c.codes}
         self.properties = {"columns": json.dumps(self.names, ensure_ascii=False)} if names else {}
         if known:
@@ -72,18 +73,29 @@ class _Table:
     def build(self, arrays: Arrays) -> Any:
         """Returns the rows, from the columns or the matrix. Raises WrongInput."""
         first = next(iter(arrays.values()))
+        pandas = self._pandas
         if first.ndim == 2:
             whole = self._text_matrix(first) if first.dtype == object else first
             for i, column in enumerate(self.learnt):
                 if column.codes:
                     check_codes(whole[:, i], len(column.codes), self.names[i])
-            if self._pandas is not None:
-                return self._pandas.DataFrame(whole, columns=self.names)
+            if pandas is not None:
+                return self._with_categories(pandas, pandas.DataFrame(whole, columns=self.names))
             return np.asarray(whole, order="F") if self.is_named else whole  # as `stacked`
         check_lengths(arrays)
         pairs = zip(self.columns, self.learnt, strict=True)
         made = {s.name: _missing(s, len(first)) if s.ignored else read(s, c, arrays[s.name]) for s, c in pairs}
-        return stacked([*made.values()]) if self._pandas is None else self._pandas.DataFrame(made, copy=False)
+        if pandas is None:
+            return stacked([*made.values()])
+        return self._with_categories(pandas, pandas.DataFrame(made, copy=False))
+
+    def _with_categories(self, pandas: Any, frame: Any) -> Any:
+        """Returns the frame with columns of categories in place of their codes: boosters count those of a frame."""
+        for name, column in zip(self.names, self.learnt, strict=True):
+            if column.codes:
+                places = frame[name].fillna(-1).astype(np.int64)
+                frame[name] = pandas.Categorical.from_codes(places, list(column.codes))
+        return frame
 
     def _text_matrix(self, array: Array) -> Array:
         texts = to_text(array, "input 'x'")

@@ -18,9 +18,10 @@ import xgboost
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from adapters import load as load_any
 from adapters.base import LoadFailed, Model, Options, Refused, WrongInput
@@ -65,6 +66,7 @@ ALONE = {
     "XGBClassifier, callbacks": lambda: xgb(callbacks=[xgboost.callback.EarlyStopping(2, save_best=True)]).fit(
         X, YES, eval_set=[(X, YES)], verbose=0
     ),
+    "XGBClassifier, metric": lambda: xgb(eval_metric=log_loss).fit(X, YES, eval_set=[(X, YES)], verbose=0),
     "XGBClassifier, linear": lambda: xgb(booster="gblinear").fit(X, YES),
     "XGBClassifier, 3 classes": lambda: xgb().fit(X, YES + (X[:, 1] > 0)),
     "XGBRegressor": lambda: xgboost.XGBRegressor(n_estimators=3, booster="dart", n_jobs=1).fit(X, X[:, :2]),
@@ -141,6 +143,30 @@ def test_categories_are_taken_as_they_are(estimator: Any, tmp_path: Path) -> Non
     given = {**arrays(MIXED[:1]), "colour": np.array([b"mauve"], object)}
     with pytest.raises(WrongInput, match="input 'colour': element 0 is none of its categories: blue, green, red"):
         model.predict(given, ("predict",))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("made", [lgbm, lambda: xgb(enable_categorical=True)], ids=["lightgbm", "xgboost"])
+def test_categories_reach_a_booster_inside_as_a_frame_has_them(made: Any, tmp_path: Path) -> None:
+    one_hot = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+    rows = MIXED.assign(colour=MIXED.colour.where(RNG.random(90) > 0.1))
+    estimator = StackingClassifier([("a", made()), ("b", one_hot)], LogisticRegression(), cv=2).fit(rows, YES)
+    model = served(estimator, tmp_path)
+    colours = [colour.encode() if isinstance(colour, str) else None for colour in rows.colour]
+    got = model.predict({**arrays(rows), "colour": np.array(colours, object)}, ("predict_proba",))
+    assert got["predict_proba"].tolist() == estimator.predict_proba(rows).tolist()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ordered_categories_are_found_where_one_column_alone_can_have_them(tmp_path: Path) -> None:
+    size = pd.Categorical(RNG.choice(["s", "m", "l"], 90), categories=["s", "m", "l"], ordered=True)
+    rows = MIXED[["a", "colour"]].assign(size=size, flag=YES, one=pd.Categorical(["x"] * 90))
+    estimator = lgbm().fit(rows, YES)  # to LightGBM these are numbers, and it marks no column
+    model = served(estimator, tmp_path)
+    assert [spec.datatype for spec in model.inputs] == ["FP64", "BYTES", "BYTES", "FP64", "BYTES"]
+    check(estimator, rows, model)
+    unclear = rows.assign(flag=YES * 2)
+    assert [s.datatype for s in served(lgbm().fit(unclear, YES), tmp_path).inputs] == ["FP64"] * 5
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -248,6 +248,14 @@ def test_catboost_answers_as_the_model_itself(tmp_path: Path) -> None:
     assert [(o.datatype, o.shape) for o in model.outputs] == [("BYTES", (-1,)), ("FP64", (-1, 3)), ("FP64", (-1, 3))]
 
 
+def test_catboost_predicts_what_its_loss_function_is_for(tmp_path: Path) -> None:
+    for loss in ("RMSEWithUncertainty", "Tweedie:variance_power=1.5", "Poisson"):
+        made = catboost.CatBoostRegressor(iterations=3, thread_count=1, allow_writing_files=False, loss_function=loss)
+        trained = cat(tmp_path, made, labels=np.abs(X[:, 0]))
+        _, model = opened(tmp_path, "m.cbm")
+        np.testing.assert_array_equal(model.predict({"x": X}, ("predict",))["predict"], trained.predict(X))
+
+
 def test_catboost_regression(tmp_path: Path) -> None:
     trained = cat(
         tmp_path, catboost.CatBoostRegressor(iterations=5, thread_count=1, allow_writing_files=False), labels=X[:, 0]

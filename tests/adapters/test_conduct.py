@@ -119,7 +119,7 @@ def test_a_part_that_would_print_is_silenced(tmp_path: Path, capfd: pytest.Captu
 
 
 CALLING = {
-    "functools.partial": partial(np.max, axis=1),
+    "json.loads": partial(json.loads, cls=None),
     "operator.methodcaller": operator.methodcaller("tofile", "/tmp/x"),
     "numpy.memmap": {"__loader__": "ConstructorFromReduceNode", "__class__": "memmap", "__module__": "numpy"},
     "os.system": {"__loader__": "FunctionNode", "__class__": "system", "__module__": "os"},

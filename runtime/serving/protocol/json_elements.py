@@ -67,6 +67,24 @@ def array_of(spec: TensorSpec, shape: Any, data: object, limits: Limits) -> Arra
     return array if rank == 1 else array.reshape(shape if len(shape) == rank else fitted(spec, shape))
 
 
+def array_of_any(spec: TensorSpec, shape: Any, data: Any, limits: Limits) -> Array:
+    """Returns `array_of` elements of which no datatype is announced: true is 1 there, and 1.0 is true."""
+    if spec.datatype == "BYTES":
+        return array_of(spec, shape, data, limits)
+    try:
+        return array_of(spec, shape, data, limits)
+    except InputAtFault:
+        return array_of(spec, shape, _as_numbers(data, float if spec.datatype == "BOOL" else bool), limits)
+
+
+def _as_numbers(data: Any, kind: type) -> Any:
+    """Returns the values with integers for those of `kind` that are one."""
+    if type(data) is list:
+        return [_as_numbers(value, kind) for value in data]
+    is_kind = type(data) is kind
+    return int(data) if is_kind and data == int(data) else data
+
+
 def fitted(spec: TensorSpec, shape: list[int]) -> list[int]:
     """Returns `shape`, which `count_of` has let pass, as the model has it: one column may come as [N, 1] for [N], and
     as [N] for [N, 1]."""
@@ -85,9 +103,10 @@ def arrays_of(inputs: Mapping[str, Any], signature: Signature, limits: Limits) -
     """Returns the model's inputs from arrays or nested lists. Raises InputAtFault by the same rules, and for names."""
     if not isinstance(inputs, Mapping):
         raise InputAtFault(f"inputs must be a mapping from names to arrays, got {type(inputs).__name__}")
+    signature = signature.meant(inputs.keys())
     only = signature.only if len(inputs) == 1 else None
     specs = {name: only or signature.input(name) for name in inputs}
-    arrays = {spec.name: _array(spec, inputs[name], limits) for name, spec in specs.items()}
+    arrays = {spec.name: _array(spec, inputs[name], limits) for name, spec in specs.items() if not spec.ignored}
     signature.check_complete(arrays)
     return arrays
 
@@ -112,7 +131,7 @@ def _array(spec: TensorSpec, value: Any, limits: Limits) -> Array:
             count_of(spec, shape, limits)
             return np.asarray(array, order="C").reshape(fitted(spec, shape))
         elements = [item.item() if isinstance(item, np.generic) else item for item in array.reshape(-1).tolist()]
-        return array_of(spec, shape, elements, limits)
+        return array_of_any(spec, shape, elements, limits)
     except (InputAtFault, MemoryError):
         raise
     except Exception as error:  # ragged or endless lists, numbers too large, an `__array__` that raises

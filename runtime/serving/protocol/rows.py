@@ -18,7 +18,7 @@ from runtime.link.limits import Limits
 from runtime.serving.engine.request import Signature
 from runtime.serving.protocol.image import read_images
 from runtime.serving.protocol.json_document import kind_of
-from runtime.serving.protocol.json_elements import array_of
+from runtime.serving.protocol.json_elements import array_of, array_of_any
 from runtime.serving.protocol.json_numbers import read_numbers
 from runtime.serving.wording import listed, quoted, shown
 
@@ -116,21 +116,7 @@ def array_from(spec: TensorSpec, data: Any, signature: Signature, limits: Limits
         shape, data = shape[:1], [row[0] for row in data]
     elif rank == 2 and len(shape) == 1 and spec.shape[1] == 1:
         shape.append(1)
-    if spec.datatype == "BYTES":
-        return array_of(spec, shape, _with_bytes(spec, data), limits)
-    try:
-        return array_of(spec, shape, data, limits)
-    except InputAtFault:
-        return array_of(spec, shape, _of_any_kind(data, float if spec.datatype == "BOOL" else bool), limits)
-
-
-def _of_any_kind(data: Any, kind: type) -> Any:
-    """Returns the values with integers for those of `kind` that are one: true is 1 here, where no datatype is announced
-    that it would not be of, and 1.0 is true."""
-    if type(data) is list:
-        return [_of_any_kind(value, kind) for value in data]
-    is_kind = type(data) is kind
-    return int(data) if is_kind and data == int(data) else data
+    return array_of_any(spec, shape, _with_bytes(spec, data) if spec.datatype == "BYTES" else data, limits)
 
 
 def shape_of(data: Any) -> list[int]:
