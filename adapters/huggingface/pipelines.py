@@ -35,8 +35,9 @@ def text_classification(
     """Returns the model that answers with the best label and its score; `scores` are those of all labels. One that says
     whether a text entails another takes any labels as well."""
     labels = _labels(model)
-    raw = {"function_to_apply": "none"} if len(labels) == 1 and _is_raw(files, path, model.config) else {}
-    pipeline = transformers.TextClassificationPipeline(model=model, tokenizer=tokenizer, **raw)
+    pipeline = transformers.TextClassificationPipeline(
+        model=model, tokenizer=tokenizer, function_to_apply=_applied(files, path, model.config)
+    )
 
     def predict(arrays: Arrays, wanted: tuple[str, ...]) -> Arrays:
         check_lengths(arrays)
@@ -52,12 +53,14 @@ def text_classification(
     return zero_shot(known, model, tokenizer, own) if any(map(_entails, labels)) else known
 
 
-def _is_raw(files: ModelFiles, path: str, config: Any) -> bool:
-    """True if sentence-transformers leaves the score of its cross-encoder as it is, as versions 6, 4 and 2 say it."""
+def _applied(files: ModelFiles, path: str, config: Any) -> str | None:
+    """Returns what sentence-transformers applies to the scores of its cross-encoder, as versions 6, 4 and 2 say it; None
+    for other models: the pipeline decides."""
     told = read_json(files, posixpath.dirname(path), "config_sentence_transformers.json") or {}
     older = getattr(config, "sentence_transformers", None) or {}
     oldest = getattr(config, "sbert_ce_default_activation_function", None)
-    return str(told.get("activation_fn") or older.get("activation_fn") or oldest).endswith(".Identity")
+    name = str(told.get("activation_fn") or older.get("activation_fn") or oldest).rpartition(".")[2]
+    return {"Identity": "none", "Sigmoid": "sigmoid", "Softmax": "softmax"}.get(name)
 
 
 def _labels(model: Any) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from adapters.base import LoadFailed
 from adapters.pickles.file import Bounded, PurePython, open_pickle
 from adapters.pickles.foreign import granted
 from adapters.pickles.parts import make_dtype, set_dtype_state
@@ -19,6 +20,10 @@ from adapters.pickles.rules import JOBLIB_ARRAY, canonical
 
 ARRAY_STATE: Final = frozenset({"dtype", "shape", "numpy_array_alignment_bytes"})
 """Keys in the state of joblib's stand-in for an array."""
+
+
+DATA: Final = ("DataFrame", "Series")
+"""Classes of pandas and polars that people pickle beside models."""
 
 
 class Inert:
@@ -112,17 +117,26 @@ class Names(PurePython):  # type: ignore[misc]  # see PurePython: untyped
 
 
 def denied_names(path: Path, name: str, allowed: frozenset[str]) -> set[str]:
-    """Returns `module.name` of the globals in the file that are not on the allow-list, as far as it can be read."""
-    return {".".join(canonical(m, n)) for m, n in names_in(path, name) if not _is_permitted(m, n, allowed)}
+    """Returns `module.name` of the globals in the file that are not on the allow-list, as far as it can be read.
+    Raises LoadFailed if it holds a table of data."""
+    found, held = _scanned(path, name)
+    if held.rpartition(".")[2] in DATA:
+        raise LoadFailed(f"{name} holds a {held}, which is data and no model: save the fitted estimator itself")
+    return {".".join(canonical(m, n)) for m, n in found if not _is_permitted(m, n, allowed)}
 
 
 def names_in(path: Path, name: str) -> set[tuple[str, str]]:
     """Returns module and name of the globals in the file, as far as it can be read; not those that joblib adds."""
-    found: set[tuple[str, str]] = set()
+    return _scanned(path, name)[0]
+
+
+def _scanned(path: Path, name: str) -> tuple[set[tuple[str, str]], str]:
+    """Returns the `names_in` the file, and `module.name` of what makes its whole object, "" if it is not known."""
+    found, held = set[tuple[str, str]](), None
     # a broken or hostile pickle ends the scan; the names before count
     with open_pickle(path, name) as stream, suppress(Exception):
-        Names(stream, found).load()
-    return found - {JOBLIB_ARRAY}
+        held = Names(stream, found).load()
+    return found - {JOBLIB_ARRAY}, held.name if isinstance(held, Inert) else ""
 
 
 def _is_permitted(module: str, name: str, allowed: frozenset[str]) -> bool:

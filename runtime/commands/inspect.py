@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import adapters
-from adapters.base import AdapterError, Refused
+from adapters.base import AdapterError, AmbiguousModel, NoAdapter, Refused
 from runtime.commands.files import examine
 from runtime.commands.stopping import until_stopped
 from runtime.errors import NoModel, Unsupported
@@ -26,7 +26,7 @@ _END_SECONDS: Final = 1.0  # for processes that the one that looked at the files
 
 
 def run(settings: Settings, log: Log, _: object, /) -> tuple[int, list[str]]:
-    """Reports on the kit, in text or JSON; the code is that of a refusal if `--files` finds one.
+    """Reports on the kit, in text or JSON; the code says whether `--files` finds what would end a start.
 
     Raises Failure if the kit cannot be resolved, or its files not examined.
     """
@@ -40,9 +40,19 @@ def _inspect(settings: Settings, progress: Progress, log: Log) -> tuple[int, lis
     report = _report(resolved, settings)
     if kit:
         report |= _files(kit, settings, progress, log)
-    refused = any(file["refused"] for file in report.get("files", ()))
     lines = json.dumps(report, indent=2, ensure_ascii=False).split("\n") if settings.json else _as_text(report)
-    return exit_code(Refused("")) if refused else 0, lines
+    return _code(report), lines
+
+
+def _code(report: dict[str, Any]) -> int:
+    """Returns the code of what ends a start: a file that is refused, or none or several that could be the model."""
+    files = report.get("files", ())
+    if any(file["refused"] for file in files):
+        return exit_code(Refused(""))
+    if not files or report["adapter"]["name"] or not report["model"]["path"]:
+        return 0
+    known = [file for file in files if file["adapter"]]
+    return exit_code(AmbiguousModel("") if len(known) > 1 else NoAdapter(""))
 
 
 def _report(resolved: Resolved, settings: Settings) -> dict[str, Any]:

@@ -318,16 +318,22 @@ def test_a_layer_norm_and_a_dropout_are_those_of_sentence_transformers(tmp_path:
     np.testing.assert_array_equal(made, own.encode(["good bad"]))
 
 
-@pytest.mark.parametrize("activation", [torch.nn.Sigmoid(), torch.nn.Identity()], ids=["sigmoid", "identity"])
-def test_a_cross_encoder_scores_pairs_as_sentence_transformers_does(activation: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("labels", "activation"),
+    [(1, torch.nn.Sigmoid()), (1, torch.nn.Identity()), (3, torch.nn.Identity()), (3, torch.nn.Sigmoid()),
+     (3, torch.nn.Softmax(dim=1))],
+)  # fmt: skip
+def test_a_cross_encoder_scores_pairs_as_sentence_transformers_does(
+    labels: int, activation: Any, tmp_path: Path
+) -> None:
     from sentence_transformers import CrossEncoder
 
-    plain = saved(tmp_path / "plain", "BertForSequenceClassification", num_labels=1)
+    plain = saved(tmp_path / "plain", "BertForSequenceClassification", num_labels=labels)
     own = CrossEncoder(str(plain), device="cpu", activation_fn=activation)
     own.save_pretrained(str(tmp_path / "ce"))
     pair = {"text": np.array([b"good"], object), "text_pair": np.array([b"bad"], object)}
-    score = opened(tmp_path / "ce").predict(pair, ("score",))["score"]
-    np.testing.assert_array_equal(score, own.predict([("good", "bad")]))
+    scores = opened(tmp_path / "ce").predict(pair, ("scores",))["scores"]
+    np.testing.assert_array_max_ulp(scores, own.predict([("good", "bad")]).reshape(1, labels), 1)
 
 
 def test_a_plain_model_embeds_by_the_mean_and_says_so(tmp_path: Path) -> None:

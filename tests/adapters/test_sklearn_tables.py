@@ -32,6 +32,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, StandardScaler
 
 from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, WrongInput
+from adapters.inspection import verdicts
 from adapters.pickles.unpickler import load_pickle
 from adapters.sklearn.adapter import load
 from adapters.values import to_protocol
@@ -317,6 +318,16 @@ def test_skops_gets_no_partial_that_the_unpickler_refuses(tmp_path: Path) -> Non
         import_module("skops.io").dump(SelectKBest(inner), tmp_path / "m.skops")
         with pytest.raises((LoadFailed, Refused)):
             load(files_in(tmp_path, "m.skops"), Options(trust=trust))
+
+
+def test_a_pickled_table_is_called_one(tmp_path: Path) -> None:
+    for table in (PEOPLE, PEOPLE.note):
+        with pytest.raises(
+            LoadFailed, match=r"m.joblib holds a pandas\.\S+, which is data and no model: save the fitted"
+        ):
+            served(table, tmp_path)
+        (verdict,) = verdicts(files_in(tmp_path, "m.joblib"), Options())
+        assert "which is data and no model" in (verdict.refused or "")
 
 
 def test_what_cannot_predict_is_not_served(tmp_path: Path) -> None:

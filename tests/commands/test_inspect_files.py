@@ -33,7 +33,8 @@ pytestmark = pytest.mark.slow
 def inspect(reference, tmp_path, *options, **environ):
     done = run("inspect", reference, "--files", "--json", "--cache-dir", str(tmp_path / "cache"), *options, **environ)
     report = json.loads(done.stdout)
-    assert done.returncode == (79 if any(file["refused"] for file in report["files"]) else 0), done.stderr
+    refused = any(file["refused"] for file in report["files"])
+    assert done.returncode == (79 if refused else 0 if report["adapter"]["name"] else 65), done.stderr
     return report
 
 
@@ -71,6 +72,22 @@ def test_each_file_has_the_verdict_of_its_own_adapter(tmp_path):
     adapter, refused = verdict(report, "model/cnn.pt")
     assert adapter == "pytorch"
     assert (refused is None) if landlock_abi() else ("confined by Landlock" in refused), refused
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "words"),
+    [(("a.onnx", "b.onnx"), 65, "could mean any of a.onnx (onnx), b.onnx (onnx); name one file in model.path or"),
+     (("notes.txt",), 78, "no adapter for '.'")],
+    ids=["several", "none"],
+)  # fmt: skip
+def test_what_no_start_could_choose_is_no_success(names, code, words, tmp_path):
+    golden = unpack("iris-onnx", tmp_path / "iris").files
+    for name in names:
+        data = (golden.root / golden.path).read_bytes() if name.endswith(".onnx") else b"hello"
+        (tmp_path / "models").mkdir(exist_ok=True)
+        (tmp_path / "models" / name).write_bytes(data)
+    done = run("inspect", str(tmp_path / "models"), "--files")
+    assert (done.returncode, words in done.stdout) == (code, True), done.stdout
 
 
 def test_the_trust_settings_may_be_variables(tmp_path):
