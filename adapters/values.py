@@ -92,6 +92,12 @@ def datatype_of(categories: Sequence[Any]) -> str:
     return "BOOL" if kinds == {bool} else "INT64" if kinds == {int} else "FP64" if kinds <= {int, float} else "BYTES"
 
 
+def as_said(names: Sequence[str], said: Sequence[str]) -> list[str]:
+    """Returns the names of a model's columns as they are `said`: LightGBM's files have `_` for each blank."""
+    known = {name.replace(" ", "_"): name for name in said} | {name: name for name in said}
+    return [known.get(name, name) for name in names]
+
+
 class Rows(NamedTuple):
     """The specs of inputs, and how their arrays become the rows that a model takes."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from adapters import checks
 from adapters.base import LoadFailed, Model, Options, TensorSpec
-from adapters.values import DATATYPE, Array, Arrays, Rows, check_codes, check_lengths, codes, datatype_of
+from adapters.values import DATATYPE, Array, Arrays, Rows, as_said, check_codes, check_lengths, codes, datatype_of
 
 Predict = Callable[[str, Any], Array]
 """From the name of an answer and the rows to that answer."""
@@ -27,6 +27,7 @@ def rows_of(
     """Returns the matrix `x` (-1, width) of numbers, or what `serving.inputs` says: another matrix, or the columns by
     name. Features with `categories`, by position, are columns too, and their codes go into the matrix. The form that is
     not the model's own is taken as well. No file says which form it wants, so the kit's samples may."""
+    names = as_said(names, [spec.name for spec in options.inputs])
     coded = {names[i]: known for i, known in categories.items()} if names else {}
     kinds = {name: datatype_of(coded[name]) if name in coded else datatype for name in names}
     columns = tuple(TensorSpec(name, kind, (-1,), nullable=kind == "BYTES") for name, kind in kinds.items())

@@ -81,13 +81,16 @@ def _loaded(files: ModelFiles, options: Options, processor: str | None) -> Model
         if task != IMAGES and len(made) <= len(made.all_special_tokens):  # transformers makes up an empty one
             raise LoadFailed(f"there is no tokenizer beside {path}: {writes}")
         load = getattr(transformers, auto).from_pretrained
-        model, info = load(root, use_safetensors=safe, output_loading_info=True, **strict)
+        model, info = load(root, use_safetensors=safe, output_loading_info=True, ignore_mismatched_sizes=True, **strict)
+        if differ := sorted(key for key, *_ in info["mismatched_keys"]):
+            said = "config.json is of another model, or was changed by hand"
+            raise LoadFailed(f"the weights beside {path} have other shapes than it says: {listed(differ)}; {said}")
         if made_up := sorted(key for key in info["missing_keys"] if ".pooler." not in f".{key}" or auto != "AutoModel"):
             said = "transformers would make them up: save the model after its training, with model.save_pretrained"
             raise LoadFailed(f"the weights beside {path} lack {listed(made_up)}; {said}")
     facts = {"transformers_version": transformers.__version__, "torch_version": torch.__version__, "task": task}
     if task != IMAGES:
-        made.model_max_length = limit = _limit(made, model.config)
+        made.model_max_length = limit = _limit(made, model)
         facts["truncation"] = f"a text is cut after {limit} tokens" if limit < UNLIMITED else "none"
     return _makers()[task](files, path, model.eval(), made, own, facts)
 
@@ -152,9 +155,11 @@ def _transformers() -> Any:
     return transformers
 
 
-def _limit(tokenizer: Any, config: Any) -> int:
+def _limit(tokenizer: Any, model: Any) -> int:
     """Returns how many tokens the model takes: the tokenizer's limit, or the positions that the model has learnt."""
-    positions = getattr(config, "max_position_embeddings", None) or UNLIMITED
-    if "roberta" in config.model_type or config.model_type == "camembert":  # positions start after the padding
-        positions -= (config.pad_token_id or 0) + 1
+    positions = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
+            positions -= table.padding_idx + 1  # they start after the padding: RoBERTa, MPNet and theirs
+            break
     return int(min(tokenizer.model_max_length, positions))

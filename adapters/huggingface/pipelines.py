@@ -54,7 +54,7 @@ def text_classification(
 
 
 def _applied(files: ModelFiles, path: str, config: Any) -> str | None:
-    """Returns what sentence-transformers applies to the scores of its cross-encoder, as versions 6, 4 and 2 say it; None
+    """Returns what sentence-transformers applies to its cross-encoder's scores, as versions 6, 4 and 2 say it; None
     for other models: the pipeline decides."""
     told = read_json(files, posixpath.dirname(path), "config_sentence_transformers.json") or {}
     older = getattr(config, "sentence_transformers", None) or {}

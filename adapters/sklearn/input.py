@@ -11,7 +11,7 @@ from adapters.checks import TEXTS
 from adapters.imports import framework
 from adapters.sklearn.learnt import TEXT_STEPS, Column, columns_of, first_step, framework_of, is_boosted, kind_of
 from adapters.sklearn.table import needs_frame, table_of
-from adapters.values import Rows, to_text
+from adapters.values import Rows, as_said, to_text
 
 
 def inputs_of(estimator: Any, options: Options) -> Rows:
@@ -115,7 +115,8 @@ def _without_width(estimator: Any, first: Any, sampled: tuple[TensorSpec, ...]) 
 
 
 def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Rows:
-    names, first, only = _names(estimator), first_step(estimator), specs[0]
+    names = as_said(_names(estimator), [spec.name for spec in specs])
+    first, only = first_step(estimator), specs[0]
     if len(specs) == 1 and len(only.shape) > 1:
         return _single(only, names if needs_frame(estimator, [only.datatype]) else None)._replace(specs=specs)
     if len(specs) == 1 and (texts := _texts(first, only.name)):
@@ -123,10 +124,11 @@ def _as_told(estimator: Any, specs: tuple[TensorSpec, ...]) -> Rows:
     if len(specs) == 1 and not names:
         return _single(only)
     kinds = {spec.name: spec.datatype for spec in specs}
-    if names and set(kinds) != set(names):
-        odd = min(set(kinds) - set(names) or set(names) - set(kinds))
-        said = f"model.parameters.serving.inputs and the columns the model was fitted on differ in {odd!r}"
+    learnt = columns_of(estimator, len(names), names) if names else [Column() for _ in kinds]
+    used = {name for name, column in zip(names, learnt, strict=False) if column.is_used}
+    if odd := (set(kinds) - set(names) if names else ()) or used - set(kinds):
+        said = f"model.parameters.serving.inputs and the columns the model was fitted on differ in {min(odd)!r}"
         raise LoadFailed(f"{said}; it wants {', '.join(names)}")
-    learnt = columns_of(estimator, len(kinds), names) if names else [Column() for _ in kinds]
-    told = [replace(column, kind=kinds[name]) for column, name in zip(learnt, names or kinds, strict=True)]
+    pairs = zip(learnt, names or kinds, strict=True)
+    told = [replace(column, kind=kinds.get(name, column.kind)) for column, name in pairs]
     return table_of(estimator, names, told, called=[*kinds])._replace(specs=specs, also=())

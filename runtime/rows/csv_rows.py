@@ -43,7 +43,9 @@ class CsvRows:
     def _read_header(self, first: list[str]) -> bool:
         """Decides which cells of a row the model gets, and under which names; returns whether `first` is a header."""
         given, asked = [name.strip() for name in first], self._job.columns
-        signature = self._job.served.signature if asked else meant(self._job.served.signature, given)
+        signature, names = self._job.served.signature, given
+        if not asked:
+            signature, names = meant(signature, given)
         known = columns_for(signature, len(asked or first))
         self._names = given
         if asked:
@@ -51,10 +53,10 @@ class CsvRows:
                 raise InputAtFault(f"the CSV lacks {listed(missing)} of --columns; its first line has {listed(given)}")
             self._cells, self._header = [given.index(name) for name in asked], in_order(known, len(asked), signature)
             return True
-        self._cells = [index for index, name in enumerate(given) if name in known]
+        self._cells = [index for index, name in enumerate(names) if name in known]
         if self._cells:
             with _hinting(given):
-                self._header = by_name(known, [given[index] for index in self._cells], signature)
+                self._header = by_name(known, [names[index] for index in self._cells], signature)
             return True
         self._perhaps_header = first
         with _hinting(first):

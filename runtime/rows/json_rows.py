@@ -9,7 +9,7 @@ import orjson
 from adapters.values import Arrays
 from runtime.errors import InputAtFault, InvalidInput
 from runtime.rows.base import Job, Rows, beside, by_columns
-from runtime.serving.engine.request import Request, Signature
+from runtime.serving.engine.request import Request, Signature, spelt
 from runtime.serving.protocol.plain.codec import rows_of
 from runtime.serving.protocol.plain.csv_text import names_of
 from runtime.serving.protocol.rows import from_rows
@@ -26,8 +26,8 @@ def inputs_of(rows: Rows, job: Job) -> Arrays:
             rows = [_in_order(row, job.columns, " of --columns") for row in rows]
         elif cells := _cells(signature, rows[0]):
             rows = [{name: _in_order(row, keys) for name, keys in cells.items()} for row in rows]
-        elif not (known := _known(signature)).isdisjoint(rows[0]):
-            rows = [{name: value for name, value in row.items() if name in known} for row in rows]
+        elif not (known := _known(signature)).isdisjoint(spelt(name, known) for name in rows[0]):
+            rows = [{name: value for name, value in row.items() if spelt(name, known) in known} for row in rows]
         else:
             raise InputAtFault(f"it has no {listed(signature.inputs)}{by_columns(list(rows[0]))}")
     elif job.columns:

@@ -129,6 +129,13 @@ def test_text_classification_answers_as_the_pipeline(kind: str, config: Any, tmp
     assert asked(model, [], "scores")["scores"].shape == (0, len(model.labels))
 
 
+@pytest.mark.parametrize("kind", ["RobertaForSequenceClassification", "MPNetForSequenceClassification"])
+def test_positions_after_the_padding_count_for_the_limit(kind: str, tmp_path: Path) -> None:
+    model = opened(saved(tmp_path, kind, pad_token_id=1, max_position_embeddings=18))
+    assert model.properties["truncation"] == "a text is cut after 16 tokens"
+    asked(model, ["bad films " * 20], "label")
+
+
 def test_pairs_of_texts_are_classified(tmp_path: Path) -> None:
     model = opened(saved(tmp_path, "BertForSequenceClassification"))
     pipeline = transformers.pipeline("text-classification", model=str(tmp_path))
@@ -368,6 +375,7 @@ def changed(**values: Any) -> Callable[[Path], None]:
         (changed(architectures=["BertForMultipleChoice"]), LoadFailed, "of transformers the tasks text-classification, .* are served: export it to ONNX"),
         (changed(architectures=None), LoadFailed, "is a model of no named architecture"),
         (changed(model_type="mine", auto_map={"AutoConfig": "code.Mine"}), Refused, "wants Python code of its folder for the model type 'mine', which is never run"),
+        (changed(hidden_size=8), LoadFailed, r"the weights beside config\.json have other shapes than it says: bert\..* config\.json is of another"),
         (changed(model_type="mine"), LoadFailed, r"config\.json cannot be loaded by transformers"),
         (lambda root: (root / "tokenizer.json").write_text("{"), LoadFailed, r"config\.json cannot be loaded by transformers"),
         (lambda root: (root / "tokenizer.json").unlink(), LoadFailed, r"the tokenizer beside config\.json cannot be loaded .*tokenizer\.save_pretrained"),

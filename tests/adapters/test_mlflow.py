@@ -161,6 +161,20 @@ def lightgbm_booster(root: Path) -> Any:
     return made.booster_.predict(NUMBERS)
 
 
+def lightgbm_with_blanks(root: Path) -> Any:
+    named = NUMBERS.rename(columns={"size": "the size"})
+    made = lightgbm.train({"verbose": -1, "min_data_in_leaf": 2}, lightgbm.Dataset(named, TABLE["size"]), 4)
+    save(mlflow.lightgbm, made, root, named, made.predict(named))
+    return made.predict(named)
+
+
+def lightgbm_wrapper_with_blanks(root: Path) -> Any:
+    named = NUMBERS.rename(columns={"size": "the size"})
+    made = lightgbm.LGBMRegressor(n_estimators=4, min_child_samples=2, verbose=-1).fit(named, TABLE["size"])
+    save(mlflow.lightgbm, made, root, named, made.predict(named))
+    return made.predict(named)
+
+
 def catboost_regressor(root: Path) -> Any:
     made = catboost.CatBoostRegressor(iterations=4, verbose=0, allow_writing_files=False).fit(NUMBERS, TABLE["size"])
     save(mlflow.catboost, made, root, NUMBERS, made.predict(NUMBERS))
@@ -184,6 +198,24 @@ def test_boosted_trees_answer_as_what_was_saved(save_it: Any, tmp_path: Path) ->
     got = model.predict(columns(model, NUMBERS), ("predict",))["predict"]
     assert got.tolist() == want.tolist()
     assert model.example == {"size": [NUMBERS["size"][0]], "n": [NUMBERS["n"][0]]}
+
+
+@pytest.mark.parametrize("save_it", [lightgbm_with_blanks, lightgbm_wrapper_with_blanks])
+def test_names_with_blanks_are_those_of_the_signature(save_it: Any, tmp_path: Path) -> None:
+    want = save_it(tmp_path / "m")  # LightGBM's file has `the_size`
+    model = opened(tmp_path / "m")
+    assert [spec.name for spec in model.inputs] == ["the size", "n"]
+    given = columns(model, NUMBERS.rename(columns={"size": "the size"}))
+    assert model.predict(given, ("predict",))["predict"].tolist() == want.tolist()
+
+
+def test_a_signature_may_leave_out_what_the_model_drops(tmp_path: Path) -> None:
+    made = pipeline().fit(TABLE.assign(note="x"), LABELS)
+    save(mlflow.sklearn, made, tmp_path / "m", TABLE, made.predict(TABLE), serialization_format="cloudpickle")
+    model = opened(tmp_path / "m")
+    assert [spec.name for spec in model.inputs] == ["size", "colour", "n"]
+    got = model.predict(columns(model, TABLE), ("predict",))["predict"]
+    assert texts(got) == made.predict(TABLE).tolist()
 
 
 def test_catboost_takes_texts_and_none_that_is_missing(tmp_path: Path) -> None:

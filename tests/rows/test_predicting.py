@@ -88,6 +88,21 @@ def test_columns_are_named_in_the_models_order():
     assert json.loads(Outcome(jsons, columns=("a", "b", "c", "d"), alone=True).run())["label"] == 0
 
 
+def test_names_with_blanks_are_found_where_the_file_has_none():
+    inputs = tuple(TensorSpec(name, "FP64", (-1,)) for name in ("my_age", "pay"))
+    given = {"outputs": (TensorSpec("y", "FP64", (-1,)),), "labels": None}
+    matrix = (TensorSpec("x", "FP64", (-1, 2)),)
+
+    def weighed(columns, _):
+        return {"y": 10 * columns["my_age"] + columns["pay"]}
+
+    for loaded in (model(weighed, inputs=inputs, **given), model(weighed, inputs=matrix, also=inputs, **given)):
+        for rows in (b"note,pay,my age\na,2,5\n", b'{"note": "a", "pay": 2, "my age": 5}\n'):
+            wanted = rows.replace(b"my age", b"my_age")
+            assert Outcome(rows, loaded=loaded, alone=True).run() == Outcome(wanted, loaded=loaded, alone=True).run()
+        assert "duplicate input 'my_age'" in wrong(b'{"pay": 2, "my age": 5, "my_age": 5}\n', loaded=loaded)
+
+
 def test_a_column_that_is_called_as_a_prediction_keeps_its_name():
     assert (
         Outcome(b"label,X[0],X[1],X[2],X[3]\nold,5,2,3,1\n")

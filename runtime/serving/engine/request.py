@@ -12,6 +12,11 @@ from runtime.serving.pictures import NO_PICTURES, Picture
 from runtime.serving.wording import listed, shown
 
 
+def spelt(name: str, known: Collection[str]) -> str:
+    """Returns the name as it is `known`: LightGBM's files have `_` for each blank."""
+    return name if name in known or (other := str(name).replace(" ", "_")) not in known else other
+
+
 class Request:
     """What a client asks of a model, checked against the model's signature."""
 
@@ -90,9 +95,9 @@ class Signature(NamedTuple):
 
     def input(self, name: str) -> TensorSpec:
         """Returns the input of that name. Raises InputAtFault if there is none."""
-        if name not in self.inputs:
+        if (spec := self.inputs.get(spelt(name, self.inputs))) is None:
             raise InputAtFault(f"unknown input {shown(name)}; expected {listed(self.inputs)}")
-        return self.inputs[name]
+        return spec
 
     def check_complete(self, arrays: Arrays) -> None:
         """Raises InputAtFault if a required input is missing."""

@@ -58,6 +58,8 @@ def from_columns(columns: Mapping[str, object], signature: Signature, limits: Li
     arrays: Arrays = {}
     for name, values in columns.items():
         spec = only or signature.input(name)
+        if spec.name in arrays:
+            raise InputAtFault(f"duplicate input {quoted(name)}")
         if not spec.ignored:
             arrays[spec.name] = array_from(spec, values, signature, limits)
     return complete(arrays, signature)

@@ -16,7 +16,7 @@ from adapters.base import Model, TensorSpec
 from adapters.values import Array, Arrays
 from runtime.errors import InputAtFault, InvalidInput
 from runtime.link.limits import Limits
-from runtime.serving.engine.request import Request, Signature
+from runtime.serving.engine.request import Request, Signature, spelt
 from runtime.serving.protocol.json_elements import INTEGERS, array_of, count_of
 from runtime.serving.protocol.rows import blocks_of, not_utf8, values_of
 from runtime.serving.wording import listed, quoted, shown
@@ -37,12 +37,11 @@ def read_csv(body: bytes, signature: Signature, limits: Limits) -> Arrays:
         first = next(lines, None)
         if first is None:
             raise InputAtFault("the CSV is empty")
-        given = [name.strip() for name in first]
-        signature = meant(signature, given)
+        signature, given = meant(signature, stripped := [name.strip() for name in first])
         columns = columns_for(signature, len(first))
         if set(given).isdisjoint(columns):
             return _read(chain((first,), lines), columns, in_order(columns, len(first), signature), limits)
-        if given != first:  # who writes `age, sex` writes `25, female`
+        if stripped != first:  # who writes `age, sex` writes `25, female`
             lines = ([cell.strip() for cell in row] for row in lines)
         return _read(lines, columns, by_name(columns, given, signature), limits)
     except csv.Error as error:
@@ -51,10 +50,13 @@ def read_csv(body: bytes, signature: Signature, limits: Limits) -> Arrays:
         raise not_utf8("the CSV") from None
 
 
-def meant(signature: Signature, header: list[str]) -> Signature:
-    """Returns the signature of the model that a header fits: with columns in place of one matrix, or the other way."""
+def meant(signature: Signature, header: list[str]) -> tuple[Signature, list[str]]:
+    """Returns the signature of the model that a header fits, with columns in place of one matrix or the other way, and
+    the names in the header as the model has them."""
     also = signature.also
-    return signature if also is None or also.inputs.keys().isdisjoint(header) else also
+    known = {*signature.inputs, *(also.inputs if also else ())}
+    given = [spelt(name, known) for name in header]
+    return signature if also is None or also.inputs.keys().isdisjoint(given) else also, given
 
 
 def columns_for(signature: Signature, given: int) -> Columns:
