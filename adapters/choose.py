@@ -113,8 +113,8 @@ def choose(
     if chosen is None:
         chosen, path = _by_files(files, paths, None, _third_party())
     head = read_head(files, path) if path in files.files else b""
-    if path in files.files and not head:
-        raise LoadFailed(empty(path))
+    if path in files.files and (why := no_model(path, head)):
+        raise LoadFailed(why)
     if chosen is None:
         told = next(filter(None, (advice(None, None, each) for each in paths)), None)
         inside = () if files.path in files.files else paths
@@ -299,9 +299,12 @@ def read_head(files: ModelFiles, path: str) -> bytes:
         raise LoadFailed(f"{path} cannot be read: {error.strerror}") from error
 
 
-def empty(path: str) -> str:
-    """Returns what is said of a model's file that holds nothing."""
-    return f"{path} is empty (0 bytes): save or copy the model again"
+def no_model(path: str, head: bytes) -> str | None:
+    """Returns what is said of a file that holds nothing, or what a download gets where the model is not."""
+    if not head:
+        return f"{path} is empty (0 bytes): save or copy the model again"
+    is_page = head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    return f"{path} is a web page (HTML) and not the model's file: download it again" if is_page else None
 
 
 def by_suffix(path: str, known: Iterable[Adapter]) -> tuple[Adapter, ...]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from adapters.base import AdapterError, MissingFramework, ModelFiles, Options
-from adapters.choose import ADAPTERS, by_suffix, empty, read_head
+from adapters.choose import ADAPTERS, by_suffix, no_model, read_head
 from adapters.pickles.head import looks_like_skops
 from adapters.trust import allows_code, check_level
 from adapters.wording import reason
@@ -38,8 +38,8 @@ def verdicts(files: ModelFiles, options: Options, chosen: tuple[str, str] | None
             if name:
                 check_level(options.trust)
             check = None if allows_code(options.trust) else _CHECKS.get(name or "")
-            refused = empty(path) if name and not head else None
-            if check and head:
+            refused = no_model(path, head) if name else None
+            if check and not refused:
                 refused = check(head, replace(files, path=path), options)
         except AdapterError as error:
             refused = str(error)

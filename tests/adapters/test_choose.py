@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from adapters import ADAPTERS, check, choose, guess
-from adapters.base import AdapterError, AmbiguousModel, LoadFailed, MissingFramework, NoAdapter
+from adapters.base import AdapterError, AmbiguousModel, LoadFailed, MissingFramework, NoAdapter, Options
 from adapters.choose import spellings
 from adapters.imports import how_to_install
+from adapters.inspection import verdicts
 
 from .kits import files_in, unpack
 
@@ -280,6 +281,16 @@ def test_an_empty_file_is_named_as_such(names: tuple[str, ...], tmp_path: Path) 
         (tmp_path / name).write_text("text" if name == "README.md" else "")
     with pytest.raises(LoadFailed, match=rf"^{names[0]} is empty \(0 bytes\): save or copy the model again$"):
         chosen(tmp_path, "." if len(names) > 1 else names[0])
+
+
+def test_a_web_page_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "m.joblib").write_text("\n<!DOCTYPE html><html><title>404")
+    with pytest.raises(
+        LoadFailed, match=r"^m\.joblib is a web page \(HTML\) and not the model's file: download it again"
+    ):
+        chosen(tmp_path, "m.joblib")
+    (verdict,) = verdicts(files_in(tmp_path, "m.joblib"), Options())
+    assert "is a web page" in (verdict.refused or "")
 
 
 def test_a_git_lfs_pointer_is_named_as_such(tmp_path: Path) -> None:
