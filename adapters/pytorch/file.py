@@ -1,5 +1,6 @@
 """From a file of PyTorch to a callable module: each kind has one loader, and no other is tried if it fails."""
 
+import argparse
 import io
 import json
 import pickle
@@ -7,9 +8,11 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from adapters import checks
@@ -132,7 +135,7 @@ def _weights(files: ModelFiles, options: Options, device: torch.device) -> Loade
     text = _told_entrypoint(files, options)
     weights_only = bool(options.own.get("weights_only", True))
     try:
-        with kit_on_path(files):
+        with kit_on_path(files), torch.serialization.safe_globals(_plain()):
             state = torch.load(files.root / files.path, map_location=device, weights_only=weights_only)
     except pickle.UnpicklingError as error:
         instead = (
@@ -140,6 +143,14 @@ def _weights(files: ModelFiles, options: Options, device: torch.device) -> Loade
         )
         raise LoadFailed(f"{files.path} holds more than weights ({export.wanted(error)}); {instead}") from error
     return _with_state(files, options, text, state)
+
+
+def _plain() -> list[Any]:
+    """Returns what stands beside weights in checkpoints, and holds data: command lines, numbers of numpy."""
+    arrays = import_module("numpy._core.multiarray")  # as pickles name it
+    functions = (arrays.scalar, arrays._reconstruct)  # noqa: SLF001
+    older = ((function, f"numpy.core.multiarray.{function.__name__}") for function in functions)
+    return [argparse.Namespace, np.ndarray, np.dtype, *map(type, map(np.dtype, "?bBhHiIlLefd")), *functions, *older]
 
 
 def _safetensors(files: ModelFiles, options: Options, device: torch.device) -> Loaded:
@@ -221,6 +232,9 @@ def _with_state(files: ModelFiles, options: Options, text: str, state: Any, *, m
         raise LoadFailed(f"{files.path} holds no weights, which are tensors by name; save model.state_dict()")
     weights = _renamed(weights, set(module.state_dict()))
     lacks, more = module.load_state_dict(weights, strict=False)
+    own = module.state_dict(keep_vars=True)
+    there = {id(own[name]) for name in weights if name in own}
+    lacks = [name for name in lacks if id(own[name]) not in there]  # safetensors' save_model writes tied weights once
     if lacks or more:
         raise LoadFailed(f"{files.path} lacks {listed(lacks)}, and has {listed(more)}, which {text!r} has not")
     if mapped:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -477,6 +478,12 @@ LINEAR = "import torch\n\ndef make():\n    return torch.nn.Linear(3, 2)\n"
         lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
         lambda state: {f"net._orig_mod.{key}": value for key, value in state.items()},
         lambda state: {"model": state, "ema": state, "optimizer": {"param_groups": []}},
+        lambda state: {
+            "model": state,
+            "args": argparse.Namespace(lr=0.1),
+            "best": np.float64(0.5),
+            "curve": np.ones(3),
+        },
         lambda state: {"weights": {f"student.{key}": value for key, value in state.items()}, "epoch": 3},
         lambda state: {"state_dict": {"loss.bias": torch.ones(2), **{f"net.{k}": v for k, v in state.items()}}},
     ],
@@ -492,6 +499,20 @@ def test_checkpoints_are_read(wrap: Any, tmp_path: Path, monkeypatch: pytest.Mon
     rows = torch.ones(1, 3)
     got = model.predict({"x": rows.numpy()}, ("output",))["output"]
     assert got.tolist() == module(rows).tolist()
+
+
+def test_weights_that_are_shared_may_be_there_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "tied_of_kit.py").write_text(
+        "import torch\n\ndef make():\n    one = torch.nn.Linear(3, 3)\n    return torch.nn.Sequential(one, one)\n"
+    )
+    one = torch.nn.Linear(3, 3)
+    safetensors.torch.save_model(torch.nn.Sequential(one, one), str(tmp_path / "w.safetensors"))
+    own, inputs = {"entrypoint": "tied_of_kit:make"}, (TensorSpec("x", "FP32", (-1, 3)),)
+    for mapped in (False, True):
+        model = opened(tmp_path, "w.safetensors", trust="unsafe", inputs=inputs, own=own, mapped=mapped)
+        got = model.predict({"x": np.ones((1, 3), np.float32)}, ("output",))["output"]
+        assert got.tolist() == one(one(torch.ones(1, 3))).tolist()
 
 
 @pytest.mark.parametrize(
