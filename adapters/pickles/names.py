@@ -21,7 +21,6 @@ from adapters.pickles.rules import JOBLIB_ARRAY, canonical
 ARRAY_STATE: Final = frozenset({"dtype", "shape", "numpy_array_alignment_bytes"})
 """Keys in the state of joblib's stand-in for an array."""
 
-
 DATA: Final = ("DataFrame", "Series")
 """Classes of pandas and polars that people pickle beside models."""
 

@@ -88,8 +88,12 @@ class Partial(functools.partial):  # type: ignore[type-arg]  # of any function t
     def of(cls, function: Any) -> "Partial":
         """Returns what `functools.partial(function)` is; its arguments come as its state. Raises Damaged."""
         own = getattr(function, "__module__", None) or "numpy"  # numpy's ufuncs say none
-        pure = isinstance(function, FunctionType | np.ufunc) and own.partition(".")[0] in ("sklearn", "numpy")
-        need(pure, "a partial is made of something else than a function of scikit-learn or numpy")
+        pure = isinstance(function, FunctionType | np.ufunc | type(np.mean)) and own.partition(".")[0] in (
+            "sklearn",
+            "numpy",
+        )
+        made_of = "a partial is made of something else than a function of scikit-learn or numpy"
+        need(pure, f"{made_of}; if you trust who made it, run it all with --trust unsafe")
         return cls(function)
 
     def __setstate__(self, state: Any) -> None:

@@ -98,7 +98,7 @@ def _skops(files: ModelFiles, options: Options) -> tuple[Any, str | None]:
         if refused:
             raise names_refused(files.path, "a skops file", refused, options.trust)
         # never with the kit on the path: its modules could replace any other
-        checked = nullcontext() if allows_code(options.trust) else states_checked()
+        checked = nullcontext() if allows_code(options.trust) else states_checked(options.allow_globals)
         with warnings.catch_warnings(record=True, action="always") as caught, checked:
             return skops.load(files.root / files.path, trusted=sorted(untrusted)), _version(caught)
 

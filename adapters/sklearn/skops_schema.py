@@ -6,7 +6,7 @@ https://github.com/skops-dev/skops/blob/v0.16.0/skops/io/_general.py: some loade
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -84,8 +84,9 @@ def _are_plain(content: Any) -> bool:
 
 
 @contextmanager
-def states_checked() -> Iterator[None]:
-    """Makes skops make instances and set their state as the unpickler does: by functions that check it."""
+def states_checked(allowed: Collection[str]) -> Iterator[None]:
+    """Makes skops make instances and set their state as the unpickler does: by functions that check it. What the
+    operator has `allowed` is made as skops makes it."""
     # skops has no public place for it
     nodes, reduced = import_module("skops.io._general"), import_module("skops.io._sklearn").ReduceNode
     general, partial = nodes.ObjectNode, nodes.PartialNode
@@ -117,7 +118,7 @@ def states_checked() -> Iterator[None]:
         return made
 
     general._construct, reduced._construct = construct, construct_reduced  # noqa: SLF001
-    partial._construct = construct_partial  # noqa: SLF001
+    partial._construct = own_partial if "functools.partial" in allowed else construct_partial  # noqa: SLF001
     try:
         yield
     finally:

@@ -261,6 +261,10 @@ PLAIN = {
         f.__name__: lambda f=f: make_pipeline(FunctionTransformer(f), LogisticRegression())
         for f in (np.log, np.nan_to_num, np.tanh, np.round, np.sqrt)
     },
+    **{
+        f"partial of {f.func.__name__}": lambda f=f: make_pipeline(FunctionTransformer(f), LogisticRegression())
+        for f in (partial(np.clip, a_min=0, a_max=1), partial(np.round, decimals=1))
+    },
 }  # fmt: skip
 
 

@@ -95,9 +95,9 @@ class Signature(NamedTuple):
 
     def input(self, name: str) -> TensorSpec:
         """Returns the input of that name. Raises InputAtFault if there is none."""
-        if (spec := self.inputs.get(spelt(name, self.inputs))) is None:
+        if name not in self.inputs and (name := spelt(given := name, self.inputs)) == given:
             raise InputAtFault(f"unknown input {shown(name)}; expected {listed(self.inputs)}")
-        return spec
+        return self.inputs[name]
 
     def check_complete(self, arrays: Arrays) -> None:
         """Raises InputAtFault if a required input is missing."""
