@@ -9,7 +9,7 @@ import math
 import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, Final
 
 import numpy as np
@@ -88,10 +88,8 @@ class Partial(functools.partial):  # type: ignore[type-arg]  # of any function t
     def of(cls, function: Any) -> "Partial":
         """Returns what `functools.partial(function)` is; its arguments come as its state. Raises Damaged."""
         own = getattr(function, "__module__", None) or "numpy"  # numpy's ufuncs say none
-        pure = isinstance(function, FunctionType | np.ufunc | type(np.mean)) and own.partition(".")[0] in (
-            "sklearn",
-            "numpy",
-        )
+        is_function = isinstance(function, FunctionType | np.ufunc | type(np.mean))  # the last is a kind of numpy's own
+        pure = is_function and own.partition(".")[0] in ("sklearn", "numpy")
         made_of = "a partial is made of something else than a function of scikit-learn or numpy"
         need(pure, f"{made_of}; if you trust who made it, run it all with --trust unsafe")
         return cls(function)
@@ -229,12 +227,16 @@ class Distribution:
     no prediction uses it."""
 
 
+HIST_BOOSTING: Final = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting"
 TEXT_METHODS: Final = (str.split, str.splitlines, str.strip, str.lower, str.upper, str.casefold)
 """What people give a vectoriser as its tokenizer or preprocessor; none makes more of a text than it has."""
 
 
 def method_of(of: Any, name: Any, *_: Any) -> Any:
-    """`getattr`, by which a discrete distribution holds its own methods, and a vectoriser a method of texts."""
+    """`getattr`, by which a discrete distribution holds its own methods, a vectoriser a method of texts, and
+    HistGradientBoosting the one that its early stopping calls."""
+    if name == "_raw_predict" and type(of).__module__ == HIST_BOOSTING:
+        return MethodType(getattr(type(of), name), of)
     if of is str:
         found = next((method for method in TEXT_METHODS if method.__name__ == name), None)
         need(found is not None, f"getattr is called for a text's {str(name)[:40]!r}")

@@ -60,7 +60,8 @@ def _held(thing: Any) -> Iterator[tuple[str, Any]]:
 def _may_hold(value: Any, name: str, of_dtypes: bool, allowed: frozenset[str]) -> bool:
     if isinstance(value, type):
         is_dtype = value in (bool, int, float, str, object) or issubclass(value, np.generic)
-        return (is_dtype and ("dtype" in name or of_dtypes)) or _full_name(value) in allowed
+        is_split = name == "cv" and value.__module__ == "sklearn.model_selection._split"  # of repeated splits
+        return is_split or (is_dtype and ("dtype" in name or of_dtypes)) or _full_name(value) in allowed
     if any(value is method for method in TEXT_METHODS):
         return True
     if isinstance(value, MethodType):

@@ -24,7 +24,8 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - the ne
 from sklearn.feature_selection import SelectKBest, mutual_info_classif
 from sklearn.impute import IterativeImputer, SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.metrics import hamming_loss, make_scorer
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, RepeatedStratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import RadiusNeighborsClassifier
@@ -256,6 +257,11 @@ PLAIN = {
         make_pipeline(MinMaxScaler(clip=True), NMF(2, max_iter=500, tol=1e-2), LogisticRegression()),
         {"minmaxscaler__feature_range": [(0, 1), (0, 2)], "logisticregression__class_weight": [None, {0: 1, 1: 2}]}, cv=2,
     ),
+    "repeated splits": lambda: GridSearchCV(
+        LogisticRegression(), {"C": [1, 2]}, cv=RepeatedStratifiedKFold(n_splits=2, n_repeats=1, random_state=0),
+        scoring=make_scorer(hamming_loss, greater_is_better=False),
+    ),
+    "early stopping": lambda: HistGradientBoostingClassifier(max_iter=3, early_stopping=True, scoring="roc_auc"),
     "partial": lambda: make_pipeline(SelectKBest(partial(mutual_info_classif, random_state=0), k=2), LogisticRegression()),
     **{
         f.__name__: lambda f=f: make_pipeline(FunctionTransformer(f), LogisticRegression())

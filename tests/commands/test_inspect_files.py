@@ -77,7 +77,7 @@ def test_each_file_has_the_verdict_of_its_own_adapter(tmp_path):
 @pytest.mark.parametrize(
     ("names", "code", "words"),
     [(("a.onnx", "b.onnx"), 65, "could mean any of a.onnx (onnx), b.onnx (onnx); name one file in model.path or"),
-     (("notes.txt",), 78, "no adapter for '.'")],
+     (("notes.txt",), 78, "no adapter for the folder: no Kitfile names")],
     ids=["several", "none"],
 )  # fmt: skip
 def test_what_no_start_could_choose_is_no_success(names, code, words, tmp_path):
