@@ -23,6 +23,10 @@ METHODS: Final = (
 """The methods of scikit-learn that take rows and return rows; the first that a model has is its default output."""
 
 AGAIN: Final = "save it again, or serve it with the version that saved it"
+_SAY_COLUMNS: Final = (
+    "if a column holds something else than numbers, say the columns in a Kitfile beside it: "
+    "model.parameters.serving.inputs"
+)
 
 _Outputs = dict[str, tuple[TensorSpec, ...]]
 """By method."""
@@ -120,7 +124,8 @@ def _tried(
             failed = failed or error
     # scikit-learn says ValueError of rows; the kit's own code may raise anything
     if isinstance(failed, TypeError | AttributeError) and not allows_code(options.trust):
-        why = f"{reason(failed)}; {other}: {AGAIN}" if other else reason(failed)
+        advice = f"{other}: {AGAIN}" if other else "" if options.inputs or len(inputs.specs) == 1 else _SAY_COLUMNS
+        why = f"{reason(failed)}{'; ' * bool(advice)}{advice}"
         raise LoadFailed(f"a {type(estimator).__name__} that cannot predict: {why}") from failed
     assert failed is not None  # there are always rows
     return failed

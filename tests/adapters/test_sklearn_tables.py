@@ -345,6 +345,20 @@ def test_what_cannot_predict_is_not_served(tmp_path: Path) -> None:
         served(make_pipeline(StandardScaler(), LogisticRegression()), tmp_path)
 
 
+def test_columns_that_nothing_tells_are_said_in_a_kitfile(tmp_path: Path) -> None:
+    frame = PEOPLE[["age", "sex"]]
+    scaled, coded = make_column_transformer((StandardScaler(), ["age"]), remainder="passthrough"), OneHotEncoder()
+    for step in (scaled, coded := make_column_transformer((coded, ["sex"]))):
+        step.set_params(verbose_feature_names_out=False)
+    estimator = make_pipeline(scaled.set_output(transform="pandas"), coded, LogisticRegression()).fit(frame, OLD)
+    with pytest.raises(LoadFailed, match="say the columns in a Kitfile beside it"):
+        served(estimator, tmp_path)
+    said = TensorSpec("age", "FP64", (-1,)), TensorSpec("sex", "BYTES", (-1,))
+    model = served(estimator, tmp_path, inputs=said)
+    assert model.learn is not None
+    check(estimator, frame, model.learn(arrays(frame)))
+
+
 def test_a_version_whose_models_predict_no_more_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = make_pipeline(SimpleImputer(), LogisticRegression()).fit(X, X[:, 0] > 1)
     del old[0]._fill_dtype  # which scikit-learn 1.2 did not have
