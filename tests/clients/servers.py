@@ -34,7 +34,7 @@ class Servers:
         self._stack.close()
 
     def address(self, kit: str, *options: str) -> Address:
-        """Where a golden kit is served, or `echo`, with further options."""
+        """Where a golden kit is served, or one that is made here, with further options."""
         key = (kit, *options)
         if key not in self._known:
             self._known[key] = self._start(kit, options)
@@ -47,6 +47,12 @@ class Servers:
                 str(self._echo()),
                 {"PYTHONPATH": f"{self._folder / 'site'}:{os.environ.get('PYTHONPATH', '')}"},
             )
+        elif kit == "catboost":
+            reference = f"{kit}={self._catboost()}"
+        elif kit == "transformers":
+            from tests.adapters.test_huggingface import saved
+
+            reference = f"{kit}={saved(self._folder / kit, 'BertForSequenceClassification')}"
         server = self._stack.enter_context(
             Server(
                 reference, "--drain-delay", "0", "--grpc-port", "0", *options, cache=self._folder / "cache", **environ
@@ -68,3 +74,13 @@ class Servers:
             "manifestVersion: 1.0.0\npackage: {name: echo}\nmodel: {path: model.echo, framework: echo}\n"
         )
         return kit
+
+    def _catboost(self) -> Path:
+        import catboost
+        import numpy as np
+
+        rows, path = np.random.default_rng(0).normal(size=(60, 4)), self._folder / "model.cbm"
+        made = catboost.CatBoostClassifier(iterations=10, allow_writing_files=False, verbose=False, random_seed=0)
+        made.fit(rows, rows[:, 0] > 0)
+        made.save_model(path)
+        return path

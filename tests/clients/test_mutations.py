@@ -1,13 +1,14 @@
 """Right requests made wrong, thousands of them: no 5xx, no hang, and after each batch a server that lives and is right.
 
-In CI 20,000 for each protocol, in batches of 1,000, most of them in this process and 2,000 over a real server's sockets;
-a batch's number is its seed. With `--long` two million: `pytest tests/clients/test_mutations.py --long --timeout 0`.
+In CI 20,000 for each protocol in this process, in batches of 1,000, and 32,000 over the sockets of real servers of eight
+models; a batch's number is its seed. With `--long` 5.4 and 1.1 million: `pytest tests/clients/test_mutations.py --long`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -34,8 +35,12 @@ from tests.serving.support import app_of, iris_like, model
 
 pytestmark = pytest.mark.slow
 SIZE = 1000
-IN_PROCESS, OVER_SOCKETS = (2, 9, 900), (1, 2, 200)
-"""Batches of each of two models, and of one server: of every run, of CI, and with `--long`."""
+IN_PROCESS, OVER_SOCKETS = (2, 9, 900), (1, 2, 70)
+"""Batches of each of two models, and of each server: of every run, of CI, and with `--long`."""
+MODELS = ("iris-onnx", "wine-sklearn", "titanic-sklearn", "iris-xgboost", "iris-lightgbm", "mlp-pt2", "catboost",
+          "transformers")  # fmt: skip
+"""Eight models of seven frameworks; every run asks the first."""
+MOST_GROWTH_BYTES = 16 << 20
 PATIENCE_SECONDS = 60.0
 _PIPELINED = 50
 KINDS = ("BOOL", "INT8", "INT64", "UINT8", "UINT64", "FP16", "FP32", "FP64", "BYTES")
@@ -140,6 +145,13 @@ def everything_request() -> dict[str, Any]:
 IRIS = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}],
         "outputs": [{"name": "label"}, {"name": "scores"}]}  # fmt: skip
 REAL = {**cases("iris-onnx")[0]["request"], "outputs": [{"name": "label"}]}
+OWN = {
+    "iris-onnx": REAL,
+    "catboost": {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 4], "data": [0.5] * 8}]},
+    "transformers": {
+        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["the film is good", "bad"]}]
+    },
+}
 
 
 def fine(status: int, headers: Headers, body: bytes) -> None:
@@ -195,7 +207,7 @@ class Connection:
     """One connection to a real server, with some requests under way."""
 
     def __init__(self, url: str, kit: str) -> None:
-        self.seed, self._path = Seed.of(REAL), f"/v2/models/{kit}/infer"
+        self.seed, self._path = Seed.of(request_of(kit)), f"/v2/models/{kit}/infer"
         host, _, port = url.removeprefix("http://").partition(":")
         self._socket = socket.create_connection((host, int(port)), PATIENCE_SECONDS)
         self._file = self._socket.makefile("rb")
@@ -203,6 +215,12 @@ class Connection:
     def close(self) -> None:
         self._file.close()
         self._socket.close()
+
+    def resident_bytes(self) -> int:
+        """What the worker takes."""
+        self._socket.sendall(self._request("GET", "/metrics", b"", {}))
+        (found,) = re.findall(rb'process_resident_memory_bytes\{process="worker-1"\} (\S+)', self._answer()[2])
+        return int(float(found))
 
     def run(self, bodies: list[Body]) -> list[Answer]:
         """The answers to predictions, after which the server lives."""
@@ -271,11 +289,24 @@ def test_the_protocol_answers_wrong_bodies(
         door.close()
 
 
+def request_of(model: str) -> dict[str, Any]:
+    """A right request."""
+    return OWN.get(model) or cases(model)[0]["request"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("protocol", ["json", "binary"])
-def test_a_server_answers_wrong_bodies(protocol: str, campaign: Campaign, servers: Servers) -> None:
-    door = Connection(servers.address("iris-onnx").url, "iris-onnx")
+@pytest.mark.parametrize("model", MODELS)
+def test_a_server_answers_wrong_bodies(model: str, protocol: str, campaign: Campaign, servers: Servers) -> None:
+    batches = campaign(*OVER_SOCKETS) if model == MODELS[0] else campaign(0, *OVER_SOCKETS[1:])
+    if not batches:
+        pytest.skip("in campaigns")
+    door = Connection(servers.address(model).url, model)
     try:
-        mutated(door, protocol, campaign(*OVER_SOCKETS))
+        mutated(door, protocol, min(batches, 5))
+        before = door.resident_bytes()
+        mutated(door, protocol, batches)
+        assert door.resident_bytes() < before + MOST_GROWTH_BYTES
     finally:
         door.close()
 
