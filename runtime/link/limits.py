@@ -19,7 +19,7 @@ class Limits(NamedTuple):
     in_flight_bytes: int = 256 * 1024 * 1024
     """Bodies of those requests, all together, and as many again of bodies that are still coming in several pieces; a
     single one may be longer."""
-    json_bytes: int = 128 * 1024 * 1024
+    json_bytes: int = 64 * 1024 * 1024
     """What the objects of one JSON body may take, or 4 times its length if that is more. One is read at a time."""
     deadline_seconds: float = 30.0  # from a request's arrival to its answer; 0: none
     inline_seconds: float = 0.0003  # a prediction expected to take less runs on the event loop, without a thread hop

@@ -15,8 +15,9 @@ from runtime.serving.trail import request_id
 
 T = TypeVar("T")
 
-_OTHERS: Final = 256
-"""Streams beside those that may have a permit: health, metadata, streams that wait for their next message."""
+_LEAST: Final = 256
+"""Streams that a connection may have, however few permits there are. A client library keeps further calls to itself
+until one has ended: with half of the permits no connection keeps the others out."""
 
 
 class State(Accounts, Generic[T]):
@@ -24,7 +25,7 @@ class State(Accounts, Generic[T]):
 
     def __init__(self, health: Health, limits: Limits, log: Log) -> None:
         super().__init__(health, limits, log)
-        self.most_streams = limits.in_flight + _OTHERS
+        self.most_streams = max(_LEAST, limits.in_flight // 2)
 
     def understand(self, headers: list[Header] | None) -> T:
         """Returns what `open` gets; `headers` are None where they were too long. Raises nothing."""

@@ -25,7 +25,7 @@ _STEPS: Final = np.zeros(256, np.int8)
 _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 _BLOCK: Final = 1 << 18
 
-PLENTY: Final = 128 * 1024 * 1024
+PLENTY: Final = 64 * 1024 * 1024
 _MOST_GROWTH: Final = 100
 """No JSON takes more than this many times its length as objects."""
 

@@ -46,7 +46,7 @@ from runtime.serving.http2.output import CONNECTION_BYTES, STREAM_BYTES
 from runtime.serving.protocol.grpc.messages import METHODS
 from tests.serving.grpc.client import infer_request, serving
 from tests.serving.http2.raw import Raw, frame, message
-from tests.serving.support import Served, model
+from tests.serving.support import Served, iris_like, model
 
 ASK = infer_request().SerializeToString()
 CHECK = "/grpc.health.v1.Health/Check"
@@ -82,12 +82,29 @@ def test_the_server_says_its_limits(served):
     with Raw(served.port) as client:
         said = dict(pairs_of(client.until(SETTINGS).payload))
         assert said == {
-            MOST_STREAMS: served.limits.in_flight + 256,
+            MOST_STREAMS: served.limits.in_flight // 2,
             INITIAL_WINDOW: STREAM_BYTES,
             MOST_HEAD_BYTES: served.limits.head_bytes,
         }
         update = client.until(WINDOW_UPDATE)
         assert (update.stream, int.from_bytes(update.payload)) == (0, CONNECTION_BYTES - 65_535)
+
+
+def test_one_connection_takes_half_of_the_permits_at_most():
+    release = threading.Event()
+
+    def held(arrays, wanted):
+        assert release.wait(30)
+        return iris_like(arrays, wanted)
+
+    limits = Limits(in_flight=512, inline_seconds=0, threads=1)
+    with serving(model(held), warm=False, limits=limits) as (served, _), Raw(served.port) as one, Raw(served.port) as two:
+        streams = [one.request(ASK) for _ in range(257)]
+        assert one.until(RST_STREAM).code == REFUSED_STREAM
+        asked = [two.request(ASK) for _ in range(2)]
+        release.set()
+        assert all(is_right(two.answer(stream)) for stream in asked)
+        assert is_right(one.answer(streams[255]))
 
 
 def test_every_legal_form_of_a_call_is_understood(served):
