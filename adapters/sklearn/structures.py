@@ -67,17 +67,22 @@ def _support_vectors(found: Any) -> None:
     if not hasattr(found, "support_"):
         return
     parts = vars(found)
+    need(found._impl == type(found)._impl, "it is of another kind")  # noqa: SLF001 - it has no public name
     counts, coefficients = parts["_n_support"], parts["_dual_coef_"]
     vectors, classes = len(found.support_), len(counts)
     pairs = classes * (classes - 1) // 2
     need(classes >= 2 and (counts >= 0).all(), "it counts its support vectors for too few classes")
     need(coefficients.shape == (classes - 1, vectors), "its coefficients and support vectors do not agree")
+    if found._sparse:  # noqa: SLF001
+        need(len(coefficients.data) == (classes - 1) * vectors, "it leaves out coefficients")
     need(len(parts["_intercept_"]) >= pairs, "it has too few intercepts")
     counted = (pairs,) if parts.get("_effective_probability", False) else (0, pairs)
     need(all(len(parts[p]) in counted for p in ("_probA", "_probB")), "its probabilities do not agree")
     if type(found).__name__ in ("SVC", "NuSVC"):
         need(int(counts.sum()) == vectors, "it counts more support vectors than it has")
-    if found.kernel != "precomputed":
+    if found.kernel == "precomputed":
+        need(below(found.support_, found.shape_fit_[0]), "its support vectors are samples past the last")
+    else:
         need(found.support_vectors_.shape == (vectors, found.n_features_in_), "its support vectors have another shape")
         need(found.shape_fit_[1] == found.n_features_in_, "it was fitted on another number of features")
 
@@ -93,25 +98,50 @@ def _centers(found: Any) -> None:
 
 def _spline(found: Any) -> None:
     knots, degree = np.asarray(found.t), int(found.k)
-    ok = knots.ndim == 1 and 0 <= degree < 32 and len(knots) > 2 * degree and len(found.c) >= len(knots) - degree - 1
+    ok = (
+        knots.ndim == 1
+        and 0 <= degree < 32
+        and len(knots) >= 2 * degree + 2
+        and len(found.c) >= len(knots) - degree - 1
+    )
     need(ok and np.isfinite(knots).all() and (np.diff(knots) >= 0).all(), "its knots and coefficients do not agree")
 
 
 def _sparse(found: Any) -> None:
-    (found if hasattr(found, "check_format") else found.tocsr()).check_format(full_check=True)
+    if found.format == "coo":
+        need(found.nnz == len(found.data), "its coordinates and values do not agree")
+        found._check()  # noqa: SLF001 - it has no public name
+    else:
+        found.check_format(full_check=True)
 
 
 def _one_hot(found: Any) -> None:
     """Columns of its answer are counted, and written to without another look."""
     state = vars(found)
-    if "_n_features_outs" in state:
-        sizes, dropped = [len(known) for known in found.categories_], state.get("_drop_idx_after_grouping")
-        places = zip(() if dropped is None else dropped, sizes, strict=False)
-        mappings = [one for one in state.get("_default_to_infrequent_mappings", ()) if one is not None]
-        inside = all(place is None or 0 <= place < size for place, size in places)
-        need(inside and all((one >= 0).all() for one in mappings), "it drops categories that it does not have")
-        columns = found._compute_n_features_outs()  # noqa: SLF001 - it has no public name
-        need(list(found._n_features_outs) == columns, "it has another number of columns")  # noqa: SLF001
+    if "_n_features_outs" not in state:
+        return
+    columns = found._compute_n_features_outs()  # noqa: SLF001 - it has no public name
+    need(list(found._n_features_outs) == columns, "it has another number of columns")  # noqa: SLF001
+    count = len(columns)
+    dropped = state.get("_drop_idx_after_grouping")
+    dropped = [None] * count if dropped is None else dropped
+    mappings = state.get("_default_to_infrequent_mappings", [None] * count)
+    for known, most, place, mapping in zip(found.categories_, columns, dropped, mappings, strict=True):
+        all_ = most + (place is not None)
+        need(place is None or 0 <= place < all_, "it drops categories that it does not have")
+        fits = len(known) <= all_ if mapping is None else below(mapping, all_)
+        need(most >= 0 and fits, "it has categories past its last column")
+
+
+def _hasher(found: Any) -> None:
+    """A hash is divided by the number of columns."""
+    need(isinstance(found.n_features, int) and 0 < found.n_features < 1 << 31, "it has no columns")
+
+
+def _birch(found: Any) -> None:
+    if hasattr(found, "subcluster_centers_"):
+        norms = np.shape(vars(found)["_subcluster_norms"])
+        need(norms == found.subcluster_centers_.shape[:1], "its centers and their norms do not agree")
 
 
 def _vocabulary(found: Any) -> None:
@@ -120,11 +150,23 @@ def _vocabulary(found: Any) -> None:
 
 
 def _neighbours(found: Any) -> None:
-    samples = vars(found).get("_fit_X")
-    if samples is not None:
-        need(found.n_samples_fit_ == samples.shape[0], "it has another number of samples")
-        answers = vars(found).get("_y")
-        need(answers is None or len(answers) == found.n_samples_fit_, "it has another number of answers than samples")
+    """Distances are computed over the columns of a client's row, and answers counted at the places that labels name."""
+    state = vars(found)
+    samples = state.get("_fit_X")
+    if samples is None:
+        return
+    width = found.n_features_in_
+    need(found.n_samples_fit_ == samples.shape[0], "it has another number of samples")
+    need(samples.shape[1:] == (width,), "its samples have another number of features")
+    metrics = [state.get(name) or {} for name in ("metric_params", "effective_metric_params_")]
+    fits = all({width}.issuperset(np.shape(value)) for params in metrics for value in params.values())
+    need(fits, "its metric is for another number of features")
+    answers = state.get("_y")
+    need(answers is None or len(answers) == samples.shape[0], "it has another number of answers than samples")
+    if "classes_" in state:
+        labels = answers.reshape(len(answers), -1).T
+        classes = found.classes_ if found.outputs_2d_ else [found.classes_]
+        need(all(below(*one) for one in zip(labels, map(len, classes), strict=True)), "it has answers of no class")
 
 
 def _random(found: Any) -> None:
@@ -147,7 +189,10 @@ CHECKS: Final[dict[str, Callable[[Any], None]]] = {
     "sklearn.svm._base.BaseLibSVM": _support_vectors,
     "sklearn.cluster._kmeans._BaseKMeans": _centers,
     "sklearn.neighbors._base.NeighborsBase": _neighbours,
+    "sklearn.cluster._birch.Birch": _birch,
     "sklearn.preprocessing._encoders.OneHotEncoder": _one_hot,
+    "sklearn.feature_extraction._hash.FeatureHasher": _hasher,
+    "sklearn.feature_extraction.text.HashingVectorizer": _hasher,
     "sklearn.feature_extraction.text.CountVectorizer": _vocabulary,
     "sklearn.feature_extraction._dict_vectorizer.DictVectorizer": _vocabulary,
     "numpy.random.mtrand.RandomState": _random,

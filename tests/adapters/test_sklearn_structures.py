@@ -12,7 +12,8 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from sklearn.cluster import BisectingKMeans, KMeans
+import scipy.sparse
+from sklearn.cluster import Birch, BisectingKMeans, KMeans
 from sklearn.datasets import make_classification
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -20,9 +21,9 @@ from sklearn.ensemble import (
     IsolationForest,
     RandomForestClassifier,
 )
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
 from sklearn.metrics import DistanceMetric
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsTransformer
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsTransformer, RadiusNeighborsClassifier
 from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
@@ -95,8 +96,19 @@ def far_words(model: Any) -> None:
 
 
 def wide_indices(model: Any) -> None:
-    model.extra_ = __import__("scipy.sparse").sparse.csr_matrix(np.eye(3))
+    model.extra_ = scipy.sparse.csr_matrix(np.eye(3))
     model.extra_.indices[:] = 99
+
+
+def far_coordinates(model: Any) -> None:
+    model.extra_ = scipy.sparse.coo_matrix(np.eye(3))
+    model.extra_.coords = (np.array([0, 1, 10**9]),) * 2
+
+
+def rare(model: Any) -> None:
+    """The first column's category is one of those that are joined, and stands past the last column."""
+    model.fit(np.array([["a"], ["b"], ["c"]] * 20 + [["q"]], object))
+    model._default_to_infrequent_mappings[0][0] = 10**9
 
 
 CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
@@ -179,6 +191,51 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
     "words": (lambda: TfidfTransformer(), far_words, "its words are not numbered"),
     "samples": (lambda: KNeighborsTransformer(), put("n_samples_fit_", lambda n: n - 50), "another number of samples"),
     "answers": (lambda: KNeighborsClassifier(), put("_y", lambda y: y[:3]), "another number of answers"),
+    "narrow samples": (
+        lambda: KNeighborsClassifier(algorithm="brute"),
+        put("_fit_X", lambda x: x[:, :1].copy()),
+        "samples have another number of features",
+    ),
+    "far labels": (
+        lambda: RadiusNeighborsClassifier(1e9, algorithm="brute", metric="manhattan"),
+        put("_y", lambda y: y + 10**9),
+        "answers of no class",
+    ),
+    "metric of a few features": (
+        lambda: KNeighborsTransformer(algorithm="brute", metric="mahalanobis", metric_params={"VI": np.eye(8)}),
+        put("effective_metric_params_", lambda _: {"VI": np.eye(1)}),
+        "metric is for another number of features",
+    ),
+    "norms of centers": (lambda: Birch(), put("_subcluster_norms", lambda n: n[:1]), "norms do not agree"),
+    "few knots": (
+        lambda: SplineTransformer(extrapolation="continue"),
+        lambda m: [setattr(m.bsplines_[0], "t", np.zeros(7)), setattr(m.bsplines_[0], "c", np.zeros((3, 7)))],
+        "do not agree",
+    ),
+    "far coordinates": (lambda: TfidfTransformer(), far_coordinates, "exceeds matrix dimension"),
+    "rare categories": (
+        lambda: OneHotEncoder(min_frequency=5, handle_unknown="infrequent_if_exist"),
+        rare,
+        "categories past its last column",
+    ),
+    "a hash of no columns": (
+        lambda: TfidfTransformer(),
+        lambda m: setattr(m, "extra_", HashingVectorizer(n_features=0)),
+        "it has no columns",
+    ),
+    "vectors past the samples": (
+        lambda: SVC(),
+        lambda m: m.__init__(kernel="precomputed") or m.fit(X @ X.T, Y).support_.__iadd__(10**9),
+        "samples past the last",
+    ),
+    "coefficients left out": (
+        lambda: SVC(),
+        lambda m: setattr(
+            m.fit(scipy.sparse.csr_matrix(X), Y), "_dual_coef_", scipy.sparse.csr_matrix(m._dual_coef_.shape)
+        ),
+        "leaves out coefficients",
+    ),
+    "another kind of vectors": (lambda: SVC(), lambda m: setattr(m, "_impl", "epsilon_svr"), "of another kind"),
     "random state": (lambda: KMeans(3, n_init=1), drawing(np.random.MT19937(1), "pos", 2**30), "outside of its buffer"),
     "generator": (lambda: KMeans(3, n_init=1), drawing(np.random.Philox(1), "buffer_pos", -1), "outside of its buffer"),
 }
