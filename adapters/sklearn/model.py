@@ -1,7 +1,9 @@
 """A fitted estimator as a `Model`: its methods are the outputs."""
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +23,9 @@ METHODS: Final = (
     "predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform", "apply",
 )  # fmt: skip
 """The methods of scikit-learn that take rows and return rows; the first that a model has is its default output."""
+
+_LONG_TEXT: Final = 1 << 16
+"""Characters, 3 ms of a regular expression."""
 
 AGAIN: Final = "save it again, or serve it with the version that saved it"
 _SAY_COLUMNS: Final = (
@@ -96,6 +101,24 @@ def _prepare(part: Any, jobs: int) -> None:
         part.n_jobs = jobs
     if hasattr(part, "_n_threads"):  # those of the machine that KMeans was trained on
         part._n_threads = max(jobs, 1)  # noqa: SLF001 - it has no public name
+    if hasattr(part, "build_tokenizer") and part.tokenizer is None and isinstance(part.token_pattern, str):
+        with suppress(re.error):  # scikit-learn says it
+            part.tokenizer = _tokenizer(part.token_pattern)
+
+
+def _tokenizer(pattern: str) -> Callable[[str], list[str]] | None:
+    """Returns what finds the same words as scikit-learn's own, which holds the GIL for a whole text: 0.7 s for 15 MiB."""
+    compiled = re.compile(pattern)
+    group = compiled.groups
+    if group > 1:
+        return None  # scikit-learn refuses it
+
+    def words(text: str) -> list[str]:
+        if len(text) < _LONG_TEXT:
+            return compiled.findall(text)
+        return [match[group] or "" for match in compiled.finditer(text)]
+
+    return words
 
 
 def _mend(part: Any) -> None:

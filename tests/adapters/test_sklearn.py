@@ -252,6 +252,15 @@ def test_text_goes_to_vectorisers_in_unions_and_searches(tmp_path: Path) -> None
     assert model.predict({"text": texts("win", "report")}, ("predict",))["predict"].tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("pattern", [r"(?u)\b\w\w+\b", r"(\w)x|y"])
+def test_a_long_text_has_the_words_that_scikit_learn_finds(pattern: str, tmp_path: Path) -> None:
+    estimator = CountVectorizer(vocabulary=["ax", "a", ""], token_pattern=pattern)
+    given = ["ax y ab", "ax y ab " * 20_000]
+    made = served(estimator, tmp_path).predict({"text": texts(*given)}, ("transform",))["transform"]
+    assert made.tolist() == estimator.transform(given).toarray().tolist()
+    assert made.any(axis=1).all()
+
+
 def test_a_method_of_texts_may_be_the_tokenizer_and_no_other(tmp_path: Path) -> None:
     lines = ["red wine", "white wine"]
     estimator = CountVectorizer(tokenizer=str.split, preprocessor=str.lower, token_pattern=None).fit(lines)
