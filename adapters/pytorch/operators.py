@@ -39,6 +39,8 @@ DATATYPES: Final = frozenset(range(45)) - frozenset(range(18, 23))
 """Numbers of torch 2.13's datatypes, without those of bits, which it cannot convert."""
 _MODULES: Final = frozenset({"torch", "ops", "aten", "prim"})
 _CUSTOM: Final = "torch.classes"
+_AT_LOAD: Final = "__setstate__"
+"""torch runs it before there is a graph in which datatypes could be followed."""
 
 
 def is_refused(operator: str) -> bool:
@@ -69,8 +71,9 @@ def _dtypes() -> dict[str, frozenset[int | str]]:
     return found
 
 
-def _check_dtypes(call: ast.Call) -> None:
-    """Torch looks datatypes up by their numbers, in tables whose ends it does not check."""
+def _check_dtypes(call: ast.Call, *, plain: bool) -> None:
+    """Torch looks datatypes up by their numbers, in tables whose ends it does not check. `plain`: no datatype may come
+    from a variable."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     places = _dtypes().get(name, frozenset())
     given: dict[int | str | None, ast.expr] = {**dict(enumerate(call.args)), **{k.arg: k.value for k in call.keywords}}
@@ -78,7 +81,9 @@ def _check_dtypes(call: ast.Call) -> None:
         match given[place]:
             case ast.Constant(value=int(number)) if number not in DATATYPES:
                 raise Damaged(f"it calls {name} for the datatype {number}, which there is not")
-            case ast.UnaryOp() | ast.BinOp():
+            case ast.Constant() | ast.Call(func=ast.Attribute(attr="dtype")):
+                pass
+            case ast.expr() as other if plain or isinstance(other, ast.UnaryOp | ast.BinOp):
                 raise Damaged(f"it calls {name} for a datatype that it computes")
 
 
@@ -87,9 +92,12 @@ def check_sources(sources: Iterable[str]) -> None:
     trees = [_parsed(source) for source in sources]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     own = {"__new__", *(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef))}
+    at_load = {
+        node for each in nodes if isinstance(each, ast.FunctionDef) and each.name == _AT_LOAD for node in ast.walk(each)
+    }
     for node in nodes:
         if isinstance(node, ast.Call):
-            _check_dtypes(node)
+            _check_dtypes(node, plain=node in at_load)
     called = {node.func for node in nodes if isinstance(node, ast.Call)}
     for node in nodes:
         if isinstance(node, ast.Attribute):
@@ -100,6 +108,7 @@ def check_sources(sources: Iterable[str]) -> None:
                     not _is_operator(node, called) or names[-1] in _known(), f"it calls {'.'.join((root, *names))[:80]}"
                 )
             elif node in called:
+                need(node.attr not in own or node not in at_load, f"{_AT_LOAD} calls {node.attr[:80]}")
                 need(node.attr in own or node.attr in _known(), f"it calls {node.attr[:80]}")
 
 

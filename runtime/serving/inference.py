@@ -132,9 +132,7 @@ class Later:
             return None
         except Exception as error:  # noqa: BLE001 - as in infer
             response = call.refused(error)
-            error.__traceback__ = (
-                None  # its frames hold `self`, which holds the error: with them the body would live on
-            )
+            _drop_frames(error)
             return response
 
 
@@ -292,6 +290,16 @@ def rehearse(served: Served, codec: Codec, body: bytes, *, times: int = 1) -> Re
         times, least = times - 1, min(least, perf_counter() - started)
     served.engine.learn(request, least)
     return answer
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Takes the frames from an error and from what it came of. They hold the request, and what holds the error: without
+    this the body would live on until the garbage collector comes."""
+    errors: list[BaseException | None] = [error]
+    for each in errors:
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            errors += (each.__cause__, each.__context__)
 
 
 def _milliseconds(seconds: float) -> float:

@@ -62,6 +62,14 @@ def test_datatypes_that_there_are_not_are_refused(datatype: str) -> None:
     check_sources(["def forward(self, x: Tensor) -> Tensor:\n    return torch.to(x, 4)\n"])
 
 
+@pytest.mark.parametrize("call", ["torch.to(x, n)", "torch.zeros([1], dtype=n)", "(self).other(x, n)"])
+def test_what_torch_runs_while_it_loads_takes_no_datatype_from_a_variable(call: str) -> None:
+    source = "class M(Module):\n  def {}(self, x: Tensor, n: int) -> Tensor:\n    return {}\n  def other(self): pass\n"
+    with pytest.raises(Damaged, match=r"datatype that it computes|__setstate__ calls other"):
+        check_sources([source.format("__setstate__", call)])
+    check_sources([source.format("forward", call), source.format("__setstate__", "torch.to(x, ops.prim.dtype(x))")])
+
+
 def test_a_tensor_without_its_memory_is_refused_before_torch_reads_past_it(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "whole.pt")
     with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "m.pt", "w") as made:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
+import weakref
 from typing import Any
 
 import pytest
 
+from adapters.base import WrongInput
 from runtime.errors import Overloaded, RequestFailed
 from runtime.link.limits import Limits
 from runtime.serving import asgi
@@ -161,3 +164,29 @@ def test_nothing_of_a_refused_body_stays_in_memory():
             assert not [each for each in gc.get_objects() if type(each) is list and len(each) == elements]
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("deadline", [30.0, 0.2])
+@pytest.mark.parametrize("error", [WrongInput, RuntimeError])
+def test_nothing_of_what_a_model_fails_on_stays_in_memory(error: type[Exception], deadline: float):
+    seen, ended, release = list[weakref.ref[Any]](), threading.Event(), threading.Event()
+
+    def fails(arrays: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
+        seen.append(weakref.ref(arrays["X"], lambda _: ended.set()))
+        assert deadline > 1 or release.wait(30)
+        try:
+            int("x")
+        except ValueError as cause:
+            raise error("no") from cause
+
+    with serving(model(fails), warm=False, limits=Limits(inline_seconds=0, deadline_seconds=deadline)) as served:
+        gc.collect()
+        gc.disable()
+        try:
+            (answer,) = ask(served.port, request())
+            assert answer.status == (504 if deadline < 1 else 400 if error is WrongInput else 500)
+            release.set()
+            assert ended.wait(10)
+        finally:
+            gc.enable()
+    assert len(seen) == 1

@@ -266,7 +266,7 @@ class Batch:
             self._batches.meter.ran(rows, seconds)
         for member in self._members:
             member.job.leave = _cannot_leave  # which holds nothing: no arrays wait for the garbage collector
-            outcome = member.outcome if failure is None else failure
+            outcome, member.outcome = member.outcome if failure is None else failure, None
             if isinstance(outcome, BaseException):
                 member.job.fail(outcome)
             else:

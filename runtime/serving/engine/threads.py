@@ -148,6 +148,8 @@ class Job(Generic[T]):
             self._loop.call_soon_threadsafe(self._stepped, next_step)
         except RuntimeError:  # the loop is closed
             return
+        finally:
+            del next_step  # it may hold an error, whose traceback holds this frame
 
     def _next_step(self, work: Callable[[], S], then: Callable[[S], None]) -> Callable[[], None]:
         """Does `work`, and returns what to do then. No local holds the error: its traceback holds this frame, and the

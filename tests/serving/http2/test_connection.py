@@ -98,7 +98,11 @@ def test_one_connection_takes_half_of_the_permits_at_most():
         return iris_like(arrays, wanted)
 
     limits = Limits(in_flight=512, inline_seconds=0, threads=1)
-    with serving(model(held), warm=False, limits=limits) as (served, _), Raw(served.port) as one, Raw(served.port) as two:
+    with (
+        serving(model(held), warm=False, limits=limits) as (served, _),
+        Raw(served.port) as one,
+        Raw(served.port) as two,
+    ):
         streams = [one.request(ASK) for _ in range(257)]
         assert one.until(RST_STREAM).code == REFUSED_STREAM
         asked = [two.request(ASK) for _ in range(2)]

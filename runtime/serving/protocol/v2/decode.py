@@ -1,5 +1,6 @@
 """A request → named arrays that fit the model, or one line that says why not (docs/protocol.md, 3 to 5)."""
 
+import re
 from collections.abc import Mapping
 from math import prod
 from typing import Any, Final
@@ -8,7 +9,7 @@ import numpy as np
 
 from adapters.base import TensorSpec
 from adapters.values import DTYPES, Array, Arrays
-from runtime.errors import InputAtFault, InvalidInput
+from runtime.errors import InputAtFault, InvalidInput, TooLarge
 from runtime.link.limits import Limits
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.media import Body, Head
@@ -32,6 +33,8 @@ _FIELDS: Final = ("name", "shape", "datatype", "data")
 _SCALARS: Final = (str, int, float, bool)
 _BINARY: Final = object()
 """Stands for the data of an input that is behind the JSON."""
+_NO_TENSOR: Final = rb'\s*\{\s*"inputs"\s*:\s*\[\s*[^{\s]'
+"""The beginning of a body that no longer array would make right."""
 _DIGITS: Final = 18
 """More than any body has bytes."""
 
@@ -61,7 +64,12 @@ def _short(body: bytes, served: Served) -> Request:
 
 def _read(text: bytes, tail: "Tail | None", served: Served) -> Request:
     signature, limits = served.signature, served.limits
-    document = read_tensors(text, limits.json_depth, limits.json_bytes)
+    try:
+        document = read_tensors(text, limits.json_depth, limits.json_bytes)
+    except TooLarge as error:
+        if re.match(_NO_TENSOR, text):
+            raise InputAtFault("inputs[0] must be an object") from error
+        raise
     parameters = _parameters(document, "request") if "parameters" in document else {}
     inputs = _inputs(document.get("inputs"), served, tail, parameters)
     wanted, form, seconds = signature.default, None, 0.0

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from adapters.base import TensorSpec
+from runtime.errors import InputAtFault, TooLarge
 from runtime.link.limits import Limits
-from tests.serving.support import BODY, INFER, Served, echo, iris_like, model, serving
+from runtime.serving.protocol.v2.decode import decode
+from tests.serving.support import BODY, INFER, Served, app_of, echo, iris_like, model, serving
 from tests.serving.wire import Wire, ask, request
 
 LIMITS = Limits(body_bytes=200_000)
@@ -294,6 +297,19 @@ def test_an_empty_batch_is_the_models_own_matter(iris: Served):
 def test_of_several_inputs_the_one_at_fault_is_named(typed: Served, second: Any, said: str):
     (refusal,) = ask(typed.port, request(body=body(tensor(name="x", shape=[], data=[1.0]), second)))
     assert (refusal.status, refusal.error.partition("; a body")[0].partition("; GET")[0]) == (400, said)
+
+
+@pytest.mark.parametrize(
+    ("piece", "error", "said"),
+    [
+        ("0.5", InputAtFault, "inputs[0] must be an object"),
+        ("{}", TooLarge, "body too large: read as JSON it would take"),
+    ],
+)
+def test_of_a_long_body_without_tensors_that_is_said_and_not_its_length(piece: str, error: type[Exception], said: str):
+    served = app_of(model(), limits=Limits(json_bytes=1000), warm=False).model
+    with pytest.raises(error, match=re.escape(said)):
+        decode({}, f'{{"inputs": [{",".join([piece] * 1000)}]}}'.encode(), served)
 
 
 def test_an_id_that_is_null_is_none(iris: Served):
