@@ -14,13 +14,13 @@ from runtime.supervisor.listeners import Listeners
 from runtime.supervisor.output import Output
 from runtime.supervisor.process import WorkerProcess
 from runtime.supervisor.sockets import Listener, address
+from runtime.supervisor.worker_log import WorkerLog
 
 if TYPE_CHECKING:
     from runtime.supervisor.telemetry import Telemetry
 
 _SHARE: Final = 8  # bodies may take an eighth of the container's memory
 _PLENTY: Final = 2**60
-_STANDARD_ERROR: Final = 2  # for the events of a worker's own log; its own one is a pipe to the supervisor
 
 
 class Launcher:
@@ -37,6 +37,7 @@ class Launcher:
         own = settings.command == "serve" and not os.isatty(1)
         self.out = Log(1, style=log.style, level=log.level) if own else None
         self._model, self._kits = model, kits
+        self._worker_log: WorkerLog | None = None
 
     def start(self, slot: int, *, accept: bool) -> WorkerProcess:
         """Returns a new worker that has its first order. Raises OSError if no process or file descriptor is left."""
@@ -49,6 +50,8 @@ class Launcher:
         """Sends a worker its first order. Without `accept` it accepts connections only when its model is ready."""
         settings, log = self.settings, self.log
         worker.accepts = accept
+        if self._worker_log is None:
+            self._worker_log = WorkerLog()
         order = Order(
             model=self._model,
             slot=worker.slot,
@@ -62,7 +65,7 @@ class Launcher:
             sampling=self.telemetry.sampling if self.telemetry else None,
         )
         listeners = [listener.fileno() for listener in self.listeners_of(worker.slot)]
-        worker.tell(order, files=(*self.board.files, _STANDARD_ERROR, *listeners))
+        worker.tell(order, files=(*self.board.files, self._worker_log.fd, *listeners))
         worker.finish_output = Output(worker, log, self.out).finish
 
     def listeners_of(self, slot: int) -> list[Listener]:
@@ -74,6 +77,13 @@ class Launcher:
         """Renews the sockets of a worker that died, as `Listeners.renew` does."""
         new = [listeners.renew(slot, alone=alone) for listeners in self._listeners]
         return any(new)
+
+    def close_logs(self) -> None:
+        """Writes what ended workers have left."""
+        if self._worker_log:
+            self._worker_log.close()
+        if self.out:
+            self.out.close()
 
     def close_listeners(self) -> None:
         """Turns new clients away, and closes the supervisor's copies."""

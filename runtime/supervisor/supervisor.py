@@ -103,8 +103,7 @@ class Supervisor:
             self._progress.cancel()
             self._workers.end()
             self._launcher.close_listeners()
-            if self._launcher.out:
-                self._launcher.out.close()
+            self._launcher.close_logs()
 
     # pull
 

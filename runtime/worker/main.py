@@ -29,7 +29,7 @@ def main(control: int, supervisor: int) -> None:
     except EOFError:  # the supervisor ended before it sent one
         sys.exit(1)
     assert order, "the channel waits for it"
-    level = shut_in(order.terms.sandbox, order.kits, memory_bytes=order.limits.memory_bytes, files=(channel.files[2],))
+    level = shut_in(order.terms.sandbox, order.kits, memory_bytes=order.limits.memory_bytes)
     terms = order.terms._replace(sandbox=level)
     from runtime.worker.service import Service
 

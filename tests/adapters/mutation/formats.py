@@ -100,6 +100,10 @@ def estimators() -> dict[str, Any]:
         kernel_approximation.PolynomialCountSketch(n_components=8), kernel_approximation.SkewedChi2Sampler(n_components=5),
         compose.ColumnTransformer([("a", preprocessing.OneHotEncoder(handle_unknown="ignore"), [0]), ("b", preprocessing.StandardScaler(), [1, 2])]),
         pipeline.make_pipeline(preprocessing.StandardScaler(), svm.SVC()),
+        neighbors.KNeighborsClassifier(algorithm="brute", metric="manhattan"), cluster.Birch(n_clusters=None),
+        neighbors.KNeighborsRegressor(algorithm="brute", metric="mahalanobis", metric_params={"VI": np.eye(5)}),
+        preprocessing.OneHotEncoder(min_frequency=20, handle_unknown="infrequent_if_exist"),
+        preprocessing.SplineTransformer(extrapolation="continue"),
     ]  # fmt: skip
     found = {f"{type(kind).__name__}-{i}": kind.fit(np.floor(X), Y) for i, kind in enumerate(kinds)}
     texts = ["some words of text", "other words", "text of words again"] * 5
@@ -112,6 +116,7 @@ def estimators() -> dict[str, Any]:
     rows = sparse.csr_matrix(np.floor(X))
     found["sparse neighbours"] = neighbors.KNeighborsClassifier(algorithm="brute").fit(rows, Y)
     found["sparse support vectors"] = svm.SVC(kernel="linear").fit(rows, Y)
+    found["precomputed kernel"] = svm.SVC(kernel="precomputed").fit(X @ X.T, Y)
     found["sparse coefficients"] = linear_model.SGDClassifier().fit(X, Y).sparsify()
     found["drawing"] = impute.IterativeImputer(sample_posterior=True, random_state=0, max_iter=2).fit(
         np.where(X > 2, np.nan, X)
