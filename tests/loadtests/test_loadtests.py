@@ -49,6 +49,7 @@ def test_no_answer_is_wrong_and_no_request_lost_in_chaos():
     [
         ("overload", ("--seconds", "0.3", "--clients", "400"), 4),
         ("slow_clients", ("--clients", "50", "--rounds", "1", "--seconds", "0.3"), 1),
+        ("sandbox", ("--rounds", "1", "--seconds", "0.1"), 1),
         ("busy", ("--workers", "1", "--takes", "0.3", "--seconds", "0.5"), 4),
         ("soak", ("--minutes", "0.005"), 6),
     ],
