@@ -23,6 +23,9 @@ _REFUSED: Final = re.compile(
     | .*data_ptr.* | .*storage.* | set_?(_data)?     # memory by address
     | _?(new_)?empty(_.*)? | _?resize.*              # memory that nobody has written
     | as_strided.* | _reshape_alias.* | _nested_view.* | .*_unsafe | _unsafe_(index_put|masked).*  # strides, indices
+    | _?sparse_(coo|csr|csc|bsr|bsc|compressed)_tensor.* | _coalesced_? | _?sparse_(resize|semi_structured).* | _cslt.*
+    | _convert_indices.* | .*segment_reduce.* | .*ctc_loss.* | _efficientzerotensor.*  # indices, which are not checked
+    | _fused_(adam|adamw|adagrad|sgd)_?              # training
     | _cufft.* | _cudnn.* | _print | .*backward.*    # state of the process, training
     """,
     re.VERBOSE,
