@@ -38,6 +38,7 @@ from runtime.serving.protocol.plain.codec import PLAIN
 from runtime.serving.protocol.v1 import V1
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.served import Served
+from tests.adapters.kits import unpack
 from tests.descriptors import open_descriptors
 from tests.installed import Installed, environ
 from tests.lying_registry import stalled
@@ -253,6 +254,14 @@ def test_mounted_without_a_lifespan_a_kit_that_cannot_be_had_stays_unready(writt
 
     talk_to(application, exchange)
     assert "/nowhere" in written.getvalue()
+
+
+def test_labels_for_another_number_of_classes_are_named(cache: Path, tmp_path: Path, written: io.StringIO) -> None:
+    unpack("iris-onnx", tmp_path)
+    model = "{path: model/iris.onnx, parameters: {serving: {labels: [setosa, versicolor]}}}"
+    (tmp_path / "Kitfile").write_text(f"manifestVersion: 1.0.0\nmodel: {model}\n")
+    runtime.load(tmp_path)
+    assert "serving.labels names 2 classes; model/iris.onnx has 3" in written.getvalue()
 
 
 def test_a_test_client_is_told_that_a_kit_cannot_be_loaded(cache: Path, tmp_path: Path, written: io.StringIO) -> None:

@@ -69,16 +69,6 @@ def test_outputs_labels_and_samples(tmp_path: Path, iris: dict[str, bytes]):
     assert model.example is not None
 
 
-def test_labels_for_another_number_of_classes_are_named(
-    tmp_path: Path, iris: dict[str, bytes], capsys: pytest.CaptureFixture[str]
-):
-    (tmp_path / "Kitfile").write_text(KITFILES["iris"].replace(", virginica]", "]"))
-    for name, data in iris.items():
-        (tmp_path / name).write_bytes(data)
-    runtime.load(tmp_path)
-    assert "serving.labels names 2 classes; iris.onnx has 3" in capsys.readouterr().err
-
-
 @pytest.mark.skipif("PIL" in MISSING, reason="Pillow is not installed")
 def test_inputs_options_and_batching(tmp_path: Path):
     model = served("mean", tmp_path, {"weights.json": b'{"factor": 2}', "mean.py": CODE.encode()}, trust="unsafe")
