@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from loadtests.servers import ROOT, Server, free_port, ready, started
+from loadtests.ports import free_port
+from loadtests.servers import ROOT, Server, ready, started
 
 if TYPE_CHECKING:
     from loadtests.workloads import Made

@@ -29,7 +29,8 @@ import onnxruntime as ort
 
 from loadtests import startup
 from loadtests.clients import length
-from loadtests.servers import free_port, ready, started
+from loadtests.ports import free_port
+from loadtests.servers import ready, started
 from loadtests.workloads import WORKLOADS, made
 from runtime import load
 from runtime.serving.protocol.codec import prepare

@@ -25,7 +25,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from loadtests.startup import LAYOUT, ROOT, children, free_port, wait_for
+from loadtests.ports import free_port
+from loadtests.startup import LAYOUT, ROOT, children, wait_for
 from runtime.serving.protocol.grpc.messages import METHODS, SERVICE
 
 METHOD: Final = f"/{SERVICE}/ModelInfer"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from loadtests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 _ALL_CORES = os.sched_getaffinity(0)
@@ -144,9 +145,3 @@ def ask(
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
     with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:
         return bytes(answer.read())
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

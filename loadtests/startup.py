@@ -30,6 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from loadtests.ports import free_port
+
 ROOT: Final = Path(__file__).parent.parent
 LAYOUT: Final = ROOT / "examples/iris-onnx"
 REQUEST: Final = json.dumps(
@@ -94,12 +96,6 @@ def resident_mb(pid: int) -> float:
 def children(pid: int) -> list[int]:
     """The process ids of the workers."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager

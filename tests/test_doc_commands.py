@@ -24,11 +24,11 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.ports import free_port
 from tests.doc_commands import PAGES, REGISTRY, blocks, extras, marks
 from tests.extras import MISSING
 from tests.installed import OFFLINE, Installed, checkout, environ
 from tests.places import ROOT
-from tests.ports import free_port
 from tests.registries import Registry
 
 SERVER = re.compile(rf"([A-Z_]+=\S+ )*(make serve|runtime (--kit |/|{re.escape(REGISTRY)}))")

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.ports import free_port
 from runtime.errors import InvalidManifest, NotFound
 from tests.clients.environments import python
 from tests.kit.made import made_kit
 from tests.kit.pulling import Recorder, pulled, tree, unverified
 from tests.places import KITS
-from tests.ports import free_port
 from tests.registries import Registry, digest_of
 
 pytestmark = pytest.mark.slow

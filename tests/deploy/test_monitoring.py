@@ -16,9 +16,9 @@ import promql_parser
 import pytest
 import yaml
 
+from loadtests.ports import free_port
 from tests.e2e.server import Server
 from tests.places import ROOT
-from tests.ports import free_port
 
 MONITORING = ROOT / "deploy/monitoring"
 REQUEST = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}

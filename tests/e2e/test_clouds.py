@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtests.ports import free_port
 from tests.e2e.server import PATIENCE_SECONDS, Server
 from tests.places import KITS, ROOT
-from tests.ports import free_port
 
 CSV = "5.1,3.5,1.4,0.2\n6.9,3.2,5.7,2.3\n"
 TRACE = "0af7651916cd43dd8448eb211c80319c"

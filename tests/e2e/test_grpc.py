@@ -13,13 +13,13 @@ import httpx
 import psutil
 import pytest
 
+from loadtests.ports import free_port
 from runtime.commands import serve
 from runtime.errors import InvalidSetting
 from runtime.settings import Settings
 from tests.e2e import hostile
 from tests.e2e.server import PATIENCE_SECONDS, Server, run, scraped_until
 from tests.places import KITS
-from tests.ports import free_port
 from tests.serving.grpc.client import Client, infer_request
 from tests.serving.support import Lines
 

@@ -18,12 +18,12 @@ import httpx
 import psutil
 import pytest
 
+from loadtests.ports import free_port
 from tests.as_init import UNSHARE, require_unshare
 from tests.e2e.server import PATIENCE_SECONDS, Server, run
 from tests.expected import cases
 from tests.lying_registry import flipped, stalled
 from tests.places import KITS
-from tests.ports import free_port
 from tests.terminal import Terminal
 
 pytestmark = pytest.mark.slow

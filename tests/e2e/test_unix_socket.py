@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtests.ports import free_port
 from tests.e2e.server import PATIENCE_SECONDS, Server, run
 from tests.expected import cases
 from tests.places import KITS
-from tests.ports import free_port
 from tests.serving.wire import Wire, request
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.ports import free_port
 from tests.image.engine import BASE, Engine, base_archive, build_arguments, dockerd, podman
-from tests.ports import free_port
 
 STORE = Path("/var/tmp/modelkit-runtime-image-tests")
 """Outlives a run: the second one finds the base and the layers that did not change."""

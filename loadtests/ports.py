@@ -11,7 +11,7 @@ _FIRST = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the kernel gives away: until it is used, no other test gets it."""
+    """A port that nobody listens on, below those that the kernel gives away: until it is used, no other gets it."""
     while True:
         port = random.randrange(10_000, _FIRST)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
