@@ -18,6 +18,7 @@ from runtime.serving.wording import quoted
 
 T = TypeVar("T")
 _WHERE: Final = "model.parameters.serving"
+_LONGEST_LABEL: Final = 256
 
 
 class Batching(NamedTuple):
@@ -93,7 +94,9 @@ def _distinct(value: object, where: str, read: Callable[[object, str], T], name:
 def _label(value: object, where: str) -> str:
     if type(value) not in (str, int):
         raise _wrong(where, "a string", value)
-    return str(value)
+    if len(text := str(value)) > _LONGEST_LABEL:
+        raise _wrong(where, f"at most {_LONGEST_LABEL} characters", len(text))
+    return text
 
 
 def _one_of(value: object, where: str, known: Collection[str]) -> str:

@@ -52,6 +52,11 @@ SERVING = "Kitfile: model.parameters.serving"
         pytest.param({"outputs": "predict"}, f"{SERVING}.outputs must be a list, got 'predict'", id="outputs text"),
         pytest.param({"outputs": [1]}, f"{SERVING}.outputs[0] must be a non-empty string, got 1", id="output number"),
         pytest.param({"outputs": ["a", "a"]}, f"{SERVING}.outputs names 'a' twice", id="output twice"),
+        pytest.param(
+            {"labels": ["l" * 257]},
+            f"{SERVING}.labels[0] must be at most 256 characters, got 257",
+            id="label long",
+        ),
         pytest.param({"labels": [1.5]}, f"{SERVING}.labels[0] must be a string, got 1.5", id="label float"),
         pytest.param({"samples": "/etc/x"}, f"{SERVING}.samples must be a path inside the kit, got '/etc/x'", id="abs"),
         pytest.param(

@@ -15,6 +15,9 @@ from runtime.kit.format.paths import clean_path
 from runtime.kit.format.reference import is_kit_reference
 
 _SHOWN = 160  # characters of a name in a message
+_MOST_CHARACTERS = 256  # of a text in metadata and metrics
+_MOST_IN_DESCRIPTION = 4096
+_MOST_AUTHORS = 100
 _Document = Mapping[str, object]
 _IsFile = Callable[[str], bool]
 
@@ -94,7 +97,7 @@ class Kitfile(NamedTuple):
     @classmethod
     def _from_document(cls, document: _Document, *, is_file: _IsFile) -> Self:
         package = _map(document, "package")
-        name, version = (_text(package, key, "package.") for key in ("name", "version"))
+        name, version = (_short(_text(package, key, "package.")) for key in ("name", "version"))
         said = _map(document, "model")
         description, licence = (
             _text(package, key, "package.") or _text(said, key, "model.") for key in ("description", "license")
@@ -105,6 +108,7 @@ class Kitfile(NamedTuple):
             entries.append(("model", Entry(model.path, model.digest, model.diff_id)))
         entries += [("part", part) for part in (model.parts if model else ())]
         entries += [(section, entry) for section, key in _LISTS for entry in _entries(document, key, key)]
+        description, licence = _short(description, _MOST_IN_DESCRIPTION), _short(licence)
         kitfile = cls(name, version, description, model, tuple(entries), authors, licence, _misplaced(document))
         bare = [entry.path for entry in kitfile.layered if entry.digest is None]
         if bare and len(bare) != len(kitfile.layered):  # as KitOps 1.6 writes it
@@ -141,7 +145,11 @@ def check_servable(kitfile: Kitfile) -> None:
 
 def _authors(package: _Document) -> tuple[str, ...]:
     authors = package.get("authors")
-    return tuple(map(str, authors)) if isinstance(authors, list) else ()
+    return tuple(_short(str(author)) for author in authors[:_MOST_AUTHORS]) if isinstance(authors, list) else ()
+
+
+def _short(text: str, most: int = _MOST_CHARACTERS) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _misplaced(document: _Document) -> str:
@@ -160,7 +168,7 @@ def _model(model: _Document, is_file: _IsFile) -> ModelEntry | None:
     path = clean_path(written, "model.path") if written and not is_parent else None
     parent = written if is_parent else None
     parts = _entries(model, "parts", "model.parts")
-    return ModelEntry(path, parent, framework, form, parts, model.get("parameters"), digest, diff_id)
+    return ModelEntry(path, parent, _short(framework), _short(form), parts, model.get("parameters"), digest, diff_id)
 
 
 def _entries(document: _Document, key: str, where: str) -> tuple[Entry, ...]:

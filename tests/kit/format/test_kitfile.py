@@ -30,6 +30,17 @@ def test_every_golden_kitfile_is_read(kit: Golden) -> None:
     assert (kitfile.model.parameters if kitfile.model else None) == model.get("parameters")
 
 
+def test_texts_that_are_shown_have_a_bound() -> None:
+    long = 5000 * "x"
+    package = {"name": long, "version": long, "description": long, "license": long, "authors": 101 * [long]}
+    kitfile = parse(package=package, model={"path": "m", "framework": long, "format": long})
+    short = 255 * "x" + "…"
+    assert (kitfile.name, kitfile.version, kitfile.license, kitfile.authors) == (short, short, short, 100 * (short,))
+    assert kitfile.description == 4095 * "x" + "…"
+    assert kitfile.model is not None
+    assert (kitfile.model.framework, kitfile.model.format) == (short, short)
+
+
 def test_every_field_is_read() -> None:
     kitfile = parse(
         manifestVersion="1.0.0",
