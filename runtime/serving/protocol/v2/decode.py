@@ -23,9 +23,8 @@ from runtime.serving.protocol.json_numbers import LONG, read_tensors
 from runtime.serving.protocol.rows import columns_of, matrix_of
 from runtime.serving.protocol.tensor_bytes import array_from
 from runtime.serving.protocol.v2.encode import BINARY_HEADER, NAME, Asked
-from runtime.serving.protocol.v2.layout import Layouts, keep
-from runtime.serving.protocol.v2.template import Templates, cut
-from runtime.serving.protocol.v2.template import keep as keep_template
+from runtime.serving.protocol.v2.layout import Layouts, keep, layout_of
+from runtime.serving.protocol.v2.template import Templates, cut, template_of
 from runtime.serving.served import Served
 from runtime.serving.wording import listed, quoted, shown
 
@@ -58,7 +57,7 @@ def _short(body: bytes, served: Served) -> Request:
         return request
     request = _read(body, None, served)
     if around not in templates:
-        keep_template(templates, body, request, served.signature)
+        keep(templates, around, request, lambda: template_of(body, at, end, request, served.signature))
     return request
 
 
@@ -91,7 +90,7 @@ def _binary(text: bytes, data: memoryview, served: Served) -> Request:
         return layout.request(data)
     request = _read(text, Tail(data), served)
     if text not in layouts:
-        keep(layouts, text, data, request)
+        keep(layouts, text, request, lambda: layout_of(data, request))
     return request
 
 

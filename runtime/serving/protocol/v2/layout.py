@@ -1,11 +1,14 @@
 """Where the tensors of a binary request lie, kept by the JSON in front of them, which clients send again and again."""
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
 from runtime.serving.engine.request import Request
 from runtime.serving.protocol.tensor_bytes import view_of
+
+T = TypeVar("T")
 
 _MOST: Final = 64
 _LONGEST_BYTES: Final = 2048
@@ -31,17 +34,19 @@ Layouts = dict[bytes, Layout | None]
 """By the JSON in front of the data; None: such a request has no layout."""
 
 
-def keep(layouts: Layouts, text: bytes, data: memoryview, request: Request) -> None:
-    """Keeps the layout of `request`, unless its text is long or has an id, which differs every time."""
+def keep(kept: dict[bytes, T | None], text: bytes, request: Request, made: Callable[[], T | None]) -> None:
+    """Keeps what is `made` of `request` by its text, unless that is long or has an id, which differs every time."""
     if request.id is not None or len(text) > _LONGEST_BYTES:
         return
-    if len(layouts) == _MOST:
-        layouts.clear()
-    layouts[text] = _layout(data, request)
+    if len(kept) == _MOST:
+        kept.clear()
+    kept[text] = made()
 
 
-def _layout(data: memoryview, request: Request) -> Layout | None:
-    """What is a view of the data came through no conversion; of numbers, only those of BOOL have to be looked at."""
+def layout_of(data: memoryview, request: Request) -> Layout | None:
+    """Returns the layout of `request`, None if it has none.
+
+    What is a view of the data came through no conversion; of numbers, only those of BOOL have to be looked at."""
     if not data or any(array.dtype.kind not in "iuf" for array in request.inputs.values()):
         return None
     start, places = np.frombuffer(data, np.uint8).ctypes.data, []

@@ -10,8 +10,6 @@ from runtime.errors import InputAtFault
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.protocol.json_elements import READERS
 
-_MOST: Final = 64
-_LONGEST_BYTES: Final = 2048
 _NUMBER: Final = int.from_bytes(os.urandom(7))
 """Stands in the document where the data was: a number that no client can know."""
 
@@ -50,20 +48,12 @@ def cut(body: bytes) -> tuple[bytes, int, int]:
     return body[:at] + body[end:], at, end
 
 
-def keep(templates: Templates, body: bytes, request: Request, signature: Signature) -> None:
-    """Keeps the template of `request`, unless its text is long or has an id, which differs every time."""
-    if request.id is not None:
-        return
-    around, at, end = cut(body)
-    if len(around) > _LONGEST_BYTES:
-        return
-    if len(templates) == _MOST:
-        templates.clear()
-    templates[around] = _template(b"%b[%d]%b" % (body[:at], _NUMBER, body[end:]), at, request, signature)
+def template_of(body: bytes, at: int, end: int, request: Request, signature: Signature) -> Template | None:
+    """Returns the template of `request`, None if it has none.
 
-
-def _template(text: bytes, at: int, request: Request, signature: Signature) -> Template | None:
-    """What `cut` found is the data if the number in its place is. Nothing may read the data as something else."""
+    What `cut` found is the data if the number in its place is. Nothing may read the data as something else.
+    """
+    text = b"%b[%d]%b" % (body[:at], _NUMBER, body[end:])
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
