@@ -42,6 +42,11 @@ class Server:
         """It and all that it has started."""
         return [self.process, *self.process.children(recursive=True)]
 
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """Those of its children that lead a session, which what a worker leaves for a moment does not."""
+        return [child for child in self.process.children() if os.getsid(child.pid) == child.pid]
+
     def cpu_seconds(self) -> float:
         """Processor time of all its processes so far, by their own clocks: /proc counts hundredths of a second."""
         return sum(time.clock_gettime((~process.pid << 3) | _ALL_THREADS) for process in self.processes)

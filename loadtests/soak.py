@@ -68,7 +68,7 @@ def main() -> None:
 
 def soaked(server: Server, requests: list[bytes], seconds: float) -> Verdicts:
     """Loads a server, and judges what its processes have held."""
-    first = server.process.children()[0]
+    first = server.workers[0]
     round_seconds = min(_ROUND_SECONDS, seconds)
     loads = [partial(drive, server.port, request, CLIENTS, round_seconds) for request in requests]
     ended = threading.Event()
@@ -117,7 +117,7 @@ def leave(port: int, request: bytes) -> None:
 
 def kill(server: Server, spared: psutil.Process, ended: threading.Event) -> None:
     """Kills the other worker, after a while."""
-    for process in () if ended.wait(_KILL_SECONDS) else server.process.children():
+    for process in () if ended.wait(_KILL_SECONDS) else server.workers:
         if process != spared:
             process.kill()
 

@@ -28,7 +28,10 @@ POISONED: Final = 64  # fingerprints of requests that ended workers, in `control
 BREAK_OFF: Final = signal.SIGURG
 """Asks a worker to break off the call that holds its event loop. Ignored by a process that has no handler for it."""
 IN_HAND: Final = 64  # fingerprints of a worker's calls that have not ended
+WAITING: Final = 8192
+"""Descriptors of connections that can be noted as waiting; a confined worker has no more (runtime/worker/powers.py)."""
 _BEAT, _LATE, _SIGNS = range(3)
+_SLOT: Final = _SIGNS + IN_HAND + WAITING  # doubles of a worker, beside its metrics
 
 
 class ModelState:
@@ -69,8 +72,11 @@ class Signs:
     """A worker's signs of life, on the clock of `time.monotonic`, and what it works on."""
 
     def __init__(self, cells: memoryview[float]) -> None:
-        self._cells, self.in_hand = cells[:_SIGNS], cells[_SIGNS:]
+        self._cells, self.in_hand = cells[:_SIGNS], cells[_SIGNS : _SIGNS + IN_HAND]
         """Fingerprints; 0 is none."""
+        self.waiting = cells[_SIGNS + IN_HAND :]
+        """By descriptor, since when a client has waited for its answer; 0: it does not. The worker's `survivor` reads
+        them after its end, so the slot's next worker clears them."""
 
     @property
     def beat(self) -> float:
@@ -87,7 +93,7 @@ class Signs:
         self._cells[_BEAT], self._cells[_LATE] = beat, late
 
     def clear(self) -> None:
-        """Forgets all of it: the slot has a new owner."""
+        """Forgets all but `waiting`: the slot has a new owner."""
         for cells in (self._cells, self.in_hand):
             cells[:] = memoryview(bytes(len(cells) * _DOUBLE)).cast("d")
 
@@ -112,7 +118,7 @@ class Board:
     def create(cls, slots: int, width: int, *, models: int = 1) -> Board:
         """Creates memory for `slots` processes, the supervisor included, with `width` doubles of metrics each."""
         control = _memory("runtime-control", _HEADER + models * (_READY + slots) + width + POISONED)
-        metrics = _memory("runtime-board", max(slots - 1, 1) * (width + _SIGNS + IN_HAND))
+        metrics = _memory("runtime-board", max(slots - 1, 1) * (width + _SLOT))
         os.pwrite(control, array("d", (models, slots, width)).tobytes(), 0)
         board = cls(control, metrics, access=mmap.PROT_READ | mmap.PROT_WRITE)
         with suppress(OSError):  # a kernel that does not know this seal: workers could write, and still decide nothing
@@ -130,7 +136,7 @@ class Board:
         return Signs(self._slot(index)[self._width :])
 
     def _slot(self, index: int) -> memoryview[float]:
-        size = self._width + _SIGNS + IN_HAND
+        size = self._width + _SLOT
         return self._metrics[(index - 1) * size : index * size]
 
     @property

@@ -5,9 +5,11 @@ import socket
 import sys
 from typing import Final
 
+from runtime.link.board import Board
 from runtime.link.channel import Channel
 from runtime.link.messages import Order
 from runtime.worker.harden import harden, shut_in
+from runtime.worker.survivor import start as start_survivor
 
 _SWITCH_SECONDS: Final = 10e-6
 """GIL switch interval. With Python's 5 ms the event loop waits too long for a prediction in a thread. A waiting thread
@@ -29,6 +31,7 @@ def main(control: int, supervisor: int) -> None:
     except EOFError:  # the supervisor ended before it sent one
         sys.exit(1)
     assert order, "the channel waits for it"
+    start_survivor(Board(*channel.files[:2]).signs(order.slot), order.limits.deadline_seconds)
     level = shut_in(order.terms.sandbox, order.kits, memory_bytes=order.limits.memory_bytes)
     terms = order.terms._replace(sandbox=level)
     from runtime.worker.service import Service

@@ -73,7 +73,8 @@ class Service:
         self._app = App(self._served, health=health, board=self._board, limits=order.limits, log=self._log,
                         gateway=order.gateway)  # fmt: skip
         sockets = [socket.socket(fileno=listener) for listener in listeners]
-        http = Server(self._app, sockets[:1], health=health, limits=order.limits, log=self._log)
+        http = Server(self._app, sockets[:1], health=health, limits=order.limits, log=self._log,
+                      waiting=self._signs.waiting)  # fmt: skip
         self._servers: list[Server | GrpcServer] = [http]
         self._grpc_sockets = sockets[1:]
 

@@ -94,9 +94,9 @@ class Server:
         return code, self.event("runtime.failed")["reason"]
 
     def workers(self) -> list[int]:
-        """The process identifiers of the children."""
+        """The process identifiers of the children that lead a session, which what a worker left does not."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        return [pid for pid in map(int, children.split()) if os.getsid(pid) == pid]
 
     def _read(self) -> None:
         for line in self.process.stderr:

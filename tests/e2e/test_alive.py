@@ -69,14 +69,12 @@ def served(tmp_path):
 
 
 def ask(server, *values):
-    """The status of one prediction on a connection of its own, 0 if there was no answer, and the body."""
+    """The status of one prediction on a connection of its own, and the body."""
     values = values or (0,)
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(values)], "data": values}]}
-    with contextlib.suppress(httpx.TransportError):
-        url = server.event("server.ready")["address"] + "/v2/models/m/infer"
-        answer = httpx.post(url, json=body, timeout=PATIENCE_SECONDS)
-        return answer.status_code, answer.text
-    return 0, ""
+    url = server.event("server.ready")["address"] + "/v2/models/m/infer"
+    answer = httpx.post(url, json=body, timeout=PATIENCE_SECONDS)
+    return answer.status_code, answer.text
 
 
 def test_a_prediction_that_never_returns_costs_its_worker(served):
@@ -102,14 +100,14 @@ def test_one_on_the_event_loop_is_broken_off(what, served):
 
 
 def test_one_that_holds_the_interpreter_too(served):
-    assert ask(served, HOLD)[0] == 0
+    assert ask(served, HOLD) == (504, '{"error":"deadline exceeded: no answer within 1 s"}')
     assert "event loop has not run" in served.event("worker.stuck")["reason"]
     served.event("worker.ready", count=2)
     assert [ask(served)[0], ask(served, HOLD)[0]] == [200, 500]
 
 
 def test_a_request_that_kills_is_not_run_twice(served):
-    assert ask(served, ABORT)[0] == 0
+    assert ask(served, ABORT) == (503, '{"error":"the process that worked on this has ended; try again"}')
     assert served.event("worker.died")["poisoned"] == 1
     served.event("worker.ready", count=2)
     for _ in range(6):
@@ -120,9 +118,19 @@ def test_a_request_that_kills_is_not_run_twice(served):
     assert [event["event"] for event in served.events].count("worker.died") == 1
 
 
+def test_who_was_answered_before_its_worker_ended_hears_nothing_more(served):
+    address = httpx.URL(served.event("server.ready")["address"])
+    with socket.create_connection((address.host, address.port), timeout=PATIENCE_SECONDS) as idle:
+        for request in (b"POST /v2/models/m/infer", b"GET /v2/health/ready"):
+            idle.sendall(request + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+            assert idle.recv(65536).startswith(b"HTTP/1.1 400" if b"infer" in request else b"HTTP/1.1 200")
+        assert ask(served, ABORT)[0] == 503
+        assert idle.recv(65536) == b""
+
+
 def test_more_deaths_by_requests_than_a_crash_loop_has_leave_the_server_up(served):
     for count in range(1, 7):
-        assert ask(served, ABORT, count)[0] == 0
+        assert ask(served, ABORT, count)[0] == 503
         served.event("worker.ready", count=count + 1)
     assert ask(served)[0] == 200
 

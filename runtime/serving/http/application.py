@@ -136,6 +136,7 @@ class ApplicationExchange(Exchange):
         unread = self.more_body and (self.continues or announced is None or announced > _SKIPPED_BYTES)
         self.keep_alive = self.keep_alive and not (unread or self._turns.ends_next())
         self.started, self.continues = True, False
+        self._turns.state.waiting[self._turns.place] = 0.0
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         self._bodiless = status in _WITHOUT_BODY or self._request.method == b"HEAD"

@@ -79,6 +79,7 @@ class Connection(asyncio.BufferedProtocol):
             if exchange is not None:
                 exchange.leave()
         self.turns.waiting.clear()
+        self._state.waiting[self.turns.place] = 0.0
         self.flow.resume_writing()
         self._reader.close()
         del self._reader, self._newest, self.turns  # they call this connection: so it needs no garbage collector
@@ -119,7 +120,8 @@ class Connection(asyncio.BufferedProtocol):
         if len(data) == known.whole and self._what == IDLE and data.startswith(known.head):
             served = None if self.flow.write_paused else self._state.served_at(known.path)
             if served is not None:
-                exchange = self._newest = self.turns.current = Exchange(self.turns, [], keep_alive=True)
+                exchange = self._newest = Exchange(self.turns, [], keep_alive=True)
+                self.turns.begin(exchange)
                 exchange.more_body, self._what = False, ANSWER
                 self._answer(exchange, served, known.headers, data[len(known.head) :])
                 return
@@ -163,7 +165,8 @@ class Connection(asyncio.BufferedProtocol):
             return False
         assert self._long is not None
         self._wait_for(BODY)
-        self._newest = self.turns.current = Exchange(self.turns, [], keep_alive=True)
+        self._newest = Exchange(self.turns, [], keep_alive=True)
+        self.turns.begin(self._newest)
         self._reader.leave_body(len(data))
         self._long.put(memoryview(data)[len(known.head) :])
         self._long.came(0)
@@ -198,7 +201,8 @@ class Connection(asyncio.BufferedProtocol):
         length = head.length or 0
         if served is not None and (length <= LONGEST_SHORT or self._begin_long(served, head_of(head.headers), length)):
             self._direct = served, head
-            self._newest = self.turns.current = Exchange(self.turns, head.headers, keep_alive=head.keep_alive)
+            self._newest = Exchange(self.turns, head.headers, keep_alive=head.keep_alive)
+            self.turns.begin(self._newest)
             return
         self._direct = None
         exchange = self._newest = ApplicationExchange(self.turns, head)

@@ -2,6 +2,7 @@
 
 import asyncio
 import http
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from functools import lru_cache, partial
@@ -84,6 +85,7 @@ class Exchange:
             self.keep_alive = False
         whole = rendered(response, turns.state.date, keep_alive=self.keep_alive)
         self.started = self.complete = True
+        turns.state.waiting[turns.place] = 0.0
         if response.tail:
             turns.transport.writelines((whole, *response.tail))
         else:
@@ -102,6 +104,9 @@ class Turns:
                  ended: Callable[[bool], None]) -> None:  # fmt: skip
         self.state, self.transport, self.flow = state, transport, Flow(transport)
         self.addresses = addresses(transport)
+        descriptor = transport.get_extra_info("socket").fileno()
+        self.place = descriptor if descriptor < len(state.waiting) else 0
+        """In `State.waiting`."""
         self._rested, self._ended = rested, ended
         self.current: Exchange | None = None
         self.waiting: deque[tuple[Exchange, Callable[[], Coroutine[Any, Any, None]]]] = deque()
@@ -117,13 +122,18 @@ class Turns:
     def add(self, exchange: Exchange, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Has `work` answer `exchange` when its turn comes. Raises Refused."""
         if self.current is None:
-            self.current = exchange
+            self.begin(exchange)
             self.run(exchange, work())
         elif len(self.waiting) < self.state.limits.pipelined:
             self.flow.pause_reading()
             self.waiting.append((exchange, work))
         else:
             raise Refused(400, f"too many pipelined requests: more than {self.state.limits.pipelined} wait")
+
+    def begin(self, exchange: Exchange) -> None:
+        """Notes that `exchange` is the next to be answered."""
+        self.current = exchange
+        self.state.waiting[self.place] = time.monotonic()
 
     def run(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
         """Starts `work`, which will answer `exchange`."""

@@ -22,7 +22,7 @@ class Server(Listening[State, Connection]):
     """Serves `app`."""
 
     def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket], *, health: Health, limits: Limits,
-                 log: Log) -> None:  # fmt: skip
+                 log: Log, waiting: memoryview[float] | None = None) -> None:  # fmt: skip
         # The application's own lookup, where it has one: without it every request goes through ASGI.
         served_at = getattr(app, "served_at", lambda _path: None)
-        super().__init__(State(app, served_at, health, limits, log), Connection, sockets)
+        super().__init__(State(app, served_at, health, limits, log, waiting), Connection, sockets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -33,9 +34,12 @@ class State(Accounts):
     """The one value that every connection of a server holds."""
 
     def __init__(self, app: ASGIApp, served_at: Callable[[str], Endpoint | None], health: Health, limits: Limits,
-                 log: Log) -> None:  # fmt: skip
+                 log: Log, waiting: memoryview[float] | None = None) -> None:  # fmt: skip
         super().__init__(health, limits, log)
         self.app = app
+        self.waiting: array[float] | memoryview[float] = array("d", [0.0]) if waiting is None else waiting
+        """By descriptor, since when a client has waited for its answer, for who answers it if this process ends. Those
+        for which there is no place share the first, which no connection has."""
         self._app_headers: frozenset[bytes] = getattr(app, "own_headers", frozenset())
         self.served_at = served_at
         """What a POST to a path asks, where the connection may ask it itself."""
