@@ -4,7 +4,8 @@
 
 Two workers batch a model that answers its input. Each request has values of its own, which are compared bit for bit,
 while workers are killed, clients leave before their answer, and deadlines pass. Then a server is started and stopped
-again and again under 32 keep-alive clients: a request that gets no answer is lost. Ends with 1 if anything was wrong.
+again and again under 32 keep-alive clients, every second time one of its workers is killed while it stops: a request
+that gets no answer is lost, but for those on the killed worker's connections. Ends with 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from asyncio import IncompleteReadError, StreamReader, StreamWriter
 from collections import Counter
 from contextlib import AbstractContextManager
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -55,9 +57,10 @@ def main() -> None:
             chaos = asyncio.run(in_chaos(server, predictions, arguments.kill_seconds, arguments.kills))
         print(f"{predictions} predictions: {dict(chaos)}", flush=True)
         seen = Counter[str]()
-        for _ in range(stops):
-            with served(echo, "--drain-delay", "0.1") as server:
-                seen += asyncio.run(stopped(server))
+        for number in range(stops):
+            kills = number % 2 == 1
+            with served(echo, "--workers", "2", "--drain-delay", "0.5" if kills else "0.1") as server:
+                seen += asyncio.run(stopped(server, kills=kills))
         print(f"{stops} stops under {CLIENTS} clients: {dict(seen)}")
     lost = chaos["cut off"] + chaos["unanswered"]
     right = not chaos["wrong"] and lost <= IN_CHAOS * chaos["kills"] and not seen["lost"]
@@ -151,23 +154,30 @@ async def in_chaos(server: Server, predictions: int, kill_seconds: float, kills:
     return seen
 
 
-async def stopped(server: Server) -> Counter[str]:
-    """Stops a server under clients; counts what they got until nobody listened any more."""
-    seen, busy = Counter[str](), asyncio.Event()
+async def stopped(server: Server, *, kills: bool) -> Counter[str]:
+    """Stops a server under clients, and kills a worker then; counts what they got until nobody listened any more."""
+    seen, busy, loop = Counter[str](), asyncio.Event(), asyncio.get_running_loop()
+    others, gone = set[int](), inf  # clients of the other worker; when the killed one's socket was closed
 
     async def client(number: int) -> None:
         while True:
+            began = loop.time()
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             except ConnectionError:
                 return
+            port = writer.get_extra_info("sockname")[1]
             row, keeps = list(range(number, number + WIDTH)), True
             while keeps:
                 try:
                     status, data, keeps = await ask(reader, writer, server, [row])
                 except _CUT_OFF:
                     status, data, keeps = 0, [], False
-                seen["answered" if (status, data) == (200, row) else "lost"] += 1
+                if (status, data) == (200, row):
+                    seen["answered"] += 1
+                else:
+                    mine = kills and port not in others and began < gone
+                    seen["of the killed worker" if mine else "lost"] += 1
                 if seen.total() > _BEFORE_A_STOP:
                     busy.set()
             writer.close()
@@ -175,6 +185,13 @@ async def stopped(server: Server) -> Counter[str]:
     clients = [asyncio.ensure_future(client(number)) for number in range(CLIENTS)]
     await busy.wait()
     server.process.terminate()
+    if kills:
+        victim, other = server.workers
+        victim.suspend()  # it accepts nothing more
+        others |= {one.raddr.port for one in other.net_connections("tcp") if one.raddr}
+        victim.kill()
+        await loop.run_in_executor(None, victim.wait)
+        gone = loop.time()
     await asyncio.wait_for(asyncio.gather(*clients), _PATIENCE_SECONDS)
     return seen
 

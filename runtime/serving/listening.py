@@ -137,6 +137,11 @@ class Listening(Generic[A, C]):
                 listener = await loop.create_server(connection, sock=sock, backlog=_BACKLOG)
             self._listeners.append(listener)
 
+    @property
+    def missed(self) -> bool:
+        """Whether clients wait to be accepted, which a process before this one did: it accepts nothing yet."""
+        return not self._listeners and readable(self._sockets)
+
     async def drain(self, deadline_seconds: float) -> None:
         """Stops without losing a request: answers what waits in the backlog, closes the listeners, finishes what is
         under way, closes what is idle; what is left after `deadline_seconds` is broken off.
@@ -206,4 +211,4 @@ def readable(sockets: Iterable[Any]) -> bool:
     for sock in sockets:
         if sock is not None and sock.fileno() >= 0:
             poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    return any(events & select.POLLIN for _, events in poll.poll(0))  # of what does not listen yet there is POLLHUP

@@ -1,6 +1,7 @@
 """The sockets at one address: one for each worker, and the supervisor's copy of each."""
 
-from socket import AF_UNIX
+from contextlib import suppress
+from socket import AF_UNIX, SHUT_RDWR
 
 from runtime.supervisor.sockets import Listener, afresh, another, is_reachable
 
@@ -35,6 +36,8 @@ class Listeners:
             self._all = {1: fresh}  # `of` makes the others of it
         else:
             self._all[slot] = another(old, listening=alone)
+            with suppress(OSError):  # a worker has shut it down
+                old.shutdown(SHUT_RDWR)  # the worker's survivor may have a copy for some milliseconds
             old.close()
         return unix
 

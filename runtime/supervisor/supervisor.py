@@ -198,7 +198,6 @@ class Supervisor:
                 self._ended.set_result(KILLED + signum)
             return
         self._stopping = True
-        self._workers.stopping = True
         delay = self._settings.drain_delay if signum == signal.SIGTERM and self._workers.ready else 0.0
         message = f"stopping on {name}: requests are accepted for {delay:g} s more"
         self._log.info("server.draining", message=message, signal=name, delay_seconds=delay)

@@ -123,10 +123,8 @@ class Workers:
             return
         accept = not self._served and not any(worker.accepts for worker in self)
         try:
-            if again and self._launcher.renew_listeners(slot, alone=not self.ready):
-                for other in self:  # the file of the socket that they share is gone
-                    other.blameless = True
-                    self._end_one(other)
+            if again:
+                self._renew_listeners(slot)
             worker = self._workers[slot] = self._launcher.start(slot, accept=accept)
         except OSError as error:
             self._not_started(slot, f"a worker cannot be started: {error.strerror}")
@@ -135,6 +133,13 @@ class Workers:
         for message in self._loads:
             self._tell_to_load(worker, message)
         self._watch(worker)
+
+    def _renew_listeners(self, slot: int) -> None:
+        """Has new clients of a worker that died go to the others. Raises OSError."""
+        if self._launcher.renew_listeners(slot, alone=not self.ready):
+            for other in self:  # the file of the socket that they share is gone
+                other.blameless = True
+                self._end_one(other)
 
     def _not_started(self, slot: int, reason: str) -> None:
         pause = _FIRST_PAUSE_SECONDS * 2**self._failed_starts
@@ -226,6 +231,9 @@ class Workers:
         loop.remove_reader(worker.channel.fileno())
         self._hear_the_rest(worker)
         del self._workers[worker.slot]
+        if not self.stopping:
+            with suppress(OSError):  # it is tried again with the start, which may have to wait
+                self._renew_listeners(worker.slot)
         reason = self._out_of_memory(worker.reap())
         blamed = self._vitals.died(worker.slot)
         self.sweep()

@@ -222,14 +222,34 @@ def test_a_signal_after_the_end_changes_no_exit_code(tmp_path):
         assert server.other_lines == []
 
 
-def test_a_worker_that_dies_while_the_server_drains_does_not_matter(tmp_path):
+def test_a_worker_that_dies_in_the_drain_delay_is_replaced(tmp_path):
     with Server(IRIS, "--drain-delay", "60", "--drain-timeout", "60", cache=tmp_path) as server:
-        server.event("server.ready")
-        server.process.send_signal(signal.SIGTERM)
-        server.event("server.draining")
+        with server.ready():
+            server.process.send_signal(signal.SIGTERM)
+            server.event("server.draining")
+            os.kill(server.workers()[0], signal.SIGKILL)
+            server.event("worker.ready", count=2)
+        with server.ready() as client:
+            assert client.post(INFER, json=REQUEST).status_code == 200
+        assert server.stop(signal.SIGINT) == 128 + signal.SIGINT
+
+
+def test_clients_of_a_worker_that_died_when_the_stop_began_are_answered_by_its_replacement(tmp_path):
+    waits = "[time.sleep(0.001) for _ in iter(lambda: (path.parent / 'go').exists(), True)]"
+    kit = hostile.kit(tmp_path / "kit", waits)
+    (go := tmp_path / "kit" / "go").touch()
+    with Server(kit, "--trust", "unsafe", cache=tmp_path / "cache") as server:
+        address = httpx.URL(server.event("server.ready")["address"])
+        go.unlink()
         os.kill(server.workers()[0], signal.SIGKILL)
+        server.event("worker.died")
+        with socket.create_connection((address.host, address.port), timeout=PATIENCE_SECONDS) as client:
+            client.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.process.send_signal(signal.SIGTERM)
+            server.event("server.draining")
+            go.touch()
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
         assert server.process.wait(PATIENCE_SECONDS) == 0
-    assert not [event for event in server.events if event["event"] == "worker.died"]
 
 
 def test_a_load_that_fails_while_the_server_drains_does_not_matter(tmp_path):
