@@ -1,7 +1,7 @@
 """A process that outlives its worker by a moment, and answers the clients that the worker left waiting.
 
 It shares the worker's table of descriptors (clone(2), CLONE_FILES), and so has each connection without being told of
-it; of the worker's memory it has nothing. It sleeps until the kernel says that the worker has ended, whatever ended
+it; of the memory it has a copy from before there was a model. It sleeps until the kernel says that the worker has ended, whatever ended
 it: SIGSEGV in a model, the supervisor, or the kernel because memory ran out.
 """
 
@@ -35,7 +35,8 @@ def start(signs: Signs, deadline_seconds: float) -> None:
     number = _CLONE.get(os.uname().machine)
     survivor = ctypes.PyDLL(None).syscall(number, _CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0) if number else -1
     if survivor > 0:
-        os.setpgid(survivor, 0)  # the worker is killed with its group
+        with suppress(OSError):  # something has ended it
+            os.setpgid(survivor, 0)  # the worker is killed with its group
     if survivor:
         return
     try:
