@@ -1,8 +1,8 @@
-"""What a server's processes write and inherit: events on standard error, whatever writes, and nothing of the shell's."""
+"""What a server's processes write: events on standard error, whatever writes."""
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -80,14 +80,10 @@ def texts(events: list[dict[str, Any]], stream: str) -> set[str]:
     return {event["text"] for event in events if event["event"] == "worker.printed" and event["stream"] == stream}
 
 
-def test_deaths_leave_no_thread_where_standard_output_is_blocked(kit, tmp_path):
-    reader, full = os.pipe()
-    os.set_blocking(full, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(full, b"x" * 4096)
+def test_deaths_leave_no_thread_where_standard_output_is_blocked(kit, unread, tmp_path):
+    os.write(unread, b"x" * 4096)
     options = ("--trust", "unsafe", "--drain-delay", "0")
-    with Server(kit(SAYING), *options, cache=tmp_path, stdout=full) as server:
+    with Server(kit(SAYING), *options, cache=tmp_path, stdout=unread) as server:
         threads = []
         for count in (1, 2, 3):
             server.event("worker.ready", count=count)
@@ -96,8 +92,6 @@ def test_deaths_leave_no_thread_where_standard_output_is_blocked(kit, tmp_path):
                 os.kill(server.workers()[0], signal.SIGKILL)
         assert threads[2] == threads[1]
         assert server.stop() == 0
-    os.close(reader)
-    os.close(full)
 
 
 def test_every_line_of_a_kit_is_an_event_and_so_are_the_last_words_of_a_crash(kit, tmp_path):
@@ -174,6 +168,16 @@ def test_on_a_terminal_a_kit_prints_lines_to_read(kit, tmp_path):
     assert "runtime: the entry point" in lines[-1]
 
 
+@pytest.fixture
+def unread():
+    """A pipe of one page that nobody reads."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    yield writer
+    os.close(reader)
+    os.close(writer)
+
+
 def until_ready(client: httpx.Client) -> None:
     """Waits for a server whose log nobody can read."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -188,23 +192,23 @@ def until_ready(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("streams", "requests"),
+    "streams",
     [
-        pytest.param("2>&-", 5, id="closed"),
-        pytest.param("<&- >&- 2>&-", 5, id="all closed"),
-        pytest.param(">/dev/full 2>/dev/full", 5, id="full"),
-        pytest.param("2> >(true)", 5, id="reader gone"),
-        pytest.param("2> >(kill -STOP $BASHPID)", 500, id="reader stopped"),  # more lines than a pipe holds
+        pytest.param("2>&-", id="closed"),
+        pytest.param("<&- >&- 2>&-", id="all closed"),
+        pytest.param(">/dev/full 2>/dev/full", id="full"),
+        pytest.param("2> >(true)", id="reader gone"),
+        pytest.param("2>&{pipe}", id="reader stopped"),
     ],
 )
-def test_no_state_of_the_standard_streams_ends_a_server_or_gets_lines_into_its_sockets(streams, requests, tmp_path):
-    port = free_port()
+def test_no_state_of_the_standard_streams_ends_a_server_or_gets_lines_into_its_sockets(streams, unread, tmp_path):
+    port, streams = free_port(), streams.format(pipe=unread)
     command = f"{sys.executable} -m runtime --kit {IRIS} --port {port} --cache-dir {tmp_path} {streams}"
-    process = subprocess.Popen(["bash", "-c", f"exec {command}"], start_new_session=True)
+    process = subprocess.Popen(["bash", "-c", f"exec {command}"], start_new_session=True, pass_fds=[unread])
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/v2/", timeout=PATIENCE_SECONDS) as client:
             until_ready(client)
-            for _ in range(requests):
+            for _ in range(50):  # more lines than the pipe holds
                 assert client.post("models/iris-onnx/infer", json={}).status_code == 400
             assert client.post("models/iris-onnx/infer", json=cases("iris-onnx")[0]["request"]).status_code == 200
         for child in psutil.Process(process.pid).children():
@@ -220,31 +224,6 @@ def test_no_state_of_the_standard_streams_ends_a_server_or_gets_lines_into_its_s
 
 def is_harmless(pid: int, fd: int) -> bool:
     return Path(f"/proc/{pid}/fd/{fd}").readlink().as_posix().startswith(("/dev/", "pipe:", "/tmp"))
-
-
-def test_descriptors_of_the_shell_reach_no_worker(tmp_path):
-    secret = tmp_path / "secret"
-    secret.write_text("x")
-    prefix = ["bash", "-c", f'exec 5<{secret} 9<{secret} 17<{secret} 200<{secret}; exec "$@"', "bash"]
-    with Server(IRIS, cache=tmp_path / "cache", prefix=prefix) as server:
-        with server.ready():
-            (worker,) = server.workers()
-            opened = [path.readlink() for path in Path(f"/proc/{worker}/fd").iterdir()]
-        assert secret not in opened
-        assert server.stop(signal.SIGINT) == 0
-
-
-def test_tuning_variables_reach_a_worker_and_secrets_do_not(tmp_path):
-    kept = {"PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "KMP_BLOCKTIME": "0",
-            "ORT_LOGGING_LEVEL": "3", "TORCH_SHOW_CPP_STACKTRACES": "1", "PYTHONFAULTHANDLER": "1"}  # fmt: skip
-    lost = {"TORCH_HUB_TOKEN": "s3cret", "OMP_SECRET": "s3cret", "HF_TOKEN": "s3cret", "PYTHONSTARTUP": "/x",
-            "PYTHONINSPECT": "1", "AWS_SECRET_ACCESS_KEY": "s3cret", "NVIDIA_API_KEY": "s3cret",
-            "CUDA_TOKEN": "s3cret", "LC_SECRET": "s3cret", "CUDA_VISIBLE": "no name of CUDA's"}  # fmt: skip
-    with Server(IRIS, cache=tmp_path, **kept, **lost) as server, server.ready():
-        (worker,) = server.workers()
-        environ = dict(item.partition("=")[::2] for item in Path(f"/proc/{worker}/environ").read_text().split("\0"))
-    assert kept.items() <= environ.items()
-    assert not lost.keys() & environ.keys()
 
 
 ORPHANS = """
@@ -305,7 +284,7 @@ held = [numpy.ones(2**27) for _ in range(2)]  # 2 GiB
 
 @pytest.fixture
 def small_group():
-    """A control group of 512 MiB, as a prefix for commands that run in it."""
+    """A control group of 192 MiB, as a prefix for commands that run in it."""
     for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
         group = Path(root) / f"runtime-test-{os.getpid()}"
         try:
@@ -313,7 +292,7 @@ def small_group():
         except OSError:
             continue
         try:
-            (group / limit).write_text(str(512 * 2**20))
+            (group / limit).write_text(str(192 * 2**20))
             yield ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh"]
             return
         except OSError:

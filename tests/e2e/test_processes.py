@@ -34,34 +34,62 @@ def gone(pid: int) -> None:
     assert not psutil.pid_exists(pid)
 
 
-def test_sigint_ends_at_once_and_cleanly(tmp_path):
-    umask = ("sh", "-c", 'umask 777; exec "$@"', "sh")  # which changes nothing for this user
-    with Server(IRIS, cache=tmp_path, prefix=umask) as server:
-        with server.ready():
-            (worker,) = server.workers()
-            scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (server.process.pid, worker)]
-            maps = Path(f"/proc/{server.process.pid}/maps").read_text()
-        assert scores[1] == min(scores[0] + 500, 1000), "the kernel would rather end the supervisor"
-        assert "/_ssl." not in maps, "a supervisor that asks no registry has no TLS"
-        assert server.stop(signal.SIGINT) == 0
-        gone(worker)
+KEPT = {"PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "KMP_BLOCKTIME": "0",
+        "ORT_LOGGING_LEVEL": "3", "TORCH_SHOW_CPP_STACKTRACES": "1", "PYTHONFAULTHANDLER": "1"}  # fmt: skip
+LOST = {"TORCH_HUB_TOKEN": "s3cret", "OMP_SECRET": "s3cret", "HF_TOKEN": "s3cret", "PYTHONSTARTUP": "/x",
+        "PYTHONINSPECT": "1", "AWS_SECRET_ACCESS_KEY": "s3cret", "NVIDIA_API_KEY": "s3cret",
+        "CUDA_TOKEN": "s3cret", "LC_SECRET": "s3cret", "CUDA_VISIBLE": "no name of CUDA's",
+        "RUNTIME_KIT": "x", "DOCKER_CONFIG": "/x"}  # fmt: skip
+SHELL = (
+    'umask 777; exec 5<secret 9<secret 17<secret 200<secret; cd "$OLDPWD"; exec "$@"'  # the umask changes nothing here
+)
 
 
-def test_a_dead_worker_is_replaced_and_the_port_stays(tmp_path):
-    with Server(IRIS, "--drain-delay", "0", cache=tmp_path) as server:
+@pytest.fixture(scope="module")
+def heir(tmp_path_factory):
+    """The processes of a server, supervisor and worker, that a shell with much of its own has started."""
+    folder = tmp_path_factory.mktemp("heir")
+    (folder / "secret").write_text("x")
+    shell = ("bash", "-c", f"cd {folder}; {SHELL}", "bash")
+    with Server(IRIS, cache=folder, prefix=shell, **KEPT, **LOST) as server:
+        server.event("server.ready")
+        (worker,) = server.workers()
+        yield server.process.pid, worker
+
+
+def test_tuning_variables_reach_a_worker_and_secrets_do_not(heir):
+    _, worker = heir
+    environ = dict(item.partition("=")[::2] for item in Path(f"/proc/{worker}/environ").read_text().split("\0"))
+    assert KEPT.items() <= environ.items()
+    assert not [name for name in environ if name in LOST or name.startswith("RUNTIME_")]
+
+
+def test_descriptors_of_the_shell_reach_no_worker(heir):
+    opened = [{path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir()} for pid in heir]
+    assert ["secret" in names for names in opened] == [True, False]
+
+
+def test_a_worker_has_no_new_privileges_and_its_own_session_and_is_ended_first_where_memory_is_short(heir):
+    _, worker = heir
+    assert "NoNewPrivs:\t1" in Path(f"/proc/{worker}/status").read_text()
+    assert os.getsid(worker) == worker
+    scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in heir]
+    assert scores[1] == min(scores[0] + 500, 1000), "the kernel would rather end the supervisor"
+
+
+def test_a_supervisor_that_asks_no_registry_has_no_tls(heir):
+    assert "/_ssl." not in Path(f"/proc/{heir[0]}/maps").read_text()
+
+
+def test_a_dead_worker_is_replaced_and_the_port_stays_and_five_deaths_in_a_minute_end_the_process(tmp_path):
+    with Server(IRIS, cache=tmp_path) as server:
         with server.ready() as client:
-            (worker,) = server.workers()
-            os.kill(worker, signal.SIGKILL)
+            os.kill(server.workers()[0], signal.SIGKILL)
             assert server.event("worker.died")["reason"].startswith("SIGKILL")
             answer = httpx.post(f"{client.base_url}{INFER}", json=REQUEST, timeout=PATIENCE_SECONDS)
             assert answer.status_code == 200  # it waited in the backlog for the new worker
             assert "runtime_worker_restarts_total 1.0" in client.get("/metrics").text
-        assert server.stop() == 0
-
-
-def test_five_deaths_in_a_minute_end_the_process(tmp_path):
-    with Server(IRIS, cache=tmp_path) as server:
-        for death in range(1, 6):
+        for death in range(2, 6):
             server.event("worker.ready", count=death)
             os.kill(server.workers()[0], signal.SIGKILL)
             server.event("worker.died", count=death)
@@ -77,21 +105,6 @@ def test_killing_the_supervisor_leaves_no_orphan(tmp_path):
         server.process.kill()
         for worker in workers:
             gone(worker)
-
-
-def test_a_worker_has_no_credentials_no_new_privileges_and_its_own_session(tmp_path):
-    with Server(
-        IRIS, cache=tmp_path, AWS_SECRET_ACCESS_KEY="s3cret", RUNTIME_KIT="x", DOCKER_CONFIG=str(tmp_path)
-    ) as server:
-        with server.ready():
-            (worker,) = server.workers()
-            environ = Path(f"/proc/{worker}/environ").read_text()
-            status = Path(f"/proc/{worker}/status").read_text()
-        assert "AWS" not in environ
-        assert "RUNTIME_" not in environ
-        assert "DOCKER" not in environ
-        assert "NoNewPrivs:\t1" in status
-        assert os.getsid(worker) == worker
 
 
 def test_several_workers_answer_on_one_socket_with_one_scrape(tmp_path):
@@ -130,7 +143,15 @@ def test_before_the_model_is_there_live_is_200_and_ready_503_with_progress(lying
             assert "runtime_pull_retries_total 1.0" in client.get("/metrics").text
             early = client.post(INFER, json=REQUEST)
             assert (early.status_code, early.headers["retry-after"]) == (503, "1")
-        assert server.stop() == 0
+        ended_in_the_middle(server, signal.SIGTERM, tmp_path)
+
+
+def ended_in_the_middle(server: Server, signum: int, cache: Path) -> None:
+    """Nothing but the signal ends it: the layer never comes."""
+    assert server.stop(signum) == 0
+    assert server.other_lines == []
+    # a layer that is not whole has no name; others may have come before the signal
+    assert not list(cache.glob(LAYER.replace(":", "/") + "*"))
 
 
 def _port_of(server: Server) -> int:
@@ -138,17 +159,12 @@ def _port_of(server: Server) -> int:
     return next(c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_in_the_middle_of_a_pull_ends_it(signum, lying, tmp_path):
+def test_the_end_of_a_terminal_in_the_middle_of_a_pull_ends_it(lying, tmp_path):
     registry = lying("iris-onnx")
     registry.lie(LAYER, stalled(100))
     with Server(f"{registry.host}/kits/iris-onnx:v1", cache=tmp_path) as server:
         server.event("kit.resolved")
-        server.process.send_signal(signum)
-        assert server.process.wait(PATIENCE_SECONDS) == 0  # nothing else would end it: the layer never comes
-        assert server.other_lines == []
-    # a layer that is not whole has no name; others may have come before the signal
-    assert not list(tmp_path.glob(LAYER.replace(":", "/") + "*"))
+        ended_in_the_middle(server, signal.SIGHUP, tmp_path)
 
 
 def test_a_second_signal_ends_now(tmp_path):
@@ -158,28 +174,23 @@ def test_a_second_signal_ends_now(tmp_path):
         assert server.stop(signal.SIGTERM) == 128 + signal.SIGTERM
 
 
-def test_starts_that_fail_are_tried_again(tmp_path):
-    with Server(IRIS, "--drain-delay", "0", cache=tmp_path) as server:
+def test_starts_that_fail_are_tried_again_and_end_the_server_after_five_deaths_and_failures(tmp_path):
+    with Server(IRIS, cache=tmp_path) as server:
         address = server.event("server.ready")["address"]
         _, hard = limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
-        os.kill(server.workers()[0], signal.SIGKILL)
+
+        def kill_where_none_can_start() -> None:
+            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+            os.kill(server.workers()[0], signal.SIGKILL)
+
+        kill_where_none_can_start()
         refused = [server.event("worker.not_started", count=count) for count in (1, 2)]
         assert "Too many open files" in refused[0]["reason"]
         assert refused[0]["again_in_seconds"] < refused[1]["again_in_seconds"]
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
         server.event("worker.ready", count=2)
         assert httpx.post(f"{address}{INFER}", json=REQUEST, timeout=PATIENCE_SECONDS).status_code == 200
-        assert server.stop() == 0
-        assert server.other_lines == []
-
-
-def test_starts_that_always_fail_end_the_server(tmp_path):
-    with Server(IRIS, cache=tmp_path) as server:
-        server.event("server.ready")
-        _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
-        os.kill(server.workers()[0], signal.SIGKILL)
+        kill_where_none_can_start()
         code, reason = server.failure()
     assert code == 71
     assert "5 times within 60 s, last of a worker cannot be started: Too many open files" in reason
@@ -215,10 +226,12 @@ sys.exit(main(sys.argv[4:]))
 """
 
 
-def test_a_signal_after_the_end_changes_no_exit_code(tmp_path):
-    with Server(IRIS, "--drain-delay", "0", cache=tmp_path, prefix=(sys.executable, "-c", SIGNAL_AT_THE_END)) as server:
+def test_sigint_ends_at_once_and_a_signal_after_the_end_changes_no_exit_code(tmp_path):
+    with Server(IRIS, cache=tmp_path, prefix=(sys.executable, "-c", SIGNAL_AT_THE_END)) as server:
         server.event("server.ready")
+        (worker,) = server.workers()
         assert server.stop(signal.SIGINT) == 0
+        gone(worker)
         assert server.other_lines == []
 
 
@@ -307,10 +320,9 @@ class Client(threading.Thread):
         return whole and not closing
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_under_load_loses_no_request(workers, tmp_path):
-    with Server(IRIS, "--workers", workers, "--drain-delay", "0.5", cache=tmp_path) as server:
-        server.event("worker.ready", count=int(workers))
+def test_sigterm_under_load_loses_no_request(tmp_path):
+    with Server(IRIS, "--workers", "2", "--drain-delay", "0.2", cache=tmp_path) as server:
+        server.event("worker.ready", count=2)
         port = httpx.URL(server.event("server.ready")["address"]).port
         clients = [Client(port) for _ in range(16)]
         for client in clients:
