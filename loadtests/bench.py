@@ -122,7 +122,7 @@ def contenders(made: Made, others: list[str]) -> Iterator[AbstractContextManager
 def interleaved(measures: dict[str, Measure], clients: int, rounds: int, seconds: float, rate: float = 0.0) -> Rounds:
     """Asks every server in every round."""
     for measure in measures.values():
-        measure(clients, _WARM_SECONDS, rate)
+        measure(clients, min(seconds, _WARM_SECONDS), rate)
     done: Rounds = {name: [] for name in measures}
     for _ in range(rounds):
         for name, measure in measures.items():

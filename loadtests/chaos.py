@@ -20,7 +20,7 @@ import sys
 import tempfile
 from asyncio import IncompleteReadError, StreamReader, StreamWriter
 from collections import Counter
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from itertools import count
 from math import inf
 from pathlib import Path
@@ -136,9 +136,9 @@ async def in_chaos(server: Server, predictions: int, kill_seconds: float, kills:
         while goes_on():
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-                while await one(rng, reader, writer) and goes_on():
-                    pass
-                writer.close()
+                with closing(writer):
+                    while await one(rng, reader, writer) and goes_on():
+                        pass
             except _CUT_OFF:
                 seen["unanswered"] += 1
 

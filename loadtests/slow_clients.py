@@ -49,7 +49,7 @@ def main() -> None:
             request = server.request(given.bodies[0])
 
             def honest_p99() -> float:
-                drive(server.port, request, HONEST, _SETTLING_SECONDS)
+                drive(server.port, request, HONEST, min(arguments.seconds, _SETTLING_SECONDS))
                 return percentile(drive(server.port, request, HONEST, arguments.seconds).answered, 0.99) * 1000
 
             for _ in range(arguments.rounds):
