@@ -2,11 +2,13 @@
 
 Real: the wheel, pip, which checks every requirement of the wheel against what the environment has, the program `runtime`, and
 the sandbox. Linked: the files of the other packages, those that the wheel's own metadata asks for and no more, as hard links to
-the files that pip installed here. So nothing is fetched, and a dependency that is not declared cannot be imported.
+the files that pip installed here; where extras are asked for, those of the runtime that pip has installed without. So nothing is
+fetched, nothing compiled twice, and a dependency that is not declared cannot be imported.
 """
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
 import os
@@ -43,7 +45,11 @@ class Installed:
     def bin(self, *extras: str) -> Path:
         """The folder with `python3` and `runtime` of an environment with these extras and no others."""
         wheel = self.wheel()
-        return self._once("-".join(["venv", *sorted(extras)]), lambda folder: _install(wheel, extras, folder)) / "bin"
+        core = self._once("venv", lambda folder: _install(wheel, folder))
+        if extras:
+            name = "-".join(["venv", *sorted(extras)])
+            return self._once(name, lambda folder: _install_with(extras, wheel, core, folder)) / "bin"
+        return core / "bin"
 
     def _once(self, name: str, make: Callable[[Path], None]) -> Path:
         folder, whole = self._shared / name, self._shared / f"{name}.whole"
@@ -83,18 +89,29 @@ def copy_sources(folder: Path, *more: str) -> Path:
 
 def link(needed: set[str], python: Path) -> None:
     """Links the files of these packages into the environment of an interpreter."""
-    (site,) = python.parent.parent.glob("lib/python*/site-packages")
-    made = set[Path]()
     for name in needed:
-        found = distribution(name)
-        for file in found.files or ():
-            if file.parts[0] == "..":  # scripts
-                continue
-            target = site / file
-            if target.parent not in made:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                made.add(target.parent)
-            _link(Path(str(found.locate_file(file))), target)
+        _link(distribution(name), python)
+
+
+def _link(found: Distribution, python: Path) -> None:
+    """Links what belongs to a package, but scripts."""
+    (site,) = python.parent.parent.glob("lib/python*/site-packages")
+    here, made = found.locate_file(""), set[str]()
+    for file, *_ in csv.reader((found.read_text("RECORD") or "").splitlines()):
+        if file.startswith(".."):
+            continue
+        folder = file.rpartition("/")[0]
+        if folder not in made:
+            (site / folder).mkdir(parents=True, exist_ok=True)
+            made.add(folder)
+        try:
+            os.link(f"{here}/{file}", f"{site}/{file}")
+        except FileExistsError:
+            pass  # of a namespace that several packages have
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM):
+                raise
+            shutil.copy(f"{here}/{file}", f"{site}/{file}")
 
 
 def closure(wanted: Distribution, extras: tuple[str, ...]) -> set[str]:
@@ -108,21 +125,40 @@ def closure(wanted: Distribution, extras: tuple[str, ...]) -> set[str]:
             )
             if asked and requirement.name not in names:
                 names.add(requirement.name)
-                left.append((distribution(requirement.name), tuple(requirement.extras)))
+                needed = distribution(requirement.name)
+                assert requirement.specifier.contains(needed.version, prereleases=True), requirement
+                left.append((needed, tuple(requirement.extras)))
     return names
 
 
 def _build(folder: Path) -> None:
+    """Makes the wheel with the hook that pip calls (https://peps.python.org/pep-0517/#build-wheel)."""
     folder.mkdir()
-    source = copy_sources(folder / "source")
-    _pip("wheel", "--no-index", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder}", str(source))
+    code = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    _run([sys.executable, "-c", code, str(folder)], cwd=copy_sources(folder / "source"))
 
 
-def _install(wheel: Path, extras: tuple[str, ...], folder: Path) -> None:
+def _install(wheel: Path, folder: Path) -> None:
     python = venv(folder)
+    link(closure(_inside(wheel), ()), python)
+    pip = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--quiet"]
+    _run([*pip, "--python", str(python), "install", "--no-index", wheel.as_uri()], cwd=folder)
+
+
+def _install_with(extras: tuple[str, ...], wheel: Path, core: Path, folder: Path) -> None:
+    python, (installed,) = venv(folder), core.glob("lib/python*/site-packages/modelkit_runtime-*.dist-info")
+    assert set(extras) <= set(_inside(wheel).metadata.get_all("Provides-Extra", ()))
+    link(closure(_inside(wheel), extras), python)
+    _link(PathDistribution(installed), python)
+    program = (core / "bin/runtime").read_text().replace(f"{core}/bin/", f"{folder}/bin/")
+    (folder / "bin/runtime").write_text(program)
+    (folder / "bin/runtime").chmod(0o755)
+
+
+def _inside(wheel: Path) -> PathDistribution:
+    """What a wheel says of itself."""
     name, version = wheel.name.split("-")[:2]
-    link(closure(PathDistribution(PathInZip(wheel, f"{name}-{version}.dist-info/")), extras), python)  # type: ignore[arg-type]
-    _pip("install", "--no-index", f"modelkit-runtime[{','.join(extras)}] @ {wheel.as_uri()}", python=python)
+    return PathDistribution(PathInZip(wheel, f"{name}-{version}.dist-info/"))
 
 
 def venv(folder: Path) -> Path:
@@ -131,19 +167,6 @@ def venv(folder: Path) -> Path:
     return folder / "bin" / "python3"
 
 
-def _pip(*arguments: str, python: Path | None = None) -> None:
-    pip = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--quiet"]
-    where = ["--python", str(python)] if python else []
-    done = subprocess.run([*pip, *where, *arguments], capture_output=True, text=True, timeout=200, check=False)
+def _run(command: list[str], cwd: Path) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except FileExistsError:
-        pass  # of a namespace that several packages have
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM):
-            raise
-        shutil.copy(source, target)
