@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from functools import cache
 from importlib.metadata import distribution
@@ -49,8 +50,14 @@ pytestmark = [
 @cache
 def brought(extra: str) -> set[str]:
     """The names that can be imported where the runtime is installed with an extra; "" is none."""
-    names = closure(distribution("modelkit-runtime"), (extra,))
-    return {file.parts[0].partition(".")[0] for name in names for file in distribution(name).files or ()}
+    return set().union(*map(importable, closure(distribution("modelkit-runtime"), (extra,))))
+
+
+@cache
+def importable(name: str) -> set[str]:
+    """The names that can be imported of a package."""
+    record = distribution(name).read_text("RECORD") or ""
+    return {re.split(r"[/.,]", line, maxsplit=1)[0] for line in record.splitlines()}
 
 
 def imports(path: Path) -> set[tuple[str, str]]:

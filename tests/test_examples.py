@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.e2e.server import Server
+import runtime
 from tests.places import ROOT
 from tests.registries import digest_of
 
@@ -23,15 +24,13 @@ def test_the_example_is_the_golden_kit_byte_for_byte(kits: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_training_script_makes_a_kit_that_answers_as_its_samples_say(tmp_path: Path) -> None:
-    folder = tmp_path / "iris"
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "train_iris.py", folder], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    sample = json.loads((folder / "model/samples.json").read_text())["samples"][0]
-    with Server(str(folder), "--drain-delay", "0", cache=tmp_path / "cache") as server, server.ready() as client:
-        answer = client.post("/v2/models/iris/infer", json=sample["request"]).json()
-        label, probabilities = answer["outputs"]
-        assert label["data"] == [0, 1, 2]
-        assert probabilities["data"] == pytest.approx(sample["response"]["outputs"][1]["data"], abs=1e-5)
+def test_the_training_script_makes_a_kit_that_answers_as_its_samples_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_iris.py", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "train_iris.py"), run_name="__main__")
+    sample = json.loads((tmp_path / "model/samples.json").read_text())["samples"][0]
+    (given,) = sample["request"]["inputs"]
+    answer = runtime.load(tmp_path).predict({"X": np.reshape(given["data"], given["shape"])})
+    assert answer["label"].tolist() == [0, 1, 2]
+    assert answer["probabilities"].ravel() == pytest.approx(sample["response"]["outputs"][1]["data"], abs=1e-5)
