@@ -47,7 +47,8 @@ def test_an_endpoint_asks_for_traces_and_metrics(tmp_path, environ, sampling, se
 @pytest.mark.parametrize(
     "environ",
     [{}, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, {"OTEL_EXPORTER_OTLP_ENDPOINT": END, "OTEL_SDK_DISABLED": "TRUE"},
-     {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": END, "OTEL_TRACES_EXPORTER": "console"}],
+     {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": END, "OTEL_TRACES_EXPORTER": "console"},
+     {"OTEL_EXPORTER_OTLP_ENDPOINT": END, "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}],
 )  # fmt: skip
 def test_nothing_asks_for_nothing(tmp_path, environ):
     assert asked(tmp_path, **environ) is None
