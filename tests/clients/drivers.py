@@ -1,4 +1,4 @@
-"""A process for each script of scripts/, in its client's environment, that is asked for one case after another."""
+"""A process in the environment of each client, that runs one case of scripts/ after another."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Drivers:
 
     def run(self, environment: str, script: str, order: dict[str, Any]) -> Any:
         """What a function of a script returns. A process that does not answer is ended."""
-        process = self._running.get(script)
+        process = self._running.get(environment)
         if process is None:
-            process = self._running[script] = subprocess.Popen(
-                [environments.python(environment), "driver.py", script],
+            process = self._running[environment] = subprocess.Popen(
+                [environments.python(environment), "driver.py"],
                 cwd=SCRIPTS,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -47,7 +47,7 @@ class Drivers:
             )
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.write(json.dumps({"module": script, **order}) + "\n")
         process.stdin.flush()
         end = threading.Timer(PATIENCE_SECONDS, process.kill)
         end.start()
@@ -56,7 +56,7 @@ class Drivers:
         if not line:
             process.kill()
             process.communicate()
-            del self._running[script]
+            del self._running[environment]
             raise Broken(f"{script} did not answer in {PATIENCE_SECONDS:.0f} s, or died")
         answer = json.loads(line)
         if "broken" in answer:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -54,13 +55,19 @@ def node_fetch(servers: Servers, kit: str, request: Given) -> Any:
 
 
 def page_allowed(servers: Servers, kit: str, request: Given) -> Any:
-    with _page(request) as page:
-        return page.seen(f"{servers.address(kit, '--cors-origin', page.origin).url}/v2/models/{kit}/infer")
+    return _seen(servers, kit, json.dumps(request))[0]
 
 
 def page_refused(servers: Servers, kit: str, request: Given) -> Any:
-    with _page(request) as page:
-        return page.seen(f"{servers.address(kit).url}/v2/models/{kit}/infer")
+    return _seen(servers, kit, json.dumps(request))[1]
+
+
+@cache
+def _seen(servers: Servers, kit: str, request: str) -> Any:
+    """What a page sees of a server that allows its origin, and of one that does not."""
+    with _page(json.loads(request)) as page:
+        addresses = servers.address(kit, "--cors-origin", page.origin), servers.address(kit)
+        return page.seen([f"{address.url}/v2/models/{kit}/infer" for address in addresses])
 
 
 def outputs_of(answer: Given) -> Given:
@@ -69,7 +76,7 @@ def outputs_of(answer: Given) -> Given:
 
 
 class Page:
-    """A site with one page, which asks `url` for a prediction and tells the site what it saw."""
+    """A site with one page, which asks servers for a prediction and tells the site what it saw."""
 
     def __init__(self, request: Given) -> None:
         self._told: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -101,9 +108,9 @@ class Page:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.origin = f"http://127.0.0.1:{self.server.server_address[1]}"
 
-    def seen(self, url: str) -> Any:
-        """What the page saw when Chromium opened it."""
-        self._given["url"] = url
+    def seen(self, urls: list[str]) -> Any:
+        """What the page saw of each server when Chromium opened it."""
+        self._given["urls"] = urls
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             command = [_program("chromium"), *_CHROMIUM, f"--user-data-dir={profile}", "--remote-debugging-port=0"]
             browser = subprocess.Popen(

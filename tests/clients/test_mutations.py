@@ -35,7 +35,7 @@ from tests.serving.support import app_of, iris_like, model
 
 pytestmark = pytest.mark.slow
 SIZE = 1000
-IN_PROCESS, OVER_SOCKETS = (2, 9, 900), (1, 2, 70)
+IN_PROCESS, OVER_SOCKETS = (1, 9, 900), (1, 2, 70)
 """Batches of each of two models, and of each server: of every run, of CI, and with `--long`."""
 MODELS = ("iris-onnx", "wine-sklearn", "titanic-sklearn", "iris-xgboost", "iris-lightgbm", "mlp-pt2", "catboost",
           "transformers")  # fmt: skip

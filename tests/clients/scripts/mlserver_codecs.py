@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -111,16 +112,23 @@ def pandas_objects(at):
     return {"kinds": sorted(kinds), "predict": [str(value) for value in frame["predict"]]}
 
 
-def batch(at, *options):
+def in_process(command):
+    import_module("mlserver.cli.main").root(command, standalone_mode=False)
+
+
+def as_program(command):
+    program = "import sys; from mlserver.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
+def batch(at, run, *options):
     """Two lines of a file through `mlserver infer`."""
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "in.jsonl"), Path(folder, "out.jsonl")
         given.write_text(json.dumps(at.request) + "\n" + json.dumps(at.request) + "\n")
-        command = ["infer", "--url", at.address, "--model-name", at.model, "--retries", "1", *options,
-                   "--input-data-path", str(given), "--output-data-path", str(made)]  # fmt: skip
-        program = "import sys; from mlserver.cli import main; main()"
-        done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, timeout=100)
-        assert done.returncode == 0, done.stderr
+        run(["infer", "--url", at.address, "--model-name", at.model, "--retries", "1", *options,
+             "--input-data-path", str(given), "--output-data-path", str(made)])  # fmt: skip
         answers = [json.loads(line) for line in made.read_text().splitlines()]
     assert [answer for answer in answers if "error" in answer] == []
     first = {output["name"]: output["data"] for output in answers[0]["outputs"]}
@@ -128,12 +136,12 @@ def batch(at, *options):
 
 
 def infer_json(at):
-    return batch(at)
+    return batch(at, as_program)
 
 
 def infer_binary(at):
-    return batch(at, "--binary-data")
+    return batch(at, in_process, "--binary-data")
 
 
 def infer_in_batches(at):
-    return batch(at, "--batch-size", "2")
+    return batch(at, in_process, "--batch-size", "2")
