@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
 import time
+from collections import Counter
 
 import httpx
 import pytest
@@ -59,13 +61,31 @@ def kit(folder, at_load=""):
     return f"m={folder}"
 
 
-@pytest.fixture
-def served(tmp_path):
+@contextlib.contextmanager
+def server_of_one(folder):
     """A server with one worker and a deadline of a second, which tries no rows of its own."""
-    with Server(kit(tmp_path / "kit"), *OPTIONS, "--batching", "off", cache=tmp_path / "cache") as server:
+    with Server(kit(folder / "kit"), *OPTIONS, "--batching", "off", cache=folder / "cache") as server:
         server.event("server.ready")
         yield server
         assert server.stop(signal.SIGINT) == 0
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server for tests that cost it one worker each, four of them by a request: a fifth would pause it."""
+    with server_of_one(tmp_path_factory.mktemp("served")) as server:
+        yield server
+
+
+@pytest.fixture
+def news(served):
+    """Waits for the first event of a name since the test began. The worker is ready then, and has to be at the end."""
+    before = Counter(names(served))
+    return lambda name: served.event(name, count=before[name] + 1)
+
+
+def names(server):
+    return [event["event"] for event in server.events]
 
 
 def ask(server, *values):
@@ -77,69 +97,79 @@ def ask(server, *values):
     return answer.status_code, answer.text
 
 
-def test_a_prediction_that_never_returns_costs_its_worker(served):
+def test_a_prediction_that_never_returns_costs_its_worker(served, news):
     assert ask(served, *[SLEEP] * 100)[0] == 504  # no size that is known as cheap: in a thread
-    assert served.event("worker.stuck")["worker"] == 1
-    served.event("worker.ready", count=2)
+    assert news("worker.stuck")["worker"] == 1
+    news("worker.ready")
     assert ask(served)[0] == 200
     status, text = ask(served, *[SLEEP] * 100)
     assert (status, "error id" in text) == (500, True)
     assert "retry" not in text
 
 
-@pytest.mark.parametrize("what", [SLEEP, MATCH])
-def test_one_on_the_event_loop_is_broken_off(what, served):
-    asked = on_loop = 0
-    while on_loop < 10:  # one after another: a busy machine makes a cheap model look slow, which goes to a thread then
-        assert ask(served)[0] == 200
-        asked += 1
-        on_loop = 0 if served.event("request.answered", count=asked)["queued"] else on_loop + 1
-    assert ask(served, what)[0] == 504
-    assert ask(served)[0] == 200
-    assert not {"worker.stuck", "worker.died"} & {event["event"] for event in served.events}
+def test_one_on_the_event_loop_is_broken_off(tmp_path):
+    with server_of_one(tmp_path) as server:
+        asked = 0
+        for what in (SLEEP, MATCH):
+            on_loop = 0
+            while on_loop < 10:  # in a row: a busy machine makes a cheap model look slow, which goes to a thread then
+                assert ask(server)[0] == 200
+                asked += 1
+                on_loop = 0 if server.event("request.answered", count=asked)["queued"] else on_loop + 1
+            assert ask(server, what)[0] == 504
+        assert ask(server)[0] == 200
+        assert not {"worker.stuck", "worker.died"} & set(names(server))
 
 
-def test_one_that_holds_the_interpreter_too(served):
+def test_one_that_holds_the_interpreter_too(served, news):
     assert ask(served, HOLD) == (504, '{"error":"deadline exceeded: no answer within 1 s"}')
-    assert "event loop has not run" in served.event("worker.stuck")["reason"]
-    served.event("worker.ready", count=2)
+    assert "event loop has not run" in news("worker.stuck")["reason"]
+    news("worker.ready")
     assert [ask(served)[0], ask(served, HOLD)[0]] == [200, 500]
 
 
-def test_a_request_that_kills_is_not_run_twice(served):
+def test_a_request_that_kills_is_not_run_twice(served, news):
+    refused, deaths = poisoned(served), names(served).count("worker.died")
     assert ask(served, ABORT) == (503, '{"error":"the process that worked on this has ended; try again"}')
-    assert served.event("worker.died")["poisoned"] == 1
-    served.event("worker.ready", count=2)
+    assert news("worker.died")["poisoned"] == 1
+    news("worker.ready")
     for _ in range(6):
         assert ask(served, ABORT)[0] == 500
     assert ask(served)[0] == 200
-    metrics = httpx.get(served.event("server.ready")["address"] + "/metrics", timeout=PATIENCE_SECONDS).text
-    assert "runtime_poisoned_requests_total 6.0" in metrics
-    assert [event["event"] for event in served.events].count("worker.died") == 1
+    assert poisoned(served) == refused + 6
+    assert names(served).count("worker.died") == deaths + 1
 
 
-def test_who_was_answered_before_its_worker_ended_hears_nothing_more(served):
+def poisoned(server):
+    """The requests that were refused since they had ended a worker."""
+    metrics = httpx.get(server.event("server.ready")["address"] + "/metrics", timeout=PATIENCE_SECONDS).text
+    return float(re.search(r"^runtime_poisoned_requests_total (.*)$", metrics, re.MULTILINE)[1])
+
+
+def test_who_was_answered_before_its_worker_ended_hears_nothing_more(served, news):
     address = httpx.URL(served.event("server.ready")["address"])
     with socket.create_connection((address.host, address.port), timeout=PATIENCE_SECONDS) as idle:
         for request in (b"POST /v2/models/m/infer", b"GET /v2/health/ready"):
             idle.sendall(request + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
             assert idle.recv(65536).startswith(b"HTTP/1.1 400" if b"infer" in request else b"HTTP/1.1 200")
-        assert ask(served, ABORT)[0] == 503
+        assert ask(served, ABORT, 0)[0] == 503
         assert idle.recv(65536) == b""
+    news("worker.ready")
 
 
-def test_more_deaths_by_requests_than_a_crash_loop_has_leave_the_server_up(served):
-    for count in range(1, 7):
-        assert ask(served, ABORT, count)[0] == 503
-        served.event("worker.ready", count=count + 1)
-    assert ask(served)[0] == 200
+def test_as_many_deaths_by_requests_as_a_crash_loop_has_leave_the_server_up(tmp_path):
+    with server_of_one(tmp_path) as server:
+        for count in range(1, 6):
+            assert ask(server, ABORT, count)[0] == 503
+            server.event("worker.ready", count=count + 1)
+        assert ask(server)[0] == 200
 
 
-def test_a_stopped_worker_is_replaced(served):
+def test_a_stopped_worker_is_replaced(served, news):
     (worker,) = served.workers()
     os.kill(worker, signal.SIGSTOP)
-    assert "stopped" in served.event("worker.stuck")["reason"]
-    served.event("worker.ready", count=2)
+    assert "stopped" in news("worker.stuck")["reason"]
+    news("worker.ready")
     assert ask(served)[0] == 200
 
 
@@ -190,7 +220,7 @@ def test_a_model_that_ends_its_worker_in_a_trial_is_tried_once(tmp_path):
         server.event("worker.ready", count=2)
         assert server.event("batching.off")["reason"] == "a worker ended while the model was tried"
         assert ask(server, 5)[0] == 200
-        assert [event["event"] for event in server.events].count("worker.died") == 1
+        assert names(server).count("worker.died") == 1
         assert server.stop(signal.SIGINT) == 0
 
 
