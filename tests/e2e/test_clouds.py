@@ -74,21 +74,16 @@ def test_vertex_ai(tmp_path: Path) -> None:
         assert labels(client.post(predict, content=example).json()["predictions"]) == [0]  # a sample of the kit's
 
 
-def test_azure_ml(tmp_path: Path) -> None:
+def test_azure_ml_and_knative_behind_a_gateway_with_a_page_of_another_origin(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "clouds.md").read_text()
     routes = dict(re.findall(r"(\w+)_route: \{port: 8080, path: (\S+)\}", page))
     assert set(routes) == {"liveness", "readiness", "scoring"}
-    with platform(tmp_path, "PORT") as (_, client):
-        assert [client.get(routes[name]).status_code for name in ("liveness", "readiness")] == [200, 200]
-        assert labels(client.post(routes["scoring"], json=[[5.1, 3.5, 1.4, 0.2]]).json()) == [0]
-
-
-def test_knative_behind_a_gateway_with_a_page_of_another_origin(tmp_path: Path) -> None:
     origin = "https://app.example.com"
     options = ("--root-path", "/models/iris", "--cors-origin", origin)
     with platform(tmp_path, "PORT", *options) as (server, client):
+        assert [client.get(routes[name]).status_code for name in ("liveness", "readiness")] == [200, 200]
         headers = {"Origin": origin, "X-Request-Id": "mine-7", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-        for path in ("/predict", "/models/iris/predict"):
+        for path in (routes["scoring"], "/predict", "/models/iris/predict"):
             answer = client.post(path, json=[[5.1, 3.5, 1.4, 0.2]], headers=headers)
             assert labels(answer.json()) == [0]
             assert answer.headers["access-control-allow-origin"] == origin
