@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,6 +77,15 @@ class Server:
             self._news.wait_for(lambda: self._closed or len(found()) >= count, seconds)
             assert len(found()) >= count, f"no {name} (x{count}) among {self.events} {self.other_lines}"
             return found()[count - 1]
+
+    def names(self) -> list[str]:
+        """What all events so far are called."""
+        return [event["event"] for event in self.events]
+
+    def news(self) -> Callable[[str], Event]:
+        """Gives what waits for the first event of a name after this moment."""
+        before = Counter(self.names())
+        return lambda name: self.event(name, count=before[name] + 1)
 
     def ready(self) -> httpx.Client:
         """Waits until the model answers; gives a client of the server."""

@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
 
 import httpx
 import pytest
@@ -65,7 +64,7 @@ def kit(folder, at_load=""):
 def server_of_one(folder):
     """A server with one worker and a deadline of a second, which tries no rows of its own."""
     with Server(kit(folder / "kit"), *OPTIONS, "--batching", "off", cache=folder / "cache") as server:
-        server.event("server.ready")
+        server.event("worker.ready")
         yield server
         assert server.stop(signal.SIGINT) == 0
 
@@ -80,12 +79,7 @@ def served(tmp_path_factory):
 @pytest.fixture
 def news(served):
     """Waits for the first event of a name since the test began. The worker is ready then, and has to be at the end."""
-    before = Counter(names(served))
-    return lambda name: served.event(name, count=before[name] + 1)
-
-
-def names(server):
-    return [event["event"] for event in server.events]
+    return served.news()
 
 
 def ask(server, *values):
@@ -118,7 +112,7 @@ def test_one_on_the_event_loop_is_broken_off(tmp_path):
                 on_loop = 0 if server.event("request.answered", count=asked)["queued"] else on_loop + 1
             assert ask(server, what)[0] == 504
         assert ask(server)[0] == 200
-        assert not {"worker.stuck", "worker.died"} & set(names(server))
+        assert not {"worker.stuck", "worker.died"} & set(server.names())
 
 
 def test_one_that_holds_the_interpreter_too(served, news):
@@ -129,7 +123,7 @@ def test_one_that_holds_the_interpreter_too(served, news):
 
 
 def test_a_request_that_kills_is_not_run_twice(served, news):
-    refused, deaths = poisoned(served), names(served).count("worker.died")
+    refused, deaths = poisoned(served), served.names().count("worker.died")
     assert ask(served, ABORT) == (503, '{"error":"the process that worked on this has ended; try again"}')
     assert news("worker.died")["poisoned"] == 1
     news("worker.ready")
@@ -137,7 +131,7 @@ def test_a_request_that_kills_is_not_run_twice(served, news):
         assert ask(served, ABORT)[0] == 500
     assert ask(served)[0] == 200
     assert poisoned(served) == refused + 6
-    assert names(served).count("worker.died") == deaths + 1
+    assert served.names().count("worker.died") == deaths + 1
 
 
 def poisoned(server):
@@ -220,7 +214,7 @@ def test_a_model_that_ends_its_worker_in_a_trial_is_tried_once(tmp_path):
         server.event("worker.ready", count=2)
         assert server.event("batching.off")["reason"] == "a worker ended while the model was tried"
         assert ask(server, 5)[0] == 200
-        assert names(server).count("worker.died") == 1
+        assert server.names().count("worker.died") == 1
         assert server.stop(signal.SIGINT) == 0
 
 

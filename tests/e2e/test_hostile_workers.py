@@ -106,17 +106,48 @@ def test_workers_that_go_too_far_are_replaced_up_to_a_crash_loop(tmp_path):
 def replaced(server, *attacks):
     """Each attack costs the worker that it takes over, and nobody else."""
     descriptors = psutil.Process(server.process.pid).num_fds()
-    names = [event["event"] for event in server.events]
-    died, ready = names.count("worker.died"), names.count("worker.ready")
-    for count, attack in enumerate(attacks, 1):
+    for attack in attacks:
+        news = server.news()
         ask(server, attack)
-        server.event("worker.died", count=died + count)
+        news("worker.died")
         while (answer := ask(server)) is None:  # the backlog of the dead worker is closed after its end is logged
             pass
         assert answer == -1.0  # the other worker's
-        server.event("worker.ready", count=ready + count)
+        news("worker.ready")
     assert_sound(server)
     assert psutil.Process(server.process.pid).num_fds() == descriptors
+
+
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory):
+    """A server with one worker, which sends nonsense while it loads the model."""
+    folder = tmp_path_factory.mktemp("lone")
+    with Server(hostile.kit(folder / "kit", "garbage()"), "--trust", "unsafe", cache=folder / "cache") as server:
+        server.event("worker.ready")
+        yield server
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_nonsense_while_loading_is_passed_over(lone):
+    assert ask(lone) == -1.0
+
+
+def test_a_worker_that_ends_by_itself_is_reported_with_its_own_exit_code(lone):
+    news = lone.news()
+    assert ask(lone, "crash") is None
+    assert news("worker.died")["reason"] == "exit code 7"
+    news("worker.ready")
+
+
+def test_connections_wait_for_the_replacement_of_a_lone_worker(lone):
+    news, port = lone.news(), httpx.URL(address(lone)).port
+    (worker,) = lone.workers()
+    os.kill(worker, signal.SIGSTOP)  # what arrives from here on is in the backlog, in no worker's hands
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as waiting:
+        waiting.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        os.kill(worker, signal.SIGKILL)
+        assert waiting.recv(65536).startswith(b"HTTP/1.1 200")
+    news("worker.ready")
 
 
 def test_a_worker_that_reads_no_order_is_killed_after_the_drain(tmp_path):
@@ -128,13 +159,6 @@ def test_a_worker_that_reads_no_order_is_killed_after_the_drain(tmp_path):
             time.sleep(0.01)  # the kernel tells only its parent
         assert server.stop() == 0
         assert server.event("server.drain_timed_out")["workers"] == 1
-
-
-def test_a_worker_that_ends_by_itself_is_reported_with_its_own_exit_code(tmp_path):
-    with Server(hostile.kit(tmp_path / "kit"), "--trust", "unsafe", cache=tmp_path / "cache") as server:
-        assert ask(server, "crash") is None
-        assert server.event("worker.died")["reason"] == "exit code 7"
-        assert server.stop(signal.SIGINT) == 0
 
 
 def test_a_lone_worker_that_spoils_its_socket_is_replaced_with_the_socket(tmp_path):
@@ -163,28 +187,9 @@ def test_a_unix_socket_that_one_worker_spoils_is_made_afresh_for_all(tmp_path):
         server.event("worker.ready", count=4)
         for _ in range(8):
             assert asked().status_code == 200
-        assert [event["event"] for event in server.events].count("worker.not_listening") <= 1
+        assert server.names().count("worker.not_listening") <= 1
         assert server.stop() == 0
         assert not path.exists()
-
-
-def test_connections_wait_for_the_replacement_of_a_lone_worker(tmp_path):
-    with Server(hostile.kit(tmp_path / "kit"), "--trust", "unsafe", cache=tmp_path / "cache") as server:
-        port = httpx.URL(address(server)).port
-        (worker,) = server.workers()
-        os.kill(worker, signal.SIGSTOP)  # what arrives from here on is in the backlog, in no worker's hands
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as waiting:
-            waiting.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            os.kill(worker, signal.SIGKILL)
-            assert waiting.recv(65536).startswith(b"HTTP/1.1 200")
-        assert server.stop(signal.SIGINT) == 0
-
-
-def test_nonsense_while_loading_is_passed_over(tmp_path):
-    kit = hostile.kit(tmp_path / "kit", "garbage()")
-    with Server(kit, "--trust", "unsafe", cache=tmp_path / "cache") as server:
-        assert ask(server) == -1.0
-        assert server.stop(signal.SIGINT) == 0
 
 
 def test_a_worker_that_says_ready_and_cannot_load_is_a_crash_loop(tmp_path):

@@ -100,6 +100,9 @@ def test_every_line_of_a_kit_is_an_event_and_so_are_the_last_words_of_a_crash(ki
         Server(kit(SAYING), "--trust", "unsafe", "--sandbox", "off", cache=tmp_path, stdout=out) as server,
     ):
         with server.ready() as client:
+            logged = server.event("library.logged")  # by a thread of the worker, which the crash ends too
+            assert (logged["logger"], logged["level"], logged["reason"]) == ("kit", "warning", "logged 3")
+            assert server.event("library.raised")["error"] == "ZeroDivisionError: division by zero"
             name = server.event("server.ready")["model"]
             body = {"inputs": [{**REQUEST["inputs"][0], "data": [2.0]}]}
             assert client.post(f"/v2/models/{name}/infer", json=body).status_code == 503
@@ -109,12 +112,8 @@ def test_every_line_of_a_kit_is_an_event_and_so_are_the_last_words_of_a_crash(ki
     said = texts(server.events, "stderr")
     assert said >= {"printed to stderr, nicht \\udcff", "written to 2\\xff", "error of a child", "no end of line"}
     assert not any("Traceback" in text for text in said)
-    names = [event["event"] for event in server.events]
     last_words = next(n for n, event in enumerate(server.events) if event.get("text") == "no end of line")
-    assert last_words < names.index("worker.died")
-    logged = server.event("library.logged")
-    assert (logged["logger"], logged["level"], logged["reason"]) == ("kit", "warning", "logged 3")
-    assert server.event("library.raised")["error"] == "ZeroDivisionError: division by zero"
+    assert last_words < server.names().index("worker.died")
     printed = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
     assert texts(printed, "stdout") == {"printed", "printf", "of a child", "last words"}
 
@@ -194,8 +193,7 @@ def until_ready(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "streams",
     [
-        pytest.param("2>&-", id="closed"),
-        pytest.param("<&- >&- 2>&-", id="all closed"),
+        pytest.param("<&- >&- 2>&-", id="closed"),
         pytest.param(">/dev/full 2>/dev/full", id="full"),
         pytest.param("2> >(true)", id="reader gone"),
         pytest.param("2>&{pipe}", id="reader stopped"),
