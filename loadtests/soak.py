@@ -1,6 +1,6 @@
 """Minutes of mixed load, while workers are killed and clients leave: memory, descriptors and threads stay flat.
 
-    python -m loadtests.soak [--minutes 10 | --long]        --long: 60 minutes
+    python -m loadtests.soak [--minutes 10 | --long] [--only W4]        --long: 60 minutes
 
 Two workers get predictions, requests that are wrong, and clients that leave. The second worker is killed every 20
 seconds; the supervisor and the first worker are watched. What they hold in the last fifth of the time is compared with
@@ -56,9 +56,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--long", action="store_const", dest="minutes", const=60.0)
+    parser.add_argument("--only", choices=[*WORKLOADS], default="W4", help="the workload")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        given = made(WORKLOADS["W4"], Path(folder) / "m")
+        given = made(WORKLOADS[arguments.only], Path(folder) / "m")
         with runtime("runtime", f"m={given.folder}", given.bodies[0], {}, "--workers", "2") as server:
             requests = [server.request(body) for body in (given.bodies[0], b'{"inputs": []}', given.bodies[1])]
             verdicts = soaked(server, requests, arguments.minutes * 60)
