@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -40,9 +41,8 @@ LOST = {"TORCH_HUB_TOKEN": "s3cret", "OMP_SECRET": "s3cret", "HF_TOKEN": "s3cret
         "PYTHONINSPECT": "1", "AWS_SECRET_ACCESS_KEY": "s3cret", "NVIDIA_API_KEY": "s3cret",
         "CUDA_TOKEN": "s3cret", "LC_SECRET": "s3cret", "CUDA_VISIBLE": "no name of CUDA's",
         "RUNTIME_KIT": "x", "DOCKER_CONFIG": "/x"}  # fmt: skip
-SHELL = (
-    'umask 777; exec 5<secret 9<secret 17<secret 200<secret; cd "$OLDPWD"; exec "$@"'  # the umask changes nothing here
-)
+SHELL = 'umask 777; exec 5<secret 9<secret 17<secret 200<secret; cd "$OLDPWD"; exec "$@"'
+"""The runtime takes back what this umask takes from its owner."""
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,8 @@ def test_starts_that_fail_are_tried_again_and_end_the_server_after_five_deaths_a
         kill_where_none_can_start()
         code, reason = server.failure()
     assert code == 71
-    assert "5 times within 60 s, last of a worker cannot be started: Too many open files" in reason
+    # where this test was slow to lift the limit, the third start failed too, and this death is the fifth
+    assert re.search(r"5 times within 60 s, last of (a worker cannot be started: Too many open files|SIGKILL)", reason)
 
 
 FAULT = """

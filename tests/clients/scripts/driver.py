@@ -1,6 +1,7 @@
 """Runs in a client's own environment: `python driver.py` reads orders, a JSON line each, and answers each in one.
 
-An order names a module beside this one and a function of it, and says where the server is; the answer has what it returned, or why it failed.
+An order names a module beside this one and a function of it, and says where the server is; the answer has what it
+returned, or why it failed.
 """
 
 import asyncio
