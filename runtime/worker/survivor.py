@@ -1,8 +1,8 @@
 """A process that outlives its worker by a moment, and answers the clients that the worker left waiting.
 
 It shares the worker's table of descriptors (clone(2), CLONE_FILES), and so has each connection without being told of
-it; of the memory it has a copy from before there was a model. It sleeps until the kernel says that the worker has ended, whatever ended
-it: SIGSEGV in a model, the supervisor, or the kernel because memory ran out.
+it; of the memory it has a copy from before there was a model. It sleeps until the kernel says that the worker has
+ended, whatever ended it: SIGSEGV in a model, the supervisor, or the kernel because memory ran out.
 """
 
 from __future__ import annotations
