@@ -14,19 +14,12 @@ from tests.campaign import Campaign
 pytestmark = pytest.mark.slow
 
 
-FAMILIES = (
-    ("pickle", "skops", "xgboost-json", "xgboost-ubj", "lightgbm"),
-    ("pt2", "torchscript"),
-    ("onnx", "catboost"),
-)
-"""Formats that are tried by one process: what they import takes longer than the files."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All formats by one process where what they import takes longer than the files, and in CI each by its own."""
+    many = metafunc.config.option.ci or metafunc.config.option.long
+    metafunc.parametrize("names", [(name,) for name in FORMATS] if many else [tuple(FORMATS)], ids=" ".join)
 
 
-def test_each_format_is_in_a_family() -> None:
-    assert sorted(sum(FAMILIES, ())) == sorted(FORMATS)
-
-
-@pytest.mark.parametrize("names", FAMILIES, ids=" ".join)
 def test_a_mutated_file_ends_no_process(names: tuple[str, ...], campaign: Campaign) -> None:
     count = campaign(20, 2_000, 1_000_000)
     command = [sys.executable, "-W", "ignore", "-m", "tests.adapters.mutation", "--only", *names, "--count", str(count)]

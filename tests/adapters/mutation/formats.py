@@ -321,7 +321,7 @@ FORMATS: Final = {
     "xgboost-ubj": Format("xgboost", "m.ubj", lambda: xgboost_files("ubj"), (mutators.raw,)),
     "lightgbm": Format("lightgbm", "m.txt", lightgbm_files, (mutators.tokens,) * 3 + (mutators.raw,)),
     "catboost": Format("catboost", "m.cbm", catboost_files, (mutators.raw,)),
-    "pt2": Format("torch.export", "m.pt2", programs, (mutators.member(torch_member),), "restricted"),
+    "pt2": Format("torch._export.serde.serialize", "m.pt2", programs, (mutators.member(torch_member),), "restricted"),
     "torchscript": Format(
         "torch", "m.pt", scripts, (mutators.member(torch_member),), "restricted", (TensorSpec("x", "FP32", (-1, 8)),)
     ),
