@@ -3,8 +3,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
@@ -93,59 +91,6 @@ def test_torchscript_needs_confinement(tmp_path: Path) -> None:
         kit.load()
     with pytest.raises(Refused, match=r"which --trust data does not load.*use --trust restricted"):
         kit.load(trust="data")
-
-
-CONFINED = """
-import sys
-from pathlib import Path
-from runtime.worker.confinement import confine, interpreter_paths
-confine((*interpreter_paths(), Path(sys.argv[1])))
-import numpy as np
-from adapters import load
-from adapters.base import ModelFiles, Options, TensorSpec
-files = ModelFiles(Path(sys.argv[1]), "m.pt", files=("m.pt",))
-for own in OWN:
-    options = Options(inputs=(TensorSpec("x", "FP32", (-1,)),), confined=True, threads=1, own=own)
-    try:
-        _, model = load(files, options, framework=None, format=None, warn=print)
-        print(model.predict({"x": np.ones(2, np.float32)}, ("output",))["output"].tolist())
-    except Exception as error:
-        print(type(error).__name__, any(word in str(error) for word in ("Permission denied", "not permitted", "--sandbox off", "torch.from_file")))
-"""
-
-
-class Reader(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.from_file("/etc/passwd", False, 4, dtype=torch.uint8) + x.sum().to(torch.uint8)
-
-
-class Doubler(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * 2
-
-
-def confined(root: Path, name: str, *own: dict[str, object]) -> list[str]:
-    """What one confined process says of the model, loaded once for each of the adapter's `own` options."""
-    # torch leaves its cache folder in the environment of this process; a worker starts without
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("TORCH")}
-    script = CONFINED.replace("m.pt", name).replace("OWN", repr(own or ({},)))
-    command = [sys.executable, "-W", "ignore", "-c", script, str(root)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ).stdout.splitlines()
-
-
-def test_confined_worker_serves_exported_programs(tmp_path: Path) -> None:
-    program = torch.export.export(Doubler(), (torch.zeros(2),), dynamic_shapes={"x": {0: torch.export.Dim("n")}})
-    torch.export.save(program, tmp_path / "m.pt2")
-    said = confined(tmp_path, "m.pt2", {}, {"compile": True}, {"device": "cuda"})
-    assert said == ["[2.0, 2.0]", "LoadFailed True", "LoadFailed True"]
-
-
-@pytest.mark.parametrize(
-    ("module", "said"), [(Doubler(), "[2.0, 2.0]"), (Reader(), "Refused True")], ids=["good", "reads"]
-)
-def test_confined_torchscript_is_served_and_cannot_read_files(module: Any, said: str, tmp_path: Path) -> None:
-    torch.jit.script(module).save(str(tmp_path / "m.pt"))
-    assert confined(tmp_path, "m.pt") == [said]
 
 
 # -- exported programs

@@ -1,19 +1,18 @@
-"""Every golden kit that is not plain ONNX, from a registry or its layout: served, and right.
+"""Every golden kit that is not plain ONNX, from a registry or its layout: served, and right, at the lowest level of trust.
 
-By a server is what no other test serves so; the others need no process of their own.
-
+What each framework does in the sandbox of a worker, tests/adapters/test_confined.py shows; `make campaigns` asks servers of most.
 That every tag of a kit is the same tree, from its layout too, tests/kit/test_pull.py shows.
 """
 
 import json
-from pathlib import Path
+import sys
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
 import runtime
-from adapters.base import LoadFailed, Refused
+from adapters.base import LoadFailed, NoAdapter, Refused
 from runtime.exits import exit_code
 from tests.adapters.kits import unpack
 from tests.e2e.server import Server, run
@@ -22,8 +21,13 @@ from tests.kit.made import made_kit
 from tests.places import KITS
 
 UNSAFE = ("--trust", "unsafe")
-BY_A_SERVER = ("diabetes-skops", "iris-xgboost", "iris-lightgbm", "mlp-safetensors")
-IN_PROCESS = ("wine-sklearn", "titanic-sklearn", "spam-sklearn", "zipmap", "cnn-torchscript", "mlp-statedict")
+DATA = ("zipmap", "diabetes-skops", "iris-xgboost", "iris-lightgbm")
+LEVELS = {
+    **dict.fromkeys(DATA, "data"),
+    **dict.fromkeys(("wine-sklearn", "titanic-sklearn", "spam-sklearn", "mlp-pt2"), "restricted"),
+    **dict.fromkeys(("mlp-statedict", "mlp-safetensors", "cnn-torchscript"), "unsafe"),
+}
+"""TorchScript needs less where a worker is confined, which this process is not."""
 OTHERS = {"zipmap": "onnx", "iris-xgboost": "xgboost", "iris-lightgbm": "lightgbm"}
 
 pytestmark = pytest.mark.slow
@@ -42,16 +46,6 @@ def answers(client: httpx.Client, kit: str) -> dict[str, str]:
     return facts
 
 
-def is_served(reference: str, kit: str, cache: Path) -> None:
-    """A server answers rightly, says what it serves, prints nothing but events, and stops."""
-    options = UNSAFE if needs_code(kit) else ()
-    with Server(reference, "--drain-delay", "0", *options, cache=cache) as server:
-        with server.ready() as client:
-            assert answers(client, kit)["sandbox"] == server.event("worker.ready")["sandbox"]
-        assert server.stop() == 0
-        assert server.other_lines == []
-
-
 def maps_of_a_converted_classifier_are_a_tensor_with_labels(client: httpx.Client, facts: dict[str, str]) -> None:
     request = {"inputs": cases("zipmap")[0]["request"]["inputs"]}
     _, maps = client.post("/v2/models/zipmap/infer", json=request).json()["outputs"]
@@ -61,28 +55,25 @@ def maps_of_a_converted_classifier_are_a_tensor_with_labels(client: httpx.Client
     assert facts["labels"] == '["setosa","versicolor","virginica"]'
 
 
-def test_a_golden_kit_from_its_layout_answers_right(tmp_path):
-    is_served(f"oci:{KITS / 'mlp-pt2'}:v1", "mlp-pt2", tmp_path)
-
-
-@pytest.mark.parametrize("kit", BY_A_SERVER)
-def test_a_golden_kit_from_a_registry_answers_right(kit, registry, tmp_path):
-    is_served(registry.push(KITS / kit, "v1"), kit, tmp_path)
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:DeprecationWarning")
-@pytest.mark.parametrize("kit", IN_PROCESS)
-def test_a_golden_kit_answers_right_in_this_process(kit, registry, tmp_path):
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.load` is deprecated:DeprecationWarning", "ignore:`isinstance:FutureWarning"
+)
+@pytest.mark.parametrize(("kit", "trust"), LEVELS.items())
+def test_a_golden_kit_answers_right(kit, trust, registry, tmp_path, monkeypatch):
+    assert needs_code(kit) <= (trust == "unsafe")
+    monkeypatch.delitem(sys.modules, "net", raising=False)  # another kit's code
     tmp_path.chmod(0o700)
-    trust = "unsafe" if needs_code(kit) or kit == "cnn-torchscript" else "restricted"
-    with TestClient(runtime.app(registry.push(KITS / kit, "v1"), cache_dir=tmp_path, trust=trust)) as client:
+    reference = f"oci:{KITS / kit}:v1" if kit == "mlp-pt2" else registry.push(KITS / kit, "v1")
+    with TestClient(runtime.app(reference, cache_dir=tmp_path, trust=trust)) as client:
         facts = answers(client, kit)
+        assert facts["trust"] == trust
         if kit == "zipmap":
             maps_of_a_converted_classifier_are_a_tensor_with_labels(client, facts)
 
 
 # the trust ladder
 
+RAN = "THIS KIT RAN CODE ON LOAD"
 WAYS_OUT = ["--allow-global builtins.print", "--trust unsafe"]
 REFUSED = [
     ("evil-pickle", "restricted", ["evil.pkl", refused_global("evil-pickle"), "--trust restricted", *WAYS_OUT]),
@@ -111,12 +102,22 @@ def test_what_the_trust_level_does_not_load_ends_in_one_line(kit, trust, words, 
     refused(kit, trust, words, str(error.value))
 
 
-def test_what_the_trust_level_does_not_load_ends_a_server_in_the_same_line(registry, tmp_path):
-    kit, trust, words = next(case for case in REFUSED if case[:2] == ("cnn-torchscript", "restricted"))
-    with Server(registry.push(KITS / kit, "v1"), "--trust", trust, "--sandbox", "off", cache=tmp_path) as server:
+def test_a_refused_pickle_ends_a_server_in_the_same_line_and_never_runs(registry, tmp_path):
+    kit, trust, words = REFUSED[0]
+    reference, printed = registry.push(KITS / kit, "v1"), tmp_path / "printed"
+    with printed.open("wb") as out, Server(reference, "--trust", trust, cache=tmp_path / "cache", stdout=out) as server:
         code, reason = server.failure()
     assert code == 79, reason
     refused(kit, trust, words, reason)
+    assert RAN not in str(server.events)
+    assert printed.read_bytes() == b""
+
+
+def test_a_refused_pickle_is_not_run_by_who_looks_at_it(tmp_path):
+    done = run("inspect", f"oci:{KITS / 'evil-pickle'}:v1", "--files", "--cache-dir", str(tmp_path))
+    assert done.returncode == 79
+    assert "builtins.print" in done.stdout + done.stderr
+    assert RAN not in done.stdout + done.stderr
 
 
 def _model_layer(kit: str) -> str:
@@ -126,31 +127,19 @@ def _model_layer(kit: str) -> str:
     return next(layer["digest"] for layer in manifest["layers"] if ".model." in layer["mediaType"])
 
 
-@pytest.mark.parametrize("command", ["--kit", "verify", "inspect"])
-def test_a_refused_pickle_never_runs(command, tmp_path):
-    options = ["--cache-dir", str(tmp_path), *{"--kit": ["--port", "0"], "inspect": ["--files"]}.get(command, [])]
-    done = run(command, f"oci:{KITS / 'evil-pickle'}:v1", *options)
-    assert done.returncode == 79
-    assert "builtins.print" in done.stdout + done.stderr
-    assert "THIS KIT RAN CODE ON LOAD" not in done.stdout + done.stderr
-
-
 def test_what_the_operator_allows_by_name_may_be_called(tmp_path, capfd):
     tmp_path.chmod(0o700)
     with pytest.raises(LoadFailed, match=r"evil\.pkl") as error:
         runtime.load(f"oci:{KITS / 'evil-pickle'}:v1", allow_global="builtins.print", cache_dir=tmp_path)
     assert exit_code(error.value) == 70  # it is let run, and what it makes is no model
-    assert "THIS KIT RAN CODE ON LOAD" in capfd.readouterr().out
+    assert RAN in capfd.readouterr().out
 
 
-def test_unsafe_is_said_aloud_at_each_start_in_the_metadata_and_in_a_gauge(tmp_path):
-    for _ in range(2):
-        with Server(f"oci:{KITS / 'iris-onnx'}:v1", "--drain-delay", "0", *UNSAFE, cache=tmp_path) as server:
-            with server.ready() as client:
-                assert server.event("trust.unsafe")["level"] == "warning"
-                assert client.get("/v2/models/iris-onnx").json()["properties"]["trust"] == "unsafe"
-                assert "runtime_unsafe_loading 1.0" in client.get("/metrics").text
-            assert server.stop() == 0
+def unsafe_is_said_aloud(server: Server, client: httpx.Client, kit: str) -> None:
+    """By the log, in the metadata and in a gauge."""
+    assert server.event("trust.unsafe")["level"] == "warning"
+    assert client.get(f"/v2/models/{kit}").json()["properties"]["trust"] == "unsafe"
+    assert "runtime_unsafe_loading 1.0" in client.get("/metrics").text
 
 
 # what kits may hold beside the golden ones
@@ -166,10 +155,10 @@ def test_unsafe_is_said_aloud_at_each_start_in_the_metadata_and_in_a_gauge(tmp_p
 )
 def test_what_is_served_elsewhere_says_what_to_use(path, content, words, tmp_path):
     layout = made_kit(tmp_path / "kit", {path: content})
-    with Server(f"oci:{layout}:v1", cache=tmp_path / "cache") as server:
-        code, reason = server.failure()
-    assert code == 78
-    assert [word for word in words if word not in reason] == [], reason
+    with pytest.raises(NoAdapter) as error:
+        runtime.load(f"oci:{layout}:v1", cache_dir=tmp_path / "cache")
+    assert exit_code(error.value) == 78
+    assert [word for word in words if word not in str(error.value)] == []
 
 
 def test_a_model_of_another_scikit_learn_is_served_with_a_warning(tmp_path):
@@ -192,14 +181,6 @@ def test_a_device_that_is_not_there_is_an_error_when_loading(kit, tmp_path):
     assert exit_code(error.value) == 70
 
 
-@pytest.mark.parametrize("kit", ["zipmap", "iris-xgboost", "iris-lightgbm", "diabetes-skops"])
-def test_what_is_data_is_served_where_only_data_may_be(kit, tmp_path):
-    tmp_path.chmod(0o700)
-    served = runtime.load(f"oci:{KITS / kit}:v1", trust="data", cache_dir=tmp_path)  # replays the samples
-    assert served.provenance.trust == "data"
-    served.engine.close()
-
-
 KIT_CODE = b"""
 def load(path, options):
     factor = float(path.read_text()) * options["times"]
@@ -207,7 +188,7 @@ def load(path, options):
 """
 
 
-def test_any_python_of_the_kit_is_served_where_it_may_run(tmp_path):
+def test_any_python_of_the_kit_is_served_where_it_may_run_and_each_start_says_so(tmp_path):
     serving = {
         "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1]}],
         "options": {"entrypoint": "serve:load", "times": 2},
@@ -218,32 +199,13 @@ def test_any_python_of_the_kit_is_served_where_it_may_run(tmp_path):
         framework="python",
         parameters={"serving": serving},
     )
-    with Server(f"oci:{layout}:v1", cache=tmp_path / "cache") as server:
-        code, reason = server.failure()
-        assert (code, "its entry point would run Python code from the kit" in reason) == (79, True), reason
-    with Server(f"oci:{layout}:v1", "--drain-delay", "0", *UNSAFE, cache=tmp_path / "cache") as server:
-        with server.ready() as client:
-            request = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [2], "data": [1.0, 2.0]}]}
-            assert client.post("/v2/models/kit/infer", json=request).json()["outputs"][0]["data"] == [3.0, 6.0]
-        assert server.stop() == 0
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_catboost_answers_as_the_model_itself(tmp_path):
-    import catboost
-    import numpy as np
-
-    rows = np.random.default_rng(0).normal(size=(60, 4))
-    own = catboost.CatBoostClassifier(iterations=10, allow_writing_files=False, verbose=False, random_seed=0)
-    own.fit(rows, np.where(rows[:, 0] > 0, "yes", "no"))
-    own.save_model(str(tmp_path / "m.cbm"))
-    layout = made_kit(tmp_path / "kit", {"m.cbm": (tmp_path / "m.cbm").read_bytes()})
-    given = rows[:5].astype(np.float32)
-    with Server(f"oci:{layout}:v1", "--drain-delay", "0", cache=tmp_path / "cache") as server:
-        with server.ready() as client:
-            tensor = {"name": "x", "datatype": "FP32", "shape": [5, 4], "data": given.ravel().tolist()}
-            (made,) = client.post("/v2/models/kit/infer", json={"inputs": [tensor]}).json()["outputs"]
-            labels = client.get("/v2/models/kit").json()["properties"]["labels"]
-        assert server.stop() == 0
-    assert made["data"] == own.predict(given).tolist()
-    assert labels == '["no","yes"]'
+    verified = run("verify", f"oci:{layout}:v1", "--cache-dir", str(tmp_path / "cache"))
+    assert (verified.returncode, "its entry point would run Python code from the kit" in verified.stdout) == (79, True)
+    for kit in (layout, KITS / "iris-onnx"):
+        with Server(f"oci:{kit}:v1", "--drain-delay", "0", *UNSAFE, cache=tmp_path / "cache") as server:
+            with server.ready() as client:
+                unsafe_is_said_aloud(server, client, kit.name)
+                if kit == layout:
+                    request = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [2], "data": [1.0, 2.0]}]}
+                    assert client.post("/v2/models/kit/infer", json=request).json()["outputs"][0]["data"] == [3.0, 6.0]
+            assert server.stop() == 0

@@ -28,7 +28,8 @@ IN_PROCESS = [
 pytestmark = pytest.mark.slow
 
 
-def answers(client: httpx.Client, kit: str) -> None:
+def answers(client: httpx.Client, kit: str) -> dict[str, str]:
+    """All cases of the kit are answered rightly. Returns what is said of the model."""
     for case in cases(kit):
         ask_both_ways(client, f"/v2/models/{kit}/infer", case)
     ask_as_documented(client, kit)
@@ -40,13 +41,16 @@ def answers(client: httpx.Client, kit: str) -> None:
         assert about == ["iris 1.0.0", "Which iris is it?", "Kit corpus", "Apache-2.0"]
     limits = [facts[name] for name in ("max_body_bytes", "max_in_flight", "inference_timeout")]
     assert limits == ["67108864", "1024", "30.0"]
+    return facts
 
 
 def is_served(reference: str, kit: str, cache: Path) -> None:
+    """A server answers rightly, says what it serves, prints nothing but events, and stops."""
     with Server(reference, "--drain-delay", "0", cache=cache) as server:
         with server.ready() as client:
-            answers(client, kit)
+            assert answers(client, kit)["sandbox"] == server.event("worker.ready")["sandbox"]
         assert server.stop() == 0
+        assert server.other_lines == []
 
 
 def test_a_golden_kit_from_its_layout_answers_right(tmp_path):
