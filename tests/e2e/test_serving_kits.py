@@ -5,7 +5,6 @@ That every tag of a kit is the same tree, from its layout too, tests/kit/test_pu
 
 import json
 import subprocess
-from pathlib import Path
 
 import httpx
 import pytest
@@ -22,7 +21,10 @@ from tests.places import KITS
 IN_PROCESS = [
     ("iris-onnx", "era-0.2"),
     ("base", "1.0"),
-    *((kit, "v1") for kit in ("iris-bare", "iris-liar", "dtypes", "init-onnx", "init-two", "base")),
+    *(
+        (kit, "v1")
+        for kit in ("iris-onnx", "iris-bare", "iris-liar", "dtypes", "everything", "init-onnx", "init-two", "base")
+    ),
 ]
 
 pytestmark = pytest.mark.slow
@@ -44,22 +46,14 @@ def answers(client: httpx.Client, kit: str) -> dict[str, str]:
     return facts
 
 
-def is_served(reference: str, kit: str, cache: Path) -> None:
-    """A server answers rightly, says what it serves, prints nothing but events, and stops."""
-    with Server(reference, "--drain-delay", "0", cache=cache) as server:
+def test_a_golden_kit_is_served_right(registry, tmp_path):
+    """A server answers rightly, also from files beside the model, says what it serves, prints nothing but events, and stops."""
+    kit = "digits-external"
+    with Server(registry.push(KITS / kit, "v1"), "--drain-delay", "0", cache=tmp_path) as server:
         with server.ready() as client:
             assert answers(client, kit)["sandbox"] == server.event("worker.ready")["sandbox"]
         assert server.stop() == 0
         assert server.other_lines == []
-
-
-def test_a_golden_kit_from_its_layout_answers_right(tmp_path):
-    is_served(f"oci:{KITS / 'digits-external'}:v1", "digits-external", tmp_path)
-
-
-@pytest.mark.parametrize("kit", ["iris-onnx", "everything"])
-def test_a_golden_kit_from_a_registry_answers_right(kit, registry, tmp_path):
-    is_served(registry.push(KITS / kit, "v1"), kit, tmp_path)
 
 
 @pytest.mark.parametrize(("kit", "tag"), IN_PROCESS)
@@ -106,51 +100,70 @@ def is_not_loaded(reference, code, words, cache):
     in_one_line(exit_code(caught.value), str(caught.value), code, words)
 
 
+def with_sample(folder, name, shape, *, framework="onnx", batching=None, **more):
+    """A folder with a model that has to answer one sample; `more` is of the sample's tensor."""
+    request = {"inputs": [{"name": name, "datatype": "FP32", "shape": shape, "data": [0.5] * 4, **more}]}
+    (folder / "iris.onnx").write_bytes(_model_bytes())
+    (folder / "samples.json").write_text(json.dumps({"samples": [{"request": request, "response": {"outputs": []}}]}))
+    serving = {"samples": "samples.json", **({"batching": batching} if batching else {})}
+    model = {
+        "path": "iris.onnx",
+        "framework": framework,
+        "parts": [{"path": "samples.json"}],
+        "parameters": {"serving": serving},
+    }
+    (folder / "Kitfile").write_text(json.dumps({"package": {"name": "iris"}, "model": model}))
+    return str(folder)
+
+
 @pytest.fixture(scope="module")
 def flower(tmp_path_factory):
-    """A server of a kit under the operator's name."""
-    cache = tmp_path_factory.mktemp("cache")
-    with Server(f"flower=oci:{KITS / 'iris-liar'}:v1", "--drain-delay", "0", cache=cache) as server:
+    """A server of a plain folder under the operator's name."""
+    folder = tmp_path_factory.mktemp("iris")
+    with_sample(folder, "input_0", [1, 4], framework="lightgbm:4.0", batching={"max_size": 8})
+    with Server(f"flower={folder}", "--drain-delay", "0", cache=folder / "cache") as server:
         server.event("server.ready")
         yield server
         assert server.stop() == 0
 
 
+@pytest.fixture(scope="module")
+def client(flower):
+    with flower.ready() as client:
+        yield client
+
+
+def test_a_plain_folder_is_served_as_unverified(flower, client):
+    assert flower.event("kit.verified")["verified"] == "false"
+    assert client.get("/v2/models/flower").json()["properties"]["verified"] == "false"
+    for case in cases("iris-onnx"):
+        assert_right(client.post("/v2/models/flower/infer", json=case["request"]).json(), case)
+
+
 def test_a_file_of_another_kind_than_the_kitfile_says_wins_with_a_warning(flower):
-    assert "sklearn:1.3.0" in flower.event("model.odd")["reason"]
+    assert "lightgbm:4.0" in flower.event("model.odd")["reason"]
 
 
-def test_a_plain_folder_is_served_as_unverified(tmp_path):
-    folder = tmp_path / "iris"
-    folder.mkdir()
-    model = _model_bytes()
-    (folder / "iris.onnx").write_bytes(model)
-    (folder / "Kitfile").write_text("manifestVersion: 1.0.0\npackage: {name: iris}\nmodel: {path: iris.onnx}\n")
-    with Server(str(folder), "--drain-delay", "0", cache=tmp_path / "cache") as server:
-        assert server.event("kit.verified")["verified"] == "false"
-        with server.ready() as client:
-            answer = client.post("/v2/models/iris/infer", json=cases("iris-onnx")[0]["request"])
-            assert_right(answer.json(), cases("iris-onnx")[0])
-            assert client.get("/v2/models/iris").json()["properties"]["verified"] == "false"
-        assert server.stop() == 0
+def test_samples_prove_answers_and_say_nothing_of_shapes_or_names(client):
+    (seen,) = client.get("/v2/models/flower").json()["inputs"]
+    assert seen == {"name": "X", "datatype": "FP32", "shape": [-1, 4]}
 
 
-def with_sample(folder, name, shape, **more):
-    sample = {"request": {"inputs": [{"name": name, "datatype": "FP32", "shape": shape, "data": [0.5] * 4, **more}]}}
-    (folder / "iris.onnx").write_bytes(_model_bytes())
-    (folder / "samples.json").write_text(json.dumps({"samples": [{**sample, "response": {"outputs": []}}]}))
-    model = "{path: iris.onnx, parts: [{path: samples.json}], parameters: {serving: {samples: samples.json}}}"
-    (folder / "Kitfile").write_text(f"package: {{name: iris}}\nmodel: {model}\n")
-    return str(folder)
+def test_batching_that_a_kit_asks_for_is_tried_and_said(flower):
+    event = flower.event("batching.on")
+    assert (event["model"], event["rows"]) == ("flower", 8)
+    assert 0 <= event["difference"] <= 1e-5
 
 
-def test_samples_prove_answers_and_say_nothing_of_shapes_or_names(tmp_path):
-    kit = with_sample(tmp_path, "input_0", [1, 4])
-    with Server(f"iris={kit}", "--drain-delay", "0", cache=tmp_path / "cache") as server:
-        with server.ready() as client:
-            (seen,) = client.get("/v2/models/iris").json()["inputs"]
-            assert seen == {"name": "X", "datatype": "FP32", "shape": [-1, 4]}
-        assert server.stop() == 0
+def test_the_served_name_is_the_operators(client):
+    assert client.get("/v2/models").json() == {"models": ["flower"]}
+    assert client.post("/v2/models/iris/infer", json={}).status_code == 404
+
+
+def test_the_printed_curl_line_works(flower):
+    line = flower.event("server.ready")["example"]
+    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, timeout=30)
+    assert isinstance(json.loads(answer.stdout)["outputs"], list)
 
 
 @pytest.mark.parametrize(
@@ -171,18 +184,6 @@ def test_samples_that_are_none_end_in_one_line(tmp_path):
     is_not_loaded(kit, 65, ["samples.json: sample 1: outputs[0]: datatype is missing"], tmp_path / "cache")
 
 
-def test_batching_that_a_kit_asks_for_is_tried_and_said(tmp_path):
-    (tmp_path / "iris.onnx").write_bytes(_model_bytes())
-    serving = "parameters: {serving: {batching: {max_size: 8}}}"
-    (tmp_path / "Kitfile").write_text(f"package: {{name: iris}}\nmodel: {{path: iris.onnx, {serving}}}\n")
-    with Server(str(tmp_path), "--drain-delay", "0", cache=tmp_path / "cache") as server:
-        server.event("server.ready")
-        event = server.event("batching.on")
-        assert (event["model"], event["rows"]) == (tmp_path.name, 8)
-        assert 0 <= event["difference"] <= 1e-5
-        assert server.stop() == 0
-
-
 def _model_bytes() -> bytes:
     """The model file in the one layer of `iris-bare`: a tar of a single file."""
     import io
@@ -197,15 +198,3 @@ def _model_bytes() -> bytes:
     with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
         member = next(member for member in archive.getmembers() if member.name.endswith(".onnx"))
         return archive.extractfile(member).read()
-
-
-def test_the_served_name_is_the_operators(flower):
-    with flower.ready() as client:
-        assert client.get("/v2/models").json() == {"models": ["flower"]}
-        assert client.post("/v2/models/iris-liar/infer", json={}).status_code == 404
-
-
-def test_the_printed_curl_line_works(flower):
-    line = flower.event("server.ready")["example"]
-    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, timeout=30)
-    assert isinstance(json.loads(answer.stdout)["outputs"], list)
