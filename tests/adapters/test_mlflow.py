@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import warnings
 from pathlib import Path
@@ -22,11 +23,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from starlette.testclient import TestClient
 
+import runtime
 from adapters import load
 from adapters.base import LoadFailed, Model, Options, Refused
 from adapters.inspection import verdicts
-from tests.e2e.server import Server
 
 from .kits import files_in
 from .test_huggingface import saved, saved_images
@@ -323,14 +325,11 @@ def test_the_only_folder_below_is_found_and_one_without_mlmodel_is_named(tmp_pat
         load(files, Options(), framework=None, format=None, adapter="mlflow", warn=print)
 
 
-def test_a_folder_is_served_with_its_example(tmp_path: Path) -> None:
-    with Server(str(SAVED / "mlflow2"), "--drain-delay", "0", cache=tmp_path / "cache") as server:
-        with server.ready() as client:
-            assert "model.not_warmed_up" not in [event["event"] for event in server.events]
-            row = {"size": ("FP64", 1.0), "colour": ("BYTES", "red"), "n": ("INT64", 1)}
-            inputs = [{"name": n, "datatype": d, "shape": [1], "data": [value]} for n, (d, value) in row.items()]
-            answer = client.post("/v2/models/mlflow2/infer", json={"inputs": inputs})
-            assert answer.json()["outputs"][0]["data"] == ["big"], answer.text
-            metadata = client.get("/v2/models/mlflow2").json()
-            assert metadata["properties"]["mlflow_flavor"] == "sklearn"
-        assert server.stop() == 0
+def test_a_folder_is_served_with_its_example(tmp_path: Path, written: io.StringIO) -> None:
+    with TestClient(runtime.app(SAVED / "mlflow2", cache_dir=tmp_path / "cache")) as client:
+        row = {"size": ("FP64", 1.0), "colour": ("BYTES", "red"), "n": ("INT64", 1)}
+        inputs = [{"name": n, "datatype": d, "shape": [1], "data": [value]} for n, (d, value) in row.items()]
+        answer = client.post("/v2/models/mlflow2/infer", json={"inputs": inputs})
+        assert answer.json()["outputs"][0]["data"] == ["big"], answer.text
+        assert client.get("/v2/models/mlflow2").json()["properties"]["mlflow_flavor"] == "sklearn"
+    assert "model.not_warmed_up" not in written.getvalue()
