@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import Counter
 
 import grpc
 import httpx
+import numpy as np
 import psutil
 import pytest
 
 from loadtests.ports import free_port
 from runtime.commands import serve
 from runtime.errors import InvalidSetting
+from runtime.exits import exit_code
 from runtime.settings import Settings
 from tests.e2e import hostile
-from tests.e2e.server import PATIENCE_SECONDS, Server, run, scraped_until
+from tests.e2e.server import PATIENCE_SECONDS, Server, scraped_until
 from tests.places import KITS
 from tests.serving.grpc.client import Client, infer_request
 from tests.serving.support import Lines
@@ -33,7 +36,7 @@ def address(server: Server) -> str:
     return server.event("server.ready")["grpc"]
 
 
-def test_both_protocols_answer_alike_from_all_workers(tmp_path):
+def test_both_protocols_answer_alike_from_all_workers_and_large_tensors_pass(tmp_path):
     with Server(IRIS, "--workers", "2", *ON, "--drain-delay", "0", cache=tmp_path) as server, server.ready() as http:
         server.event("worker.ready", count=2)
         body = {
@@ -60,6 +63,10 @@ def test_both_protocols_answer_alike_from_all_workers(tmp_path):
         )
         assert set(listening.values()) == {1}
         assert len(listening) == 2
+        rows = np.tile(np.array([[5.1, 3.5, 1.4, 0.2]], np.float32), (800_000, 1))  # 12.8 MB
+        with Client(address(server)) as client:
+            answer = client.infer(infer_request("iris-onnx", rows))
+        assert not np.frombuffer(answer.raw_output_contents[0], np.int64).any()
         assert server.stop() == 0
         assert server.other_lines == []
 
@@ -133,9 +140,9 @@ class Busy(threading.Thread):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_under_load_loses_no_call(workers, tmp_path):
-    with Server(IRIS, "--workers", workers, *ON, "--drain-delay", "0.5", cache=tmp_path) as server:
+    with Server(IRIS, "--workers", workers, *ON, "--drain-delay", "0.2", cache=tmp_path) as server:
         server.event("worker.ready", count=int(workers))
-        clients = [Busy(address(server)) for _ in range(12)]
+        clients = [Busy(address(server)) for _ in range(6)]
         for client in clients:
             client.start()
         for client in clients:
@@ -165,35 +172,46 @@ def test_a_worker_that_dies_is_replaced_on_the_same_port_and_connections_wait_me
         assert server.stop() == 0
 
 
-def test_a_model_binds_no_port(tmp_path):
-    options = ("--trust", "unsafe", *ON, "--drain-delay", "0")
-    with Server(hostile.kit(tmp_path / "kit"), *options, cache=tmp_path / "cache") as server, server.ready() as http:
-        if not server.event("worker.ready")["sandbox"].startswith("landlock"):
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory):
+    """A server of a model that has taken over its worker."""
+    folder, options = tmp_path_factory.mktemp("hostile"), ("--trust", "unsafe", *ON, "--drain-delay", "0")
+    with Server(hostile.kit(folder / "kit"), *options, cache=folder / "cache") as server:
+        yield server
+        assert server.stop() == 0
+
+
+def test_a_model_binds_no_port(spoilt):
+    with spoilt.ready() as http:
+        if not spoilt.event("worker.ready")["sandbox"].startswith("landlock"):
             pytest.skip("this kernel has no Landlock")
         answer = http.post("/v2/models/m/infer", json=hostile.request("bind")).json()
-        assert answer["outputs"][0]["data"] == [2.0]  # neither that of HTTP nor that of gRPC
-        assert server.stop() == 0
+    assert answer["outputs"][0]["data"] == [2.0]  # neither that of HTTP nor that of gRPC
 
 
-def test_a_worker_that_spoils_the_socket_of_grpc_is_replaced(tmp_path):
-    options = ("--trust", "unsafe", *ON, "--drain-delay", "0")
-    with Server(hostile.kit(tmp_path / "kit"), *options, cache=tmp_path / "cache") as server, server.ready() as http:
+def test_a_worker_that_spoils_the_socket_of_grpc_is_replaced(spoilt):
+    with spoilt.ready() as http:
         http.post("/v2/models/m/infer", json=hostile.request("shut_last_listener"))
-        assert server.event("worker.not_listening")["reason"] == "it has spoilt its listening socket"
-        server.event("worker.ready", count=2)
-        with Client(address(server)) as client:
+        assert spoilt.event("worker.not_listening")["reason"] == "it has spoilt its listening socket"
+        spoilt.event("worker.ready", count=2)
+        with Client(address(spoilt)) as client:
             assert client.call("ServerLive").live
         assert http.get("/v2/health/live").status_code == 200
-        assert server.stop() == 0
+
+
+def test_without_the_extra_a_port_that_is_asked_for_is_an_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    lines = Lines()
+    with pytest.raises(InvalidSetting, match="--grpc-port 8081 cannot be: it needs more packages: ") as refused:
+        serve.listener_for_grpc(Settings.read(["--kit", IRIS, "--grpc-port", "8081"], {}), lines.log)
+    lines.close()
+    assert exit_code(refused.value) == 2
 
 
 def test_without_the_extra_http_is_served_alone(tmp_path):
     (tmp_path / "google").mkdir()
     (tmp_path / "google" / "__init__.py").touch()  # hides google.protobuf, which onnxruntime brings in any case
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
-    asked = run("--kit", IRIS, "--port", str(free_port()), "--grpc-port", "8081", PYTHONPATH=path)
-    assert asked.returncode == 2
-    assert "--grpc-port 8081 cannot be: it needs more packages: " in asked.stderr
     with Server(IRIS, cache=tmp_path, PYTHONPATH=path, RUNTIME_GRPC_PORT="") as server:
         assert "it needs more packages: " in server.event("grpc.off")["reason"]
         ready = server.event("server.ready")
@@ -202,18 +220,8 @@ def test_without_the_extra_http_is_served_alone(tmp_path):
         assert server.stop(signal.SIGINT) == 0
 
 
-def test_a_unix_socket_has_no_grpc(tmp_path):
-    with Server(IRIS, "--host", f"unix:{tmp_path / 'socket'}", cache=tmp_path, RUNTIME_GRPC_PORT="") as server:
-        assert server.event("grpc.off")["reason"] == "it needs a TCP --host"
-        server.event("server.ready")
-        assert server.stop(signal.SIGINT) == 0
-
-
-def test_large_tensors_pass(tmp_path):
-    import numpy as np
-
-    with Server(IRIS, *ON, "--drain-delay", "0", cache=tmp_path) as server, Client(address(server)) as client:
-        rows = np.tile(np.array([[5.1, 3.5, 1.4, 0.2]], np.float32), (800_000, 1))  # 12.8 MB
-        answer = client.infer(infer_request("iris-onnx", rows))
-        assert not np.frombuffer(answer.raw_output_contents[0], np.int64).any()
-        assert server.stop() == 0
+def test_a_unix_socket_has_no_grpc():
+    lines = Lines()
+    assert serve.listener_for_grpc(Settings.read(["--kit", IRIS, "--host", "unix:/run/socket"], {}), lines.log) is None
+    (event,) = lines.events()
+    assert (event["event"], event["reason"]) == ("grpc.off", "it needs a TCP --host")
