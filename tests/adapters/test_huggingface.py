@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from PIL import Image
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer
@@ -26,9 +25,11 @@ import runtime
 from adapters import load
 from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, WrongInput
 from adapters.inspection import verdicts
+from tests.lazy import Lazy
 
 from .kits import files_in
 
+transformers = Lazy("transformers")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pandas as pd
 import pytest
 import skl2onnx
 import torch
-import transformers
 import xgboost
 from PIL import Image
 from sklearn.compose import make_column_transformer
@@ -29,21 +27,12 @@ import runtime
 from adapters import load
 from adapters.base import LoadFailed, Model, Options, Refused
 from adapters.inspection import verdicts
+from tests.lazy import Lazy
 
 from .kits import files_in
 from .test_huggingface import saved, saved_images
 
-with warnings.catch_warnings(action="ignore"):
-    import mlflow.catboost
-    import mlflow.lightgbm
-    import mlflow.onnx
-    import mlflow.pyfunc
-    import mlflow.pytorch
-    import mlflow.sklearn
-    import mlflow.transformers
-    import mlflow.xgboost
-    from mlflow.models import ModelSignature, infer_signature
-    from mlflow.types import ColSpec, DataType, Schema
+mlflow, transformers = Lazy("mlflow"), Lazy("transformers")
 
 pytestmark = [
     pytest.mark.slow,
@@ -91,7 +80,7 @@ def pipeline() -> Any:
 
 
 def save(flavour: Any, model: Any, root: Path, table: Any, answers: Any, **more: Any) -> None:
-    signature = infer_signature(table, answers)
+    signature = mlflow.models.infer_signature(table, answers)
     flavour.save_model(model, str(root), signature=signature, input_example=table[:2], **PLAIN, **more)
 
 
@@ -133,8 +122,9 @@ def test_a_matrix_has_the_datatype_of_the_signature(tmp_path: Path) -> None:
 
 def test_optional_columns_may_be_left_out(tmp_path: Path) -> None:
     made = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=2).fit(NUMBERS, LABELS)
-    specs = [ColSpec(DataType.double, "size"), ColSpec(DataType.long, "n", required=False)]
-    signature = ModelSignature(inputs=Schema(specs))
+    types = mlflow.types
+    specs = [types.ColSpec(types.DataType.double, "size"), types.ColSpec(types.DataType.long, "n", required=False)]
+    signature = mlflow.models.ModelSignature(inputs=types.Schema(specs))
     mlflow.sklearn.save_model(
         made, str(tmp_path / "m"), signature=signature, serialization_format="cloudpickle", **PLAIN
     )
@@ -279,13 +269,12 @@ def test_transformers_pipelines_are_served_from_their_folders(kind: str, tmp_pat
             opened(tmp_path / "m")
 
 
-class Doubles(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # the package has no types
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-        return model_input[["size"]] * 2
-
-
 def test_python_function_alone_needs_unsafe_and_then_runs(tmp_path: Path) -> None:
-    signature = infer_signature(TABLE, TABLE[["size"]])
+    class Doubles(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]  # the package has no types
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input[["size"]] * 2
+
+    signature = mlflow.models.infer_signature(TABLE, TABLE[["size"]])
     mlflow.pyfunc.save_model(str(tmp_path / "m"), python_model=Doubles(), signature=signature, **PLAIN)
     with pytest.raises(Refused, match=r"MLmodel has no flavour but python_function.*; .* --trust unsafe$"):
         opened(tmp_path / "m")
