@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
+import io
 import json
 import sys
 import zipfile
@@ -48,12 +50,22 @@ def opened(
 
 
 def exported(root: Path, module: torch.nn.Module | None = None) -> torch.nn.Module:
-    module = (module or Net()).eval()
-    batch = torch.export.Dim("batch")
-    shapes = {"x": {0: batch}, "scale": {}}
-    program = torch.export.export(module, (torch.zeros(2, 4), torch.ones(1)), dynamic_shapes=shapes)
-    torch.export.save(program, root / "m.pt2")
+    """Writes m.pt2: of `module`, or of one Net for all tests."""
+    module, data = whole(module) if module else net()
+    (root / "m.pt2").write_bytes(data)
     return module
+
+
+@functools.cache
+def net() -> tuple[torch.nn.Module, bytes]:
+    return whole(Net())
+
+
+def whole(module: torch.nn.Module) -> tuple[torch.nn.Module, bytes]:
+    shapes = {"x": {0: torch.export.Dim("batch")}, "scale": {}}
+    program = torch.export.export(module.eval(), (torch.zeros(2, 4), torch.ones(1)), dynamic_shapes=shapes)
+    torch.export.save(program, made := io.BytesIO())
+    return module, made.getvalue()
 
 
 # -- golden kits
@@ -129,8 +141,6 @@ class Evil:
 
 
 def pickled(thing: Any) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     torch.save(thing, buffer)
     return buffer.getvalue()

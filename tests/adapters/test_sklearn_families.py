@@ -58,7 +58,7 @@ CASES: dict[str, tuple[Any, Callable[[Any], Any], tuple[str, ...], int]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_served_has_the_answers_of_the_estimator(case: str, tmp_path: Path, campaign: Campaign) -> None:
     rows, targets, forms, least = CASES[case]
-    tested, step = 0, campaign(4, 1, 1)
+    tested, step = 0, campaign(8, 1, 1)
     with threadpool_limits(1):
         for name, cls in list(families().items())[::step]:
             estimator = fitted(cls, rows, targets)
