@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,14 @@ def _model_files(root: Path, kitfile: dict[str, Any]) -> ModelFiles:
 def files_in(root: Path, path: str, *, parts: tuple[str, ...] = (), code: tuple[str, ...] = ()) -> ModelFiles:
     found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
     return ModelFiles(root, path, parts, code, tuple(found))
+
+
+def folder_of(package: str) -> Path:
+    """Returns where an installed package is, which is not imported."""
+    found = find_spec(package)
+    assert found is not None
+    assert found.submodule_search_locations, f"the package {package} is not installed"
+    return Path(found.submodule_search_locations[0])
 
 
 def expected(name: str) -> dict[str, Any]:

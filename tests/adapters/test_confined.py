@@ -7,20 +7,21 @@ import pickle
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import catboost
 import joblib
 import numpy as np
 import pytest
+import torch
 
 from adapters.values import example
 from runtime.worker.confinement import landlock_abi
 from tests.places import ROOT
 
-from .kits import Unpacked, expected, files_in, unpack
-from .test_huggingface import REAL, saved_images
+from .kits import Unpacked, expected, files_in, folder_of, unpack
+from .test_huggingface import real_model, saved_images
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,15 +36,9 @@ KITS = {
     "mlp-safetensors": "unsafe",
 }
 """Golden kits, each with the lowest level of trust that serves it."""
-
-
 Try = tuple[Unpacked, dict[str, Any], list[dict[str, Any]]]
 """A model, fields of Options, and cases that have to come out right."""
-
-
 SERVING = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}]}
-SILERO = Path(find_spec("silero_vad").submodule_search_locations[0]) / "data"
-PROFANITY = Path(find_spec("profanity_check").submodule_search_locations[0]) / "data"
 
 
 def tensor(name: str, datatype: str, array: Any) -> dict[str, Any]:
@@ -53,7 +48,7 @@ def tensor(name: str, datatype: str, array: Any) -> dict[str, Any]:
 
 
 def as_here(folder: Path, path: str = ".", *, trust: str = "restricted", **serving: Any) -> Try:
-    """A model that has to answer as it does in this process, two rows of zeros and of words."""
+    """A model that has to answer two rows, of zeros and words, as it does in this process, where other tests hold it right."""
     kit = Unpacked(files_in(folder, path), {}, serving)
     _, model, _ = kit.load(trust=trust, confined=True)
     given = {
@@ -69,7 +64,6 @@ def as_here(folder: Path, path: str = ".", *, trust: str = "restricted", **servi
 
 def programs(folder: Path) -> dict[str, Try]:
     """Exported programs and TorchScript: harmless, with options that need more than a worker has, and one that reads."""
-    import torch
 
     class Reader(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -96,12 +90,8 @@ def programs(folder: Path) -> dict[str, Try]:
 
 def boosters(folder: Path) -> dict[str, Try]:
     """A model of CatBoost alone, and in a pickle of joblib, out of which it is loaded through a file in memory."""
-    import catboost
-
-    rows, made = (
-        np.random.default_rng(0).normal(size=(60, 4)),
-        catboost.CatBoostClassifier(iterations=3, allow_writing_files=False, verbose=False, thread_count=1),
-    )
+    rows = np.random.default_rng(0).normal(size=(60, 4))
+    made = catboost.CatBoostClassifier(iterations=3, allow_writing_files=False, verbose=False, thread_count=1)
     made.fit(rows, np.where(rows[:, 0] > 0, "yes", "no")).save_model(str(folder / "m.cbm"))
     joblib.dump(made, folder / "m.joblib")
     return {"catboost": as_here(folder, "m.cbm", trust="data"), "wrapper": as_here(folder, "m.joblib")}
@@ -109,12 +99,15 @@ def boosters(folder: Path) -> dict[str, Try]:
 
 def real(folder: Path) -> dict[str, Try]:
     """Models that nobody here trained, of packages on PyPI, and folders of transformers and MLflow."""
+    profanity = folder_of("profanity_check") / "data"
     speech = [{"name": "x", "datatype": "FP32", "shape": [-1, 512]}, {"name": "sr", "datatype": "INT64", "shape": []}]
     return {
-        "silero": as_here(SILERO, "silero_vad.jit", inputs=speech, options={"example": {"sr": 16000}}),
-        "vectorizer": as_here(PROFANITY, "vectorizer.joblib"),
-        "profanity": as_here(PROFANITY, "model.joblib", outputs=["predict", "predict_proba"]),
-        "sentences": as_here(REAL),
+        "silero": as_here(
+            folder_of("silero_vad") / "data", "silero_vad.jit", inputs=speech, options={"example": {"sr": 16000}}
+        ),
+        "vectorizer": as_here(profanity, "vectorizer.joblib"),
+        "profanity": as_here(profanity, "model.joblib", outputs=["predict", "predict_proba"]),
+        "sentences": as_here(real_model()),
         "images": as_here(saved_images(folder / "images")),
         "mlflow": as_here(SAVED / "mlflow2"),
     }

