@@ -1,8 +1,7 @@
 # `make serve` and `make test` are all one needs; `make help` lists the rest. CI calls the same targets.
 PORT    ?= 8080
 MINUTES ?= 5
-# one more than cores: the tests wait for timeouts as often as for a processor
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 PYTHON  ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP      = .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
@@ -13,7 +12,12 @@ LOCK     = $(ALONE) --constraint constraints.txt
 LOCKED   = sklearn xgboost lightgbm catboost images arrow zstd signatures grpc otel
 # pip compiles what it installs, but not an editable package; a start would do it each time where Python may not write
 BYTECODE = .venv/bin/python -m compileall -q runtime adapters
-PYTEST   = .venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --ignore tests/image
+# One process has the tests that import frameworks, which takes seconds, beside WORKERS that have the others. A module
+# is one worker's, so that its servers start once.
+PYTEST   = .venv/bin/python -m pytest --ignore tests/image
+SPREAD   = --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# each target's output on its own, but for that of the tests, which shows how far they are
+BESIDE   = +@$(MAKE) --no-print-directory --jobs --output-sync
 # where this is set, each of the hundreds of processes of a test run would compile again what was edited
 unexport PYTHONDONTWRITEBYTECODE
 PROGRAMS = docker-registry skopeo promtool curl node chromium
@@ -37,19 +41,25 @@ serve: .venv/.core  ## Serves the example kit on port 8080, or PORT.
 help:  ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-test: venv programs clients lint  ## All tests but those of the image, as CI runs them.
+test: venv programs clients  ## All tests but those of the image, and lint, as CI runs them.
 	@$(BYTECODE)
 	@.venv/bin/python -m tests.measured.probes
-	PYTHONPATH="$(CURDIR)/tests/measured" $(PYTEST)
+	$(BESIDE) .tests .tests-of-frameworks lint MEASURED="$(CURDIR)/tests/measured"
 	.venv/bin/python -m tests.measured
 
 campaigns: venv clients  ## The tests of random cases, with as many as CI tries; CAMPAIGN=--long takes hours.
 	@$(BYTECODE)
-	$(PYTEST) -m campaign --timeout 0 $(or $(CAMPAIGN),--ci)
+	$(PYTEST) $(SPREAD) -m campaign --timeout 0 $(or $(CAMPAIGN),--ci)
 
 test-fast: venv  ## The tests that take less than a quarter of a second each: after every edit.
 	@$(BYTECODE)
-	$(PYTEST) -m "not slow" --quiet
+	$(BESIDE) .tests .tests-of-frameworks CHOSEN='-m "not slow" --quiet'
+
+.tests:
+	+PYTHONPATH="$(MEASURED)" $(PYTEST) $(SPREAD) --frameworks never $(CHOSEN)
+
+.tests-of-frameworks:
+	PYTHONPATH="$(MEASURED)" $(PYTEST) --frameworks only $(CHOSEN)
 
 fuzz: venv  ## Looks for bytes that readers of kits fail on: atheris, MINUTES for each of them (5), in an environment of its own.
 	@test -x build/fuzz/bin/python || .venv/bin/python -m venv build/fuzz

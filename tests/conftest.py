@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -21,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.campaign import Campaign
-from tests.extras import MISSING
+from tests.extras import FRAMEWORKS, MISSING
 from tests.installed import Installed
 from tests.lying_registry import LyingRegistry
 from tests.places import KITS
@@ -40,13 +41,18 @@ httpx._transports.default.create_ssl_context = cache(httpx.create_ssl_context)  
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the sizes of campaigns."""
+    """Adds the sizes of campaigns, and the two halves of a run."""
     parser.addoption("--ci", action="store_true", help="as many random cases as a change has to pass")
     parser.addoption("--long", action="store_true", help="as many as take hours")
+    parser.addoption("--frameworks", choices=["only", "never"], help="modules that import a framework, or the others")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that have more cases in CI: `make campaigns`."""
+    """Marks the tests that have more cases in CI (`make campaigns`), and puts the modules with the most slow tests
+    first: workers that take one after the other end together."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
     for item in items:
         if "campaign" in getattr(item, "fixturenames", ()):
             item.add_marker("campaign")
@@ -65,7 +71,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves out modules that import what is not there, and in the fast suite those with slow tests only."""
+    """Leaves out modules that import what is not there, or are of the other half of the run (`--frameworks`), and in
+    the fast suite those with slow tests only."""
     if collection_path.suffix != ".py":
         return None
     text = collection_path.read_text()
@@ -73,8 +80,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         r"^pytestmark = \[?\s*pytest.mark.slow\b", text, re.MULTILINE
     ):
         return True
-    imported = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE))
-    return True if imported & MISSING else None
+    head, _, _ = text.partition("\n\n\n")  # programs in strings, further down, have imports of their own
+    imported = set(re.findall(r"^(?:from|import) (\w+)", head, re.MULTILINE))
+    left_out = {"only": not imported & FRAMEWORKS, "never": imported & FRAMEWORKS}.get(config.option.frameworks)
+    return True if left_out or imported & MISSING else None
 
 
 @pytest.hookimpl(wrapper=True)

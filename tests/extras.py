@@ -19,3 +19,17 @@ OPTIONAL = (
     "xgboost",
 )
 MISSING = {name for name in OPTIONAL if find_spec(name) is None}
+
+FRAMEWORKS = {
+    "catboost",
+    "lightgbm",
+    "mlflow",
+    "pandas",
+    "scipy",
+    "skl2onnx",
+    "sklearn",
+    "torch",
+    "transformers",
+    "xgboost",
+}
+"""Those whose import takes from a third of a second to two: tests of them run in one process, beside those of the others."""
