@@ -15,16 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import joblib
 import numpy as np
 import onnx
-import pandas as pd
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from sklearn.compose import make_column_transformer
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -73,25 +67,6 @@ def test_a_loaded_kit_predicts_in_this_process(cache: Path, flower: Any) -> None
     assert served.provenance.digest is not None
     with pytest.raises(InvalidInput, match="expected shape"):
         served.predict({"X": [[1.0, 2.0]]})
-
-
-def test_columns_are_taken_as_a_frame_has_them(tmp_path: Path) -> None:
-    rows = pd.DataFrame({"old": np.arange(8) > 4, "age": np.arange(8), "note": ["a", "b"] * 4})
-    columns = make_column_transformer(("passthrough", ["old"]), (StandardScaler(), ["age"]))
-    joblib.dump(make_pipeline(columns, Ridge()).fit(rows, rows.age), tmp_path / "m.joblib")
-    served = runtime.load(tmp_path / "m.joblib")
-    wanted = served.predict({"old": [0, 1], "age": [1, 2]})["predict"].tolist()
-    for old in (np.array([False, True]), [False, True]):
-        got = served.predict({"old": old, "age": np.array([1, 2]), "note": ["dropped", 5]})
-        assert got["predict"].tolist() == wanted
-
-
-def test_many_columns_are_taken_as_one_matrix_or_each(tmp_path: Path) -> None:
-    rows = pd.DataFrame(np.eye(80), columns=[f"of {i}" for i in range(80)])
-    joblib.dump(Ridge().fit(rows, np.arange(80)), tmp_path / "m.joblib")
-    served = runtime.load(tmp_path / "m.joblib")
-    by_column = served.predict({name: rows[name].to_numpy() for name in rows})
-    assert by_column["predict"].tolist() == served.predict({"x": rows.to_numpy()})["predict"].tolist()
 
 
 def its_examples_pass(served: Served) -> None:

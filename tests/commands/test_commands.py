@@ -15,7 +15,8 @@ import pytest
 from runtime.commands.health import run as health
 from runtime.settings import Settings
 from runtime.supervisor.sockets import listen
-from tests.e2e.server import PATIENCE_SECONDS, Server, run
+from tests.commands.forked import run
+from tests.e2e.server import PATIENCE_SECONDS, Server
 from tests.kit.made import named, put
 from tests.lying_registry import Gate, stalled
 from tests.places import KITS, ROOT

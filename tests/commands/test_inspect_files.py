@@ -21,9 +21,10 @@ from runtime.progress import Progress
 from runtime.settings import Settings
 from runtime.worker.confinement import landlock_abi
 from tests.adapters.kits import unpack
+from tests.commands.forked import run
 from tests.descriptors import open_descriptors
 from tests.e2e.misbehaving import ATTACKS, LOUD
-from tests.e2e.server import PATIENCE_SECONDS, run
+from tests.e2e.server import PATIENCE_SECONDS
 from tests.kit.made import made_kit
 from tests.places import KITS
 
@@ -49,9 +50,7 @@ def verdict(report, path):
         ("evil-pickle", (), "evil.pkl", "sklearn", "wants builtins.print"),
         ("evil-pickle", ("--allow-global", "builtins.print"), "evil.pkl", "sklearn", None),
         ("evil-pickle", ("--trust", "data"), "evil.pkl", "sklearn", "--trust data"),
-        ("evil-pickle", ("--trust", "unsafe"), "evil.pkl", "sklearn", None),
         ("evil-pickle", ("--adapter", "python"), "evil.pkl", "python", "the kit's own code"),
-        ("iris-onnx", (), "model/samples.json", None, None),
     ],
 )  # fmt: skip
 def test_each_file_has_a_verdict(kit, options, path, adapter, words, tmp_path):

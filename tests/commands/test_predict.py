@@ -16,8 +16,9 @@ import pytest
 from runtime.commands import predict
 from runtime.errors import InvalidSetting, NotFound, StorageFailed
 from runtime.settings import Settings
+from tests.commands.forked import run
 from tests.commands.test_inspect_files import third_party
-from tests.e2e.server import PATIENCE_SECONDS, run
+from tests.e2e.server import PATIENCE_SECONDS
 from tests.installed import environ
 from tests.places import KITS, ROOT
 from tests.terminal import Terminal

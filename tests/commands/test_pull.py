@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import run
+from tests.commands.forked import run
 from tests.kit.made import made_kit
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,8 @@ from runtime.errors import Failure
 from runtime.exits import exit_code
 from runtime.kit.format.digest import Digest
 from runtime.kit.installed.receipt import installed
-from tests.e2e.server import PATIENCE_SECONDS, Server, run
+from tests.commands.forked import run
+from tests.e2e.server import PATIENCE_SECONDS, Server
 from tests.expected import assert_right, cases
 from tests.kit.made import made_kit
 from tests.kit.unpack.test_walk import may_mount

@@ -5,10 +5,8 @@ import re
 
 import pytest
 
-from tests.adapters.kits import unpack
-from tests.e2e.server import Server, run
-from tests.expected import assert_right, cases
-from tests.kit.made import made_kit
+from tests.commands.forked import run
+from tests.e2e.server import Server
 from tests.places import KITS
 
 pytestmark = pytest.mark.slow
@@ -80,50 +78,3 @@ def test_off_is_off(tmp_path):
         with server.ready() as client:
             assert client.get("/v2/models/iris-onnx").json()["properties"]["sandbox"] == "off"
         assert server.stop() == 0
-
-
-# frameworks that say less about themselves than ONNX
-
-
-def kit_with_samples(kit, tmp_path, *, change=lambda data: data, **serving):
-    """The golden kit's model with its right answers as samples, and other words about serving."""
-    golden = unpack(kit, tmp_path / kit)
-    right = [{"request": {**case["request"], "id": "s"}, "response": {"outputs": case["outputs"]}, "rtol": case["rtol"],
-              "atol": case["atol"]} for case in cases(kit)]  # fmt: skip
-    model = (golden.files.root / golden.files.path).read_bytes()
-    files = {golden.files.path: model, "samples.json": change(json.dumps({"samples": right}).encode())}
-    parameters = {"serving": {"samples": "samples.json", **serving}}
-    return made_kit(tmp_path / "kit", files, framework=golden.model.get("framework"), parameters=parameters)
-
-
-def test_samples_of_other_frameworks_are_replayed(tmp_path):
-    layout = kit_with_samples("wine-sklearn", tmp_path, outputs=["predict", "predict_proba"])
-    done = run("verify", f"oci:{layout}:v1", "--json", "--cache-dir", str(tmp_path / "cache"))
-    report = json.loads(done.stdout)
-    assert (done.returncode, report["passed"], report["samples"]) == (0, True, len(cases("wine-sklearn"))), report
-
-
-def test_samples_of_other_frameworks_that_differ_are_shown(tmp_path):
-    layout = kit_with_samples(
-        "titanic-sklearn", tmp_path, change=lambda data: data.replace(b'"survived"', b'"sank"', 1)
-    )
-    done = run("verify", f"oci:{layout}:v1", "--cache-dir", str(tmp_path / "cache"))
-    assert done.returncode == 76
-    assert "the sample says 'sank'" in done.stdout
-
-
-def test_a_signature_that_no_file_tells_is_that_of_the_samples(tmp_path):
-    layout = kit_with_samples("cnn-torchscript", tmp_path, labels=["a", "b", "c"])
-    with Server(f"oci:{layout}:v1", "--drain-delay", "0", cache=tmp_path / "cache") as server:
-        with server.ready() as client:
-            metadata = client.get("/v2/models/kit").json()
-            answer = client.post("/v2/models/kit/infer", json=cases("cnn-torchscript")[0]["request"])
-            wrong = client.post(
-                "/v2/models/kit/infer",
-                json={"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]},
-            )
-        assert server.stop() == 0
-    assert metadata["inputs"] == [{"name": "image", "datatype": "FP32", "shape": [-1, 3, 32, 32]}]
-    assert metadata["properties"]["labels"] == '["a","b","c"]'
-    assert_right(answer.json(), cases("cnn-torchscript")[0])
-    assert (wrong.status_code, "[-1,3,32,32]" in wrong.text.replace(" ", "")) == (400, True), wrong.text

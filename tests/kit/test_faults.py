@@ -109,7 +109,7 @@ def test_18_19_cuts_at_any_byte_and_pulls_that_end_at_any_byte_leave_what_the_ne
     monkeypatch.setattr(retry, "_FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(threads, "_LOOK_SECONDS", 0.0005)  # so that a pull can end at any byte
     proxy, chance = proxied(SMALL), random.Random(20261127)
-    for number in range(campaign(30, 300, 10_000)):
+    for number in range(campaign(10, 300, 10_000)):
         cache = memory / str(number)
         for _ in range(chance.randrange(4)):
             proxy.lie("/blobs/", cut(chance.randrange(200_000), reset=chance.random() < 0.5), times=1)

@@ -142,7 +142,7 @@ def test_19_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_complet
     chance = random.Random(20261124)
     kept: set[str] = set()
     with Observer(tmp_path) as observer:
-        for _ in range(campaign(6, 100, 1_000)):
+        for _ in range(campaign(3, 100, 1_000)):
             puller = Puller(f"{registry.host}/kits/m:v1", tmp_path)
             before = len(registry.requests)
             puller.go()
@@ -153,7 +153,7 @@ def test_19_kill_9_at_any_moment_leaves_verified_blobs_and_the_next_pull_complet
             kept = {path.name for path in (tmp_path / "blobs").rglob("*") if path.is_file()}
         kit = pulled(f"{registry.host}/kits/m:v1", tmp_path)
     assert observer.wrong == []
-    assert observer.looks > 50
+    assert observer.looks > 25
     assert tree(kit.root) == FILES
     assert unverified(tmp_path) == leftovers(tmp_path) == []
 
@@ -165,7 +165,7 @@ def test_33_processes_that_start_together_all_get_the_kit(
 ) -> None:
     registry = lying(layout)
     registry.lie("/blobs/", slow(50_000, 0.001))
-    pullers = [Puller(f"{registry.host}/kits/m:v1", tmp_path, *flags) for _ in range(6)]
+    pullers = [Puller(f"{registry.host}/kits/m:v1", tmp_path, *flags) for _ in range(4)]
     with Observer(tmp_path) as observer:
         for puller in pullers:
             puller.go()
@@ -187,7 +187,7 @@ def test_33_two_pods_that_race_for_a_cache_both_get_the_kit(
     registry = lying(made_kit(tmp_path / "layout", files))
     racers = [Puller(f"{registry.host}/kits/m:v1", memory, *flags, script=RACER) for _ in range(2)]
     assert [racer.hear() for racer in racers] == ["ready", "ready"]
-    for number in range(campaign(20, 100, 5_000)):
+    for number in range(campaign(8, 100, 5_000)):
         cache = memory / str(number)
         for racer in racers:
             racer.tell(str(cache))
@@ -359,14 +359,21 @@ def failing_disk(number: int, step: int, *, for_good: bool) -> Iterator[Callable
     ("number", "for_good"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["an error that passes", "a full disk"]
 )
 def test_32_a_disk_that_fails_at_any_step_gives_a_failure_leaves_nothing_and_the_next_pull_completes(
-    number: int, for_good: bool, lying: Lying, tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+    number: int,
+    for_good: bool,
+    lying: Lying,
+    tmp_path: Path,
+    memory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    campaign: Campaign,
 ) -> None:
     for module in (bring, lane):
         monkeypatch.setattr(module, "SMALL_BYTES", 40_000)  # one layer goes through threads, one does not
     files = {"a.onnx": os.urandom(50_000), "b": b"x"}
     registry = lying(made_kit(tmp_path / "layout", files))
     reference, failed = f"{registry.host}/kits/m:v1", 0
-    for step in itertools.count():
+    stride = campaign(4, 1, 1)
+    for step in itertools.count(step=stride):
         cache = memory / str(step)
         with failing_disk(number, step, for_good=for_good) as has_failed:
             try:
@@ -378,4 +385,4 @@ def test_32_a_disk_that_fails_at_any_step_gives_a_failure_leaves_nothing_and_the
         assert leftovers(cache) == []
         if not has_failed():
             break
-    assert failed > 20
+    assert failed * stride > 20
