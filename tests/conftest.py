@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.campaign import Campaign
 from tests.extras import FRAMEWORKS, MISSING
@@ -34,8 +34,6 @@ os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "GOMAX
 os.environ["RUNTIME_GRPC_PORT"] = "off"  # one port for all tests that say nothing else would be taken
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup servers would inherit that it is ignored, as they should
 
-settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("calm")  # on a busy machine any example may take long
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # jsonschema would compile its grammars, for a second
 # each client would read the certificates of all authorities, for 30 ms
 httpx._transports.default.create_ssl_context = cache(httpx.create_ssl_context)  # type: ignore[attr-defined]
@@ -48,6 +46,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--frameworks", choices=["only", "never"], help="modules that import a framework, or the others")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Says how many examples hypothesis tries, before modules of tests are imported."""
+    calm = [HealthCheck.too_slow]  # on a busy machine any example may take long
+    examples = _campaign(config)(30, 300, 10_000)
+    settings.register_profile("calm", deadline=None, suppress_health_check=calm, max_examples=examples)
+    settings.load_profile("calm")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests that have more cases in CI (`make campaigns`), and puts the modules with the most slow tests
@@ -55,14 +61,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
     for item in items:
-        if "campaign" in getattr(item, "fixturenames", ()):
+        if "campaign" in getattr(item, "fixturenames", ()) or is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker("campaign")
 
 
 @pytest.fixture
 def campaign(request: pytest.FixtureRequest) -> Campaign:
     """Returns what chooses a number of random cases: that of every run, of CI, and of a run for hours."""
-    option = request.config.option
+    return _campaign(request.config)
+
+
+def _campaign(config: pytest.Config) -> Campaign:
+    option = config.option
     return lambda usual, ci, long: long if option.long else ci if option.ci else usual
 
 

@@ -62,12 +62,12 @@ def test_each_file_has_a_verdict(kit, options, path, adapter, words, tmp_path):
 
 def test_each_file_has_the_verdict_of_its_own_adapter(tmp_path):
     models = {}
-    for kit in ("wine-sklearn", "mlp-pt2", "cnn-torchscript"):
+    for kit in ("iris-onnx", "iris-lightgbm", "cnn-torchscript"):
         golden = unpack(kit, tmp_path / kit).files
         models[golden.path] = (golden.root / golden.path).read_bytes()
     report = inspect(f"oci:{made_kit(tmp_path / 'kit', models)}:v1", tmp_path)
-    assert verdict(report, "models/wine.joblib") == ("sklearn", None)
-    assert verdict(report, "mlp.pt2") == ("pytorch", None)
+    assert verdict(report, "model/iris.onnx") == ("onnx", None)
+    assert verdict(report, "model.txt") == ("lightgbm", None)
     adapter, refused = verdict(report, "model/cnn.pt")
     assert adapter == "pytorch"
     assert (refused is None) if landlock_abi() else ("confined by Landlock" in refused), refused

@@ -1,5 +1,5 @@
-"""`runtime unpack` of the last LAYOUT, killed before each of its changes to a file system in turn; the first one is there
-before: python -m tests.kit.crashing_unpack DIR LAYOUT [LAYOUT]. Prints what a server would make of the folder each time.
+"""`runtime unpack` of the last LAYOUT, killed before every STRIDE-th of its changes to a file system in turn; the first one
+is there before: python -m tests.kit.crashing_unpack STRIDE DIR LAYOUT [LAYOUT]. Prints what a server would make of the folder each time.
 
 A process of its own, since it forks and the process of a test may have threads.
 """
@@ -86,7 +86,7 @@ def crashed(step: int, folder: Path, layout: str, before: Path) -> int:
 
 
 if __name__ == "__main__":
-    place, names = Path(sys.argv[1]), sys.argv[2:]
+    stride, place, names = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
     out = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     unpacked(names[-1], place)  # imports once what each of the children would import
@@ -94,5 +94,5 @@ if __name__ == "__main__":
     copied = place.with_name("before")
     for name in names[:-1]:
         assert forked(partial(unpacked, name, copied)) == 0
-    ends = (crashed(step, place, names[-1], copied) for step in count(1))
+    ends = (crashed(step, place, names[-1], copied) for step in count(1, stride))
     assert next(code for code in ends if code != -signal.SIGKILL) == 0

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import cache
 
 import psutil
 import pytest
@@ -31,6 +32,7 @@ PROTOCOLS = [codec.name for codec in CODECS]
 DOC = ROOT / "docs" / "metrics.md"
 
 
+@cache
 def samples(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     families = text_string_to_metric_families(text.decode())
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}

@@ -14,6 +14,7 @@ from runtime.errors import NotFound
 from runtime.kit.cache.keeping import blob_bytes, evict, held_kits, remove_unnamed, total_bytes
 from runtime.kit.cache.store import Store
 from runtime.kit.format.digest import Digest
+from tests.commands.forked import run
 from tests.kit.cache.test_store import dead_name
 from tests.kit.made import made_kit
 from tests.kit.pulling import Recorder, pulled, tree
@@ -134,8 +135,7 @@ def test_47_by_stat_a_tree_is_read_only_if_it_looks_otherwise_than_at_its_last_c
 @pytest.mark.slow
 def test_the_command_lists_checks_and_removes(registry: LyingRegistry, tmp_path: Path) -> None:
     def cache(*arguments: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "runtime", "cache", "--cache-dir", str(tmp_path), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        done = run("cache", "--cache-dir", str(tmp_path), *arguments)
         return done.returncode, done.stdout + done.stderr
 
     kit = pulled(f"{registry.host}/kits/m:one", tmp_path)  # in use as long as this lives

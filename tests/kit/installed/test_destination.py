@@ -18,6 +18,7 @@ from runtime.kit.format.reference import Reference
 from runtime.kit.installed.destination import Destination
 from runtime.kit.installed.receipt import Receipt, read_receipt
 from runtime.kit.installed.recheck import recheck
+from tests.campaign import Campaign
 from tests.kit.archives import END, file
 from tests.kit.made import KIT, made_kit
 from tests.kit.pulling import tree
@@ -312,13 +313,16 @@ def test_two_unpacks_into_one_folder_take_turns(place: Destination) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("before", ["nothing", "a-kit"])
-def test_a_kill_at_any_step_leaves_a_whole_kit_or_none_and_the_next_run_mends_it(before: str, tmp_path: Path) -> None:
+def test_a_kill_at_any_step_leaves_a_whole_kit_or_none_and_the_next_run_mends_it(
+    before: str, tmp_path: Path, campaign: Campaign
+) -> None:
     old, new = (made_kit(tmp_path / name, {"m/a": name.encode(), f"{name}/x": b"x"}) for name in ("old", "new"))
     layouts = [str(old), str(new)] if before == "a-kit" else [str(new)]
-    command = [sys.executable, "-m", "tests.kit.crashing_unpack", str(tmp_path / "kit"), *layouts]
+    stride = campaign(3, 1, 1)
+    command = [sys.executable, "-m", "tests.kit.crashing_unpack", str(stride), str(tmp_path / "kit"), *layouts]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     states = done.stdout.split()
-    assert len(states) > 15
+    assert len(states) * stride > 15
     assert {"whole", "refused"} == set(states)
     assert states[-1] == "whole"

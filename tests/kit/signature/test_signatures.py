@@ -18,7 +18,7 @@ from runtime.errors import InvalidSetting, MissingPackage, NotFound, NotSigned
 from runtime.kit.format.reference import Reference
 from runtime.kit.pull import PullOptions, resolve
 from runtime.settings import Settings
-from tests.e2e.server import run
+from tests.commands.forked import run
 from tests.kit.made import made_kit, named, put
 from tests.kit.pulling import Recorder, pulled
 from tests.kit.test_chain import kit_with_parent
@@ -264,8 +264,13 @@ def test_who_signed_a_kit_is_said(layouts: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_signed_kit_may_run_its_code(kits: Path, tmp_path: Path) -> None:
-    layout, signer = shutil.copytree(kits / "evil-pickle", tmp_path / "layout"), Signer(tmp_path)
+def test_a_signed_kit_may_run_its_code(tmp_path: Path) -> None:
+    code = b"def load(path, options):\n    print('THIS KIT RAN CODE ON LOAD')\n    return lambda arrays: arrays"
+    serving = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [-1]}], "options": {"entrypoint": "serve:load"}}
+    layout = made_kit(
+        tmp_path / "layout", {"m": b"", "serve.py": code}, framework="python", parameters={"serving": serving}
+    )
+    signer = Signer(tmp_path)
     command = ["verify", f"oci:{layout}:v1", f"--cache-dir={tmp_path}/cache", "--trust=signed"]
     command += [f"--verify-key={signer.public}"]
     unsigned = run(*command)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runtime.link.limits import Limits
+from tests.campaign import Campaign
 from tests.serving.support import BODY, Served, iris_like, model, serving
 from tests.serving.wire import Wire, request
 
@@ -72,8 +73,8 @@ def drain_after(served: Served, answers: int, hammer: Hammer, delay: float) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.1], ids=["at once", "after a delay"])
 @pytest.mark.parametrize("inline", [True, False], ids=["loop", "threads"])
-def test_under_load_a_stop_loses_no_request(delay: float, inline: bool):
-    for _ in range(3):
+def test_under_load_a_stop_loses_no_request(delay: float, inline: bool, campaign: Campaign):
+    for _ in range(campaign(1, 10, 100)):
         with serving(model(), limits=Limits(inline_seconds=1.0 if inline else 0.0)) as served:
             hammer = Hammer(served.port, 16)
             drain_after(served, 500, hammer, delay)

@@ -145,7 +145,7 @@ async def feed(served: Served, count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # of numpy, in the model
 def test_no_bytes_raise_or_stay(campaign: Campaign):
-    streams = campaign(5_000, 20_000, 2_000_000)
+    streams = campaign(1_500, 20_000, 2_000_000)
     served = app_of(model(), limits=LIMITS)
     try:
         asyncio.run(feed(served, streams))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
@@ -71,7 +71,6 @@ def numbers(draw: Any) -> tuple[str, Any]:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
 @given(numbers())
 def test_a_value_goes_through_if_and_only_if_it_stays_the_same(given: tuple[str, Any]):
     announced, array = given

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.base import TensorSpec
@@ -88,7 +88,6 @@ def test_each_kind_of_element_means_the_same_in_a_long_array(datatype: str) -> N
 NUMBERS = st.sampled_from(TOKENS) | st.integers(-(2**65), 2**65).map(str) | st.floats().map(repr)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(NUMBERS, max_size=4), st.sampled_from(list(DTYPES)), st.integers(0, 4))
 def test_any_list_means_the_same_in_a_long_array(tokens: list[str], datatype: str, size: int) -> None:
     text = body(f"[{','.join(tokens)}{WIDE}]", datatype, [size])
@@ -100,7 +99,6 @@ NESTED = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
 @given(NESTED, st.lists(st.integers(0, 3), min_size=1, max_size=3))
 def test_any_nesting_means_the_same_in_a_long_array(data: Any, shape: list[int]) -> None:
     text = body(json.dumps([data]).replace("]", WIDE + "]"), "FP64", shape)

@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -58,7 +58,6 @@ def test_what_is_encoded_decodes_to_the_same(datatype, raw):
         pytest.skip("travels raw only")
     made = {}
 
-    @settings(max_examples=40)  # for each of 26 datatypes and forms
     @given(any_array(datatype))
     def check(array):
         if array.ndim not in made:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
@@ -47,7 +47,6 @@ def same(left: Any, right: Any) -> bool:
     return (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes())
 
 
-@settings(deadline=None)
 @given(tensors(text=False), st.booleans(), st.integers(0, 20))
 def test_binary(given: tuple[str, Any], whole: bool, spaces: int):
     """Bit for bit: NaN's payload, the sign of zero and bytes that are no text, wherever the tensor lies in the body."""
@@ -72,7 +71,6 @@ def test_binary(given: tuple[str, Any], whole: bool, spaces: int):
         assert len(b"".join((answer.body, *answer.tail))) == answer.length
 
 
-@settings(deadline=None)
 @given(tensors(text=True))
 def test_json(given: tuple[str, Any]):
     datatype, array = given
@@ -86,7 +84,6 @@ def test_json(given: tuple[str, Any]):
         assert same(outputs(encode(served, request, {"y": array}))["y"], array)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(tensors(text=True), st.booleans()), min_size=2, max_size=4))
 def test_both_forms_in_one_request(given: list[tuple[tuple[str, Any], bool]]):
     specs = [TensorSpec(f"x{i}", datatype, (-1,) * array.ndim) for i, ((datatype, array), _) in enumerate(given)]
