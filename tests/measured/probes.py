@@ -65,10 +65,10 @@ def _probed(tree: ast.Module, first: int) -> ast.Module:
         match node:
             case ast.ExceptHandler(type=ast.expr() as wanted):
                 tried = ast.parse(f"__lines__.__setitem__({first + node.lineno - 1}, 1)", mode="eval").body
-                node.type = ast.BoolOp(ast.Or(), [tried, wanted])
+                node.type = ast.copy_location(ast.BoolOp(ast.Or(), [tried, wanted]), wanted)
             case ast.match_case() | ast.ExceptHandler():
                 node.body.insert(0, probe((node.pattern if isinstance(node, ast.match_case) else node).lineno))
-    return ast.fix_missing_locations(tree)
+    return tree
 
 
 if __name__ == "__main__":
