@@ -1,7 +1,8 @@
 # `make serve` and `make test` are all one needs; `make help` lists the rest. CI calls the same targets.
 PORT    ?= 8080
 MINUTES ?= 5
-WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
+# one more than cores: the tests wait for timeouts as often as for a processor
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTHON  ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP      = .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt

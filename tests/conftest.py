@@ -25,8 +25,10 @@ from tests.campaign import Campaign
 from tests.extras import FRAMEWORKS, MISSING
 from tests.installed import Installed
 from tests.lying_registry import LyingRegistry
-from tests.places import KITS
+from tests.places import KITS, ROOT
 from tests.registries import Registry, TokenService
+
+ADAPTERS = ROOT / "tests/adapters"
 
 # threads of OpenMP would spin while they wait, on processors that others want; OpenBLAS starts its own with each process;
 # programs in Go (a registry, skopeo) take a quarter less time where their threads are on one processor
@@ -43,7 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the sizes of campaigns, and the two halves of a run."""
     parser.addoption("--ci", action="store_true", help="as many random cases as a change has to pass")
     parser.addoption("--long", action="store_true", help="as many as take hours")
-    parser.addoption("--frameworks", choices=["only", "never"], help="modules that import a framework, or the others")
+    parser.addoption(
+        "--frameworks",
+        choices=["only", "never"],
+        help="tests of adapters and others that import a framework, or the rest",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -93,8 +99,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return True
     head, _, _ = text.partition("\n\n\n")  # programs in strings, further down, have imports of their own
     imported = set(re.findall(r"^(?:from|import) (\w+)", head, re.MULTILINE))
-    left_out = {"only": not imported & FRAMEWORKS, "never": imported & FRAMEWORKS}.get(config.option.frameworks)
-    return True if left_out or imported & MISSING else None
+    half = "only" if imported & FRAMEWORKS or collection_path.is_relative_to(ADAPTERS) else "never"
+    return True if config.option.frameworks not in (None, half) or imported & MISSING else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,8 +15,6 @@ import yaml
 from jsonschema import Draft202012Validator
 
 import runtime
-from adapters.choose import ADAPTERS
-from adapters.onnx.session import KNOWN as ONNX
 from runtime.commands.schema import FILE
 from runtime.worker.declared import Declared
 from tests.adapters.kits import unpack
@@ -93,20 +91,6 @@ def test_the_page_names_every_key():
     assert block["inputs"][0]["image"].keys() == known["image"]["properties"].keys()
     assert block["batching"].keys() == known["serving"]["properties"]["batching"]["properties"].keys()
     assert Declared.parse({"serving": block})
-
-
-def test_the_page_lists_the_adapters_options():
-    pytorch = pytest.importorskip("adapters.pytorch.file", exc_type=ImportError).KNOWN
-    transformers = pytest.importorskip("adapters.huggingface.loading", exc_type=ImportError).KNOWN
-    table = PAGE.partition("| Adapter | Options |")[2].partition("\n\n")[0]
-    rows = {
-        name: set(re.findall(r"`(\w+)`", keys))
-        for names, keys in re.findall(r"^\| (`.*) \| (.*) \|$", table, re.MULTILINE)
-        for name in re.findall(r"`(\w+)`", names)
-    }
-    assert rows.keys() == {adapter.name for adapter in ADAPTERS}
-    found = (rows["onnx"], rows["pytorch"], rows["transformers"])
-    assert found == (ONNX.keys(), pytorch.keys(), transformers.keys())
 
 
 @pytest.mark.slow
