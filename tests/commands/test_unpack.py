@@ -123,8 +123,7 @@ def _config_of(kit: str) -> str:
 
 
 def test_the_served_name_is_the_folders_or_the_operators(folder: Path, tmp_path: Path) -> None:
-    with Server(str(folder), "--drain-delay", "0", cache=tmp_path / "c") as server, server.ready() as client:
-        assert client.get("/v2/models/models").status_code == 200
+    assert runtime.load(folder).name == "models"
     with Server(str(folder), "--model-name", "iris", cache=tmp_path / "c") as server, server.ready() as client:
         assert client.get("/v2/models/iris").json()["properties"]["digest"] == IRIS_DIGEST
 
@@ -215,10 +214,9 @@ def test_a_folder_that_others_can_write_into_is_not_loaded(path: str, mode: int,
     assert f"(mode {mode:04o}): chmod g" in why
 
 
-def test_without_its_receipt_it_is_a_plain_folder(folder: Path, tmp_path: Path) -> None:
+def test_without_its_receipt_it_is_a_plain_folder(folder: Path) -> None:
     (folder / RECEIPT).unlink()
-    with Server(str(folder), "--drain-delay", "0", cache=tmp_path / "other") as server, server.ready() as client:
-        assert client.get("/v2/models/models").json()["properties"]["verified"] == "false"
+    assert runtime.load(folder).provenance.verified == "false"
 
 
 def test_a_second_run_fetches_nothing_and_says_so(lying, tmp_path: Path) -> None:
@@ -292,8 +290,7 @@ def test_the_cache_may_lie_in_the_folder(registry: Registry, tmp_path: Path) -> 
     for _ in range(2):
         assert unpack(reference, folder, cache=folder / ".cache" / "kits").returncode == 0
         assert files(folder) == {"Kitfile", RECEIPT, "model/iris.onnx", "model/samples.json"}
-    with Server(str(folder), "--drain-delay", "0", cache=tmp_path / "c") as server, server.ready():
-        assert server.event("kit.verified")["verified"] == "receipt"
+    assert runtime.load(folder).provenance.verified == "receipt"
 
 
 def test_the_usual_cache_is_never_in_the_folder(registry: Registry, tmp_path: Path) -> None:
