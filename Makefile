@@ -18,7 +18,7 @@ BYTECODE = .venv/bin/python -m compileall -q runtime adapters
 PYTEST   = .venv/bin/python -m pytest --ignore tests/image
 SPREAD   = --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # each target's output on its own, but for that of the tests, which shows how far they are
-BESIDE   = +@$(MAKE) --no-print-directory --jobs --output-sync
+BESIDE   = $(MAKE) --no-print-directory --jobs --output-sync
 # where this is set, each of the hundreds of processes of a test run would compile again what was edited
 unexport PYTHONDONTWRITEBYTECODE
 PROGRAMS = docker-registry skopeo promtool curl node chromium
@@ -45,7 +45,7 @@ help:  ## This list.
 test: venv programs clients  ## All tests but those of the image, and lint, as CI runs them.
 	@$(BYTECODE)
 	@.venv/bin/python -m tests.measured.probes
-	$(BESIDE) .tests .tests-of-frameworks lint MEASURED="$(CURDIR)/tests/measured"
+	+@PYTHONPATH="$(CURDIR)/tests/measured" $(BESIDE) .tests .tests-of-frameworks lint
 	.venv/bin/python -m tests.measured
 
 campaigns: venv clients  ## The tests of random cases, with as many as CI tries; CAMPAIGN=--long takes hours.
@@ -54,13 +54,13 @@ campaigns: venv clients  ## The tests of random cases, with as many as CI tries;
 
 test-fast: venv  ## The tests that take less than a quarter of a second each: after every edit.
 	@$(BYTECODE)
-	$(BESIDE) .tests .tests-of-frameworks CHOSEN='-m "not slow" --quiet'
+	+@$(BESIDE) .tests .tests-of-frameworks CHOSEN='-m "not slow" --quiet'
 
 .tests:
-	+PYTHONPATH="$(MEASURED)" $(PYTEST) $(SPREAD) --frameworks never $(CHOSEN)
+	+$(PYTEST) $(SPREAD) --frameworks never $(CHOSEN)
 
 .tests-of-frameworks:
-	PYTHONPATH="$(MEASURED)" $(PYTEST) --frameworks only $(CHOSEN)
+	$(PYTEST) --frameworks only $(CHOSEN)
 
 fuzz: venv  ## Looks for bytes that readers of kits fail on: atheris, MINUTES for each of them (5), in an environment of its own.
 	@test -x build/fuzz/bin/python || .venv/bin/python -m venv build/fuzz
