@@ -28,8 +28,6 @@ from tests.lying_registry import LyingRegistry
 from tests.places import KITS, ROOT
 from tests.registries import Registry, TokenService
 
-ADAPTERS = ROOT / "tests/adapters"
-
 # threads of OpenMP would spin while they wait, on processors that others want; OpenBLAS starts its own with each process;
 # programs in Go (a registry, skopeo) take a quarter less time where their threads are on one processor
 os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "GOMAXPROCS": "1"}
@@ -88,8 +86,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves out modules that import what is not there, or are of the other half of the run (`--frameworks`), and in
-    the fast suite those with slow tests only."""
+    """Leaves out modules that import what is not there, those of the other half of a run (`--frameworks`), and in the
+    fast suite those with slow tests only."""
     if collection_path.suffix != ".py":
         return None
     text = collection_path.read_text()
@@ -99,7 +97,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return True
     head, _, _ = text.partition("\n\n\n")  # programs in strings, further down, have imports of their own
     imported = set(re.findall(r"^(?:from|import) (\w+)", head, re.MULTILINE))
-    half = "only" if imported & FRAMEWORKS or collection_path.is_relative_to(ADAPTERS) else "never"
+    half = "only" if imported & FRAMEWORKS or collection_path.is_relative_to(ROOT / "tests/adapters") else "never"
     return True if config.option.frameworks not in (None, half) or imported & MISSING else None
 
 

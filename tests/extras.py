@@ -32,4 +32,4 @@ FRAMEWORKS = {
     "transformers",
     "xgboost",
 }
-"""Those whose import takes from a third of a second to two: tests of them run in one process, beside those of the others."""
+"""They take a third of a second to two seconds to import: one process has all tests that do (`--frameworks`)."""

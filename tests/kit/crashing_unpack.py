@@ -1,5 +1,6 @@
-"""`runtime unpack` of the last LAYOUT, killed before every STRIDE-th of its changes to a file system in turn; the first one
-is there before: python -m tests.kit.crashing_unpack STRIDE DIR LAYOUT [LAYOUT]. Prints what a server would make of the folder each time.
+"""`runtime unpack` of the last LAYOUT, killed before every STRIDE-th of its changes to a file system in turn; the first
+one is there before: python -m tests.kit.crashing_unpack STRIDE DIR LAYOUT [LAYOUT]. Prints what a server would make of
+the folder each time.
 
 A process of its own, since it forks and the process of a test may have threads.
 """
