@@ -67,6 +67,7 @@ def test_samples_that_differ_are_shown(tmp_path: Path) -> None:
         runtime.load(reference, cache_dir=tmp_path / "cache")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("torch" in MISSING, reason="torch is not installed")
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:DeprecationWarning")
 def test_a_signature_that_no_file_tells_is_that_of_the_samples(tmp_path: Path) -> None:
