@@ -167,7 +167,7 @@ def test_a_worker_that_dies_is_replaced_on_the_same_port_and_connections_wait_me
         os.kill(server.workers()[0], signal.SIGKILL)
         with Client(address(server)) as other:
             assert other.infer(ASK).outputs[0].shape == [2]
-        assert len([event for event in server.events if event["event"] == "worker.ready"]) == 2
+        server.event("worker.ready", count=2)
         assert client.infer(ASK, wait_for_ready=True).outputs[0].shape == [2]
         assert server.stop() == 0
 
