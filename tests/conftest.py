@@ -58,15 +58,16 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("calm")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that have more cases in CI (`make campaigns`), and puts the modules with the most slow tests
-    first: workers that take one after the other end together."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Marks the tests that have more cases in CI (`make campaigns`). Of those that are chosen then, puts the modules with
+    the most slow tests first: workers that take one after the other end together."""
     for item in items:
         if "campaign" in getattr(item, "fixturenames", ()) or is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker("campaign")
+    yield
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture
