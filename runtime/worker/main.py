@@ -31,7 +31,8 @@ def main(control: int, supervisor: int) -> None:
     except EOFError:  # the supervisor ended before it sent one
         sys.exit(1)
     assert order, "the channel waits for it"
-    start_survivor(Board(*channel.files[:2]).signs(order.slot), order.limits.deadline_seconds)
+    if order.limits.deadline_seconds:
+        start_survivor(Board(*channel.files[:2]).signs(order.slot), order.limits.deadline_seconds)
     level = shut_in(order.terms.sandbox, order.kits, memory_bytes=order.limits.memory_bytes)
     terms = order.terms._replace(sandbox=level)
     from runtime.worker.service import Service

@@ -1,8 +1,8 @@
-"""A process that outlives its worker by a moment, and answers the clients that the worker left waiting.
+"""A process that outlives its worker by a moment, and answers 504 to clients whose deadline has passed.
 
 It shares the worker's table of descriptors (clone(2), CLONE_FILES), and so has each connection without being told of
 it; of the memory it has a copy from before there was a model. It sleeps until the kernel says that the worker has
-ended, whatever ended it: SIGSEGV in a model, the supervisor, or the kernel because memory ran out.
+ended: mostly because the supervisor replaced it, since a prediction never let the interpreter go.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 _CLONE_FILES: Final = 0x400
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}
 """The system call's number by architecture: of the C library's functions none makes a copy that shares descriptors."""
-_ANSWER: Final = "HTTP/1.1 {}\r\ncontent-type: application/json\r\n{}content-length: {}\r\nconnection: close\r\n\r\n{}"
+_HEAD: Final = (
+    "HTTP/1.1 504 Gateway Timeout\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+)
 
 
 def start(signs: Signs, deadline_seconds: float) -> None:
     """Starts the survivor of this process, which has one thread yet; does nothing where the kernel does not let it.
 
-    A client that has waited for `deadline_seconds` (0: no limit) will get 504, any other 503.
+    A client that has waited for more than `deadline_seconds` will get 504; of any other the connection just ends.
     """
     signs.waiting[:] = memoryview(bytes(signs.waiting.nbytes)).cast("d")
     worker = os.pidfd_open(os.getpid())
@@ -59,18 +61,11 @@ def _confine() -> None:
 
 
 def _answer(waiting: memoryview[float], deadline_seconds: float) -> None:
-    late = _whole("504 Gateway Timeout", "", f"deadline exceeded: no answer within {deadline_seconds:g} s")
-    ended = _whole("503 Service Unavailable", "retry-after: 1\r\n",
-                   "the process that worked on this has ended; try again")  # fmt: skip
-    now = time.monotonic()
+    body = f'{{"error":"deadline exceeded: no answer within {deadline_seconds:g} s"}}'
+    answer, latest = (_HEAD % len(body) + body).encode(), time.monotonic() - deadline_seconds
     for descriptor, since in enumerate(waiting):
-        if since > 0:
+        if 0 < since < latest:
             with suppress(OSError):  # the client has left; or a model wrote a number of its own
                 client = socket.socket(fileno=descriptor)
                 if client.type == socket.SOCK_STREAM:
-                    client.send(late if 0 < deadline_seconds < now - since else ended, socket.MSG_DONTWAIT)
-
-
-def _whole(status: str, header: str, reason: str) -> bytes:
-    body = f'{{"error":"{reason}"}}'
-    return _ANSWER.format(status, header, len(body), body).encode()
+                    client.send(answer, socket.MSG_DONTWAIT)

@@ -83,12 +83,14 @@ def news(served):
 
 
 def ask(server, *values):
-    """The status of one prediction on a connection of its own, and the body."""
+    """The status of one prediction on a connection of its own, 0 if there was no answer, and the body."""
     values = values or (0,)
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(values)], "data": values}]}
     url = server.event("server.ready")["address"] + "/v2/models/m/infer"
-    answer = httpx.post(url, json=body, timeout=PATIENCE_SECONDS)
-    return answer.status_code, answer.text
+    with contextlib.suppress(httpx.TransportError):
+        answer = httpx.post(url, json=body, timeout=PATIENCE_SECONDS)
+        return answer.status_code, answer.text
+    return 0, ""
 
 
 def test_a_prediction_that_never_returns_costs_its_worker(served, news):
@@ -115,8 +117,14 @@ def test_one_on_the_event_loop_is_broken_off(tmp_path):
         assert not {"worker.stuck", "worker.died"} & set(server.names())
 
 
-def test_one_that_holds_the_interpreter_too(served, news):
-    assert ask(served, HOLD) == (504, '{"error":"deadline exceeded: no answer within 1 s"}')
+def test_one_that_holds_the_interpreter_too_and_its_client_is_told_but_no_other(served, news):
+    address = httpx.URL(served.event("server.ready")["address"])
+    with socket.create_connection((address.host, address.port), timeout=PATIENCE_SECONDS) as idle:
+        for request, status in ((b"POST /v2/models/m/infer", b"400"), (b"GET /v2/health/ready", b"200")):
+            idle.sendall(request + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+            assert idle.recv(65536).startswith(b"HTTP/1.1 " + status)
+        assert ask(served, HOLD) == (504, '{"error":"deadline exceeded: no answer within 1 s"}')
+        assert idle.recv(65536) == b""
     assert "event loop has not run" in news("worker.stuck")["reason"]
     news("worker.ready")
     assert [ask(served)[0], ask(served, HOLD)[0]] == [200, 500]
@@ -124,7 +132,7 @@ def test_one_that_holds_the_interpreter_too(served, news):
 
 def test_a_request_that_kills_is_not_run_twice(served, news):
     refused, deaths = poisoned(served), served.names().count("worker.died")
-    assert ask(served, ABORT) == (503, '{"error":"the process that worked on this has ended; try again"}')
+    assert ask(served, ABORT)[0] == 0
     assert news("worker.died")["poisoned"] == 1
     news("worker.ready")
     for _ in range(6):
@@ -140,21 +148,10 @@ def poisoned(server):
     return float(re.search(r"^runtime_poisoned_requests_total (.*)$", metrics, re.MULTILINE)[1])
 
 
-def test_who_was_answered_before_its_worker_ended_hears_nothing_more(served, news):
-    address = httpx.URL(served.event("server.ready")["address"])
-    with socket.create_connection((address.host, address.port), timeout=PATIENCE_SECONDS) as idle:
-        for request in (b"POST /v2/models/m/infer", b"GET /v2/health/ready"):
-            idle.sendall(request + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
-            assert idle.recv(65536).startswith(b"HTTP/1.1 400" if b"infer" in request else b"HTTP/1.1 200")
-        assert ask(served, ABORT, 0)[0] == 503
-        assert idle.recv(65536) == b""
-    news("worker.ready")
-
-
 def test_as_many_deaths_by_requests_as_a_crash_loop_has_leave_the_server_up(tmp_path):
     with server_of_one(tmp_path) as server:
         for count in range(1, 6):
-            assert ask(server, ABORT, count)[0] == 503
+            assert ask(server, ABORT, count)[0] == 0
             server.event("worker.ready", count=count + 1)
         assert ask(server)[0] == 200
 
