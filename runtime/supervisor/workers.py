@@ -231,7 +231,7 @@ class Workers:
         loop.remove_reader(worker.channel.fileno())
         self._hear_the_rest(worker)
         del self._workers[worker.slot]
-        if not self.stopping:
+        if self.ready and not self.stopping:
             with suppress(OSError):  # it is tried again with the start, which may have to wait
                 self._renew_listeners(worker.slot)
         reason = self._out_of_memory(worker.reap())
