@@ -120,6 +120,7 @@ def test_the_examples_of_a_kit_whose_sample_is_a_group_have_all_of_its_rows(cach
     its_examples_pass(served)
 
 
+@pytest.mark.slow
 def test_a_kit_that_is_refused_by_a_server_is_refused_by_a_library(cache: Path) -> None:
     with pytest.raises(Refused, match=r"builtins\.print"):
         runtime.load(f"oci:{KITS / 'evil-pickle'}:v1", cache_dir=cache)

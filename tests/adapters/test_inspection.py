@@ -24,7 +24,10 @@ from .kits import files_in, unpack
         ("wine-sklearn", "data", "models/wine.joblib", "sklearn", "a pickle, which --trust data"),
         pytest.param("diabetes-skops", "data", "diabetes.skops", "sklearn", None, marks=pytest.mark.slow),
         pytest.param("mlp-pt2", "restricted", "mlp.pt2", "pytorch", None, marks=pytest.mark.slow),
-        ("mlp-pt2", "data", "mlp.pt2", "pytorch", "its member data/sample_inputs/model.pt is pickled"),
+        pytest.param(
+            *("mlp-pt2", "data", "mlp.pt2", "pytorch", "its member data/sample_inputs/model.pt is pickled"),
+            marks=pytest.mark.slow,
+        ),
         ("cnn-torchscript", "restricted", "model/cnn.pt", "pytorch", "TorchScript, which needs"),
         ("mlp-statedict", "restricted", "weights.pth", "pytorch", "weights, which need the kit's own code"),
         ("mlp-statedict", "restricted", "net.py", None, None),

@@ -236,6 +236,7 @@ def test_15_without_blobs_the_disk_never_holds_more_than_the_kit(
 # --- the wire
 
 
+@pytest.mark.slow
 def test_21_a_connection_that_drips_is_replaced_where_it_was(
     registry: LyingRegistry, layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +308,7 @@ def asked_ranges(registry: LyingRegistry, layout: Path) -> list[tuple[int, int |
     return [(int(first), int(last) if last else None) for first, _, last in asked]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("many_ranges")
 def test_connections_of_several_long_layers_are_all_used_again(lying: Lying, tmp_path: Path) -> None:
     said: list[logging.LogRecord] = []
@@ -357,6 +359,7 @@ def test_18_a_range_that_breaks_goes_on_where_it_was(
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("many_ranges")
 def test_21_a_range_that_is_far_slower_than_others_is_asked_for_again_where_it_was(
     registry: LyingRegistry, layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

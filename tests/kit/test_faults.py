@@ -60,8 +60,8 @@ def model_path(proxy: FaultyProxy, cache: Path) -> str:
     ("lie", "second"),
     [
         pytest.param(cut(1_500_000), r"bytes=1500000-", id="18 cut"),
-        pytest.param(stalled(1_500_000), r"bytes=1500000-", id="20 stalled"),
-        pytest.param(slow(5, 0.01), r"bytes=\d+-", id="21 dripping"),
+        pytest.param(stalled(1_500_000), r"bytes=1500000-", id="20 stalled", marks=pytest.mark.slow),
+        pytest.param(slow(5, 0.01), r"bytes=\d+-", id="21 dripping", marks=pytest.mark.slow),
         pytest.param(refusal(503, Retry_After="0"), "", id="22 refused"),
         pytest.param(flipped(1_500_000), "", id="36 flipped"),
     ],

@@ -8,6 +8,8 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
+import pytest
+
 from runtime.link.limits import Limits
 from runtime.link.spans import Note, Sampling, read
 from runtime.serving.inference import infer
@@ -105,6 +107,7 @@ def test_what_is_not_chosen_leaves_no_note_and_no_header():
     assert sent.notes == []
 
 
+@pytest.mark.slow
 def test_notes_that_cannot_be_sent_are_dropped_and_counted():
     served = app_of(model(), limits=Limits(inline_seconds=1))
     sent = Sent(served)

@@ -390,6 +390,7 @@ def test_a_lock_is_held_by_one_at_a_time(store: Store) -> None:
     assert most == [1] * 8
 
 
+@pytest.mark.slow
 def test_a_wait_for_a_lock_is_said_and_ends_without_it_if_nobody_writes(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

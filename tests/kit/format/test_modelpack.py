@@ -40,6 +40,7 @@ def test_01_an_artifact_of_modctl_is_model_parts_and_code_at_their_paths(name: s
     assert files == {each["path"]: each["content_sha256"] for each in wanted["layers"] if each["path"] in served}
 
 
+@pytest.mark.slow
 def test_an_artifact_comes_from_a_registry_too_and_leaves_its_docs(registry: Registry, tmp_path: Path) -> None:
     watch = Recorder()
     far = pulled(registry.push(PACKS / "iris-raw", "v1"), tmp_path / "far", watch)

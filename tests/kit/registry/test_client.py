@@ -87,6 +87,7 @@ def test_11_tls_is_spoken_to_every_other_host_and_its_authority_can_be_given(
     assert pulled(f"{NAME}:{registry.port}/kits/iris-bare:v1", tmp_path).verified == "true"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("named")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_11_a_client_certificate_goes_to_the_registry_that_wants_one(

@@ -264,6 +264,7 @@ def test_silence_ends_with_the_budget_and_not_with_the_stall_limit(lying: Lying,
     assert seconds < AT_ONCE_SECONDS
 
 
+@pytest.mark.slow
 def test_a_manifest_that_drips_ends_with_the_budget(
     lying: Lying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +276,7 @@ def test_a_manifest_that_drips_ends_with_the_budget(
     assert seconds < AT_ONCE_SECONDS
 
 
+@pytest.mark.slow
 def test_a_head_that_drips_ends_with_the_budget(lying: Lying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def drip(exchange: Exchange) -> None:
         exchange.wire.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")

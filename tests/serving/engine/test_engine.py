@@ -573,6 +573,7 @@ def test_after_its_trial_a_model_is_batched_while_requests_come(monkeypatch: pyt
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_trial_leaves_a_busy_model_alone_for_many_times_what_a_step_takes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("runtime.serving.engine.trying._PATIENCE_SECONDS", 0)
     monkeypatch.setattr("runtime.serving.engine.trying._SHARE", 10)

@@ -618,6 +618,7 @@ def test_slow_connections_make_room_for_one_that_talks(sent: bytes):
             wire.socket.close()
 
 
+@pytest.mark.slow
 def test_a_slow_body_that_makes_room_is_told():
     with serving(model(), limits=Limits(connections=1)) as served, Wire(served.port) as slow:
         slow.send(SLOW["in a body"])

@@ -142,6 +142,7 @@ def test_one_body_too_many_is_refused_and_the_others_are_answered(
     assert eventually(lambda: served.app.bodies._in_flight == 0)
 
 
+@pytest.mark.slow
 def test_a_body_that_stops_is_a_time_out_and_gives_its_memory_back() -> None:
     with serving(echo("FP32"), limits=Limits(body_seconds=0)) as served, Wire(served.port) as wire:
         assert wire.send(SHORT).answer().status == 200  # from now on the path is known
