@@ -218,6 +218,7 @@ class Service:
             for server in self._servers:
                 await server.accept()
         self._accepting.set()
+        self._meter.uses(usage())  # with the model, from the moment that it is ready
         self._channel.send(ready)
         await asyncio.sleep(_SETTLE_SECONDS)
         await asyncio.get_running_loop().run_in_executor(None, self._app.prepare)  # unless a request has asked for it

@@ -122,6 +122,15 @@ def test_several_workers_answer_on_one_socket_with_one_scrape(tmp_path):
         assert server.stop() == 0
 
 
+def test_the_memory_of_a_worker_is_shown_with_its_model_from_the_moment_that_it_is_ready(tmp_path):
+    with Server(IRIS, "--drain-delay", "0", cache=tmp_path) as server:
+        with server.ready() as client:
+            server.event("worker.ready")
+            (shown,) = re.findall(r'resident_memory_bytes\{process="worker-1"\} (\S+)', client.get("/metrics").text)
+            assert float(shown) > 0.8 * psutil.Process(server.workers()[0]).memory_info().rss
+        assert server.stop() == 0
+
+
 def of_the_runtime(scrape: str) -> str:
     return "".join(line for line in scrape.splitlines(keepends=True) if not line.startswith("process_"))
 
