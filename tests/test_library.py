@@ -34,7 +34,7 @@ from runtime.serving.served import Served
 from tests.adapters.kits import unpack
 from tests.descriptors import open_descriptors
 from tests.installed import Installed, environ
-from tests.lying_registry import stalled
+from tests.lying_registry import Gate, LyingRegistry, stalled
 from tests.places import KITS, ROOT
 
 IRIS = f"oci:{KITS / 'iris-onnx'}:v1"
@@ -194,12 +194,18 @@ def test_an_application_tries_whether_requests_may_be_joined(cache: Path, batchi
     talk_to(application, exchange)
 
 
-def test_mounted_without_a_lifespan_the_first_request_has_it_loaded(cache: Path) -> None:
-    application = Starlette(routes=[Mount("/iris", runtime.app(IRIS, cache_dir=cache))])
+def test_mounted_without_a_lifespan_the_first_request_has_it_loaded(
+    lying: Callable[..., LyingRegistry], tmp_path: Path
+) -> None:
+    registry, gate = lying("iris-onnx"), Gate()
+    registry.lie("/blobs/", stalled(100, gate), times=1)
+    kit = runtime.app(f"{registry.host}/kits/iris-onnx:v1", cache_dir=tmp_path)
+    application = Starlette(routes=[Mount("/iris", kit)])
 
     async def exchange(client: httpx.AsyncClient) -> None:
         first = await client.post("/iris/v2/models/iris-onnx/infer", json=BODY)
         assert (first.status_code, first.headers["retry-after"]) == (503, "1")
+        gate.open.set()
         while (await client.get("/iris/v2/health/ready")).status_code != 200:  # noqa: ASYNC110 - what a load balancer does
             await asyncio.sleep(0.01)
         assert (await client.post("/iris/v2/models/iris-onnx/infer", json=BODY)).status_code == 200

@@ -18,8 +18,7 @@ from runtime.link.limits import Limits
 from runtime.serving.engine.request import Signature
 from runtime.serving.protocol.image import read_images
 from runtime.serving.protocol.json_document import kind_of
-from runtime.serving.protocol.json_elements import array_of, array_of_any
-from runtime.serving.protocol.json_numbers import read_numbers
+from runtime.serving.protocol.json_elements import array_of_any
 from runtime.serving.wording import listed, quoted, shown
 
 _DOUBLE: Final = 8  # bytes
@@ -63,17 +62,6 @@ def from_columns(columns: Mapping[str, object], signature: Signature, limits: Li
         if not spec.ignored:
             arrays[spec.name] = array_from(spec, values, signature, limits)
     return complete(arrays, signature)
-
-
-def from_long_rows(text: bytes, spec: TensorSpec, limits: Limits) -> tuple[Array, bool] | None:
-    """Returns the input `spec` from a long array of numbers in JSON, and whether it is one row without a list of rows.
-    None if `text` is anything else: then it is to be read as any document. Raises InputAtFault."""
-    numbers = read_numbers(text, spec.datatype, limits.json_depth, limits.json_bytes) if spec.shape else None
-    if numbers is None:
-        return None
-    is_row = is_one_row(spec, numbers.shape)
-    shape = [1, *numbers.shape] if is_row else numbers.shape
-    return array_of(spec, shape, numbers._replace(shape=shape), limits), is_row
 
 
 def complete(arrays: Arrays, signature: Signature) -> Arrays:

@@ -18,16 +18,8 @@ from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.protocol.examples import advice
 from runtime.serving.protocol.json_document import Document, read_document
 from runtime.serving.protocol.json_numbers import LONG
-from runtime.serving.protocol.rows import (
-    array_from,
-    blocks_of,
-    by_rows,
-    from_columns,
-    from_long_rows,
-    from_rows,
-    values_of,
-    written,
-)
+from runtime.serving.protocol.long_rows import from_long_numbers, from_long_rows
+from runtime.serving.protocol.rows import array_from, blocks_of, by_rows, from_columns, from_rows, values_of, written
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import (
     JSON,
@@ -39,7 +31,7 @@ from runtime.serving.statuses import (
 )
 
 NAME: Final = "v1"
-_ROWS: Final = rb'\s*\{\s*"(?:instances|inputs)"\s*:\s*(?=\[)'
+_ROWS: Final = rb'\s*\{\s*"(instances|inputs)"\s*:\s*(?=\[)'
 _MODEL: Final = "/v1/models/{model}"
 
 
@@ -70,13 +62,14 @@ def decode(_: Head, body: bytes, served: Served) -> Request:
 
 
 def _long_rows(body: bytes, signature: Signature, limits: Limits) -> Arrays | None:
-    """Returns the one input from a body that is nothing but a long array of numbers, None from any other."""
-    only = signature.only
-    start = re.match(_ROWS, body) if only and len(body) > LONG else None
-    if start is None or only is None or body[(end := body.rfind(b"]") + 1) :].strip() != b"}":
+    """Returns the inputs from a body that is nothing but a long array of rows, None from any other."""
+    start = re.match(_ROWS, body) if len(body) > LONG else None
+    if start is None or body[(end := body.rfind(b"]") + 1) :].strip() != b"}":
         return None
-    found = from_long_rows(body[start.end() : end], only, limits)
-    return {only.name: found[0]} if found and not found[1] else None
+    rows, only = body[start.end() : end], signature.only
+    if only and (found := from_long_numbers(rows, only, limits)):
+        return {only.name: found[0]} if not found[1] else None
+    return from_long_rows(rows, signature, limits, "instances") if start[1] == b"instances" else None
 
 
 def read(document: Document, served: Served, form: Form) -> Request:

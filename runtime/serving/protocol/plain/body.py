@@ -15,6 +15,7 @@ from runtime.serving.protocol import v1
 from runtime.serving.protocol.examples import advice
 from runtime.serving.protocol.image import is_image, read_images
 from runtime.serving.protocol.json_document import read_document
+from runtime.serving.protocol.long_rows import from_long_numbers, from_long_rows
 from runtime.serving.protocol.plain.arrow import read_arrow
 from runtime.serving.protocol.plain.csv_text import cells_of, read_csv
 from runtime.serving.protocol.plain.multipart import Part, parts_of
@@ -23,7 +24,6 @@ from runtime.serving.protocol.rows import (
     array_from,
     complete,
     from_columns,
-    from_long_rows,
     from_rows,
     is_binary,
     is_one_row,
@@ -139,8 +139,10 @@ def _json(body: bytes, served: Served) -> Reading:
     limits, only = served.limits, served.signature.only
     if served.signature.text and body.lstrip()[:1] == b'"':
         return from_rows([_value(body, "request body")], served.signature, limits, "rows"), "row"
-    if only and body[:1] == b"[" and (found := from_long_rows(body, only, limits)):
+    if only and body[:1] == b"[" and (found := from_long_numbers(body, only, limits)):
         return {only.name: found[0]}, "row" if found[1] else "rows"
+    if arrays := from_long_rows(body, served.signature, limits, "rows"):
+        return arrays, "rows"
     return _document(read_document(body, limits.json_depth, limits.json_bytes, arrays=True), served)
 
 
@@ -148,14 +150,15 @@ def _json_lines(body: bytes, served: Served) -> Reading:
     text, limits = body.replace(b"\r\n", b"\n").strip(), served.limits
     while b"\n\n" in text:
         text = text.replace(b"\n\n", b"\n")
+    array = b"[%b]" % text.replace(b"\n", b",")
     rows: Any = None
-    with suppress(
-        InputAtFault
-    ):  # that is a line's fault; as one array first, since that bounds what all take in memory
-        rows = read_document(b"[%b]" % text.replace(b"\n", b","), limits.json_depth, limits.json_bytes, arrays=True)
+    arrays = from_long_rows(array, served.signature, limits, "rows")
+    if arrays is None:
+        with suppress(InputAtFault):  # that is a line's fault; as one array first, which bounds what all take in memory
+            rows = read_document(array, limits.json_depth, limits.json_bytes, arrays=True)
     for number, line in enumerate(io.BytesIO(text)):
         _value(line, f"row {number} of the JSON lines")
-    return from_rows(rows, served.signature, limits, "rows"), "rows"
+    return arrays or from_rows(rows, served.signature, limits, "rows"), "rows"
 
 
 def _value(text: bytes, what: str) -> Any:
