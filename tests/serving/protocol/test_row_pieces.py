@@ -138,6 +138,14 @@ def test_other_documents_are_none(text: bytes, monkeypatch: pytest.MonkeyPatch):
     assert from_long_rows(text, NUMBERS, Limits(), "rows") is None
 
 
+def test_an_array_that_is_cut_inside_of_a_text_is_read_as_a_whole():
+    rows = [PERSON | {"name": "},{" * 20}] * 20
+    text = b"[%b]" % b",".join(map(orjson.dumps, rows))
+    assert from_long_rows(text, PEOPLE, Limits(), "rows") is None
+    got = PLAIN.decode({b"content-type": JSON}, text, app_of(people(), warm=False).model).inputs
+    assert got["name"].tolist() == [b"},{" * 20] * 20
+
+
 def test_too_many_elements_or_too_much_memory_is_none():
     text = b"[%b]" % b",".join([orjson.dumps(PERSON)] * 100)
     assert from_long_rows(text, PEOPLE, Limits(elements=100), "rows") is not None
