@@ -134,12 +134,14 @@ class RequestFailed(Failure):
     advice = ""  # what the answer says behind the line: a body that would pass
 
     def __str__(self) -> str:
-        return super().__str__().translate(_NO_MARKS)
+        text = super().__str__()
+        return text.translate(_NO_MARKS) if _BEGIN in text or _END in text else text
 
     @property
     def logged(self) -> str:
         """The line with `***` for everything that the client sent."""
-        return _PRIVATE.sub("***", super().__str__())
+        text = super().__str__()
+        return _PRIVATE.sub("***", text) if _BEGIN in text else text
 
 
 class InvalidInput(RequestFailed):

@@ -162,7 +162,8 @@ class Served:
         """Returns the answer with the headers that say where the model is from, if it lacks them."""
         if response.headers is self._usual:
             return response
-        return response._replace(headers=self.stamped(response.headers))
+        status, headers, body, variable, tail = response
+        return Response(status, self.stamped(headers), body, variable, tail)
 
     def stamped(self, headers: tuple[Header, ...]) -> tuple[Header, ...]:
         """Returns `headers`, one of a few tuples, and those that say where the model is from."""

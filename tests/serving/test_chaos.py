@@ -69,7 +69,7 @@ def right(numbers: list[int], wanted: tuple[str, ...]) -> list[list[Any]]:
 @pytest.mark.parametrize("limits", [IN_THREADS, ON_LOOP], ids=["in threads", "on the loop"])
 def test_nobody_gets_anothers_answer(limits: Limits, monkeypatch: pytest.MonkeyPatch, campaign: Campaign):
     predictions = campaign(3_000, 100_000, 500_000)
-    monkeypatch.setattr(costs, "_JOINS", 0.0)  # everything short gains from a batch
+    monkeypatch.setattr(costs, "_JOINS_SECONDS", 0.0)  # everything short gains from a batch
     counting, seen = Counting(), Counter[str]()
     served = app_of(counting.model, limits=limits, warm=False)
     served.lines.log.level = "error"

@@ -17,8 +17,8 @@ _FIRST_PROOF, _LONGEST_PROOF = 4, 64
 _FORGET_SECONDS = 10.0
 """A size that was cheap for this long and turns out slow starts with the first proof again."""
 _SIZES = 64
-_JOINS = 0.2
-"""Where calls may be joined, one that takes more than this part of the limit gains from it: joining costs 20 us."""
+_JOINS_SECONDS = 0.00006
+"""Where calls may be joined, one that takes longer than this gains from it: joining costs 20 us."""
 
 
 class Costs:
@@ -41,7 +41,7 @@ class Costs:
 
     def may_join(self) -> None:
         """Notes that calls may be joined."""
-        self._cheap = self._limit * _JOINS
+        self._cheap = min(self._limit, _JOINS_SECONDS)
 
     def bearable(self, size: int) -> bool:
         """Returns True if a call of this size may hold the loop while no other request waits."""

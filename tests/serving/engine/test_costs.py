@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from runtime.serving.engine.costs import Costs
 
 LIMIT = 0.0003
@@ -59,10 +61,11 @@ def test_a_warm_up_speaks_for_smaller_inputs_only():
     assert [costs.cheap(size) for size in (0, 4, 5, 6)] == [True, True, True, False]
 
 
-def test_where_calls_may_be_joined_only_the_shortest_do_not_gain_from_a_batch():
-    costs = Costs(LIMIT)
-    costs.seed(4, LIMIT / 2)
-    costs.seed(3, LIMIT / 10)
+@pytest.mark.parametrize("limit", [LIMIT, 3 * LIMIT], ids=["threadsafe", "serial"])
+def test_where_calls_may_be_joined_only_the_shortest_do_not_gain_from_a_batch(limit: float):
+    costs = Costs(limit)
+    costs.seed(4, 0.00007)
+    costs.seed(3, 0.00005)
     assert (costs.cheap(3), costs.cheap(4)) == (True, True)
     costs.may_join()
     assert (costs.cheap(3), costs.cheap(4)) == (True, False)
