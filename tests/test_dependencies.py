@@ -33,7 +33,7 @@ EXTRAS = {
 CHECKED_BEFORE = {
     ("adapters/huggingface/pipelines.py", "PIL"),
     ("adapters/mlflow/pyfunc.py", "mlflow"),
-    ("adapters/pickles/boosters.py", "catboost"),
+    ("adapters/pickles/gradient_boosting.py", "catboost"),
 }
 """Another module has looked for the package before, or the model of a `python_function` names MLflow itself."""
 OURS = {"runtime", "adapters"}

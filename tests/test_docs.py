@@ -135,6 +135,12 @@ def test_files_that_a_page_names_are_there(page: Path) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_modules_that_the_architecture_names_are_there() -> None:
+    named = set(re.findall(r"`(\w+\.py)`", (ROOT / "docs/architecture.md").read_text()))
+    known = {path.name for folder in ("runtime", "adapters", "docs") for path in (ROOT / folder).rglob("*.py")}
+    assert named - known == set()
+
+
 def test_decisions_are_listed_and_short() -> None:
     pages = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"), key=lambda page: int(page.name.partition("-")[0]))
     listed = re.findall(r"^\d+\. \[(.*)\]\((.*)\)$", (ROOT / "docs/decisions/README.md").read_text(), re.MULTILINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 import importlib
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,14 @@ def test_no_box_of_the_picture_stands_on_a_cycle() -> None:
 
 def test_the_picture_in_the_architecture_is_of_these_imports() -> None:
     assert drawn() == picture(GRAPH), "draw it with: make picture"
+
+
+def test_no_two_names_of_files_differ_by_an_ending() -> None:
+    """Commands are called as on the command line, and `Served` has no better name."""
+    modules = {each for each in GRAPH.modules if each not in ROOMS and not each.startswith("runtime.commands.")}
+    names = {module.rpartition(".")[2] for module in modules} - {"served"}
+    stems = Counter(re.sub(r"(ings?|ers?|ors?|ions?|ed|e?s|e)$", "", name) if len(name) > 4 else name for name in names)
+    assert [stem for stem, count in stems.items() if count > 1] == []
 
 
 def folder_of(room: str) -> str:

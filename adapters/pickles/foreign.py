@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from adapters.checks import need
 from adapters.pickles import pandas
-from adapters.pickles.boosters import BOOSTERS
+from adapters.pickles.gradient_boosting import BOOSTERS
 from adapters.pickles.parts import Distribution
 from adapters.pickles.rules import CALL, CLASS, VALUE, Permitted, canonical, permitted
 

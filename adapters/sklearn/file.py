@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from adapters.base import LoadFailed, ModelFiles, Options
 from adapters.imports import framework, hidden, kit_on_path
-from adapters.pickles.boosters import BOOSTERS
 from adapters.pickles.file import FREE_BYTES, RATIO
 from adapters.pickles.foreign import is_unused
+from adapters.pickles.gradient_boosting import BOOSTERS
 from adapters.pickles.head import looks_like_skops
 from adapters.pickles.names import names_in
 from adapters.pickles.rules import COMPILED, permitted

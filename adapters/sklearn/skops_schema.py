@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from adapters.checks import need
-from adapters.pickles.boosters import BOOSTERS
 from adapters.pickles.foreign import is_unused
+from adapters.pickles.gradient_boosting import BOOSTERS
 from adapters.pickles.parts import Compiled, Distribution, Partial, check_state
 from adapters.pickles.rules import CLASS, VALUE, permitted
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from adapters.base import LoadFailed
 from adapters.checks import below, need
-from adapters.sklearn.trees import ANSWERS, TREES
+from adapters.sklearn.decision_trees import ANSWERS, TREES
 from adapters.sklearn.walk import walk
 from adapters.wording import reason
 

@@ -1,4 +1,4 @@
-"""Who writes a slot of metrics: everything but what `serving/metering.py` counts."""
+"""Who writes a slot of metrics: everything but what `serving/accounts.py` counts."""
 
 from __future__ import annotations
 

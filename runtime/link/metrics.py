@@ -1,6 +1,6 @@
 """Metrics: the table of families, and where each has its doubles in a process's slot.
 
-A slot is written by one process only: `meter.py` writes what happens now and then, `serving/metering.py` what happens
+A slot is written by one process only: `meter.py` writes what happens now and then, `serving/accounts.py` what happens
 with every request. `totals.py` reads the slots of all processes. Nothing of this imports numpy or prometheus_client.
 """
 

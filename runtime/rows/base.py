@@ -1,4 +1,4 @@
-"""What a form of file is to `predicting`: blocks of rows in, inputs for the model, and predictions out."""
+"""What a form of file is to `scoring`: blocks of rows in, inputs for the model, and predictions out."""
 
 import csv
 import io

@@ -20,16 +20,16 @@ from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.learning import Learning
 from runtime.serving.engine.request import Request, Signature
 from runtime.serving.health import Health
-from runtime.serving.pictures import NO_PICTURES, Picture
+from runtime.serving.image_inputs import NO_PICTURES, Picture
 from runtime.serving.protocol.examples import example_rows
 from runtime.serving.protocol.json_elements import arrays_of
 from runtime.serving.statuses import Header, Response
 from runtime.serving.wording import listed, shown
 
 if TYPE_CHECKING:
+    from runtime.serving.accounts import Account
     from runtime.serving.engine.trial import Ran, Trial
     from runtime.serving.in_hand import InHand
-    from runtime.serving.metering import Account
 
 
 class Provenance(NamedTuple):

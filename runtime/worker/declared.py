@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from adapters.base import DATATYPES, Options, TensorSpec
 from runtime.errors import InvalidKitfile
-from runtime.serving.pictures import CHANNELS, LAYOUTS, RESIZES
+from runtime.serving.image_inputs import CHANNELS, LAYOUTS, RESIZES
 from runtime.serving.wording import quoted
 
 T = TypeVar("T")

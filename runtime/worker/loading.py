@@ -22,8 +22,8 @@ from runtime.link.model_files import in_layer
 from runtime.log import Log
 from runtime.serving.codec_table import CODECS
 from runtime.serving.engine.trial import Wish, trial
+from runtime.serving.image_inputs import AS_IT_IS, pictures
 from runtime.serving.inference import rehearse
-from runtime.serving.pictures import AS_IT_IS, pictures
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.examples import as_written
 from runtime.serving.protocol.v1 import V1

@@ -49,7 +49,7 @@ def _predict(order: Predict, log: Log, source: int, target: int) -> Predicted:
     from runtime.link.meter import Meter
     from runtime.link.metrics import WIDTH
     from runtime.rows.base import Job
-    from runtime.rows.predicting import Predicting, form_of
+    from runtime.rows.scoring import Scoring, form_of
     from runtime.worker.loading import load
 
     listen(log)
@@ -59,7 +59,7 @@ def _predict(order: Predict, log: Log, source: int, target: int) -> Predicted:
     predictions = os.fdopen(target, "wb", _BUFFER_BYTES)
     try:
         job = Job(rows, predictions, served, order.columns, order.alone)
-        predicting = Predicting(job, order.form or form_of(rows.peek(8)), log, skip=order.skip)
+        predicting = Scoring(job, order.form or form_of(rows.peek(8)), log, skip=order.skip)
         predicting.run()
     except BrokenPipeError:  # the reader has seen enough: `runtime predict … | head`
         log.debug("rows.unread")

@@ -8,7 +8,7 @@ import pytest
 from runtime.link.board import Board
 from runtime.link.meter import Meter
 from runtime.link.metrics import WIDTH
-from runtime.serving.metering import Account
+from runtime.serving.accounts import Account
 from runtime.serving.scrape import render
 from tests.serving.support import PROVENANCE
 

@@ -18,9 +18,9 @@ from runtime.link.meter import Meter
 from runtime.link.metrics import BUCKETS, FAMILIES, OUTCOMES, PHASES, PROTOCOL_NAMES, REASONS, STAGES, WIDTH, reason_of
 from runtime.link.totals import Totals
 from runtime.link.usage import usage
+from runtime.serving.accounts import Account
 from runtime.serving.codec_table import CODECS
-from runtime.serving.http.framing import Refused
-from runtime.serving.metering import Account
+from runtime.serving.http.head import Refused
 from runtime.serving.protocol.grpc.codec import GRPC
 from runtime.serving.scrape import render
 from runtime.serving.statuses import STATUSES

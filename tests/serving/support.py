@@ -26,8 +26,8 @@ from runtime.serving import served as serving_wing
 from runtime.serving.app import App
 from runtime.serving.codec_table import CODECS
 from runtime.serving.http.server import Server
+from runtime.serving.image_inputs import pictures
 from runtime.serving.inference import Endpoint, rehearse
-from runtime.serving.pictures import pictures
 from runtime.serving.protocol.codec import Codec, prepare
 from runtime.serving.protocol.v2.codec import V2_JSON
 from runtime.serving.protocol.v2.encode import example_request

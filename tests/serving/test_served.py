@@ -155,7 +155,7 @@ def test_only_a_threadsafe_model_is_called_by_several_threads_at_once(threadsafe
 
 
 def test_log_metadata_and_metrics_say_what_became_of_batching(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("runtime.serving.engine.trying._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("runtime.serving.engine.trial_run._PAUSE_SECONDS", 0)
     served = app_of(model(batch=True), warm=False, limits=Limits(inline_seconds=0))
     rows = [{"X": np.ones((1, 4), np.float32)}]
 

@@ -21,7 +21,7 @@ from adapters.wording import is_ctrl_c
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed, private
 from runtime.link.limits import Limits
 from runtime.link.meter import Meter
-from runtime.serving.engine import trying
+from runtime.serving.engine import trial_run
 from runtime.serving.engine.arrivals import Arrivals
 from runtime.serving.engine.batches import Batch, Batches, Verdict
 from runtime.serving.engine.call import Call, too_late
@@ -279,7 +279,7 @@ class Engine:
 
     async def try_batching(self, trial: Trial) -> Verdict:
         """Tries in the background whether the model may be batched, and batches from then on if it may."""
-        verdict = await trying.run(trial, self.predict, self._try_in_thread, lambda: self.in_flight > 0)
+        verdict = await trial_run.run(trial, self.predict, self._try_in_thread, lambda: self.in_flight > 0)
         self.verdict = verdict
         self.allow(verdict)
         return verdict

@@ -8,7 +8,7 @@ import numpy as np
 from adapters.base import Model, TensorSpec
 from adapters.values import DTYPES, Arrays
 from runtime.errors import InputAtFault
-from runtime.serving.pictures import NO_PICTURES, Picture
+from runtime.serving.image_inputs import NO_PICTURES, Picture
 from runtime.serving.wording import listed, shown
 
 

@@ -1,5 +1,5 @@
-"""The gRPC server on HTTP/2 connections: `unary` and `streaming` calls; `service` for predictions, `health` for probes,
-`reflection`.
+"""The gRPC server on HTTP/2 connections: `unary` and `bidirectional` calls; the services `service` for predictions,
+`health` for probes, and `reflection`.
 
 Imported by a worker that has a socket for it, and by nothing else; protobuf, with the first call that needs it.
 

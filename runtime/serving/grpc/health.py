@@ -7,9 +7,9 @@ import asyncio
 from typing import Final
 
 from runtime.errors import InvalidInput, UnknownModel
+from runtime.serving.grpc.bidirectional import Bidirectional
 from runtime.serving.grpc.metadata import Asked
 from runtime.serving.grpc.state import Method, Methods, Refuse
-from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.health import Health
 from runtime.serving.media import Body
 from runtime.serving.protocol.grpc.wire import field, fields
@@ -56,7 +56,7 @@ class Checks:
             return self._refuse(UnknownModel("unknown service"), asked, quiet=True)
         return Response(200, (), status)
 
-    async def _watch(self, call: Streaming, _: Asked) -> None:
+    async def _watch(self, call: Bidirectional, _: Asked) -> None:
         """Says each change; other processes make them, so it has to look. Ends when the server is about to."""
         service, said = "", None
         async for body in call.messages():

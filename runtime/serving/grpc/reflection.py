@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from runtime.serving.grpc.descriptors import HEALTH, REFLECTION
+from runtime.serving.grpc.bidirectional import Bidirectional
 from runtime.serving.grpc.metadata import CODES, Asked
+from runtime.serving.grpc.standard_services import HEALTH, REFLECTION
 from runtime.serving.grpc.state import Method, Methods
-from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.protocol.grpc.descriptor import FILE
 from runtime.serving.protocol.grpc.wire import field, fields, varint
 
@@ -34,7 +34,7 @@ class Reflection:
         """By path."""
         return {f"/{name}/ServerReflectionInfo".encode(): Method(stream=self._tell) for name in _NAMES}
 
-    async def _tell(self, call: Streaming, _: Asked) -> None:
+    async def _tell(self, call: Bidirectional, _: Asked) -> None:
         async for body in call.messages():
             found = {number: body[begin:end] for number, _, begin, end in fields(body) if number}
             echo = (field(_HOST, found[_HOST]) if _HOST in found else b"") + field(_ASKED, body)

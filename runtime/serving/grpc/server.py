@@ -6,24 +6,24 @@ from collections.abc import Callable, Sequence
 from runtime.link.limits import Limits
 from runtime.log import Log
 from runtime.serving.asgi import Bodies
+from runtime.serving.base_server import BaseServer
+from runtime.serving.grpc.bidirectional import Bidirectional
 from runtime.serving.grpc.health import NAME, Checks
 from runtime.serving.grpc.metadata import Asked
 from runtime.serving.grpc.state import Methods, State
-from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.grpc.unary import Unary
 from runtime.serving.health import Health
 from runtime.serving.http2.connection import Connection
-from runtime.serving.listening import Listening
 from runtime.serving.protocol.codec import Codec
 from runtime.serving.served import Models
 
 
-class Server(Listening[State, Connection[Asked]]):
+class Server(BaseServer[State, Connection[Asked]]):
     """Serves `models`; `speak` gets the protocol before its first use, which is imported then."""
 
     def __init__(self, models: Models, sockets: Sequence[socket.socket], *, bodies: Bodies, health: Health,
                  limits: Limits, log: Log, speak: Callable[[Codec], object]) -> None:  # fmt: skip
-        state = State(self._later, bodies, health=health, limits=limits, log=log, unary=Unary, streaming=Streaming)
+        state = State(self._later, bodies, health=health, limits=limits, log=log, unary=Unary, streaming=Bidirectional)
         state.methods = Checks(health, state.refuse).methods
         super().__init__(state, Connection, sockets)
         self._models, self._speak = models, speak

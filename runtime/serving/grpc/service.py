@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 
 from runtime.errors import InvalidInput, NotReady, RequestFailed
 from runtime.link.limits import Limits
+from runtime.serving.grpc.bidirectional import Bidirectional
 from runtime.serving.grpc.metadata import Asked
 from runtime.serving.grpc.state import Answer, Method, Methods, Refuse
-from runtime.serving.grpc.streaming import Streaming
 from runtime.serving.inference import Endpoint, infer
 from runtime.serving.media import Body, too_large
 from runtime.serving.protocol.codec import PAGE_BYTES
@@ -82,7 +82,7 @@ class Inference:
             endpoint = self._endpoints[served.name] = Endpoint.of(served, (GRPC,))
         return endpoint
 
-    async def _stream(self, call: Streaming, asked: Asked) -> Response | None:
+    async def _stream(self, call: Bidirectional, asked: Asked) -> Response | None:
         """Answers one request after another. One that fails is told in its answer, and the stream goes on; or ends with
         that status if the client asked for it by the metadata `triton_grpc_error`."""
         ends = asked.metadata.get(b"triton_grpc_error") == b"true"

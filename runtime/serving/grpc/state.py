@@ -36,7 +36,7 @@ class Method(NamedTuple):
     unary: Callable[[Body, Asked, float | None], Answer] | None = None
     """A message, the call's headers and the seconds that its client waits → the answer."""
     stream: Callable[[Any, Asked], Coroutine[Any, Any, Response | None]] | None = None
-    """A `streaming.Streaming` and the call's headers → the status in the end, None for OK."""
+    """A `bidirectional.Bidirectional` and the call's headers → the status in the end, None for OK."""
 
 
 Methods = Mapping[bytes, Method]

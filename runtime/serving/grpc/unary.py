@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, RequestFailed
-from runtime.serving.grpc.calls import PREFIX, Call, trailers
+from runtime.serving.grpc.exchange import PREFIX, GrpcCall, trailers
 from runtime.serving.grpc.metadata import BEGIN
 from runtime.serving.grpc.state import Method
 from runtime.serving.inference import Later
@@ -12,7 +12,7 @@ from runtime.serving.media import Body
 from runtime.serving.statuses import Response
 
 
-class Unary(Call):
+class Unary(GrpcCall):
     """It is answered in the read that brings it, where the model is cheap."""
 
     __slots__ = ("_compressed", "_whole")

@@ -14,7 +14,7 @@ from runtime.serving.statuses import Header, check_lines
 if TYPE_CHECKING:
     from starlette.types import Message, Scope
 
-    from runtime.serving.http.framing import Head
+    from runtime.serving.http.head import Head
 
 _SKIPPED_BYTES: Final = 65_536
 """An unread rest of a body this short is skipped; a longer one costs the connection."""

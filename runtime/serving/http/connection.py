@@ -8,15 +8,15 @@ import asyncio
 from typing import Final, cast
 
 from runtime.link.metrics import reason_of
+from runtime.serving.base_server import readable
 from runtime.serving.http.application import ApplicationExchange
 from runtime.serving.http.exchange import Exchange, Turns, rendered
-from runtime.serving.http.framing import LONGEST_SHORT, UNKNOWN, Head, Refused, is_plain, known
+from runtime.serving.http.head import LONGEST_SHORT, UNKNOWN, Head, Refused, is_plain, known
 from runtime.serving.http.leaving import abort_if_gone
 from runtime.serving.http.long_body import LongBody
 from runtime.serving.http.reader import Reader
 from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, State, look
 from runtime.serving.inference import Endpoint, infer
-from runtime.serving.listening import readable
 from runtime.serving.media import Body, head_of
 from runtime.serving.media import Head as MediaHead
 from runtime.serving.statuses import JSON, RETRY, Response, error_body

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from typing import Any, Final
 
 from runtime.serving.http.flow import Flow, addresses
-from runtime.serving.http.framing import Headers, Refused
+from runtime.serving.http.head import Headers, Refused
 from runtime.serving.http.state import State
 from runtime.serving.inference import Later
 from runtime.serving.statuses import JSON, Header, Response, check_lines, error_body

@@ -7,7 +7,7 @@ from typing import Final
 import httptools
 
 from runtime.link.limits import Limits
-from runtime.serving.http.framing import Head, Headers, Refused, check_head, target
+from runtime.serving.http.head import Head, Headers, Refused, check_head, target
 from runtime.serving.media import too_large
 
 _CHUNK_BYTES: Final = 128

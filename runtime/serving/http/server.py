@@ -6,9 +6,9 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from runtime.serving.base_server import BaseServer
 from runtime.serving.http.connection import Connection
 from runtime.serving.http.state import State
-from runtime.serving.listening import Listening
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runtime.serving.health import Health
 
 
-class Server(Listening[State, Connection]):
+class Server(BaseServer[State, Connection]):
     """Serves `app`."""
 
     def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket], *, health: Health, limits: Limits,

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
 from runtime.serving.asgi import Bodies
-from runtime.serving.http.framing import LONGEST_SHORT, Head, Refused
-from runtime.serving.listening import Accounts
+from runtime.serving.base_server import Accounts
+from runtime.serving.http.head import LONGEST_SHORT, Head, Refused
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

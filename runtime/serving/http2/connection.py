@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final, TypeVar, cast
 
+from runtime.serving.base_server import readable
 from runtime.serving.http2.frames import (
     ENHANCE_YOUR_CALM,
     INITIAL_WINDOW,
@@ -24,7 +25,6 @@ from runtime.serving.http2.frames import (
 from runtime.serving.http2.input import Input
 from runtime.serving.http2.output import CONNECTION_BYTES, STREAM_BYTES, TURNS
 from runtime.serving.http2.state import State
-from runtime.serving.listening import readable
 from runtime.serving.statuses import error_body
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ _HTTP1: Final = error_body("this port speaks gRPC, over HTTP/2 without TLS; HTTP
 
 
 class Connection(Input[T], asyncio.Protocol):
-    """The protocol that `listening.Listening` gives to the event loop. `peers` are the server's open connections."""
+    """The protocol that `base_server.BaseServer` gives to the event loop. `peers` are the server's open connections."""
 
     def __init__(self, state: State[T], peers: "set[Connection[T]]") -> None:
         super().__init__(state)

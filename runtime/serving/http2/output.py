@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from runtime.serving.base_server import Accounts
 from runtime.serving.http2.frames import (
     CANCEL,
     DATA,
@@ -20,7 +21,6 @@ from runtime.serving.http2.frames import (
     numbered,
 )
 from runtime.serving.http2.stream import Stream
-from runtime.serving.listening import Accounts
 
 STREAM_BYTES: Final = 4 * 2**20
 CONNECTION_BYTES: Final = 16 * 2**20

@@ -5,12 +5,12 @@ from typing import Final, Generic, TypeVar
 from runtime.link.limits import Limits
 from runtime.link.metrics import reason_of
 from runtime.log import Log
+from runtime.serving.base_server import Accounts
 from runtime.serving.health import Health
 from runtime.serving.http2.frames import Broken
 from runtime.serving.http2.hpack import Header
 from runtime.serving.http2.output import Output
 from runtime.serving.http2.stream import Stream
-from runtime.serving.listening import Accounts
 from runtime.serving.trail import request_id
 
 T = TypeVar("T")

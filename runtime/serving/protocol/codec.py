@@ -5,9 +5,9 @@ from typing import Any, Final, NamedTuple
 
 from adapters.values import Arrays
 from runtime.errors import RequestFailed
+from runtime.serving.accounts import Account
 from runtime.serving.engine.request import Request
 from runtime.serving.media import Head
-from runtime.serving.metering import Account
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import Response
 

@@ -13,7 +13,7 @@ from adapters.base import TensorSpec
 from adapters.values import DTYPES, Array
 from runtime.errors import InputAtFault, InvalidInput, TooLarge
 from runtime.link.limits import Limits
-from runtime.serving.pictures import Picture
+from runtime.serving.image_inputs import Picture
 from runtime.serving.protocol.json_elements import count_of
 from runtime.serving.wording import quoted
 

@@ -17,7 +17,7 @@ import pytest
 from adapters.base import TensorSpec
 from runtime.errors import DeadlinePassed, InvalidInput, Overloaded, PredictFailed
 from runtime.link.limits import Limits
-from runtime.serving.engine import trying
+from runtime.serving.engine import trial_run
 from runtime.serving.engine.batches import Verdict
 from runtime.serving.engine.engine import Engine
 from runtime.serving.engine.request import Request
@@ -558,7 +558,7 @@ def test_a_trial_that_is_stuck_ends_and_says_so(interruptible: bool, monkeypatch
 
 
 def test_after_its_trial_a_model_is_batched_while_requests_come(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("runtime.serving.engine.trying._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("runtime.serving.engine.trial_run._PAUSE_SECONDS", 0)
 
     async def main() -> None:
         tried = model(batch=True)
@@ -575,8 +575,8 @@ def test_after_its_trial_a_model_is_batched_while_requests_come(monkeypatch: pyt
 
 @pytest.mark.slow
 def test_a_trial_leaves_a_busy_model_alone_for_many_times_what_a_step_takes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("runtime.serving.engine.trying._PATIENCE_SECONDS", 0)
-    monkeypatch.setattr("runtime.serving.engine.trying._SHARE", 10)
+    monkeypatch.setattr("runtime.serving.engine.trial_run._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("runtime.serving.engine.trial_run._SHARE", 10)
     request, steps = Request({}, ()), list[float]()
 
     def three() -> Trial:
@@ -591,7 +591,7 @@ def test_a_trial_leaves_a_busy_model_alone_for_many_times_what_a_step_takes(monk
     def predict(_: Request) -> Any:
         time.sleep(0.02)
 
-    asyncio.run(trying.run(three(), predict, step, lambda: True))
+    asyncio.run(trial_run.run(three(), predict, step, lambda: True))
     assert min(later - sooner for sooner, later in pairwise(steps)) >= 0.02 * (10 + 1)
 
 

@@ -1,4 +1,4 @@
-"""Writes `descriptors.py` from grpcio's packages: python -m tests.serving.grpc."""
+"""Writes `standard_services.py` from grpcio's packages: python -m tests.serving.grpc."""
 
 from pathlib import Path
 
@@ -22,4 +22,4 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    write(Path(room.__file__).parent / "descriptors.py", text())
+    write(Path(room.__file__).parent / "standard_services.py", text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.link.limits import Limits
-from runtime.serving.http.framing import Refused
+from runtime.serving.http.head import Refused
 from runtime.serving.http.state import ANSWER, BODY, CLOSED, HEAD, IDLE, LINGER, look
 
 LIMITS = Limits(

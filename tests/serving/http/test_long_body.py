@@ -15,7 +15,7 @@ import pytest
 from runtime.link.limits import Limits
 from runtime.serving import asgi
 from runtime.serving.http.connection import Connection
-from runtime.serving.http.framing import LONGEST_SHORT
+from runtime.serving.http.head import LONGEST_SHORT
 from tests.serving.support import PATIENCE_SECONDS, Served, echo, serving
 from tests.serving.wire import Answer, Wire, request
 

@@ -13,9 +13,7 @@ import pytest
 from runtime.serving.http.state import date_of
 from tests.serving.wire import Wire, ask, request
 
-ONE_MORE = (
-    "import resource; from runtime.serving.listening import affordable; print(affordable({}), resource.getrlimit(7)[0])"
-)
+ONE_MORE = "import resource; from runtime.serving.base_server import affordable; print(affordable({}), resource.getrlimit(7)[0])"
 
 
 def shell(limits: str, *command: str) -> list[str]:

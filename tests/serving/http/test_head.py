@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.link.limits import Limits
-from runtime.serving.http.framing import Refused, check_head, target
+from runtime.serving.http.head import Refused, check_head, target
 
 
 def head(*headers: tuple[bytes, bytes], version: str = "1.1") -> tuple[int | None, bool]:

@@ -13,7 +13,7 @@ import pytest
 from adapters.base import TensorSpec
 from runtime.errors import Unsupported, WrongRow
 from runtime.rows.base import Job, beside
-from runtime.rows.predicting import Predicting, block_size, form_of
+from runtime.rows.scoring import Scoring, block_size, form_of
 from tests.extras import MISSING
 from tests.serving.protocol.models import people, texts
 from tests.serving.support import app_of, model
@@ -47,7 +47,7 @@ class Outcome:
         app = app_of(loaded or model(), warm=False)
         self.target, self.app = target or io.BytesIO(), app
         job = Job(io.BufferedReader((Pipe if pipe else io.BytesIO)(source)), self.target, app.model, columns, alone)
-        self.predicting = Predicting(job, form or form_of(source), app.lines.log, skip=skip)
+        self.predicting = Scoring(job, form or form_of(source), app.lines.log, skip=skip)
 
     def run(self) -> bytes:
         self.predicting.run()

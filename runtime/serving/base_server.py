@@ -105,7 +105,7 @@ A = TypeVar("A", bound=Accounts)
 C = TypeVar("C", bound=Open)
 
 
-class Listening(Generic[A, C]):
+class BaseServer(Generic[A, C]):
     """Serves a `protocol` on sockets that the supervisor made. Runs on the loop that calls it; touches no signals."""
 
     def __init__(self, state: A, protocol: Callable[[A, set[C]], Any], sockets: Sequence[socket.socket]) -> None:

@@ -27,7 +27,7 @@ PREFIX: Final = struct.Struct(">BI")
 _GRACE_SECONDS: Final = 5
 
 
-class Call(Stream):
+class GrpcCall(Stream):
     """What unary calls and streams of messages have in common."""
 
     __slots__ = ("_asked", "_began", "_booked", "_buffer", "_ends", "_gone", "_output", "_pending", "_state")

@@ -1,6 +1,6 @@
 """What metrics cost a request: its eight numbers noted, and counted with hundreds of others.
 
-python -m loadtests.metering
+python -m loadtests.accounts
 """
 
 import asyncio
@@ -8,7 +8,7 @@ from time import perf_counter
 
 from runtime.link.meter import Meter
 from runtime.link.metrics import WIDTH
-from runtime.serving.metering import Account
+from runtime.serving.accounts import Account
 
 _REQUESTS = 200_000
 _TOGETHER = 500  # in 50 ms, at 10,000 requests a second

@@ -45,7 +45,7 @@ def form_of(first: bytes) -> str:
     return next((form for begin, form in _FIRST_BYTES.items() if first.startswith(begin)), "csv")
 
 
-class Predicting:
+class Scoring:
     """One file on its way through a model. `rows` were predicted, `skipped` were wrong."""
 
     def __init__(self, job: Job, form: str, log: Log, *, skip: bool) -> None:

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from runtime.link.limits import Limits
-from runtime.serving.grpc.descriptors import HEALTH, REFLECTION
+from runtime.serving.grpc.standard_services import HEALTH, REFLECTION
 from runtime.serving.http2.frames import DATA, END_STREAM
 from runtime.serving.protocol.grpc.messages import METHODS, SERVICE
 from tests.serving.grpc.client import Client, Infer, infer_request, serving

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Final
 
 from runtime.errors import DeadlinePassed, InvalidInput, NotReady, RequestFailed
-from runtime.serving.grpc.calls import OK, PREFIX, Call, trailers
+from runtime.serving.grpc.exchange import OK, PREFIX, GrpcCall, trailers
 from runtime.serving.grpc.metadata import BEGIN, Asked
 from runtime.serving.grpc.state import State
 from runtime.serving.http2.frames import FRAME_BYTES
@@ -18,7 +18,7 @@ _MOST_WAITING: Final = 16
 """Messages that wait for the ones before them: the client may send no more than that."""
 
 
-class Streaming(Call):
+class Bidirectional(GrpcCall):
     """Messages in, messages out, each as it comes."""
 
     __slots__ = ("_begun", "_bytes", "_drained", "_timer", "_waiting", "_wake")
