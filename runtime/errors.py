@@ -34,7 +34,7 @@ class InvalidReference(Usage):
 
 
 class CannotListen(Failure):
-    """The address is taken, or is none of this machine."""
+    """The address is taken, or is not one of this machine."""
 
 
 class BadContent(Failure):

@@ -57,7 +57,7 @@ def _check_booster(booster: Any, trees: Any, learner: Any) -> None:
     model = trees["model"]
     count = len(model["trees"])
     info = np.asarray(model["tree_info"])
-    need(len(info) == count and below(info, groups), "a tree is for a class that there is not")
+    need(len(info) == count and below(info, groups), "a tree is for a class that does not exist")
     need([tree["id"] for tree in model["trees"]] == [*range(count)], "its trees are not numbered in their order")
     need("weight_drop" not in booster or len(booster["weight_drop"]) == count, "it has other weights than trees")
     if "iteration_indptr" in model:  # since 2.1

@@ -52,9 +52,8 @@ def _check(value: Any, module: Any, stored: set[str], operator: str) -> None:
             _check(list(block.outputs())[at], module, stored, operator)
     elif kind == "prim::Constant" or (kind == "prim::GetAttr" and name not in stored):
         number = value.toIValue() if kind == "prim::Constant" else _held(value, module)
-        need(
-            number is None or number in DATATYPES, f"it calls {operator} for the datatype {number}, which there is not"
-        )
+        known = number is None or number in DATATYPES
+        need(known, f"it calls {operator} for the datatype {number}, which does not exist")
     else:
         need(kind in ("prim::dtype", "prim::Uninitialized"), f"it calls {operator} for a datatype that it computes")
 

@@ -85,7 +85,7 @@ def _check_dtypes(call: ast.Call, *, plain: bool) -> None:
     for place in places & given.keys():
         match given[place]:
             case ast.Constant(value=int(number)) if number not in DATATYPES:
-                raise Damaged(f"it calls {name} for the datatype {number}, which there is not")
+                raise Damaged(f"it calls {name} for the datatype {number}, which does not exist")
             case ast.Constant() | ast.Call(func=ast.Attribute(attr="dtype")):
                 pass
             case ast.expr() as other if plain or isinstance(other, ast.UnaryOp | ast.BinOp):

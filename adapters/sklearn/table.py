@@ -25,8 +25,8 @@ def table_of(
     as_matrix: bool = False,
     called: Sequence[str] = (),
 ) -> Rows:
-    """Returns the columns of an estimator, or one matrix, and the other of the two where it can say the same.
-    `names` are those that it was fitted on; without, the columns are `called` so, or numbered."""
+    """Returns what an estimator takes: its columns by name, or one matrix; and where a request may send either, both.
+    `names` are those that it was fitted on. Without them the columns are named as `called` says, or numbered."""
     table = _Table(estimator, names, called or [f"x{i}" for i in range(len(learnt))], learnt)
     kinds = {spec.datatype for spec in table.columns}
     usual = {name: [c.usual] for name, c in zip(table.names, learnt, strict=True) if c.usual is not None}

@@ -101,7 +101,7 @@ def _hinting(first: list[str]) -> Iterator[None]:
         yield
     except InputAtFault as fault:
         if len(first) == 1 and (other := next((mark for mark in ";\t|" if mark in first[0]), "")):
-            hint = f"; its first line has {other!r} between its cells, wanted commas"
+            hint = f"; its first line has {other!r} between its cells, expected commas"
         else:
             hint = "" if any(cell.strip()[:1].isdigit() for cell in first) else by_columns(first)
         raise InputAtFault(f"{fault}{hint}") from None

@@ -1,4 +1,4 @@
-"""The protocols that this runtime speaks. Add one here: its metric label and its paths come with it."""
+"""The protocols that this runtime speaks. Add one here, and its name to `link.metrics.PROTOCOL_NAMES`."""
 
 from typing import Final
 

@@ -14,7 +14,7 @@ Body = bytes | memoryview
 
 
 def head_of(headers: Sequence[tuple[bytes, bytes]]) -> Head:
-    """Returns headers by name; what came more than once is one list (RFC 9110, 5.3), which is no value of a number."""
+    """Returns headers by name; what came more than once is one list (RFC 9110, 5.3), and no number."""
     head = dict(headers)
     if len(head) != len(headers):
         for name in head:

@@ -20,7 +20,6 @@ from runtime.serving.statuses import MethodNotAllowed, Response, UnknownPath
 from runtime.serving.trail import named
 from runtime.serving.wording import shown
 
-"""Bytes that the body of a page may have."""
 Refuse = Callable[..., Response]
 """`App.refused`."""
 

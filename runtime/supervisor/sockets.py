@@ -221,7 +221,7 @@ def _remove_dead(path: Path) -> None:
         if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
             return
     if not path.is_socket():
-        raise OSError(errno.EEXIST, str(path))
+        raise OSError(errno.EISDIR if path.is_dir() else errno.EEXIST, str(path))
     path.unlink()
 
 
@@ -251,6 +251,7 @@ def _reason(error: OSError | UnicodeError, option: str, *, unix: bool) -> str:
         errno.EACCES: f"not allowed; give {'another path' if unix else f'a {option} of 1024 or above'}",
         errno.EADDRNOTAVAIL: "not an address of this machine; give another --host",
         errno.EEXIST: "what is there is no socket; remove it, or give another path",
+        errno.EISDIR: "that is a folder; give the path of a socket in it",
         errno.ENAMETOOLONG: f"the path has more than {_LONGEST_PATH} bytes; give a shorter one",
         errno.EAGAIN: "another program has locked the folder; stop it, or give another path",
         errno.ENOENT: "there is no such folder; make it first",

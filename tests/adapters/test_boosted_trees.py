@@ -127,7 +127,7 @@ XGB_DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "loop": (lambda m: _tree(m)["left_children"].__setitem__(0, 0), "points outside"),
     "shared child": (lambda m: _tree(m)["left_children"].__setitem__(0, _tree(m)["right_children"][0]), "to the same node"),
     "feature": (lambda m: _tree(m)["split_indices"].__setitem__(0, 10**6), "asks for a feature past its 6"),
-    "class": (lambda m: m["learner"]["gradient_booster"]["model"]["tree_info"].__setitem__(0, 99), "a class that there is not"),
+    "class": (lambda m: m["learner"]["gradient_booster"]["model"]["tree_info"].__setitem__(0, 99), "a class that does not exist"),
     "short": (lambda m: _tree(m)["split_conditions"].clear(), "tree 0 says other numbers of nodes than it has"),
 }  # fmt: skip
 

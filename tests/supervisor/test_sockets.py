@@ -234,7 +234,7 @@ def test_of_servers_that_start_over_a_dead_ones_file_one_listens(tmp_path):
     ("name", "reason"),
     [
         ("file", "what is there is no socket; remove it, or give another path"),
-        ("folder", "what is there is no socket; remove it, or give another path"),
+        ("folder", "that is a folder; give the path of a socket in it"),
         ("none/s", "there is no such folder; make it first"),
         ("file/s", "Not a directory"),
         ("x" * 108, "the path has more than 107 bytes; give a shorter one"),

@@ -11,7 +11,7 @@ SILENT_SECONDS: Final = 120.0
 
 
 class Wait:
-    """One wait. `warn` hears of it once; called with the seconds so far, it says whether to wait on."""
+    """One wait. Called with the seconds that have passed, it says whether to go on; `warn` is called once."""
 
     def __init__(self, lock: Path, unfinished: Callable[[], list[Path]], warn: Callable[..., None]) -> None:
         self._lock, self._unfinished, self._warn = lock, unfinished, warn

@@ -1,4 +1,4 @@
-"""Registries over HTTP: repositories, logins, retries, downloads. The only room that uses the network.
+"""Registries over HTTP: repositories, logins, retries, downloads. Nothing else of `kit` uses the network.
 
 May import: runtime.errors, runtime.kit.files, runtime.kit.format, runtime.version.
 Imported by: runtime.kit.

@@ -68,7 +68,7 @@ class Bidirectional(GrpcCall):
         return len(self._waiting) < _MOST_WAITING and self._bytes < STREAM_BYTES // 2
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """Yields each message; others have their turn after some. Raises InvalidInput, TooLarge."""
+        """Yields each message, and gives other tasks a turn after every few. Raises InvalidInput, TooLarge."""
         for turn in count(1):
             if not turn % TURNS:
                 await asyncio.sleep(0)

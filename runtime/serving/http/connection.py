@@ -1,7 +1,8 @@
 """One HTTP/1.1 connection, from its first byte to its end.
 
 Its reader finds requests, the door or the application answers them, its turns keep the answers in order. How it ends
-is decided here: deadlines, room for others, the drain, a lingering close so that a refusal reaches who still sends.
+is decided here: deadlines, room for others, the drain, a lingering close so that a refusal reaches a client that is
+still sending.
 """
 
 import asyncio
@@ -156,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._wait_for(HEAD)
 
     def _come_again(self, data: bytes) -> bool:
-        """Begins a long body behind a known head. Returns False if the head is another one, or has to be looked at."""
+        """Begins a long body whose head equals the last one. Returns False if it does not, or has to be looked at."""
         known, length = self._known, self._known.whole - len(self._known.head)
         if length <= LONGEST_SHORT or not data.startswith(known.head) or self.flow.write_paused:
             return False
@@ -296,7 +297,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._unread_bytes > 0 and self._state.tick - self._read_at > 1
 
     def give_way(self) -> None:
-        """Ends, because there are too many connections; a client in the middle of a request is told."""
+        """Ends, because there are too many connections; a client in the middle of a request gets a 503."""
         if self._stalls:
             self.transport.abort()
             return

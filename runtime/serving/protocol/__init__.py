@@ -1,4 +1,4 @@
-"""What a protocol is (`codec`) and what protocols share; a folder for each. Bytes to named arrays and back, pure.
+"""What a protocol is (`codec`), what protocols share, and a folder for each but V1. Bytes to arrays and back, pure.
 
 May import: adapters.base, adapters.values, runtime.errors, runtime.serving, runtime.link.limits,
 runtime.serving.engine.request.
