@@ -27,6 +27,9 @@ MORE: Final = ("split_gain", "internal_value", "internal_weight", "internal_coun
 """What it may have for each of them."""
 LEAVES: Final = ("leaf_value", "leaf_weight", "leaf_count")
 KEY: Final = re.compile(r"[a-z_]+")
+WHOLE: Final = re.compile(r"[0-9]+")
+CONTROL: Final = re.compile(r"[^\n\x20-\x7e\x80-\U0010ffff]")
+"""LightGBM ends a line at some of these."""
 NUMBERS: Final = re.compile(r"[-+.\deinfa ]*", re.ASCII)
 """What stands behind every `=` of a tree."""
 
@@ -92,15 +95,17 @@ def _check(text: str) -> int:
     """Returns where the trees end."""
     first = text.find("\nTree=")
     need(text.startswith("tree\n") and first > 0, "it has no trees")
-    header = _pairs(text[:first])
+    header = _header(text[:first])
     told = header.get("version", "none")
     need(told in VERSIONS, f"it is of version {told}, and {', '.join(VERSIONS)} are read")
-    features, per_round = int(header["max_feature_idx"]) + 1, int(header["num_tree_per_iteration"])
-    sizes = [int(size) for size in header["tree_sizes"].split()]
+    features, per_round = _whole(header["max_feature_idx"]) + 1, _whole(header["num_tree_per_iteration"])
+    sizes = [_whole(size) for size in header["tree_sizes"].split()]
     need(0 < features < 1 << 31 and 0 < per_round < 1 << 20, "its sizes make no sense")
-    need(int(header["num_class"]) == per_round and not len(sizes) % per_round, "its classes and trees do not agree")
-    classes = re.search(r"num_class:(\d+)", header.get("objective", ""))
-    need(classes is None or int(classes[1]) == per_round, "its objective is for another number of classes")
+    need(_whole(header["num_class"]) == per_round and not len(sizes) % per_round, "its classes and trees do not agree")
+    for part in header.get("objective", "").split():
+        name, *values = filter(None, part.split(":"))  # as LightGBM does, which takes the last number of several
+        agree = name != "num_class" or values == [str(per_round)]
+        need(agree, "its objective is for another number of classes")
     need(len(header["feature_names"].split()) == features, "it names another number of features than it has")
     at = first + 1
     for i, size in enumerate(sizes):
@@ -111,6 +116,19 @@ def _check(text: str) -> int:
         at += size
     need(text.startswith(END, at), "its trees do not end where tree_sizes says")
     return at
+
+
+def _header(lines: str) -> dict[str, str]:
+    """LightGBM skips any `=` before a key, and of several lines with one key takes the last."""
+    header = _pairs(lines)
+    need(all(map(KEY.fullmatch, header)) and not CONTROL.search(lines), "its header has other lines than key=value")
+    return header
+
+
+def _whole(text: str) -> int:
+    """Returns the number that LightGBM reads, which knows no `1_000`."""
+    need(WHOLE.fullmatch(text), f"it says {text[:40]!r} where a whole number should be")
+    return int(text)
 
 
 def _pairs(lines: str) -> dict[str, str]:

@@ -16,6 +16,9 @@ import numpy as np
 
 from adapters.checks import need
 
+UNWRITTEN: Final = frozenset({"out", "where", "dtype", "casting", "order", "subok", "signature"})
+"""Arguments by which a ufunc writes into what it is given, or leaves elements of its result as they were in memory."""
+
 DTYPE: Final = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDG]|[biufcSUVOa]\d*|[Mm]8)")
 
 STATES: Final = {
@@ -101,6 +104,9 @@ class Partial(functools.partial):  # type: ignore[type-arg]  # of any function t
             keywords["ensure_all_finite"] = keywords.pop("force_all_finite")
         values = [v for value in keywords.values() for v in (value if isinstance(value, list | tuple) else [value])]
         need(all(map(_is_argument, values)), "a partial has arguments that are no plain values")
+        of_numpy = (getattr(function, "__module__", None) or "numpy").startswith("numpy")
+        written = not of_numpy or UNWRITTEN.isdisjoint(keywords)
+        need(written, f"a partial of {getattr(function, '__name__', '')} says what it writes, or leaves unwritten")
         functools.partial.__setstate__(self, (function, (), keywords, {}))  # type: ignore[attr-defined]  # stubs lack it
 
 
@@ -151,17 +157,18 @@ def ordered_dict(*pairs: Any) -> OrderedDict[Any, Any]:
 def make_dtype(code: Any, *_: Any) -> np.dtype[Any]:
     """Returns a new dtype, whose state may follow (`set_dtype_state`)."""
     if isinstance(code, type) and issubclass(code, np.generic):
-        return np.dtype(code, copy=True)  # never numpy's shared one, whose state must not change
+        return own_dtype(np.dtype(code))  # never numpy's shared one, whose state must not change
     need(isinstance(code, str | bytes), "a dtype is made of something else than a code")
     text = code.decode("latin1") if isinstance(code, bytes) else code
     need(DTYPE.fullmatch(text), f"a dtype has the code {text[:40]!r}")
-    return np.dtype(text, copy=True)
+    return own_dtype(np.dtype(text))
 
 
 def set_dtype_state(dtype: np.dtype[Any], state: Any) -> None:
     """Sets byte order and fields of a dtype. Numpy's own function accepts flags that hide objects in it."""
     _version, order, subdtype, names, fields = state[:5]
-    need(subdtype is None and order in ("<", ">", "|", "="), "a dtype has an unusual state")
+    usual = subdtype is None and order in ("<", ">", "|", "=") and (names is None or dtype.kind == "V")
+    need(usual, "a dtype has an unusual state")
     if dtype.kind in "mM":
         wanted = np.dtype(f"{dtype.kind}8[{_unit(state)}]").newbyteorder(order)
     else:
@@ -182,11 +189,17 @@ def _structured(names: Any, fields: Any, itemsize: Any) -> np.dtype[Any]:
     formats, offsets = [fields[n][0] for n in names], [fields[n][1] for n in names]
     plain = isinstance(itemsize, int) and all(_is_plain(f) for f in formats)
     need(plain, "a dtype has fields of objects")
-    return np.dtype({"names": list(names), "formats": formats, "offsets": offsets, "itemsize": itemsize})
+    own = [own_dtype(each) for each in formats]
+    return np.dtype({"names": list(names), "formats": own, "offsets": offsets, "itemsize": itemsize})
 
 
 def _is_plain(dtype: Any) -> bool:
     return isinstance(dtype, np.dtype) and not dtype.hasobject
+
+
+def own_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Returns a copy of a dtype: a state that the pickle gives the dtype later would change the size of elements."""
+    return dtype.newbyteorder("|")  # `np.dtype(…, copy=True)` copies no dtype of texts and none of fields
 
 
 def empty_array(cls: Any, shape: Any, dtype: Any) -> np.ndarray[Any, Any]:
@@ -201,14 +214,22 @@ def set_array_state(array: np.ndarray[Any, Any], state: Any) -> None:
     fits = isinstance(dtype, np.dtype) and isinstance(data, list if dtype.hasobject else bytes)
     need(fits, "an array has contents that are not of its type")
     need(not dtype.hasobject or len(data) == math.prod(shape), "an array has another number of objects than elements")
-    whole: Any = (1, tuple(shape), dtype, bool(fortran), data)
+    whole: Any = (1, tuple(shape), own_dtype(dtype), bool(fortran), data)
     array.__setstate__(whole)
+
+
+def set_masked_state(array: Any, state: Any) -> None:
+    """Sets the contents and the mask of a masked array made by `empty_masked_array`."""
+    version, shape, dtype, fortran, data, mask, filling = state
+    for contents, kind in ((data, dtype), (mask, np.ma.make_mask_descr(dtype))):
+        set_array_state(np.empty(0, "b"), (shape, kind, fortran, contents))  # raises where numpy would not
+    array.__setstate__((version, shape, own_dtype(dtype), fortran, data, mask, filling))
 
 
 def array_from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any, axis_order: Any = None) -> np.ndarray[Any, Any]:
     """numpy's `_frombuffer`, which makes arrays in protocol 5."""
     need(_is_plain(dtype) and isinstance(buffer, bytes | bytearray), "an array is made of something else than bytes")
-    flat: np.ndarray[Any, Any] = np.frombuffer(buffer, dtype=dtype)
+    flat: np.ndarray[Any, Any] = np.frombuffer(buffer, dtype=own_dtype(dtype))
     if order == "K" and axis_order is not None:
         return flat.reshape(shape, order="C").transpose(axis_order)
     return flat.reshape(shape, order=order)
@@ -219,7 +240,7 @@ def make_scalar(dtype: Any, data: Any = None) -> Any:
     need(_is_plain(dtype), "a scalar is made of an object")
     raw = data.encode("latin1") if isinstance(data, str) else data
     need(isinstance(raw, bytes) and len(raw) == dtype.itemsize, "a scalar has another size than its type")
-    return np.frombuffer(raw, dtype=dtype, count=1)[0] if raw else dtype.type()
+    return np.frombuffer(raw, dtype=own_dtype(dtype), count=1)[0] if raw else dtype.type()
 
 
 class Distribution:
@@ -249,7 +270,7 @@ def empty_masked_array(cls: Any, base: Any, shape: Any, dtype: Any) -> Any:
     """numpy.ma's `_mareconstruct`."""
     usual = cls is np.ma.MaskedArray and base is np.ndarray and math.prod(shape) == 0
     need(usual, "a masked array is made in an unusual way")
-    return np.ma.MaskedArray(empty_array(base, shape, dtype))
+    return np.ma.MaskedArray(empty_array(base, shape, dtype), mask=np.empty(shape, np.bool_))
 
 
 _KINDS: Final = (np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64)

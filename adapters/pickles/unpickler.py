@@ -27,8 +27,10 @@ from adapters.pickles.parts import (
     Partial,
     check_state,
     is_named_tuple,
+    own_dtype,
     set_array_state,
     set_dtype_state,
+    set_masked_state,
 )
 from adapters.pickles.rules import CALL, CLASS, JOBLIB_ARRAY, Permitted, canonical
 from adapters.trust import names_refused
@@ -157,6 +159,8 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
             set_dtype_state(target, state)
         elif type(target) is np.ndarray:
             set_array_state(target, state)
+        elif type(target) is np.ma.MaskedArray:
+            set_masked_state(target, state)
         else:
             self._set_state(target, state)
 
@@ -190,7 +194,6 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
             np.random.RandomState,
             np.random.Generator,
             np.random.BitGenerator,
-            np.ma.MaskedArray,
         )
         known = self._known.values()
         plain = (found.thing for found in known if found.use == CLASS or found.any)
@@ -211,7 +214,7 @@ class Strict(PurePython):  # type: ignore[misc]  # see PurePython: untyped
             self._stream.read(self._stream.read(1)[0])
         count = math.prod(int(size) for size in wrapper.shape)
         memory = self._stream.memory(count * wrapper.dtype.itemsize)
-        flat = np.frombuffer(memory, dtype=wrapper.dtype, count=count)
+        flat = np.frombuffer(memory, dtype=own_dtype(wrapper.dtype), count=count)
         array = flat.reshape(wrapper.shape[::-1]).transpose() if wrapper.order == "F" else flat.reshape(wrapper.shape)
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 

@@ -25,6 +25,8 @@ _REFUSED: Final = re.compile(
     | as_strided.* | _reshape_alias.* | _nested_view.* | .*_unsafe | _unsafe_(index_put|masked).*  # strides, indices
     | _?sparse_(coo|csr|csc|bsr|bsc|compressed)_tensor.* | _coalesced_? | _?sparse_(resize|semi_structured).* | _cslt.*
     | _convert_indices.* | .*segment_reduce.* | .*ctc_loss.* | _efficientzerotensor.*  # indices, which are not checked
+    | _?indices | (col|row|ccol|crow)_indices | _nested_get_.*                      # and may be written to
+    | fbgemm_.* | _wrapped_.* | .*_legacy            # objects of C++ as bytes of a tensor
     | _fused_(adam|adamw|adagrad|sgd)_? | .*fused_moving_avg.* | batch_norm_update_stats  # training
     | _cum(max|min)_helper | _stack | _foreach.* | _(add|remove)_batch_dim | _new_zeros_with_same.* | _sobol_engine.*
     | _batch_norm_(no|with)_update.* | quantized_(lstm|gru|rnn)_.*cell | _nnpack.* | _cholesky_solve_.* # inner parts

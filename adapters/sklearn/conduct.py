@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from adapters.pickles.parts import TEXT_METHODS, Compiled, Distribution, Partial
+from adapters.pickles.parts import TEXT_METHODS, UNWRITTEN, Compiled, Distribution, Partial
 from adapters.pickles.rules import CLASS, VALUE, permitted
 from adapters.sklearn.walk import NAMED, walk
 from adapters.trust import names_refused, reach_refused
@@ -21,7 +21,6 @@ _MADE_BY_SKLEARN: Final = frozenset({"scipy.interpolate._interpolate.interp1d"})
 """No file can make these, nor what they call: estimators do, of numbers, when their state is set."""
 _MOST_VALUES: Final = 100_000
 _OPENS_FILES: Final = ("filename", "file")
-_WRITES_TO_ARGUMENTS: Final = frozenset({"out", "where", "dtype", "casting", "order", "subok", "signature"})
 
 
 def check_conduct(model: Any, file: str, kind: str, trust: str, allowed: frozenset[str]) -> None:
@@ -116,7 +115,7 @@ def _reaching(thing: Any) -> Iterator[str]:
         yield f"input={held['input']!r}, which opens files that a client names"
     for name in ("kw_args", "inv_kw_args") if type(thing).__name__ == "FunctionTransformer" else ():
         for key, value in (held.get(name) or {}).items():
-            if key in _WRITES_TO_ARGUMENTS or not _is_plain(value):
+            if key in UNWRITTEN or not _is_plain(value):
                 yield f"{name}[{str(key)[:40]!r}], which is no plain number"
     for name in ("func", "inverse_func") if type(thing).__name__ == "FunctionTransformer" else ():
         function = held.get(name)  # of a partial, the unpickler has checked the function and its arguments

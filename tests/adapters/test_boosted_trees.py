@@ -210,6 +210,11 @@ LGB_DAMAGE = {
     "sizes": (r"tree_sizes=443", "tree_sizes=444", "is not where tree_sizes says"),
     "classes": (r"num_tree_per_iteration=3", "num_tree_per_iteration=2", "classes and trees do not agree"),
     "objective": (r"num_class:3", "num_class:9", "another number of classes"),
+    "objective twice": (r"num_class:3", "num_class:3 num_class:9", "another number of classes"),
+    "objective with a sign": (r"num_class:3", "num_class:+9", "another number of classes"),
+    "line of a carriage return": (r"label_index=0", "label_index=0\rnum_class=300\r", "other lines than key=value"),
+    "key behind an =": (r"label_index=0", "label_index=0\n=num_class=300", "other lines than key=value"),
+    "number of Python's": (r"max_feature_idx=3", "max_feature_idx=0_3", "where a whole number should be"),
     "no number": (r"num_leaves=3", "num_leaves=x", "is not a whole LightGBM model"),
 }
 

@@ -180,6 +180,15 @@ HOSTILE = {
         b"}X\x01\x00\x00\x00fcnumpy\ndtype\nX\x01\x00\x00\x00O\x85RK\x00\x86sK\x08K\x01K\x00tb."),
         "fields of objects",
     ),
+    "a text that gets fields": (
+        (b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00S8\x85R(K\x03X\x01\x00\x00\x00|NX\x01\x00\x00\x00f\x85"
+        b"}X\x01\x00\x00\x00fcnumpy\ndtype\nX\x02\x00\x00\x00u1\x85RK\x00\x86sK\x7fK\x01K\x00tb."),
+        "a dtype has an unusual state",
+    ),
+    "a partial that leaves elements unwritten": (
+        b"\x80\x02cfunctools\npartial\n(cnumpy\nexp\ntR(cnumpy\nexp\n)}X\x05\x00\x00\x00where\x89sNtb.",
+        "a partial of exp says what it writes, or leaves unwritten",
+    ),
     "a tree of no sizes": (
         b"\x80\x02csklearn.tree._tree\nTree\nK\x04cnumpy\nndarray\nK\x02\x87R.", "is made with|tree is made with"
     ),
@@ -201,11 +210,29 @@ def test_hostile_stream_ends_in_one_line(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_array_of_fewer_objects_than_elements_is_refused(tmp_path: Path) -> None:
-    data = pickle.dumps(np.array([None, None, None], object), 4)
+@pytest.mark.parametrize("make", [np.array, np.ma.MaskedArray])
+def test_an_array_of_fewer_objects_than_elements_is_refused(make: Any, tmp_path: Path) -> None:
+    data = pickle.dumps(make([None, None, None], dtype=object), 4)
     assert data.count(b"K\x03\x85") == 1
     with pytest.raises(LoadFailed, match="another number of objects than elements"):
         loaded(tmp_path, data.replace(b"K\x03\x85", b"K\x7f\x85"))
+
+
+def test_a_masked_array_stays_as_it_was(tmp_path: Path) -> None:
+    for values in ([1.5, 2.5], ["a", "b"], [None, 1]):
+        saved = np.ma.MaskedArray(np.array(values), mask=[True, False])
+        read = loaded(tmp_path, pickle.dumps(saved, 4))
+        assert (read.data.tolist(), read.mask.tolist(), read.dtype) == (values, [True, False], saved.dtype)
+
+
+def test_a_state_that_a_dtype_gets_later_changes_no_array_of_it(tmp_path: Path) -> None:
+    dtype = b"cnumpy\ndtype\nX\x02\x00\x00\x00V8\x85Rq\x07"
+    made = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85B\x01\x00\x00\x00btR"
+    array = made + b"(K\x01K\x01\x85" + dtype + b"\x89B\x08\x00\x00\x0012345678tb"
+    field = b"}X\x01\x00\x00\x00fcnumpy\ndtype\nX\x02\x00\x00\x00u1\x85RK\x00\x86s"
+    grown = b"h\x07(K\x03X\x01\x00\x00\x00|NX\x01\x00\x00\x00f\x85" + field + b"M\x00\x10K\x01K\x00tb"
+    array, dtype = loaded(tmp_path, b"\x80\x03" + array + grown + b"\x86.")
+    assert (dtype.itemsize, array.itemsize, array.nbytes) == (4096, 8, 8)
 
 
 def test_shared_dtypes_keep_their_state(tmp_path: Path) -> None:
