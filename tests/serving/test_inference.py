@@ -212,6 +212,8 @@ def test_a_client_that_leaves_is_one_line_and_no_outcome():
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         gate.set()
+        while served.model.engine.in_flight:  # noqa: ASYNC110 - until the loop hears that the thread is done
+            await asyncio.sleep(0.001)
 
     asyncio.run(leave())
     text = render(served.slots, [PROVENANCE], ["v2_json"]).decode()

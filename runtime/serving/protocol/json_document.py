@@ -5,7 +5,6 @@ bytes in the ordinary case, and a scan that knows strings only where those count
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,9 +17,6 @@ from runtime.serving.wording import shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Compiled when first used: an ordinary request needs neither.
-_STRING: Final = rb'(?s)"(?:[^"\\]++|\\.)*+"'
-_NO_JSON: Final = rb"\b(?:NaN|Infinity)\b"
 _STEPS: Final = np.zeros(256, np.int8)
 _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 _BLOCK: Final = 1 << 18
@@ -43,15 +39,17 @@ def read_document(body: bytes, depth: int, memory_bytes: int = PLENTY, *, arrays
     TooLarge if its objects would take more than `memory_bytes` and more than 4 times its length."""
     if body.count(b"[") + body.count(b"{") > depth and _deeper(body, depth):
         raise InvalidInput(f"request body has nesting deeper than {depth}")
-    if len(body) * _MOST_GROWTH > memory_bytes:
-        _check_memory(body, max(memory_bytes, 4 * len(body)))
+    most = max(memory_bytes, 4 * len(body))
+    if len(body) * _MOST_GROWTH > memory_bytes and (wanted := objects_bytes(body)) > most:
+        raise TooLarge(f"body too large: read as JSON it would take {wanted} bytes, at most {most}; "
+                       "send rows, fewer or longer arrays, or binary tensors")  # fmt: skip
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _unreadable(body, error) from None
     if type(document) is not dict and not (arrays and type(document) is list):
-        wanted = "object or array" if arrays else "object"
-        raise InputAtFault(f"request must be a JSON {wanted}, got {kind_of(document)}")
+        kinds = "object or array" if arrays else "object"
+        raise InputAtFault(f"request must be a JSON {kinds}, got {kind_of(document)}")
     # Equal only if no string holds a colon, no key came twice and no member but these is an object.
     if (colons := body.count(b":")) != _usual_keys(document):
         keys = _keys(document)
@@ -88,17 +86,14 @@ def _distinct(pairs: list[tuple[str, object]]) -> None:
         seen.add(key)
 
 
-def _check_memory(body: bytes, most: int) -> None:
-    """Raises TooLarge if the objects that `body` describes, but for its texts, take more than `most` bytes."""
+def objects_bytes(body: bytes) -> int:
+    """Returns what the objects that `body` describes take, but for long texts."""
     counts = np.zeros(256, np.int64)
     for block in _outside_strings(body):
         counts += np.bincount(block, minlength=256)
     objects, lists, elements, strings, keys = (int(counts[ord(each)]) for each in '{[,":')
     wanted = _OBJECT_BYTES * objects + _LIST_BYTES * lists + _ELEMENT_BYTES * elements
-    wanted += _STRING_BYTES * (strings - keys)  # equal keys are one object
-    if wanted > most:
-        raise TooLarge(f"body too large: read as JSON it would take {wanted} bytes, at most {most}; "
-                       "send fewer or longer arrays, or binary tensors")  # fmt: skip
+    return wanted + _STRING_BYTES * (strings - keys)  # equal keys are one object
 
 
 def _deeper(body: bytes, depth: int) -> bool:
@@ -134,7 +129,7 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> InvalidInput:
         return InvalidInput(f"request body has an invalid string: {error.msg}, {at}")
     if "infinity" in error.msg:
         return InputAtFault(f"a number in the request body is out of range for a 64-bit float, {at}")
-    if re.search(_NO_JSON, re.sub(_STRING, b'""', body)):
+    if error.doc.startswith(("NaN", "Infinity"), error.pos):
         return InputAtFault('NaN and Infinity are not JSON: send null for NaN, "Infinity" and "-Infinity" as texts')
     return InputAtFault(f"request body is not valid JSON: {error.msg}, {at}")
 

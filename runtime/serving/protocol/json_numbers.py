@@ -98,10 +98,10 @@ def _with_numbers(body: bytes, depth: int, memory_bytes: int) -> Document | None
 
 def _take_more(texts: list[bytes], most: int) -> bool:
     """Returns True if reading the numbers in `texts` takes more than `most` bytes; they are counted only if a digit and
-    a comma each would."""
-    if sum(map(len, texts)) // 2 * _NUMBER_BYTES <= most:
+    a comma each would. A list takes no less than a number."""
+    if sum(map(len, texts)) * _NUMBER_BYTES <= most:
         return False
-    return sum(text.count(b",") for text in texts) * _NUMBER_BYTES > most
+    return sum(text.count(b",") + text.count(b"[") for text in texts) * _NUMBER_BYTES > most
 
 
 def _cut(body: bytes) -> tuple[bytes, list[bytes]]:

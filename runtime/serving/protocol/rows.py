@@ -38,7 +38,7 @@ def from_rows(rows: object, signature: Signature, limits: Limits, what: str) -> 
         names = rows[0].keys()
         if not all(row.keys() == names for row in rows):
             number = next(index for index, row in enumerate(rows) if row.keys() != names)
-            raise InputAtFault(f"{what}[{number}] has other names than the rows before it: {_names(rows[number])}")
+            raise other_names(what, number, rows[number])
         return from_columns({name: [row[name] for row in rows] for name in names}, signature, limits)
     if signature.only is not None:
         return {signature.only.name: array_from(signature.only, rows, signature, limits)}
@@ -143,8 +143,10 @@ def _from_base64(spec: TensorSpec, data: Mapping[str, Any]) -> bytes:
         raise InputAtFault(f"input {quoted(spec.name)}: b64 {shown(data['b64'])} is not base64") from None
 
 
-def _names(row: Mapping[str, object]) -> str:
-    return ", ".join(map(shown, list(row)[:8])) or "none"
+def other_names(what: str, number: int, row: Mapping[str, object]) -> InputAtFault:
+    """Returns the fault of a row whose names are not those of the rows before it."""
+    names = ", ".join(map(shown, list(row)[:8])) or "none"
+    return InputAtFault(f"{what}[{number}] has other names than the rows before it: {names}")
 
 
 # outputs

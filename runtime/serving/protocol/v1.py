@@ -18,7 +18,7 @@ from runtime.serving.protocol.codec import Codec, Page
 from runtime.serving.protocol.examples import advice
 from runtime.serving.protocol.json_document import Document, read_document
 from runtime.serving.protocol.json_numbers import LONG
-from runtime.serving.protocol.long_rows import from_long_numbers, from_long_rows
+from runtime.serving.protocol.long_rows import BLANKS, from_long_numbers, from_long_rows
 from runtime.serving.protocol.rows import array_from, blocks_of, by_rows, from_columns, from_rows, values_of, written
 from runtime.serving.served import Models, Served
 from runtime.serving.statuses import (
@@ -31,7 +31,7 @@ from runtime.serving.statuses import (
 )
 
 NAME: Final = "v1"
-_ROWS: Final = rb'\s*\{\s*"(instances|inputs)"\s*:\s*(?=\[)'
+_ROWS: Final = rb'[ \t\r\n]*\{[ \t\r\n]*"(instances|inputs)"[ \t\r\n]*:[ \t\r\n]*(?=\[)'
 _MODEL: Final = "/v1/models/{model}"
 
 
@@ -51,9 +51,9 @@ class Form(NamedTuple):
 def decode(_: Head, body: bytes, served: Served) -> Request:
     """Returns the request that `body` holds. Raises InvalidInput, InputAtFault where the inputs are what is wrong."""
     form: Form = served.forms[NAME]
+    if (request := read_long(body, served, form)) is not None:
+        return request
     try:
-        if (inputs := _long_rows(body, served.signature, served.limits)) is not None:
-            return Request(inputs, served.signature.default)
         document = read_document(body, served.limits.json_depth, served.limits.json_bytes)
     except InputAtFault as fault:
         fault.advice = form.advice
@@ -61,10 +61,20 @@ def decode(_: Head, body: bytes, served: Served) -> Request:
     return read(document, served, form)
 
 
+def read_long(body: bytes, served: Served, form: Form) -> Request | None:
+    """Returns the request in a body that is nothing but a long array of rows, None from any other. Raises InputAtFault
+    and what `from_long_rows` does."""
+    try:
+        inputs = _long_rows(body, served.signature, served.limits)
+    except InputAtFault as fault:
+        fault.advice = form.advice
+        raise
+    return None if inputs is None else Request(inputs, served.signature.default)
+
+
 def _long_rows(body: bytes, signature: Signature, limits: Limits) -> Arrays | None:
-    """Returns the inputs from a body that is nothing but a long array of rows, None from any other."""
     start = re.match(_ROWS, body) if len(body) > LONG else None
-    if start is None or body[(end := body.rfind(b"]") + 1) :].strip() != b"}":
+    if start is None or body[(end := body.rfind(b"]") + 1) :].strip(BLANKS) != b"}":
         return None
     rows, only = body[start.end() : end], signature.only
     if only and (found := from_long_numbers(rows, only, limits)):

@@ -1,6 +1,5 @@
 """A body → a model's inputs: by its content type, or by its first bytes where that says nothing."""
 
-import io
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -15,7 +14,13 @@ from runtime.serving.protocol import v1
 from runtime.serving.protocol.examples import advice
 from runtime.serving.protocol.image import is_image, read_images
 from runtime.serving.protocol.json_document import read_document
-from runtime.serving.protocol.long_rows import from_long_numbers, from_long_rows
+from runtime.serving.protocol.long_rows import (
+    check_line,
+    from_long_lines,
+    from_long_numbers,
+    from_long_rows,
+    lines_of,
+)
 from runtime.serving.protocol.plain.arrow import read_arrow
 from runtime.serving.protocol.plain.csv_text import cells_of, read_csv
 from runtime.serving.protocol.plain.multipart import Part, parts_of
@@ -53,6 +58,7 @@ _SUFFIXES: Final = {".csv": CSV, ".json": _JSON, ".jsonl": JSON_LINES[0], ".ndjs
 """Of files in forms: curl knows no type of theirs, and a browser asks the machine it runs on."""
 _CSV_HEADER: Final = (b"content-type", b"text/csv; charset=utf-8")
 _NESTED: Final[frozenset[type]] = frozenset({list, dict})
+_V1: Final = frozenset({"instances", "inputs"})
 Reading = tuple[Arrays, str]
 """The inputs, and how they are answered: `rows`, `row` (one object) or `v1`."""
 
@@ -143,22 +149,22 @@ def _json(body: bytes, served: Served) -> Reading:
         return {only.name: found[0]}, "row" if found[1] else "rows"
     if arrays := from_long_rows(body, served.signature, limits, "rows"):
         return arrays, "rows"
+    may_be_v1 = _V1.isdisjoint(served.signature.inputs)
+    if may_be_v1 and (request := v1.read_long(body, served, served.forms[NAME].v1)):
+        return request.inputs, "v1"
     return _document(read_document(body, limits.json_depth, limits.json_bytes, arrays=True), served)
 
 
 def _json_lines(body: bytes, served: Served) -> Reading:
-    text, limits = body.replace(b"\r\n", b"\n").strip(), served.limits
-    while b"\n\n" in text:
-        text = text.replace(b"\n\n", b"\n")
-    array = b"[%b]" % text.replace(b"\n", b",")
-    rows: Any = None
-    arrays = from_long_rows(array, served.signature, limits, "rows")
-    if arrays is None:
-        with suppress(InputAtFault):  # that is a line's fault; as one array first, which bounds what all take in memory
-            rows = read_document(array, limits.json_depth, limits.json_bytes, arrays=True)
-    for number, line in enumerate(io.BytesIO(text)):
-        _value(line, f"row {number} of the JSON lines")
-    return arrays or from_rows(rows, served.signature, limits, "rows"), "rows"
+    limits = served.limits
+    if arrays := from_long_lines(body, served.signature, limits):
+        return arrays, "rows"
+    lines, rows = lines_of(body), None
+    with suppress(InputAtFault):  # that is a line's fault; as one array first, which bounds what all take in memory
+        rows = read_document(b"[%b]" % b",".join(lines), limits.json_depth, limits.json_bytes, arrays=True)
+    for number, line in enumerate(lines):
+        check_line(line, number)
+    return from_rows(rows, served.signature, limits, "rows"), "rows"
 
 
 def _value(text: bytes, what: str) -> Any:
@@ -229,12 +235,14 @@ def _document(given: Any, served: Served) -> Reading:
     signature, limits = served.signature, served.limits
     only = signature.only
     if type(given) is list:
-        if is_one_row(only, shape_of(given)) if only else given and _NESTED.isdisjoint(map(type, given)):
+        named = given and type(given[0]) is dict and not is_binary(given[0], signature)
+        values = given and _NESTED.isdisjoint(map(type, given))
+        if not named and (is_one_row(only, shape_of(given)) if only else values):
             return from_rows([given], signature, limits, "rows"), "row"
         return from_rows(given, signature, limits, "rows"), "rows"
     if is_binary(given, signature):
         return from_rows([given], signature, limits, "rows"), "row"
-    if not {"instances", "inputs"}.isdisjoint(given.keys() - signature.inputs.keys()):
+    if not _V1.isdisjoint(given.keys() - signature.inputs.keys()):
         return v1.read(given, served, served.forms[NAME].v1).inputs, "v1"
     only = only if len(given) == 1 else None
     kinds = {name: _is_row(only or signature.input(name), value, signature) for name, value in given.items()}
