@@ -19,7 +19,7 @@ from runtime.serving.engine.request import Signature
 from runtime.serving.protocol import long_rows
 from runtime.serving.protocol.codec import Codec
 from runtime.serving.protocol.json_document import read_document
-from runtime.serving.protocol.long_rows import from_long_rows
+from runtime.serving.protocol.long_rows import from_long_lines, from_long_rows
 from runtime.serving.protocol.plain.codec import PLAIN
 from runtime.serving.protocol.rows import from_rows
 from runtime.serving.protocol.v1 import V1
@@ -28,7 +28,12 @@ from tests.serving.support import app_of, echo
 
 LINES = b"application/jsonl"
 JSON = b"application/json"
-FORMS = [(PLAIN, JSON, "[{}]", ","), (V1, JSON, '{{"instances": [{}]}}', ","), (PLAIN, LINES, "{}\n", "\n")]
+FORMS = [
+    (PLAIN, JSON, "[{}]", ","),
+    (PLAIN, JSON, '{{"instances": [{}]}}', ","),
+    (V1, JSON, '{{"instances": [{}]}}', ","),
+    (PLAIN, LINES, "{}\n\n", "\r\n"),
+]
 PERSON = {"age": 1.5, "count": 2, "name": "Ada", "flag": True}
 
 
@@ -126,6 +131,56 @@ def test_a_fault_says_from_which_row_it_is_counted(wrong: dict[str, Any], said: 
     with pytest.raises(InputAtFault) as caught:
         from_long_rows(b"[%b]" % b",".join(map(orjson.dumps, rows)), PEOPLE, Limits(), "rows")
     assert str(caught.value).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (b'{"age": NaN}', "NaN and Infinity are not JSON"),
+        (b'{"age": 1, "age": 2}', "request body has a duplicate key: 'age'"),
+    ],
+)
+def test_what_is_no_json_is_that_where_the_whole_is_too_long_for_a_document(wrong: bytes, said: str):
+    rows = [orjson.dumps(PERSON)] * 50
+    limits = Limits(json_bytes=1000)
+    for read in (
+        lambda: from_long_rows(b"[%b]" % b",".join([*rows, wrong]), PEOPLE, limits, "rows"),
+        lambda: from_long_lines(b"\n".join([*rows, wrong.replace(b"NaN", b'1, "age": NaN')]), PEOPLE, limits),
+    ):
+        with pytest.raises(InvalidInput, match=rf"{said}|row 50 of the JSON lines") as caught:
+            read()
+        assert "counted from row 50" in str(caught.value) or "row 50 of" in str(caught.value)
+
+
+@pytest.mark.parametrize("later", [{"age": [1.5]}, {"age": 1.5, "count": [2]}], ids=str)
+def test_rows_of_another_form_in_a_later_piece_are_none(later: dict[str, Any]):
+    rows = [PERSON] * 50 + [PERSON | later] * 50
+    assert from_long_rows(b"[%b]" % b",".join(map(orjson.dumps, rows)), PEOPLE, Limits(), "rows") is None
+    assert from_long_lines(b"\n".join(map(orjson.dumps, rows)), PEOPLE, Limits()) is None
+
+
+def test_white_space_that_json_does_not_know_is_not_skipped():
+    rows = b",".join([orjson.dumps(PERSON)] * 200)
+    assert from_long_rows(b"\x0b[%b]\x0c" % rows, PEOPLE, Limits(), "rows") is None
+    served = app_of(people(), warm=False).model
+    for body in (b'{\x0b"instances": [%b]}' % rows, b'{"instances": [%b]\x0c}' % rows):
+        with pytest.raises(InvalidInput, match="not valid JSON"):
+            V1.decode({}, body, served)
+
+
+def test_equal_texts_are_one_object():
+    arrays = from_long_rows(b"[%b]" % b",".join([orjson.dumps(PERSON)] * 50), PEOPLE, Limits(), "rows")
+    assert arrays is not None
+    assert len(set(map(id, arrays["name"].tolist()))) == 1
+    assert len(arrays["name"]) == 50
+
+
+def test_many_different_texts_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(long_rows, "_FEW_TEXTS", 3)
+    rows = [PERSON | {"name": f"{number % 10}"} for number in range(50)]
+    arrays = from_long_rows(b"[%b]" % b",".join(map(orjson.dumps, rows)), PEOPLE, Limits(), "rows")
+    assert arrays is not None
+    assert arrays["name"].tolist() == [b"%d" % (number % 10) for number in range(50)]
 
 
 @pytest.mark.parametrize(

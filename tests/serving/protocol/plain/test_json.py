@@ -46,6 +46,7 @@ def test_every_path_means_the_served_model(path: str):
         ([ROW], [ANSWER]),
         (ROW, ANSWER),
         ([{"X": ROW}, {"X": ROW}], [ANSWER, ANSWER]),
+        ([{"X": ROW}] * 4, [ANSWER] * 4),
         ({"X": ROW}, ANSWER),
         ({"X": [ROW]}, [ANSWER]),
         ({"any name": [ROW]}, [ANSWER]),
