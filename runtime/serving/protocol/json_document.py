@@ -29,6 +29,8 @@ _OBJECT_BYTES, _LIST_BYTES, _ELEMENT_BYTES, _STRING_BYTES = 240, 80, 32, 60
 """What CPython takes for a dict of few keys, a list, a number and its place in a list, a short text."""
 
 _NESTED: Final = frozenset({dict, list})
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_NOT_UTF_8: Final = "request body is not UTF-8; send JSON as UTF-8 without a byte order mark"
 
 Document = dict[str, Any]
 
@@ -41,6 +43,8 @@ def read_document(body: bytes, depth: int, memory_bytes: int = PLENTY, *, arrays
         raise InvalidInput(f"request body has nesting deeper than {depth}")
     most = max(memory_bytes, 4 * len(body))
     if len(body) * _MOST_GROWTH > memory_bytes and (wanted := objects_bytes(body)) > most:
+        if body.startswith(_BYTE_ORDER_MARK):
+            raise InvalidInput(_NOT_UTF_8)
         raise TooLarge(f"body too large: read as JSON it would take {wanted} bytes, at most {most}; "
                        "send rows, fewer or longer arrays, or binary tensors")  # fmt: skip
     try:
@@ -122,8 +126,8 @@ def _outside_strings(body: bytes) -> Iterator["NDArray[np.uint8]"]:
 def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> InvalidInput:
     if not body:
         return InputAtFault("request body is not valid JSON: it is empty")
-    if _not_utf8(body):
-        return InvalidInput("request body is not UTF-8; send JSON as UTF-8 without a byte order mark")
+    if not error.doc or body.startswith(_BYTE_ORDER_MARK) or b"\0" in body[:4]:
+        return InvalidInput(_NOT_UTF_8)
     at = f"at character {error.pos}"
     if "surrogate" in error.msg:
         return InvalidInput(f"request body has an invalid string: {error.msg}, {at}")
@@ -132,14 +136,6 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> InvalidInput:
     if error.doc.startswith(("NaN", "Infinity"), error.pos):
         return InputAtFault('NaN and Infinity are not JSON: send null for NaN, "Infinity" and "-Infinity" as texts')
     return InputAtFault(f"request body is not valid JSON: {error.msg}, {at}")
-
-
-def _not_utf8(body: bytes) -> bool:
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return True
-    return body.startswith(b"\xef\xbb\xbf") or b"\0" in body[:4]
 
 
 def kind_of(value: object) -> str:

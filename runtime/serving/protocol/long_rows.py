@@ -48,7 +48,7 @@ def from_long_rows(text: bytes, signature: Signature, limits: Limits, what: str)
     """Returns the inputs that `from_rows` makes of the array `text`. None if it is to be read as any document.
     Raises InputAtFault, naming `what`; InvalidInput for what is no JSON, and too long to be read as a document."""
     text = text.strip(BLANKS)
-    first = re.match(_FIRST, text) if len(text) > 2 * PIECE and text.endswith(b"]") else None
+    first = re.match(_FIRST, text) if len(text) > 2 * PIECE else None
     if first is None or not _fit(signature, of_lists=first[1] == b"["):
         return None
     rows = _Rows(signature, limits, what, len(text))

@@ -152,6 +152,21 @@ def test_what_is_no_json_is_that_where_the_whole_is_too_long_for_a_document(wron
         assert "counted from row 50" in str(caught.value) or "row 50 of" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"[%b", "unexpected end of data"),
+        (b"[%b]x", "unexpected content after document"),
+        (b"\xef\xbb\xbf[%b]", "request body is not UTF-8"),
+    ],
+)
+def test_a_beginning_or_an_end_that_is_wrong_is_said_of_any_length(text: bytes, said: str):
+    served = app_of(people(), limits=Limits(json_bytes=1000), warm=False).model
+    for count in (1, 200):
+        with pytest.raises(InvalidInput, match=said):
+            PLAIN.decode({b"content-type": JSON}, text % b",".join([orjson.dumps(PERSON)] * count), served)
+
+
 @pytest.mark.parametrize("later", [{"age": [1.5]}, {"age": 1.5, "count": [2]}], ids=str)
 def test_rows_of_another_form_in_a_later_piece_are_none(later: dict[str, Any]):
     rows = [PERSON] * 50 + [PERSON | later] * 50
