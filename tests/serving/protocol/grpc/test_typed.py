@@ -120,6 +120,8 @@ FP32 = np.arange(COUNT, dtype=np.float32)
          "UINT16", "element 0: 65536 is out of range for UINT16"),
         (Infer(inputs=[tensor("x", "INT64", [COUNT], contents={"fp32_contents": FP32})]),
          "INT64", "INT64 is sent in int64_contents, got fp32_contents"),
+        (Infer(inputs=[tensor("x", "BYTES", [10**9], contents={"fp32_contents": FP32})]),
+         "BYTES", "BYTES is sent in bytes_contents, got fp32_contents"),
         (Infer(inputs=[tensor("x", "FP16", [COUNT], contents={"fp32_contents": FP32})]),
          "FP16", "FP16 has no typed contents"),
         (typed("FP32", FP32, raw_input_contents=[bytes(4 * COUNT)]), "FP32", "must not be mixed"),
