@@ -172,7 +172,7 @@ class Engine:
     def _queue(self, job: Job[T], call: Call[T], request: Request, size: int, joins: int) -> None:
         rows, room = request.rows, self.rows
         if not room.take(rows):
-            job.fail(Overloaded(f"overloaded: {room.taken} rows in flight, at most {room.most}; try again"))
+            job.fail(_no_room(room, rows, "rows"))
             return
         job.rows = rows
         self._note_in_flight()
@@ -239,7 +239,7 @@ class Engine:
             raise Overloaded(f"overloaded: {wait}, and none may wait longer than {longest:g} s; try again")
         room = self.bytes
         if not room.take(call.body_bytes):
-            raise Overloaded(f"overloaded: {room.taken} bytes in flight, at most {room.most}; try again")
+            raise _no_room(room, call.body_bytes, "bytes")
         job: Job[T] = Job(asyncio.get_running_loop(), self._end, self._model.interrupt)
         job.bytes = call.body_bytes
         self.in_flight += 1
@@ -311,3 +311,8 @@ def _size(inputs: Arrays) -> int:
     for array in inputs.values():
         count += array.nbytes
     return count.bit_length()
+
+
+def _no_room(room: Room, size: int, what: str) -> Overloaded:
+    advice = "send fewer at once" if size > room.most else "try again"  # alone it would be let in, and seldom is
+    return Overloaded(f"overloaded: {size} {what} beside {room.taken} in flight, at most {room.most}; {advice}")

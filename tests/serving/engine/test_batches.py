@@ -317,11 +317,13 @@ def test_rows_and_bytes_of_what_waits_are_bounded_but_never_those_of_one_alone()
         large.body_bytes = 20
         first = asyncio.ensure_future(answer(engine, large))
         await asyncio.to_thread(gated.running.acquire)
-        with pytest.raises(Overloaded, match="overloaded: 5 rows in flight, at most 3; try again"):
+        with pytest.raises(Overloaded, match="overloaded: 1 rows beside 5 in flight, at most 3; try again"):
             await answer(engine, Call(1))
+        with pytest.raises(Overloaded, match="overloaded: 4 rows beside 5 in flight, at most 3; send fewer at once"):
+            await answer(engine, Call(*range(4)))
         another = Call(1)
         another.body_bytes = 2
-        with pytest.raises(Overloaded, match="overloaded: 20 bytes in flight, at most 21; try again"):
+        with pytest.raises(Overloaded, match="overloaded: 2 bytes beside 20 in flight, at most 21; try again"):
             await answer(engine, another)
         gated.open.set()
         await first
@@ -338,9 +340,9 @@ def test_small_requests_have_room_beside_large_ones():
         running = asyncio.ensure_future(answer(engine, Call(*range(200))))
         await asyncio.to_thread(gated.running.acquire)
         small = [asyncio.ensure_future(answer(engine, Call(1, 2))) for _ in range(9)]
-        with pytest.raises(Overloaded, match="overloaded: 216 rows in flight, at most 128; try again"):
+        with pytest.raises(Overloaded, match="overloaded: 2 rows beside 216 in flight, at most 128; try again"):
             await small.pop()
-        with pytest.raises(Overloaded, match="overloaded: 216 rows in flight, at most 128; try again"):
+        with pytest.raises(Overloaded, match="overloaded: 3 rows beside 216 in flight, at most 128; try again"):
             await answer(engine, Call(1, 2, 3))
         gated.open.set()
         await asyncio.gather(running, *small)

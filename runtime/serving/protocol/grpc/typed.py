@@ -7,7 +7,6 @@ the GIL is held for a millisecond or two at a time, and the event loop answers o
 from typing import Any, Final
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from adapters.base import TensorSpec
 from adapters.values import DTYPES, Array
@@ -16,8 +15,8 @@ from runtime.link.limits import Limits
 from runtime.serving.media import Body
 from runtime.serving.protocol.exact import array_of_announced, check_kinds, converted
 from runtime.serving.protocol.grpc import varints
-from runtime.serving.protocol.grpc.contents import FIELDS, NUMBERS, Contents
-from runtime.serving.protocol.grpc.wire import MOST_FIELDS, field, fields, split
+from runtime.serving.protocol.grpc.contents import FIELDS, NUMBERS
+from runtime.serving.protocol.grpc.wire import MOST_FIELDS, field, fields, split, varint_at
 from runtime.serving.protocol.json_elements import INTEGERS, count_of, fitted
 from runtime.serving.wording import quoted, shown
 
@@ -28,8 +27,13 @@ _MOST_OF_INPUT: Final = 1024
 _MOST_BESIDE: Final = 2**20
 _TEXT_BYTES: Final = 60
 """What CPython takes for a short text and its place."""
+_LEAST_OF_TEXT: Final = 2
+"""Bytes of the shortest field."""
 _FIXED: Final = frozenset({"FP32", "FP64"})
 _NAMES: Final = {number: name for name, number in NUMBERS.items()}
+_KINDS: Final = {number: {"fp32_contents": 5, "fp64_contents": 1}.get(name, 0) for number, name in _NAMES.items()
+                 if name != FIELDS["BYTES"]}  # fmt: skip
+"""How a number is on the wire that is in a field of its own: https://protobuf.dev/programming-guides/encoding/#structure."""
 
 
 def cut(message: Body) -> tuple[bytes, list[memoryview | None]]:
@@ -54,46 +58,79 @@ def array_from(spec: TensorSpec, datatype: str, shape: list[int], contents: Any,
         raise InputAtFault(f"input {quoted(spec.name)}: {datatype} has no typed contents; send raw_input_contents")
     if type(contents) is memoryview:
         count = count_of(spec, shape, limits)
-        pieces = _pieces(spec, datatype, contents, count)
-        if pieces is not None and datatype != "BYTES":
-            flat = _numbers(spec, datatype, shape, count, pieces)
-            return (flat if datatype == spec.datatype else converted(spec, datatype, flat)).reshape(fitted(spec, shape))
-        if pieces is not None:
-            if len(pieces) * _TEXT_BYTES > (most := max(limits.json_bytes, 4 * len(contents))):
-                said = f"its {len(pieces)} texts would take {len(pieces) * _TEXT_BYTES} bytes, at most {most}"
-                raise TooLarge(f"input {quoted(spec.name)} too large: {said}; send fewer, or longer ones")
-            return array_of_announced(spec, datatype, shape, list(map(bytes, pieces)), limits)
-        contents = _message(contents)
+        if datatype == "BYTES":
+            return array_of_announced(spec, datatype, shape, _texts(spec, shape, count, contents, limits), limits)
+        flat = _numbers(spec, datatype, shape, count, _pieces(spec, datatype, contents))
+        return (flat if datatype == spec.datatype else converted(spec, datatype, flat)).reshape(fitted(spec, shape))
     for found, _ in contents.ListFields():
         if found.name != name:
             raise _wrong_field(spec, datatype, found.name)
     return array_of_announced(spec, datatype, shape, list(getattr(contents, name)), limits)
 
 
-def _message(contents: memoryview) -> Any:
-    try:
-        return Contents.FromString(bytes(contents))
-    except DecodeError:
-        raise InvalidInput("not a valid InferTensorContents") from None
-
-
 def _wrong_field(spec: TensorSpec, datatype: str, got: str) -> InputAtFault:
     return InputAtFault(f"input {quoted(spec.name)}: {datatype} is sent in {FIELDS[datatype]}, got {got}")
 
 
-def _pieces(spec: TensorSpec, datatype: str, contents: memoryview, count: int) -> list[memoryview] | None:
-    """Returns the content of each field that has elements of `datatype`; None if numbers are in fields of their own, as
-    no client sends them. Raises InvalidInput."""
-    wanted, pieces = NUMBERS[FIELDS[datatype]], list[memoryview]()
-    most = max(MOST_FIELDS, count + 1) if datatype == "BYTES" else MOST_FIELDS
-    for number, _, begin, end in fields(contents, most):
-        if not number:
-            return None
+def _texts(spec: TensorSpec, shape: list[int], count: int, contents: memoryview, limits: Limits) -> list[bytes]:
+    """Returns the texts in `contents`, none of them if those that are announced would take too much. Raises
+    InvalidInput, TooLarge."""
+    wanted, texts, whole = NUMBERS[FIELDS["BYTES"]], list[bytes](), bytes(contents)
+    fit = (most := max(limits.json_bytes, 4 * len(whole))) // _TEXT_BYTES
+    for number, start, begin, end in fields(whole, max(MOST_FIELDS, min(count, fit) + 1)):
         if number == wanted:
-            pieces.append(contents[begin:end])
-        elif number in _NAMES:
-            raise _wrong_field(spec, datatype, _NAMES[number])
+            if count > fit:
+                raise _too_many(spec, shape, count, len(whole), most)
+            texts.append(whole[begin:end])
+        elif (other := _number_of(whole, number, start)[0]) in _NAMES:
+            raise _wrong_field(spec, "BYTES", _NAMES[other])
+    return texts
+
+
+def _too_many(spec: TensorSpec, shape: list[int], count: int, size: int, most: int) -> InputAtFault | TooLarge:
+    if _LEAST_OF_TEXT * count > size:
+        said = f"{shown(count)} elements, got {size} bytes, and each has at least {_LEAST_OF_TEXT}"
+        return InputAtFault(f"input {quoted(spec.name)}: shape {shown(shape)} wants {said}")
+    said = f"its {count} texts would take {count * _TEXT_BYTES} bytes, at most {most}"
+    return TooLarge(f"input {quoted(spec.name)} too large: {said}; send fewer, or longer ones")
+
+
+def _number_of(message: Body, number: int, start: int) -> tuple[int, int]:
+    """Returns the field's number and 0, where `fields` says that it is a string, bytes or message; else the number of
+    typed contents of which this is an element, and where that starts; (0, 0) if there are none. Raises InvalidInput."""
+    if number:
+        return number, 0
+    tag, at = varint_at(message, start)
+    if not tag >> 3:
+        raise InvalidInput("not a valid InferTensorContents: a field has the number 0")
+    return (tag >> 3, at) if _KINDS.get(tag >> 3) == tag & 7 else (0, 0)
+
+
+def _pieces(spec: TensorSpec, datatype: str, contents: memoryview) -> list[memoryview]:
+    """Returns the packed numbers of `datatype`, those in fields of their own, as few clients send them, among them.
+    Raises InvalidInput."""
+    wanted, pieces = NUMBERS[FIELDS[datatype]], list[memoryview]()
+    if (single := _all_single(contents, datatype, wanted << 3 | _KINDS[wanted])) is not None:
+        return [single]
+    for number, start, begin, end in fields(contents):
+        found, at = _number_of(contents, number, start)
+        if found == wanted:
+            pieces.append(contents[at or begin : end])
+        elif found in _NAMES:
+            raise _wrong_field(spec, datatype, _NAMES[found])
     return pieces
+
+
+def _all_single(contents: memoryview, datatype: str, tag: int) -> memoryview | None:
+    """Returns the numbers packed if each is in a field of its own, with that tag, and nothing else is there."""
+    if contents[:1] != bytes((tag,)):
+        return None
+    if datatype not in _FIXED:
+        return varints.packed_from(contents, tag)
+    if len(contents) % (size := 1 + DTYPES[datatype].itemsize):
+        return None
+    single = np.frombuffer(contents, np.uint8).reshape(-1, size)
+    return single[:, 1:].reshape(-1).data if (single[:, 0] == tag).all() else None
 
 
 def _numbers(spec: TensorSpec, datatype: str, shape: list[int], count: int, pieces: list[memoryview]) -> Array:

@@ -43,6 +43,25 @@ def read(packed: Body) -> Iterator[Array]:
         at += int(ends[-1]) + 1
 
 
+def packed_from(single: Body, tag: int) -> memoryview | None:
+    """Returns numbers that are in fields of their own as a packed field's content; None if anything else is there, or
+    a tag that is not this one, of one byte."""
+    data, at = np.frombuffer(single, np.uint8), 0
+    made, filled = np.empty(len(data), np.uint8), 0
+    while at < len(data):
+        block = data[at : at + _BLOCK]
+        ends = np.flatnonzero(block < _MORE)
+        ends = ends[: len(ends) // 2 * 2]
+        tags = np.append(0, ends[1:-1:2] + 1)
+        if not len(ends) or (block[tags] != tag).any():
+            return None
+        numbers = np.delete(block[: ends[-1] + 1], tags)
+        made[filled : filled + len(numbers)] = numbers
+        filled += len(numbers)
+        at += int(ends[-1]) + 1
+    return made[:filled].data
+
+
 def written(numbers: Array) -> bytes:
     """Returns flat integers as a packed field's content."""
     pieces = []

@@ -27,16 +27,16 @@ def fields(message: Body, most: int = MOST_FIELDS) -> Iterator[tuple[int, int, i
             return
         tag, at = message[start], start + 1
         if tag > _LARGEST:
-            tag, at = _varint(message, start)
+            tag, at = varint_at(message, start)
         number, kind = tag >> 3, tag & 7
         if kind == _BYTES:
             if at < last and (length := message[at]) <= _LARGEST:
                 begin = at + 1
             else:
-                length, begin = _varint(message, at)
+                length, begin = varint_at(message, at)
             at = begin + length
         elif kind == _VARINT:
-            number, (_, at) = 0, _varint(message, at)
+            number, (_, at) = 0, varint_at(message, at)
             begin = at
         elif kind in _FIXED:
             number, at = 0, at + _FIXED[kind]
@@ -51,7 +51,8 @@ def fields(message: Body, most: int = MOST_FIELDS) -> Iterator[tuple[int, int, i
         raise InvalidInput(f"too many fields in the message: at most {most}")
 
 
-def _varint(message: Body, at: int) -> tuple[int, int]:
+def varint_at(message: Body, at: int) -> tuple[int, int]:
+    """Returns the number that starts there, and where it ends. Raises InvalidInput."""
     number = 0
     for place, byte in enumerate(message[at : at + _LONGEST_VARINT]):
         number |= (byte & 0x7F) << 7 * place

@@ -5,7 +5,8 @@ An input or output of one value a row is a column of its name, of several `name[
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from math import inf, prod
 from typing import Any, Final
@@ -23,8 +24,15 @@ from runtime.serving.wording import listed, quoted, shown
 
 _BLOCK_ROWS: Final = 4096
 """Rows that are texts at the same time: an array takes a tenth of the memory."""
+_BLOCK_CELLS: Final = 2**18
 _FLAGS: Final = {"true": True, "false": False, "1": True, "0": False}
 _MOST_COLUMNS: Final = 65_536
+_LONG: Final = 4096
+"""Characters of a row from which its cells are counted before each is an object."""
+_CELL: Final = re.compile(r'(?:"[^"]*+(?:""[^"]*+)*+"|[^,"][^,]*+|),')
+"""A cell as `csv` reads it, up to the next one."""
+_STRIDE: Final = 256
+_CELLS: Final = re.compile(f"(?:{_CELL.pattern}){{{_STRIDE}}}")
 Columns = dict[str, tuple[TensorSpec, int]]
 """The input of each column by the column's name, and the place in the input's row."""
 
@@ -32,22 +40,92 @@ Columns = dict[str, tuple[TensorSpec, int]]
 def read_csv(body: bytes, signature: Signature, limits: Limits) -> Arrays:
     """Returns the inputs in `body`. Its first line is a header if it has the name of a column. Raises InvalidInput."""
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")  # decodes as it is read
-    lines = (row for row in csv.reader(text, strict=True) if row)
+    rows = _Rows(text, _most_columns(signature))
+    lines = iter(rows)
     try:
         first = next(lines, None)
         if first is None:
             raise InputAtFault("the CSV is empty")
         signature, given = meant(signature, stripped := [name.strip() for name in first])
-        columns = columns_for(signature, len(first))
-        if set(given).isdisjoint(columns):
-            return _read(chain((first,), lines), columns, in_order(columns, len(first), signature), limits)
-        if stripped != first:  # who writes `age, sex` writes `25, female`
+        columns = columns_for(signature, count := rows.cells or len(first))
+        headless = set(given).isdisjoint(columns)
+        names = in_order(columns, count, signature) if headless else by_name(columns, given, signature)
+        rows.most = len(names)
+        if headless:
+            lines = chain((first,), lines)
+        elif stripped != first:  # who writes `age, sex` writes `25, female`
             lines = ([cell.strip() for cell in row] for row in lines)
-        return _read(lines, columns, by_name(columns, given, signature), limits)
+        return _read(_fitting(lines, len(names), rows), columns, names, limits)
     except csv.Error as error:
         raise InvalidInput(f"the CSV cannot be read: {error}") from None
     except UnicodeDecodeError:
         raise not_utf8("the CSV") from None
+
+
+class _Rows:
+    """The rows of a CSV that are not empty. A long one of more than `most` cells is cut before each is an object: some
+    more than `most` are left."""
+
+    __slots__ = ("_open", "_text", "cells", "most")
+
+    def __init__(self, text: Iterable[str], most: int) -> None:
+        self.most = most
+        self.cells = 0
+        """How many cells the last row had, as far as the line that was cut; 0: it is whole."""
+        self._text, self._open = text, False
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for row in csv.reader(self._lines(), strict=True):  # of which nothing here knows: no cycle keeps a long line
+            self._open = False
+            if row:
+                yield row
+
+    def _lines(self) -> Iterator[str]:
+        ended, seen = (
+            0,
+            "",
+        )  # cells of the row that have ended, and what is not counted yet: of a long row the last line
+        for line in self._text:
+            if not self._open:
+                ended, seen = 0, line
+            else:
+                if len(seen) > _LONG:
+                    ended, seen = ended + _pass_over(seen, 0, len(seen))[0], '"'
+                seen += line
+            cut = len(seen) > _LONG and ended + seen.count(",") > self.most
+            self._open = True
+            yield self._cut(seen, len(seen) - len(line), ended) if cut else line
+
+    def _cut(self, seen: str, begin: int, ended: int) -> str:
+        """Returns the line that starts at `begin`, without what is behind `most` cells and some more."""
+        passed, at = _pass_over(seen, 0, self.most + 1 - ended)
+        if at <= begin:  # what is before has been read
+            more, at = _pass_over(seen, at, begin + 1 - at)
+            passed += more
+        if at <= begin or ended + passed <= self.most:
+            return seen[begin:]
+        left = seen.count(",", at) if seen.find('"', at) < 0 else _pass_over(seen, at, len(seen))[0]
+        self.cells = ended + passed + left + 1
+        return seen[begin : at - 1]
+
+
+def _pass_over(line: str, at: int, most: int) -> tuple[int, int]:
+    """Returns how many cells end with a delimiter from there on, about `most` at most, and where the last one does."""
+    passed = 0
+    for pattern, cells in ((_CELLS, _STRIDE), (_CELL, 1)):
+        while passed < most and (found := pattern.match(line, at)):
+            passed, at = passed + cells, found.end()
+    return passed, at
+
+
+def _most_columns(signature: Signature) -> int:
+    either = (signature, signature.also) if signature.also else (signature,)
+    return max(sum(map(_width, one.inputs.values())) for one in either)
+
+
+def _width(spec: TensorSpec) -> int:
+    sizes = spec.shape[1:]
+    return _MOST_COLUMNS if -1 in sizes else min(prod(sizes), _MOST_COLUMNS)
 
 
 def meant(signature: Signature, header: list[str]) -> tuple[Signature, list[str]]:
@@ -107,6 +185,14 @@ def by_name(columns: Columns, given: list[str], signature: Signature) -> list[st
     return given
 
 
+def _fitting(lines: Iterator[list[str]], width: int, rows: _Rows) -> Iterator[list[str]]:
+    for number, line in enumerate(lines):
+        if len(line) != width:
+            count = rows.cells or len(line)
+            raise InputAtFault(f"row {number} of the CSV has {count} cells, the first line has {width}")
+        yield line
+
+
 def _read(lines: Iterator[list[str]], columns: Columns, names: list[str], limits: Limits) -> Arrays:
     places: dict[str, dict[int, int]] = {}
     for index, name in enumerate(names):
@@ -116,28 +202,26 @@ def _read(lines: Iterator[list[str]], columns: Columns, names: list[str], limits
     specs = {spec.name: spec for spec, _ in columns.values()}
     orders = {name: [at for _, at in sorted(indices.items())] for name, indices in places.items()}
     blocks: dict[str, list[Array]] = {name: [] for name in places}
-    rows = 0
-    while block := list(islice(lines, _BLOCK_ROWS)):
-        for number, line in enumerate(block, rows):
-            if len(line) != len(names):
-                raise InputAtFault(f"row {number} of the CSV has {len(line)} cells, the first line has {len(names)}")
+    rows, step = 0, max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // len(names)))
+    while block := list(islice(lines, step)):
         for name, order in orders.items():
             cells = [line[at] for line in block for at in order]
-            blocks[name].append(_array(specs[name], cells, rows, limits))
+            blocks[name].append(_array(specs[name], cells, (rows, step), limits))
         rows += len(block)
     if not rows:
         raise InputAtFault("the CSV has no rows")
     return {name: _whole(specs[name], parts, [rows, len(orders[name])], limits) for name, parts in blocks.items()}
 
 
-def _array(spec: TensorSpec, cells: list[str], row: int, limits: Limits) -> Array:
+def _array(spec: TensorSpec, cells: list[str], block: tuple[int, int], limits: Limits) -> Array:
     try:
         flat = TensorSpec(spec.name, spec.datatype, (-1,), nullable=spec.nullable)
         values = [cell or None for cell in cells] if spec.nullable else cells_of(spec.datatype, cells)
         return array_of(flat, [len(cells)], values, limits)
     except InputAtFault as fault:
+        row, step = block
         if row:
-            raise InputAtFault(f"in the {_BLOCK_ROWS} rows from row {row}: {fault}") from None
+            raise InputAtFault(f"in the {step} rows from row {row}: {fault}") from None
         raise
 
 

@@ -11,9 +11,9 @@ from adapters.base import TensorSpec
 from adapters.values import DTYPES
 from runtime.errors import InvalidInput, TooLarge
 from runtime.serving.protocol.grpc.codec import GRPC
-from runtime.serving.protocol.grpc.contents import FIELDS, Contents
+from runtime.serving.protocol.grpc.contents import FIELDS, NUMBERS, Contents
 from runtime.serving.protocol.grpc.typed import LONG
-from runtime.serving.protocol.grpc.wire import field
+from runtime.serving.protocol.grpc.wire import field, varint
 from tests.clients.scripts.mutate import Mutator
 from tests.clients.test_mutations import Seed, everything, everything_request
 from tests.serving.protocol.grpc.test_codec import Answer, Infer, decoded, served, tensor
@@ -58,12 +58,45 @@ def test_contents_that_come_in_parts_are_one():
     assert seen.tolist() == list(range(2 * COUNT))
 
 
-def test_numbers_in_fields_of_their_own_are_read_where_they_are_not_too_many():
-    single = b"\x0d" + bytes(4)  # fp32_contents is field 6
-    single = single.replace(b"\x0d", b"\x35")
-    head = Infer.InferInputTensor(name="x", datatype="FP32", shape=[10_000]).SerializeToString()
-    body = field(5, head + field(5, single * 10_000))
-    assert GRPC.decode({}, body, served(echo("FP32"))).inputs["x"].tolist() == [0.0] * 10_000
+KINDS = {"FP32": b"\x35", "FP64": b"\x39"}
+"""What is before a number in a field of its own, where it is not a varint."""
+
+
+def single(datatype, count=COUNT):
+    """A message of contents in which each number is in a field of its own, as some clients send them."""
+    values = values_of(datatype, count)
+    if datatype in KINDS:
+        return b"".join(KINDS[datatype] + value.tobytes() for value in values)
+    tag = bytes([NUMBERS[FIELDS[datatype]] << 3])
+    return b"".join(tag + varint(int(value) % 2**64) for value in values)
+
+
+def sent(datatype, count, contents):
+    head = Infer.InferInputTensor(name="x", datatype=datatype, shape=[count]).SerializeToString()
+    return field(5, head + field(5, contents))
+
+
+@pytest.mark.parametrize("datatype", [datatype for datatype in FIELDS if datatype != "BYTES"])
+def test_numbers_in_fields_of_their_own_are_read(datatype):
+    seen = GRPC.decode({}, sent(datatype, COUNT, single(datatype)), served(echo(datatype))).inputs["x"]
+    assert (seen.dtype, seen.tolist()) == (DTYPES[datatype], values_of(datatype).tolist())
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "INT64"])
+def test_numbers_in_fields_of_their_own_may_be_among_others_where_they_are_not_too_many(datatype):
+    one, alone = served(echo(datatype)), single(datatype, 8000)
+    mixed = alone + typed(datatype, values_of(datatype)).inputs[0].contents.SerializeToString() + b"\x50\1\x15abcd"
+    seen = GRPC.decode({}, sent(datatype, COUNT + 8000, mixed), one).inputs["x"]
+    assert seen.tolist() == [*values_of(datatype, 8000).tolist(), *values_of(datatype).tolist()]
+    other = single("FP64" if datatype == "FP32" else "INT8", 8000)
+    for contents, said in (
+        (other * 5, "is sent in"),
+        (alone + other, "is sent in"),
+        (single(datatype) + b"\x50\1", "too many fields in the message: at most 16384"),
+        (single(datatype) + b"\xff", "too many fields in the message: at most 16384"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            GRPC.decode({}, sent(datatype, COUNT, contents), one)
 
 
 FP32 = np.arange(COUNT, dtype=np.float32)
@@ -87,6 +120,8 @@ FP32 = np.arange(COUNT, dtype=np.float32)
          "UINT16", "element 0: 65536 is out of range for UINT16"),
         (Infer(inputs=[tensor("x", "INT64", [COUNT], contents={"fp32_contents": FP32})]),
          "INT64", "INT64 is sent in int64_contents, got fp32_contents"),
+        (Infer(inputs=[tensor("x", "BYTES", [10**9], contents={"fp32_contents": FP32})]),
+         "BYTES", "BYTES is sent in bytes_contents, got fp32_contents"),
         (Infer(inputs=[tensor("x", "FP16", [COUNT], contents={"fp32_contents": FP32})]),
          "FP16", "FP16 has no typed contents"),
         (typed("FP32", FP32, raw_input_contents=[bytes(4 * COUNT)]), "FP32", "must not be mixed"),
@@ -101,11 +136,58 @@ def test_what_is_refused(request_, loaded, said):
     assert said in str(refused.value)
 
 
-@pytest.mark.parametrize("contents", [field(6, bytes(COUNT + 1)), field(6, b"")[:1] + b"\xff" * 11, b"\x35" * LONG])
+@pytest.mark.parametrize(
+    "contents",
+    [field(6, bytes(COUNT + 1)), field(6, b"")[:1] + b"\xff" * 11, b"\x35" * LONG, b"\2\0" + field(6, bytes(COUNT))],
+)
 def test_what_is_no_message_of_contents_is_refused(contents):
     head = Infer.InferInputTensor(name="x", datatype="FP32", shape=[COUNT // 4]).SerializeToString()
     with pytest.raises(InvalidInput, match="not a valid"):
         GRPC.decode({}, field(5, head + field(5, contents)), served(echo("FP32")))
+
+
+def peak_of(body, one):
+    """What decoding takes at most, and the refusal if there is one."""
+    refused = None
+    tracemalloc.start()
+    try:
+        GRPC.decode({}, body, one)
+    except (InvalidInput, TooLarge) as error:
+        refused = error
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return peak, str(refused)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "count", "contents", "said"),
+    [
+        ("BYTES", 2_000_000, b"\x42\0", "its 2000000 texts would take 120000000 bytes, at most 67108864"),
+        ("BYTES", 10**9, b"\x42\0", "wants 1000000000 elements, got 4000000 bytes, and each has at least 2"),
+        ("BYTES", 2_000_000, b"\x50\1\x42\0", "its 2000000 texts would take 120000000 bytes, at most 67108864"),
+        ("INT32", 4, b"\x10\1", "wants 4 elements, got 2000000"),
+        ("INT32", 4, field(2, b"\1" * 4_000_000) + b"\x10\1", "wants 4 elements, got 4000001"),
+        ("FP32", 4, b"\x35abcd", "wants 4 elements, got 800000"),
+    ],
+)
+def test_what_is_counted_is_no_object_before(datatype, count, contents, said):
+    body = sent(datatype, count, contents * max(1, 4_000_000 // len(contents)))
+    peak, refused = peak_of(body, served(echo(datatype)))
+    assert said in refused
+    assert peak < 1.5 * len(body) + 2_000_000
+
+
+@pytest.mark.parametrize(("datatype", "each"), [("BYTES", 80), ("FP32", 8)])
+def test_nothing_is_made_beside_what_is_read(datatype, each):
+    """A view of a text would take 184 bytes, and a number that is an object 32."""
+    count = 200_000
+    contents = field(8, b"a" * 20) * count if datatype == "BYTES" else single(datatype, count)
+    body, one = sent(datatype, count, contents), served(echo(datatype))
+    GRPC.decode({}, body, one)
+    peak, refused = peak_of(body, one)
+    assert refused == "None"
+    assert peak < len(body) + count * each
 
 
 def test_memory_is_bounded_before_it_is_spent():

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import csv as standard
+import gc
+import io
+import tracemalloc
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.base import Model, TensorSpec
-from runtime.serving.protocol.plain.csv_text import _BLOCK_ROWS
+from runtime.errors import InvalidInput
+from runtime.serving.protocol.plain import csv_text
+from runtime.serving.protocol.plain.csv_text import _BLOCK_ROWS, _Rows, read_csv
 from tests.serving.protocol.models import column, people, texts
 from tests.serving.protocol.plain.test_json import ANSWER, post
-from tests.serving.support import echo, model
+from tests.serving.support import app_of, echo, model
 
 
 def csv(served: Model, body: bytes | str, **headers: str) -> Any:
@@ -75,6 +84,86 @@ def test_more_rows_than_a_block():
     status, said = csv(echo("INT8"), "1\n" * _BLOCK_ROWS + "300")
     assert (status, said.partition(";")[0]) == (
         400, f"in the {_BLOCK_ROWS} rows from row {_BLOCK_ROWS}: input 'x', element 0: 300 is out of range for INT8")  # fmt: skip
+
+
+def test_wide_rows_are_in_blocks_of_fewer():
+    status, said = csv(echo("INT8", (-1, 2000)), ("1," * 1999 + "1\n") * 131 + "1," * 1999 + "300\n")
+    assert (status, said.partition(":")[0]) == (400, "in the 131 rows from row 131")
+
+
+WIDE = 400_000
+HEADER = "X[0],X[1],X[2],X[3]\n"
+FREE = echo("FP64", (-1, -1))
+
+
+@pytest.mark.parametrize(
+    ("served", "body", "said"),
+    [
+        (
+            model(),
+            "11," * WIDE,
+            f"the CSV has {WIDE + 1} columns and no header that this model knows, wanted 4: 'X[0]'",
+        ),
+        (
+            model(),
+            '"",' * WIDE,
+            f"the CSV has {WIDE + 1} columns and no header that this model knows, wanted 4: 'X[0]'",
+        ),
+        (FREE, "11," * WIDE, "CSV for input 'x' has over 65536 columns; send JSON"),
+        (model(), HEADER.strip() + ",11" * WIDE, "the CSV has an unknown column '11'"),
+        (model(), "X[0]," * WIDE, "the CSV has a column twice"),
+        (model(), HEADER + "1,2,3,4\n" + "11," * WIDE, f"row 1 of the CSV has {WIDE + 1} cells, the first line has 4"),
+        (model(), HEADER + "11,'\"," * WIDE, f"row 0 of the CSV has {2 * WIDE + 1} cells, the first line has 4"),
+        (model(), HEADER + '1,"\n",' + '"a,b",' * WIDE, f"row 0 of the CSV has {WIDE + 3} cells, the first line has 4"),
+        (model(), HEADER + ('1,"\n' + '",2' * 5) * (WIDE // 10), "row 0 of the CSV has"),
+        (model(), HEADER + ("11," * 2000 + "\n") * 500, "row 0 of the CSV has 2001 cells, the first line has 4"),
+        (people(), '1,2,"' + "a," * WIDE + '",1', "the CSV cannot be read: field larger than field limit"),
+    ],
+    ids=range(11),
+)
+def test_no_row_takes_an_object_for_each_cell_that_is_too_many(served: Model, body: str, said: str):
+    one, content, refused = app_of(served, warm=False).model, body.encode(), ""
+    gc.disable()
+    tracemalloc.start()
+    try:
+        read_csv(content, one.signature, one.limits)
+    except InvalidInput as error:
+        refused = str(error)
+    finally:
+        left, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        gc.enable()
+    assert refused.startswith(said)
+    assert peak < 7 * len(content)
+    assert left < len(content) / 2  # nothing waits for the garbage collector
+
+
+def test_quoted_cells_may_hold_any_delimiters_and_line_ends():
+    long, meant = ',\n"",' * 9000, ',\n",' * 9000
+    assert csv(people(), f'age,count,name,flag\n1,2,"{long}",1\n') == [{"y": f"1.0|2|{meant}|True"}]
+    assert csv(people(), f'1,2,"{long}",1\n"1",2,"{long}","0"')[1]["y"][-5:] == "False"
+    assert csv(people(), f'1,2,"{long}",1,1\n')[1].startswith("the CSV has 5 columns and no header")
+
+
+@given(st.text('"",,,ab\n\r ', max_size=60), st.integers(1, 6), st.integers(0, 12))
+def test_rows_are_those_of_the_csv_module_but_for_some_that_are_too_wide(text: str, most: int, long: int):
+    def of(rows: Any) -> list[Any]:
+        found = []
+        try:
+            found.extend((row, getattr(rows, "cells", 0)) for row in rows if row)
+        except standard.Error as error:
+            found.append((str(error), 0))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_text, "_LONG", long)
+        seen = of(_Rows(io.StringIO(text, newline=""), most))
+    for (row, cells), (whole, _) in zip_longest(seen, of(standard.reader(io.StringIO(text, newline=""), strict=True))):
+        if cells:
+            assert len(row) > most
+            assert isinstance(whole, str) or (len(whole) >= cells > most and row[:most] == whole[:most])
+            break  # it is refused
+        assert row == whole
 
 
 @pytest.mark.parametrize(
