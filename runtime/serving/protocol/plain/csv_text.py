@@ -81,10 +81,8 @@ class _Rows:
                 yield row
 
     def _lines(self) -> Iterator[str]:
-        ended, seen = (
-            0,
-            "",
-        )  # cells of the row that have ended, and what is not counted yet: of a long row the last line
+        # cells of the row that have ended, and what is not counted yet: of a long row its last line
+        ended, seen = 0, ""
         for line in self._text:
             if not self._open:
                 ended, seen = 0, line
