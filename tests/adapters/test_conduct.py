@@ -14,11 +14,13 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KernelDensity, KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from adapters.base import Options, Refused
 from adapters.inspection import verdicts
@@ -64,7 +66,17 @@ def endless() -> Any:
     return labelled([value, value])
 
 
+def replacing(estimator: Any, method: str) -> Any:
+    """Returns a fitted estimator one of whose methods is a function of the file's choice."""
+    made = estimator.fit(X, Y)
+    setattr(made, method, np.abs)
+    return made
+
+
 REACHING = {
+    "whose method _check_test_data it replaces": replacing(KMeans(2, n_init=1), "_check_test_data"),
+    "whose method _validate_X_predict it replaces": replacing(DecisionTreeClassifier(), "_validate_X_predict"),
+    "whose method score_samples it replaces": replacing(KernelDensity(), "score_samples"),
     "opens files that a client names": CountVectorizer(input="filename"),
     r"input='file'": HashingVectorizer(input="file"),
     "writes files": pipeline("/tmp/cache"),
