@@ -5,6 +5,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import scipy.sparse
 from sklearn.cluster import Birch, BisectingKMeans, KMeans
 from sklearn.datasets import make_classification
+from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
@@ -84,6 +86,15 @@ def drawing(bits: Any, key: str, place: int) -> Callable[[Any], None]:
     bits.state = state
     kind = np.random.RandomState if key == "pos" else np.random.Generator
     return lambda model: setattr(model, "random_state_", kind(bits))
+
+
+def no_tree(model: Any) -> None:
+    """A member that answers as it likes, and has a tree of more features than the model."""
+    model.estimators_ = np.asarray(model.estimators_, object)
+    wide = DecisionTreeClassifier().fit(np.c_[X, X], Y)
+    member = DummyRegressor().fit(X, Y)
+    member.tree_ = wide.tree_
+    model.estimators_.flat[0] = member
 
 
 def narrow(model: Any) -> None:
@@ -236,6 +247,34 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
         "leaves out coefficients",
     ),
     "another kind of vectors": (lambda: SVC(), lambda m: setattr(m, "_impl", "epsilon_svr"), "of another kind"),
+    "hist in fit": (
+        lambda: HistGradientBoostingClassifier(max_iter=2),
+        lambda m: setattr(m, "_in_fit", True),
+        "still being fitted",
+    ),
+    "hist bit sets of bins": (
+        lambda: HistGradientBoostingClassifier(max_iter=2),
+        lambda m: setattr(m._predictors[0][0], "binned_left_cat_bitsets", np.zeros((1, 1), np.uint32)),
+        "its bit sets are none",
+    ),
+    "hist columns": (
+        lambda: HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]),
+        lambda m: m._preprocessor.transformers_.pop(1),
+        "preprocessor gives another number of columns",
+    ),
+    "hist columns of a frame": (
+        lambda: HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]),
+        lambda m: m._preprocessor._transformer_to_input_indices["numerical"].pop(),
+        "preprocessor takes other columns",
+    ),
+    "hist preprocessor": (
+        lambda: HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]),
+        lambda m: setattr(m._preprocessor.transformers_[1][1], "func", partial(np.clip, a_min=0)),
+        "does more than to encode",
+    ),
+    "a stage that is no tree": (lambda: GradientBoostingClassifier(n_estimators=2), no_tree, "members that are no"),
+    "a forest of no trees": (lambda: RandomForestClassifier(2), no_tree, "members that are no trees"),
+    "an isolation of no trees": (lambda: IsolationForest(n_estimators=2), no_tree, "members that are no trees"),
     "random state": (lambda: KMeans(3, n_init=1), drawing(np.random.MT19937(1), "pos", 2**30), "outside of its buffer"),
     "generator": (lambda: KMeans(3, n_init=1), drawing(np.random.Philox(1), "buffer_pos", -1), "outside of its buffer"),
 }
