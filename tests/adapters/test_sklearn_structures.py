@@ -97,6 +97,19 @@ def no_tree(model: Any) -> None:
     model.estimators_.flat[0] = member
 
 
+def as_keys(model: Any) -> None:
+    """Members that are looked at one after the other, and one of them damaged."""
+    tree_with(left_child=(0, 10**6))(model)
+    model.estimators_ = dict.fromkeys(model.estimators_)
+
+
+def behind_a_method(model: Any) -> None:
+    """A function that is the method of another, damaged model."""
+    other = HistGradientBoostingClassifier(max_iter=2).fit(X, Y)
+    hist("left", 0, 10**6)(other)
+    model.weights = other._raw_predict
+
+
 def narrow(model: Any) -> None:
     model.estimators_[0] = DecisionTreeClassifier().fit(np.c_[X, X], Y)
 
@@ -275,6 +288,8 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
     "a stage that is no tree": (lambda: GradientBoostingClassifier(n_estimators=2), no_tree, "members that are no"),
     "a forest of no trees": (lambda: RandomForestClassifier(2), no_tree, "members that are no trees"),
     "an isolation of no trees": (lambda: IsolationForest(n_estimators=2), no_tree, "members that are no trees"),
+    "trees that are keys": (lambda: IsolationForest(n_estimators=2), as_keys, "points to node 1000000"),
+    "a model behind a method": (lambda: KNeighborsClassifier(), behind_a_method, "points to node 1000000"),
     "random state": (lambda: KMeans(3, n_init=1), drawing(np.random.MT19937(1), "pos", 2**30), "outside of its buffer"),
     "generator": (lambda: KMeans(3, n_init=1), drawing(np.random.Philox(1), "buffer_pos", -1), "outside of its buffer"),
 }
