@@ -43,10 +43,15 @@ def _space_tree(found: Any) -> None:
     samples, features = data.shape
     need(order.shape == (samples,) and below(order, samples), "its order names samples past the last")
     need(count == len(nodes) == 2**levels - 1 and 0 < levels < 48, "its levels and nodes do not agree")
-    need(bounds.shape[1:] == (count, features), "its bounds and nodes do not agree")
+    sides = 2 if type(found).__name__.startswith("KDTree") else 1
+    need(bounds.shape == (sides, count, features), "its bounds and nodes do not agree")
     starts, ends = nodes["idx_start"], nodes["idx_end"]
     need(((starts >= 0) & (starts <= ends) & (ends <= samples)).all(), "a node names samples past the last")
     need((nodes["is_leaf"][count // 2 :] != 0).all(), "a node of the last level has children")
+    inner = np.flatnonzero(nodes["is_leaf"] == 0)
+    left, right = 2 * inner + 1, 2 * inner + 2
+    parted = (starts[left] == starts[inner]) & (ends[left] == starts[right]) & (ends[right] == ends[inner])
+    need(parted.all(), "the children of a node do not part its samples")
     need(weight is None or len(np.asarray(weight)) in (0, samples), "its weights do not agree with its samples")
     _distance(metric, features)
 
@@ -58,7 +63,9 @@ def _distance(metric: Any, features: int) -> None:
     elif kind.startswith("Mahalanobis"):
         fits = np.shape(state[2]) == (features, features)
     elif kind.startswith("Minkowski"):
-        fits = np.size(state[1]) in (0, 1, features)
+        fits = np.size(state[1]) in (0, features)
+    elif kind.startswith("Haversine"):
+        fits = features == 2
     need(fits, "its metric is for another number of features")
 
 

@@ -88,6 +88,17 @@ def drawing(bits: Any, key: str, place: int) -> Callable[[Any], None]:
     return lambda model: setattr(model, "random_state_", kind(bits))
 
 
+def tree_state(place: int, value: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Rewrites one part of the state of a neighbour tree."""
+
+    def change(model: Any) -> None:
+        state = list(model._tree.__getstate__())
+        state[place] = value(state[place])
+        model._tree.__setstate__(tuple(state))
+
+    return change
+
+
 def no_tree(model: Any) -> None:
     """A member that answers as it likes, and has a tree of more features than the model."""
     model.estimators_ = np.asarray(model.estimators_, object)
@@ -260,6 +271,31 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
         "leaves out coefficients",
     ),
     "another kind of vectors": (lambda: SVC(), lambda m: setattr(m, "_impl", "epsilon_svr"), "of another kind"),
+    "bounds of a box": (
+        lambda: KNeighborsClassifier(algorithm="kd_tree"),
+        tree_state(3, lambda bounds: bounds[:1].copy()),
+        "bounds and nodes do not agree",
+    ),
+    "bounds of a ball": (
+        lambda: KNeighborsClassifier(algorithm="ball_tree"),
+        tree_state(3, lambda bounds: bounds[:0].copy()),
+        "bounds and nodes do not agree",
+    ),
+    "samples in two nodes": (
+        lambda: KNeighborsClassifier(algorithm="kd_tree", leaf_size=5),
+        space(2, -1, 0, "idx_start"),
+        "do not part its samples",
+    ),
+    "metric of two features": (
+        lambda: KNeighborsClassifier(algorithm="ball_tree"),
+        tree_state(11, lambda _: DistanceMetric.get_metric("haversine")),
+        "metric is for another number of features",
+    ),
+    "metric of one weight": (
+        lambda: KNeighborsClassifier(algorithm="ball_tree"),
+        tree_state(11, lambda _: DistanceMetric.get_metric("minkowski", p=3, w=np.ones(1))),
+        "metric is for another number of features",
+    ),
     "hist in fit": (
         lambda: HistGradientBoostingClassifier(max_iter=2),
         lambda m: setattr(m, "_in_fit", True),
