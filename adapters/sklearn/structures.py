@@ -74,24 +74,38 @@ def _support_vectors(found: Any) -> None:
     if not hasattr(found, "support_"):
         return
     parts = vars(found)
-    need(found._impl == type(found)._impl, "it is of another kind")  # noqa: SLF001 - it has no public name
+    own = found._impl == type(found)._impl and "_sparse_kernels" not in parts  # noqa: SLF001 - it has no public name
+    need(own, "it is of another kind")
     counts, coefficients = parts["_n_support"], parts["_dual_coef_"]
     vectors, classes = len(found.support_), len(counts)
     pairs = classes * (classes - 1) // 2
     need(classes >= 2 and (counts >= 0).all(), "it counts its support vectors for too few classes")
     need(coefficients.shape == (classes - 1, vectors), "its coefficients and support vectors do not agree")
+    given = callable(found.kernel) or found.kernel == "precomputed"
     if found._sparse:  # noqa: SLF001
         need(len(coefficients.data) == (classes - 1) * vectors, "it leaves out coefficients")
+        need(not given, "it takes the values of a kernel from a sparse matrix")
+        by_row = type(found.support_vectors_).__name__ in ("csr_matrix", "csr_array")
+        need(by_row, "its support vectors are no rows of a sparse matrix")
     need(len(parts["_intercept_"]) >= pairs, "it has too few intercepts")
     counted = (pairs,) if parts.get("_effective_probability", False) else (0, pairs)
     need(all(len(parts[p]) in counted for p in ("_probA", "_probB")), "its probabilities do not agree")
     if type(found).__name__ in ("SVC", "NuSVC"):
         need(int(counts.sum()) == vectors, "it counts more support vectors than it has")
-    if found.kernel == "precomputed":
+    if given:
         need(below(found.support_, found.shape_fit_[0]), "its support vectors are samples past the last")
     else:
         need(found.support_vectors_.shape == (vectors, found.n_features_in_), "its support vectors have another shape")
         need(found.shape_fit_[1] == found.n_features_in_, "it was fitted on another number of features")
+
+
+def _kernel_values(found: Any) -> None:
+    """libsvm looks for the value of a support vector in a row at the place of the sample that it was."""
+    if hasattr(found, "support_") and callable(found.kernel):
+        count, width = np.shape(vars(found)["_BaseLibSVM__Xfit"])
+        made = [np.shape(found._compute_kernel(np.zeros((rows, width)))) for rows in (2, 3)]  # noqa: SLF001
+        fits = count == found.shape_fit_[0] and made == [(2, count), (3, count)]
+        need(fits, "its kernel gives another number of values than it has samples")
 
 
 def _centers(found: Any) -> None:
@@ -115,6 +129,7 @@ def _spline(found: Any) -> None:
 
 
 def _sparse(found: Any) -> None:
+    need("_format" not in vars(found), "it says that it is of another format")
     if found.format == "coo":
         need(found.nnz == len(found.data), "its coordinates and values do not agree")
         found._check()  # noqa: SLF001 - it has no public name
@@ -210,5 +225,6 @@ CHECKS: Final[dict[str, Callable[[Any], None]]] = {
 }
 LATER: Final[dict[str, Callable[[Any], None]]] = {
     "sklearn.ensemble._gb.BaseGradientBoosting": first_answers,
+    "sklearn.svm._base.BaseLibSVM": _kernel_values,
 }
 """What is asked of a model once all its parts have been checked."""

@@ -121,6 +121,32 @@ def behind_a_method(model: Any) -> None:
     model.weights = other._raw_predict
 
 
+def few_values(model: Any) -> None:
+    """Its kernel gives 8 values, and not one for each of the 60 samples that it was fitted on."""
+    model.__init__(kernel="precomputed")
+    model.fit(X @ X.T, Y)
+    model.kernel = np.maximum
+    model._BaseLibSVM__Xfit = X[:1]
+
+
+def vectors_by_column(model: Any) -> None:
+    model.fit(scipy.sparse.csr_matrix(X), Y)
+    model.support_vectors_ = model.support_vectors_.tocsc()
+
+
+def other_format(model: Any) -> None:
+    """Samples by column, which are read by row where the format is asked for."""
+    samples = model.fit(scipy.sparse.csr_matrix(X), Y)._fit_X.tocsc()
+    samples._format = "csr"
+    model._fit_X = samples
+
+
+def sparse_kernel(model: Any) -> None:
+    model.__init__(kernel="linear")
+    model.fit(scipy.sparse.csr_matrix(X), Y)
+    model.kernel = "precomputed"
+
+
 def narrow(model: Any) -> None:
     model.estimators_[0] = DecisionTreeClassifier().fit(np.c_[X, X], Y)
 
@@ -296,6 +322,15 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
         tree_state(11, lambda _: DistanceMetric.get_metric("minkowski", p=3, w=np.ones(1))),
         "metric is for another number of features",
     ),
+    "vectors past a kernel": (lambda: SVC(), few_values, "another number of values than it has samples"),
+    "a kernel of sparse values": (lambda: SVC(), sparse_kernel, "values of a kernel from a sparse matrix"),
+    "vectors by column": (lambda: SVC(), vectors_by_column, "no rows of a sparse matrix"),
+    "samples of another format": (
+        lambda: KNeighborsClassifier(algorithm="brute"),
+        other_format,
+        "of another format",
+    ),
+    "other kernels": (lambda: SVC(), lambda m: setattr(m, "_sparse_kernels", ["rbf"]), "of another kind"),
     "hist in fit": (
         lambda: HistGradientBoostingClassifier(max_iter=2),
         lambda m: setattr(m, "_in_fit", True),
