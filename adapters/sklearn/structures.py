@@ -5,6 +5,7 @@ has to pass, whatever its file format; then it is consistent, which does not mak
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,8 @@ from adapters.sklearn.walk import walk
 from adapters.wording import reason
 
 MOST_FEATURES: Final = 1 << 24
+HIGHEST_DEGREE: Final = 64
+"""Of as many features there are more products than can be counted."""
 
 
 def check_structures(model: Any, name: str) -> None:
@@ -144,15 +147,53 @@ def _one_hot(found: Any) -> None:
         return
     columns = found._compute_n_features_outs()  # noqa: SLF001 - it has no public name
     need(list(found._n_features_outs) == columns, "it has another number of columns")  # noqa: SLF001
-    count = len(columns)
+    none = [None] * len(columns)
     dropped = state.get("_drop_idx_after_grouping")
-    dropped = [None] * count if dropped is None else dropped
-    mappings = state.get("_default_to_infrequent_mappings", [None] * count)
-    for known, most, place, mapping in zip(found.categories_, columns, dropped, mappings, strict=True):
+    dropped = none if dropped is None else dropped
+    joins = state.get("_infrequent_enabled", False)
+    mappings, rare = (
+        state[name] if joins else none for name in ("_default_to_infrequent_mappings", "_infrequent_indices")
+    )
+    for known, most, place, mapping, joined in zip(found.categories_, columns, dropped, mappings, rare, strict=True):
+        need(_are_in_order(known), "its categories are not in order")
+        need((joined is None) == (mapping is None), "it joins categories without saying where")
+        need(joined is None or below(joined, len(known)), "it joins categories that it does not have")
         all_ = most + (place is not None)
         need(place is None or 0 <= place < all_, "it drops categories that it does not have")
         fits = len(known) <= all_ if mapping is None else below(mapping, all_)
         need(most >= 0 and fits, "it has categories past its last column")
+
+
+def _are_in_order(known: Any) -> bool:
+    """True if each value is found at its own place: a number is looked up as in a sorted list with NaN at its end, a
+    text in a table."""
+    if known.ndim != 1 or known.dtype.kind in "OUS":
+        return bool(known.ndim == 1)
+    numbers = known[: len(known) - int(np.isnan(known).sum())]
+    return bool((numbers[1:] > numbers[:-1]).all() and not np.isnan(numbers).any())
+
+
+def _target_encoder(found: Any) -> None:
+    """A column of its answer for which it has no encoding is memory that nobody has written."""
+    if hasattr(found, "encodings_"):
+        each = len(found.classes_) if found.target_type_ == "multiclass" else 1
+        wanted = int(found.n_features_in_) * each
+        need(len(found.encodings_) == wanted, "it has another number of encodings than columns")
+
+
+def _polynomial(found: Any) -> None:
+    """It writes as many columns as there are products, whatever number it says; the others are nobody's memory."""
+    state = vars(found)
+    if "_n_out_full" not in state:
+        return
+    width, least, most = int(found.n_features_in_), state["_min_degree"], state["_max_degree"]
+    # a shorter integer would start again from 0
+    degrees = all(isinstance(degree, int | np.int64) for degree in (least, most)) and 0 <= least <= most
+    need(degrees and min(width, most) <= HIGHEST_DEGREE, "its degrees are none")
+    only, bias = bool(found.interaction_only), bool(found.include_bias)
+    count = partial(found._num_combinations, width, interaction_only=only, include_bias=bias)  # noqa: SLF001
+    wanted = (count(0, int(most)), count(int(least), int(most)))
+    need((state["_n_out_full"], found.n_output_features_) == wanted, "it has another number of columns")
 
 
 def _hasher(found: Any) -> None:
@@ -213,6 +254,8 @@ CHECKS: Final[dict[str, Callable[[Any], None]]] = {
     "sklearn.neighbors._base.NeighborsBase": _neighbours,
     "sklearn.cluster._birch.Birch": _birch,
     "sklearn.preprocessing._encoders.OneHotEncoder": _one_hot,
+    "sklearn.preprocessing._target_encoder.TargetEncoder": _target_encoder,
+    "sklearn.preprocessing._polynomial.PolynomialFeatures": _polynomial,
     "sklearn.feature_extraction._hash.FeatureHasher": _hasher,
     "sklearn.feature_extraction.text.HashingVectorizer": _hasher,
     "sklearn.feature_extraction.text.CountVectorizer": _vocabulary,

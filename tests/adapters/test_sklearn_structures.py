@@ -26,7 +26,7 @@ from sklearn.ensemble import (
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsTransformer, RadiusNeighborsClassifier
-from sklearn.preprocessing import OneHotEncoder, SplineTransformer
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, SplineTransformer, TargetEncoder
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -119,6 +119,27 @@ def behind_a_method(model: Any) -> None:
     other = HistGradientBoostingClassifier(max_iter=2).fit(X, Y)
     hist("left", 0, 10**6)(other)
     model.weights = other._raw_predict
+
+
+def numbers_to(*values: float) -> Callable[[Any], None]:
+    """Gives an encoder of one column these categories."""
+
+    def change(model: Any) -> None:
+        model.fit(np.arange(float(len(values)))[:, None])
+        model.categories_ = [np.array(values)]
+
+    return change
+
+
+def joined(indices: list[int], mapping: Any) -> Callable[[Any], None]:
+    """Gives an encoder of one column these rare categories, and the places they are joined at."""
+
+    def change(model: Any) -> None:
+        model.fit(np.array([["a"], ["b"], ["c"]] * 20 + [["q"]], object))
+        model._infrequent_indices = [np.array(indices)]
+        model._default_to_infrequent_mappings = [mapping]
+
+    return change
 
 
 def few_values(model: Any) -> None:
@@ -361,6 +382,41 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
     "an isolation of no trees": (lambda: IsolationForest(n_estimators=2), no_tree, "members that are no trees"),
     "trees that are keys": (lambda: IsolationForest(n_estimators=2), as_keys, "points to node 1000000"),
     "a model behind a method": (lambda: KNeighborsClassifier(), behind_a_method, "points to node 1000000"),
+    "categories upside down": (lambda: OneHotEncoder(), numbers_to(2, 1), "categories are not in order"),
+    "a category twice": (lambda: OneHotEncoder(), numbers_to(1, 1), "categories are not in order"),
+    "a missing category between": (lambda: OneHotEncoder(), numbers_to(1, np.nan, 2), "categories are not in order"),
+    "joined to nothing": (
+        lambda: OneHotEncoder(min_frequency=5, handle_unknown="infrequent_if_exist"),
+        joined([10**9], None),
+        "joins categories without saying where",
+    ),
+    "joined from nothing": (
+        lambda: OneHotEncoder(min_frequency=5, handle_unknown="infrequent_if_exist"),
+        joined([10**9], np.arange(4)),
+        "joins categories that it does not have",
+    ),
+    "columns of no product": (
+        lambda: PolynomialFeatures(2),
+        put("_n_out_full", lambda n: n + 2000),
+        "another number of columns",
+    ),
+    "products of fewer columns": (
+        lambda: PolynomialFeatures(2),
+        put("interaction_only", lambda _: True),
+        "another number of columns",
+    ),
+    "columns that it does not say": (
+        lambda: PolynomialFeatures(2),
+        lambda m: [delattr(m, "n_output_features_"), setattr(m, "_n_out_full", 2000)],
+        "n_output_features_",
+    ),
+    "a degree that starts again from 0": (
+        lambda: PolynomialFeatures(2),
+        put("_max_degree", np.uint8),
+        "its degrees are none",
+    ),
+    "degrees upside down": (lambda: PolynomialFeatures(2), put("_min_degree", lambda _: 5), "its degrees are none"),
+    "columns of no encoding": (lambda: TargetEncoder(), put("encodings_", lambda e: e[:-1]), "number of encodings"),
     "random state": (lambda: KMeans(3, n_init=1), drawing(np.random.MT19937(1), "pos", 2**30), "outside of its buffer"),
     "generator": (lambda: KMeans(3, n_init=1), drawing(np.random.Philox(1), "buffer_pos", -1), "outside of its buffer"),
 }
