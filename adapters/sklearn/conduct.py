@@ -128,6 +128,8 @@ def _is_container(value: Any) -> bool:
 
 def _reaching(thing: Any) -> Iterator[str]:
     """Yields the parameters by which a part would act outside the model, or on memory that is not its own."""
+    if isinstance(thing, Partial) and "where" in thing.keywords:
+        yield "the argument where, which leaves parts of the answer as they are in memory"
     if not hasattr(thing, "get_params"):
         return
     held = vars(thing)
