@@ -34,6 +34,8 @@ def check_conduct(model: Any, file: str, kind: str, trust: str, allowed: frozens
                 dtypes.add(id(value))
             if callable(value) and not _may_hold(value, name, id(thing) in dtypes, allowed):
                 wanted.add(_full_name(value))
+        for name in _replacing(thing):
+            raise reach_refused(file, f"holds a {type(thing).__name__} whose method {name[:40]} it replaces")
         for what in _reaching(thing):
             raise reach_refused(file, f"holds a {type(thing).__name__} with {what}")
         if getattr(thing, "verbose", None) and hasattr(thing, "get_params"):
@@ -54,6 +56,25 @@ def _held(thing: Any) -> Iterator[tuple[str, Any]]:
         hasattr(thing, "__dict__") and not isinstance(thing, NAMED) and _full_name(type(thing)) not in _MADE_BY_SKLEARN
     ):
         yield from vars(thing).items()
+
+
+def _replacing(thing: Any) -> Iterator[str]:
+    """Yields the attributes that would be called in place of a method of their class. scikit-learn sets none but the
+    method itself, as early stopping does."""
+    if hasattr(thing, "__dict__") and not isinstance(thing, NAMED) and _full_name(type(thing)) not in _MADE_BY_SKLEARN:
+        for name, value in vars(thing).items():
+            own = next((vars(base)[name] for base in type(thing).__mro__ if name in vars(base)), None)
+            is_itself = isinstance(value, MethodType) and value.__self__ is thing and value.__func__ is own
+            if _is_method(own) and not is_itself:
+                yield name
+
+
+def _is_method(value: Any) -> bool:
+    """True for what a class has for its instances to call, which an attribute of the same name hides. A property is
+    not hidden by one, and a cached property keeps its value in it."""
+    if isinstance(value, type | functools.cached_property) or hasattr(type(value), "__set__"):
+        return False
+    return value is not None and (callable(value) or hasattr(type(value), "__get__"))
 
 
 def _may_hold(value: Any, name: str, of_dtypes: bool, allowed: frozenset[str]) -> bool:
@@ -106,6 +127,8 @@ def _is_container(value: Any) -> bool:
 
 def _reaching(thing: Any) -> Iterator[str]:
     """Yields the parameters by which a part would act outside the model, or on memory that is not its own."""
+    if isinstance(thing, Partial) and "where" in thing.keywords:
+        yield "the argument where, which leaves parts of the answer as they are in memory"
     if not hasattr(thing, "get_params"):
         return
     held = vars(thing)

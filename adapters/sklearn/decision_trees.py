@@ -32,14 +32,26 @@ def _check_children(inner: Any, *sides: Any) -> None:
 
 def _tree_estimator(found: Any) -> None:
     if hasattr(found, "tree_"):
-        need(type(found.tree_).__name__ == "Tree", "its tree is none")
+        need(_kind(found.tree_) == "sklearn.tree._tree.Tree", "its tree is none")
         need(found.tree_.n_features == found.n_features_in_, "its tree is for another number of features")
+
+
+def _kind(thing: Any) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _need_trees(members: Any) -> None:
+    """Of these alone it is checked that their trees are for as many features as they say."""
+    trees = all(_kind(member).startswith("sklearn.tree._classes.") for member in members)
+    need(trees, "it has members that are no trees")
 
 
 def _forest(found: Any) -> None:
     """Forests and gradient boosting call their trees without checking the number of columns again."""
-    for member in np.ravel(np.asarray(getattr(found, "estimators_", ()), dtype=object)).tolist():
-        need(member.n_features_in_ == found.n_features_in_, "a tree in it is for another number of features")
+    members = np.ravel(np.asarray(getattr(found, "estimators_", ()), dtype=object)).tolist()
+    _need_trees(members)
+    agree = all(member.n_features_in_ == found.n_features_in_ for member in members)
+    need(agree, "a tree in it is for another number of features")
 
 
 def _gradient_boosting(found: Any) -> None:
@@ -54,16 +66,18 @@ def _gradient_boosting(found: Any) -> None:
         need(not loss.is_multiclass or classes == wanted, "it has another number of classes")
 
 
-def _first_answers(found: Any) -> None:
-    """The trees of all classes add to the answers of its first model, whatever their width is."""
+def first_answers(found: Any) -> None:
+    """The trees of all classes add to the answers of its first model, whatever their shape is."""
     if hasattr(found, "estimators_"):
-        rows = np.zeros((2, found.n_features_in_), np.float32)
-        shape = found._raw_predict_init(rows).shape  # noqa: SLF001 - it has no public name
-        need(shape == (2, found.n_trees_per_iteration_), "its first model gives another number of answers")
+        width, each = found.n_features_in_, found.n_trees_per_iteration_
+        for count in (2, 3):
+            shape = found._raw_predict_init(np.zeros((count, width), np.float32)).shape  # noqa: SLF001 - it has no public name
+            need(shape == (count, each), "its first model gives another number of answers")
 
 
 def _isolation_forest(found: Any) -> None:
     if hasattr(found, "estimators_"):
+        _need_trees(found.estimators_)
         pairs = zip(found.estimators_, found.estimators_features_, strict=True)
         need(all(e.n_features_in_ == len(f) <= found.n_features_in_ for e, f in pairs), "a tree has other features")
 
@@ -74,12 +88,14 @@ def _hist_predictor(found: Any) -> None:
     need(len(nodes) > 0, "it has no nodes")
     _check_children(inner, nodes["left"], nodes["right"])
     categorical = inner & (nodes["is_categorical"] != 0)
-    bits = found.raw_left_cat_bitsets
-    need(bits.ndim == 2 and bits.dtype == np.uint32 and (bits.shape[1] == 8 or not len(bits)), "its bit sets are none")
-    need((nodes["bitset_idx"][categorical] < len(bits)).all(), "a node asks for a bit set past the last")
+    for bits in (found.raw_left_cat_bitsets, found.binned_left_cat_bitsets):
+        sets = bits.ndim == 2 and bits.dtype == np.uint32 and (bits.shape[1] == 8 or not len(bits))
+        need(sets, "its bit sets are none")
+        need((nodes["bitset_idx"][categorical] < len(bits)).all(), "a node asks for a bit set past the last")
 
 
 def _hist_boosting(found: Any) -> None:
+    need(not vars(found).get("_in_fit"), "it is still being fitted, and would take rows for numbers of bins")
     for stage in getattr(found, "_predictors", ()):
         for predictor in stage:
             nodes = predictor.nodes[predictor.nodes["is_leaf"] == 0]
@@ -87,6 +103,31 @@ def _hist_boosting(found: Any) -> None:
             need(below(used, found.n_features_in_), "a node asks for a feature that is not there")
             with_categories = np.flatnonzero(vars(found)["_bin_mapper"].is_categorical_)
             need(np.isin(used[nodes["is_categorical"] != 0], with_categories).all(), "a node asks for categories")
+    if vars(found).get("_preprocessor") is not None:
+        _hist_columns(vars(found)["_preprocessor"], found.n_features_in_)
+
+
+def _hist_columns(before: Any, wanted: int) -> None:
+    """Its trees take the columns that come out of its preprocessor, whatever their number is."""
+    own = _kind(before) == "sklearn.compose._column_transformer.ColumnTransformer"
+    need(own, "its preprocessor is of another kind")
+    width, places = 0, vars(before)["_transformer_to_input_indices"]
+    for name, step, columns in before.transformers_:
+        if not isinstance(step, str):  # "drop", of no columns
+            need(_keeps_columns(step), "its preprocessor does more than to encode categories")
+            chosen = np.asarray(columns)  # of an array; those of a frame are at `places`
+            agree = chosen.dtype == bool and chosen.shape == (wanted,) and len(places[name]) == chosen.sum()
+            need(agree, "its preprocessor takes other columns")
+            width += chosen.sum()
+    need(width == wanted, "its preprocessor gives another number of columns")
+
+
+def _keeps_columns(step: Any) -> bool:
+    """True for what histogram boosting encodes categories with, and looks at numbers with: a partial."""
+    if _kind(step) == "sklearn.preprocessing._function_transformer.FunctionTransformer":
+        function: Any = getattr(step.func, "func", None)
+        return (function.__module__, function.__name__) == ("sklearn.utils.validation", "check_array")
+    return _kind(step) == "sklearn.preprocessing._encoders.OrdinalEncoder"
 
 
 TREES: Final[dict[str, Callable[[Any], None]]] = {
@@ -98,5 +139,3 @@ TREES: Final[dict[str, Callable[[Any], None]]] = {
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor": _hist_predictor,
     "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.BaseHistGradientBoosting": _hist_boosting,
 }
-ANSWERS: Final[dict[str, Callable[[Any], None]]] = {"sklearn.ensemble._gb.BaseGradientBoosting": _first_answers}
-"""What is asked of a model once all its parts have been checked."""

@@ -53,9 +53,9 @@ def load_estimator(files: ModelFiles, options: Options) -> tuple[Any, str | None
     else:
         estimator, versions = load_pickle(files, trust=options.trust, allowed=allowed, mapped=options.mapped)
         version = min(versions, default=None)
-    check_structures(estimator, files.path)
     if not allows_code(options.trust):
         check_conduct(estimator, files.path, kind, options.trust, allowed)
+    check_structures(estimator, files.path)  # it calls methods of the model
     return estimator, version
 
 

@@ -27,7 +27,9 @@ def walk(root: Any) -> Iterator[Any]:
 
 def _children(thing: Any) -> list[Any]:
     if isinstance(thing, dict):
-        return list(thing.values())
+        return [*thing, *thing.values()]
+    if isinstance(thing, MethodType):
+        return [thing.__self__]
     if isinstance(thing, list | tuple | set | frozenset):
         return list(thing)
     if isinstance(thing, np.ndarray):

@@ -14,11 +14,13 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KernelDensity, KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from adapters.base import Options, Refused
 from adapters.inspection import verdicts
@@ -64,11 +66,22 @@ def endless() -> Any:
     return labelled([value, value])
 
 
+def replacing(estimator: Any, method: str) -> Any:
+    """Returns a fitted estimator one of whose methods is a function of the file's choice."""
+    made = estimator.fit(X, Y)
+    setattr(made, method, np.abs)
+    return made
+
+
 REACHING = {
+    "whose method _check_test_data it replaces": replacing(KMeans(2, n_init=1), "_check_test_data"),
+    "whose method _validate_X_predict it replaces": replacing(DecisionTreeClassifier(), "_validate_X_predict"),
+    "whose method score_samples it replaces": replacing(KernelDensity(), "score_samples"),
     "opens files that a client names": CountVectorizer(input="filename"),
     r"input='file'": HashingVectorizer(input="file"),
     "writes files": pipeline("/tmp/cache"),
     r"kw_args\['out'\]": FunctionTransformer(np.log, kw_args={"out": X}),
+    r"the argument where|functools\.partial": FunctionTransformer(partial(np.exp, where=False)),
     r"kw_args\['dtype'\]": FunctionTransformer(np.log, kw_args={"dtype": "O"}),
     r"kw_args\['initial'\]": FunctionTransformer(np.log, kw_args={"initial": "/etc/passwd"}),
     r"numpy\.ndarray": FunctionTransformer(np.ndarray),

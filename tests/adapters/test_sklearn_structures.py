@@ -5,6 +5,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import scipy.sparse
 from sklearn.cluster import Birch, BisectingKMeans, KMeans
 from sklearn.datasets import make_classification
+from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
@@ -24,7 +26,7 @@ from sklearn.ensemble import (
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsTransformer, RadiusNeighborsClassifier
-from sklearn.preprocessing import OneHotEncoder, SplineTransformer
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, SplineTransformer, TargetEncoder
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -84,6 +86,86 @@ def drawing(bits: Any, key: str, place: int) -> Callable[[Any], None]:
     bits.state = state
     kind = np.random.RandomState if key == "pos" else np.random.Generator
     return lambda model: setattr(model, "random_state_", kind(bits))
+
+
+def tree_state(place: int, value: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Rewrites one part of the state of a neighbour tree."""
+
+    def change(model: Any) -> None:
+        state = list(model._tree.__getstate__())
+        state[place] = value(state[place])
+        model._tree.__setstate__(tuple(state))
+
+    return change
+
+
+def no_tree(model: Any) -> None:
+    """A member that answers as it likes, and has a tree of more features than the model."""
+    model.estimators_ = np.asarray(model.estimators_, object)
+    wide = DecisionTreeClassifier().fit(np.c_[X, X], Y)
+    member = DummyRegressor().fit(X, Y)
+    member.tree_ = wide.tree_
+    model.estimators_.flat[0] = member
+
+
+def as_keys(model: Any) -> None:
+    """Members that are looked at one after the other, and one of them damaged."""
+    tree_with(left_child=(0, 10**6))(model)
+    model.estimators_ = dict.fromkeys(model.estimators_)
+
+
+def behind_a_method(model: Any) -> None:
+    """A function that is the method of another, damaged model."""
+    other = HistGradientBoostingClassifier(max_iter=2).fit(X, Y)
+    hist("left", 0, 10**6)(other)
+    model.weights = other._raw_predict
+
+
+def numbers_to(*values: float) -> Callable[[Any], None]:
+    """Gives an encoder of one column these categories."""
+
+    def change(model: Any) -> None:
+        model.fit(np.arange(float(len(values)))[:, None])
+        model.categories_ = [np.array(values)]
+
+    return change
+
+
+def joined(indices: list[int], mapping: Any) -> Callable[[Any], None]:
+    """Gives an encoder of one column these rare categories, and the places they are joined at."""
+
+    def change(model: Any) -> None:
+        model.fit(np.array([["a"], ["b"], ["c"]] * 20 + [["q"]], object))
+        model._infrequent_indices = [np.array(indices)]
+        model._default_to_infrequent_mappings = [mapping]
+
+    return change
+
+
+def few_values(model: Any) -> None:
+    """Its kernel gives 8 values, and not one for each of the 60 samples that it was fitted on."""
+    model.__init__(kernel="precomputed")
+    model.fit(X @ X.T, Y)
+    model.kernel = np.maximum
+    model._BaseLibSVM__Xfit = X[:1]
+
+
+def vectors_by_column(model: Any) -> None:
+    model.fit(scipy.sparse.csr_matrix(X), Y)
+    model.support_vectors_ = model.support_vectors_.tocsc()
+
+
+def other_format(model: Any) -> None:
+    """Samples by column, which are read by row where the format is asked for."""
+    samples = model.fit(scipy.sparse.csr_matrix(X), Y)._fit_X.tocsc()
+    samples._format = "csr"
+    model._fit_X = samples
+
+
+def sparse_kernel(model: Any) -> None:
+    model.__init__(kernel="linear")
+    model.fit(scipy.sparse.csr_matrix(X), Y)
+    model.kernel = "precomputed"
 
 
 def narrow(model: Any) -> None:
@@ -236,6 +318,105 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
         "leaves out coefficients",
     ),
     "another kind of vectors": (lambda: SVC(), lambda m: setattr(m, "_impl", "epsilon_svr"), "of another kind"),
+    "bounds of a box": (
+        lambda: KNeighborsClassifier(algorithm="kd_tree"),
+        tree_state(3, lambda bounds: bounds[:1].copy()),
+        "bounds and nodes do not agree",
+    ),
+    "bounds of a ball": (
+        lambda: KNeighborsClassifier(algorithm="ball_tree"),
+        tree_state(3, lambda bounds: bounds[:0].copy()),
+        "bounds and nodes do not agree",
+    ),
+    "samples in two nodes": (
+        lambda: KNeighborsClassifier(algorithm="kd_tree", leaf_size=5),
+        space(2, -1, 0, "idx_start"),
+        "do not part its samples",
+    ),
+    "metric of two features": (
+        lambda: KNeighborsClassifier(algorithm="ball_tree"),
+        tree_state(11, lambda _: DistanceMetric.get_metric("haversine")),
+        "metric is for another number of features",
+    ),
+    "metric of one weight": (
+        lambda: KNeighborsClassifier(algorithm="ball_tree"),
+        tree_state(11, lambda _: DistanceMetric.get_metric("minkowski", p=3, w=np.ones(1))),
+        "metric is for another number of features",
+    ),
+    "vectors past a kernel": (lambda: SVC(), few_values, "another number of values than it has samples"),
+    "a kernel of sparse values": (lambda: SVC(), sparse_kernel, "values of a kernel from a sparse matrix"),
+    "vectors by column": (lambda: SVC(), vectors_by_column, "no rows of a sparse matrix"),
+    "samples of another format": (
+        lambda: KNeighborsClassifier(algorithm="brute"),
+        other_format,
+        "of another format",
+    ),
+    "other kernels": (lambda: SVC(), lambda m: setattr(m, "_sparse_kernels", ["rbf"]), "of another kind"),
+    "hist in fit": (
+        lambda: HistGradientBoostingClassifier(max_iter=2),
+        lambda m: setattr(m, "_in_fit", True),
+        "still being fitted",
+    ),
+    "hist bit sets of bins": (
+        lambda: HistGradientBoostingClassifier(max_iter=2),
+        lambda m: setattr(m._predictors[0][0], "binned_left_cat_bitsets", np.zeros((1, 1), np.uint32)),
+        "its bit sets are none",
+    ),
+    "hist columns": (
+        lambda: HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]),
+        lambda m: m._preprocessor.transformers_.pop(1),
+        "preprocessor gives another number of columns",
+    ),
+    "hist columns of a frame": (
+        lambda: HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]),
+        lambda m: m._preprocessor._transformer_to_input_indices["numerical"].pop(),
+        "preprocessor takes other columns",
+    ),
+    "hist preprocessor": (
+        lambda: HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]),
+        lambda m: setattr(m._preprocessor.transformers_[1][1], "func", partial(np.clip, a_min=0)),
+        "does more than to encode",
+    ),
+    "a stage that is no tree": (lambda: GradientBoostingClassifier(n_estimators=2), no_tree, "members that are no"),
+    "a forest of no trees": (lambda: RandomForestClassifier(2), no_tree, "members that are no trees"),
+    "an isolation of no trees": (lambda: IsolationForest(n_estimators=2), no_tree, "members that are no trees"),
+    "trees that are keys": (lambda: IsolationForest(n_estimators=2), as_keys, "points to node 1000000"),
+    "a model behind a method": (lambda: KNeighborsClassifier(), behind_a_method, "points to node 1000000"),
+    "categories upside down": (lambda: OneHotEncoder(), numbers_to(2, 1), "categories are not in order"),
+    "a category twice": (lambda: OneHotEncoder(), numbers_to(1, 1), "categories are not in order"),
+    "a missing category between": (lambda: OneHotEncoder(), numbers_to(1, np.nan, 2), "categories are not in order"),
+    "joined to nothing": (
+        lambda: OneHotEncoder(min_frequency=5, handle_unknown="infrequent_if_exist"),
+        joined([10**9], None),
+        "joins categories without saying where",
+    ),
+    "joined from nothing": (
+        lambda: OneHotEncoder(min_frequency=5, handle_unknown="infrequent_if_exist"),
+        joined([10**9], np.arange(4)),
+        "joins categories that it does not have",
+    ),
+    "columns of no product": (
+        lambda: PolynomialFeatures(2),
+        put("_n_out_full", lambda n: n + 2000),
+        "another number of columns",
+    ),
+    "products of fewer columns": (
+        lambda: PolynomialFeatures(2),
+        put("interaction_only", lambda _: True),
+        "another number of columns",
+    ),
+    "columns that it does not say": (
+        lambda: PolynomialFeatures(2),
+        lambda m: [delattr(m, "n_output_features_"), setattr(m, "_n_out_full", 2000)],
+        "n_output_features_",
+    ),
+    "a degree that starts again from 0": (
+        lambda: PolynomialFeatures(2),
+        put("_max_degree", np.uint8),
+        "its degrees are none",
+    ),
+    "degrees upside down": (lambda: PolynomialFeatures(2), put("_min_degree", lambda _: 5), "its degrees are none"),
+    "columns of no encoding": (lambda: TargetEncoder(), put("encodings_", lambda e: e[:-1]), "number of encodings"),
     "random state": (lambda: KMeans(3, n_init=1), drawing(np.random.MT19937(1), "pos", 2**30), "outside of its buffer"),
     "generator": (lambda: KMeans(3, n_init=1), drawing(np.random.Philox(1), "buffer_pos", -1), "outside of its buffer"),
 }
