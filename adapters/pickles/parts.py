@@ -16,9 +16,6 @@ import numpy as np
 
 from adapters.checks import need
 
-UNWRITTEN: Final = frozenset({"out", "where", "dtype", "casting", "order", "subok", "signature"})
-"""Arguments by which a ufunc writes into what it is given, or leaves elements of its result as they were in memory."""
-
 DTYPE: Final = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDG]|[biufcSUVOa]\d*|[Mm]8)")
 
 STATES: Final = {
@@ -104,9 +101,6 @@ class Partial(functools.partial):  # type: ignore[type-arg]  # of any function t
             keywords["ensure_all_finite"] = keywords.pop("force_all_finite")
         values = [v for value in keywords.values() for v in (value if isinstance(value, list | tuple) else [value])]
         need(all(map(_is_argument, values)), "a partial has arguments that are no plain values")
-        of_numpy = (getattr(function, "__module__", None) or "numpy").startswith("numpy")
-        written = not of_numpy or UNWRITTEN.isdisjoint(keywords)
-        need(written, f"a partial of {getattr(function, '__name__', '')} says what it writes, or leaves unwritten")
         functools.partial.__setstate__(self, (function, (), keywords, {}))  # type: ignore[attr-defined]  # stubs lack it
 
 

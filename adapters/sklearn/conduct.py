@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from adapters.pickles.parts import TEXT_METHODS, UNWRITTEN, Compiled, Distribution, Partial
+from adapters.pickles.parts import TEXT_METHODS, Compiled, Distribution, Partial
 from adapters.pickles.rules import CLASS, VALUE, permitted
 from adapters.sklearn.walk import NAMED, walk
 from adapters.trust import names_refused, reach_refused
@@ -21,6 +21,8 @@ _MADE_BY_SKLEARN: Final = frozenset({"scipy.interpolate._interpolate.interp1d"})
 """No file can make these, nor what they call: estimators do, of numbers, when their state is set."""
 _MOST_VALUES: Final = 100_000
 _OPENS_FILES: Final = ("filename", "file")
+_UNWRITTEN: Final = frozenset({"out", "where", "dtype", "casting", "order", "subok", "signature"})
+"""Arguments by which a function of numpy's writes into what it is given, or leaves elements as they were in memory."""
 
 
 def check_conduct(model: Any, file: str, kind: str, trust: str, allowed: frozenset[str]) -> None:
@@ -125,10 +127,16 @@ def _is_container(value: Any) -> bool:
     return isinstance(value, list | tuple | dict | set | frozenset)
 
 
+def _unwritten(function: Partial) -> Iterator[str]:
+    if _module_and_name(function.func)[0].startswith("numpy"):
+        for name in sorted(_UNWRITTEN & function.keywords.keys()):
+            yield f"the argument {name}, by which it may leave parts of its answer as they were in memory"
+
+
 def _reaching(thing: Any) -> Iterator[str]:
     """Yields the parameters by which a part would act outside the model, or on memory that is not its own."""
-    if isinstance(thing, Partial) and "where" in thing.keywords:
-        yield "the argument where, which leaves parts of the answer as they are in memory"
+    if isinstance(thing, Partial):
+        yield from _unwritten(thing)
     if not hasattr(thing, "get_params"):
         return
     held = vars(thing)
@@ -138,7 +146,7 @@ def _reaching(thing: Any) -> Iterator[str]:
         yield f"input={held['input']!r}, which opens files that a client names"
     for name in ("kw_args", "inv_kw_args") if type(thing).__name__ == "FunctionTransformer" else ():
         for key, value in (held.get(name) or {}).items():
-            if key in UNWRITTEN or not _is_plain(value):
+            if key in _UNWRITTEN or not _is_plain(value):
                 yield f"{name}[{str(key)[:40]!r}], which is no plain number"
     for name in ("func", "inverse_func") if type(thing).__name__ == "FunctionTransformer" else ():
         function = held.get(name)  # of a partial, the unpickler has checked the function and its arguments

@@ -82,6 +82,7 @@ REACHING = {
     "writes files": pipeline("/tmp/cache"),
     r"kw_args\['out'\]": FunctionTransformer(np.log, kw_args={"out": X}),
     r"the argument where|functools\.partial": FunctionTransformer(partial(np.exp, where=False)),
+    r"the argument out|functools\.partial": FunctionTransformer(partial(np.clip, out=None)),
     r"kw_args\['dtype'\]": FunctionTransformer(np.log, kw_args={"dtype": "O"}),
     r"kw_args\['initial'\]": FunctionTransformer(np.log, kw_args={"initial": "/etc/passwd"}),
     r"numpy\.ndarray": FunctionTransformer(np.ndarray),

@@ -185,10 +185,6 @@ HOSTILE = {
         b"}X\x01\x00\x00\x00fcnumpy\ndtype\nX\x02\x00\x00\x00u1\x85RK\x00\x86sK\x7fK\x01K\x00tb."),
         "a dtype has an unusual state",
     ),
-    "a partial that leaves elements unwritten": (
-        b"\x80\x02cfunctools\npartial\n(cnumpy\nexp\ntR(cnumpy\nexp\n)}X\x05\x00\x00\x00where\x89sNtb.",
-        "a partial of exp says what it writes, or leaves unwritten",
-    ),
     "a tree of no sizes": (
         b"\x80\x02csklearn.tree._tree\nTree\nK\x04cnumpy\nndarray\nK\x02\x87R.", "is made with|tree is made with"
     ),
