@@ -24,6 +24,8 @@ from runtime.serving.engine.request import Request
 from runtime.serving.engine.threads import Interrupt, Job, Lane
 
 T = TypeVar("T")
+_LOOK_EVERY = 32
+"""Batches of short requests."""
 
 
 class Shape(NamedTuple):
@@ -93,6 +95,7 @@ class Batches:
         """Whether the last batch had several members. Then the next one begins when the event loop has read what other
         clients have sent by now; that makes batches larger by a third."""
         self._waiting: dict[Hashable, Batch] = {}
+        self._short = 0
 
     def takes(self, request: Request) -> int:
         """Returns the rows of a request that may be in a batch; 0: it has to be predicted by itself."""
@@ -126,6 +129,12 @@ class Batches:
                 batch.lead.step(self._lane, batch.run, batch.lead.finish)
         except DeadlinePassed as error:  # of `Engine.break_off`, wherever the loop was
             batch.lead.fail(error)
+
+    def looks_again(self) -> bool:
+        """Notes a batch of short requests. Returns True for one of many: of that one a request is predicted by itself,
+        which shows whether they gain from a batch, or only seemed to when the machine was busy."""
+        self._short += 1
+        return self._short % _LOOK_EVERY == 0
 
     def over(self, batch: "Batch") -> None:
         """Forgets a batch that takes no more members."""
@@ -224,8 +233,10 @@ class Batch:
         for member in self._members:
             member.call.queued = member.job.queued + began - member.joined
         self._batches.meter.running(len(self._members))
+        alone = int(self.short and self._batches.looks_again())
         try:
-            self._answer(self._members)
+            self._answer(self._members[:alone])
+            self._answer(self._members[alone:])
         finally:
             self._batches.meter.running(-len(self._members))
         for member in self._members:

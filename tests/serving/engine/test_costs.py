@@ -64,8 +64,8 @@ def test_a_warm_up_speaks_for_smaller_inputs_only():
 @pytest.mark.parametrize("limit", [LIMIT, 3 * LIMIT], ids=["threadsafe", "serial"])
 def test_where_calls_may_be_joined_only_the_shortest_do_not_gain_from_a_batch(limit: float):
     costs = Costs(limit)
-    costs.seed(4, 0.00007)
-    costs.seed(3, 0.00005)
+    costs.seed(4, 0.00004)
+    costs.seed(3, 0.00002)
     assert (costs.cheap(3), costs.cheap(4)) == (True, True)
     costs.may_join()
     assert (costs.cheap(3), costs.cheap(4)) == (True, False)

@@ -43,6 +43,21 @@ def doubles(answers: list[Any]) -> list[Any]:
     return [each if isinstance(each, Exception) else each["double"] for each in answers]
 
 
+def test_a_model_that_only_seemed_to_gain_from_batches_answers_each_at_once_again():
+    async def main() -> None:
+        gated = Gated()
+        engine = short(gated, crowded=True)  # known to take 0.1 s, as after a moment on a busy machine
+        gated.open.set()
+        for _ in range(5000):
+            if not isinstance(answer := engine.run(now(7)), Awaitable):
+                break
+            await asyncio.gather(answer, *(asked(engine, now(2)) for _ in range(2)))
+        assert doubles([answer]) == [[[14]]]
+        assert [7] in gated.batches
+
+    asyncio.run(main())
+
+
 def test_who_comes_together_is_joined_on_the_loop_and_who_is_alone_is_answered_at_once():
     async def main() -> None:
         gated = Gated()
