@@ -87,7 +87,10 @@ def from_long_lines(body: bytes, signature: Signature, limits: Limits) -> Arrays
 
 
 def lines_of(text: bytes) -> list[bytes]:
-    """Returns the lines that are not blank."""
+    """Returns the lines that are not blank; many that are cost next to nothing."""
+    text = text.replace(b"\r\n", b"\n")
+    while b"\n\n" in text:
+        text = text.replace(b"\n\n", b"\n")
     return [line for line in text.split(b"\n") if line.strip()]
 
 

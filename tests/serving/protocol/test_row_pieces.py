@@ -183,6 +183,17 @@ def test_white_space_that_json_does_not_know_is_not_skipped():
             V1.decode({}, body, served)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_blank_lines_take_no_memory(end: bytes):
+    body, served = end * 500_000, app_of(people(), warm=False).model
+    tracemalloc.start()
+    with pytest.raises(InputAtFault, match="rows must be a non-empty array of rows, got none"):
+        PLAIN.decode({b"content-type": LINES}, body, served)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * len(body)
+
+
 def test_equal_texts_are_one_object():
     arrays = from_long_rows(b"[%b]" % b",".join([orjson.dumps(PERSON)] * 50), PEOPLE, Limits(), "rows")
     assert arrays is not None
