@@ -96,10 +96,15 @@ def lines_of(text: bytes) -> list[bytes]:
 
 def check_line(line: bytes, number: int) -> None:
     """Raises InputAtFault if a line is no JSON value."""
+    read_value(line, f"row {number} of the JSON lines")
+
+
+def read_value(text: bytes, what: str) -> Any:
+    """Returns the JSON value that `text` is. Raises InputAtFault, naming `what`."""
     try:
-        orjson.loads(line)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InputAtFault(f"row {number} of the JSON lines is not valid JSON: {error}") from None
+        raise InputAtFault(f"{what} is not valid JSON: {error}") from None
 
 
 def _fit(signature: Signature, *, of_lists: bool) -> bool:

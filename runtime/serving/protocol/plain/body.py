@@ -4,8 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from adapters.base import TensorSpec
 from adapters.values import Arrays
 from runtime.errors import InputAtFault, InvalidInput
@@ -20,6 +18,7 @@ from runtime.serving.protocol.long_rows import (
     from_long_numbers,
     from_long_rows,
     lines_of,
+    read_value,
 )
 from runtime.serving.protocol.plain.arrow import read_arrow
 from runtime.serving.protocol.plain.csv_text import cells_of, read_csv
@@ -144,7 +143,7 @@ def _images(files: list[bytes], spec: TensorSpec, served: Served) -> Arrays:
 def _json(body: bytes, served: Served) -> Reading:
     limits, only = served.limits, served.signature.only
     if served.signature.text and body.lstrip()[:1] == b'"':
-        return from_rows([_value(body, "request body")], served.signature, limits, "rows"), "row"
+        return from_rows([read_value(body, "request body")], served.signature, limits, "rows"), "row"
     if only and body[:1] == b"[" and (found := from_long_numbers(body, only, limits)):
         return {only.name: found[0]}, "row" if found[1] else "rows"
     if arrays := from_long_rows(body, served.signature, limits, "rows"):
@@ -165,13 +164,6 @@ def _json_lines(body: bytes, served: Served) -> Reading:
     for number, line in enumerate(lines):
         check_line(line, number)
     return from_rows(rows, served.signature, limits, "rows"), "rows"
-
-
-def _value(text: bytes, what: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InputAtFault(f"{what} is not valid JSON: {error}") from None
 
 
 _READERS: Final[dict[bytes, Callable[[bytes, Served], Reading]]] = {
